@@ -1,0 +1,46 @@
+# Everything a developer types. Each target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint e2e e2e-smoke lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The lock pins every package with its hash; the project itself is installed on top, without looking anything up.
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "credrotator needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(READY) ## rotate the example policies against a local issuer, STS and Entra
+	$(BIN)/python examples/demo.py
+
+test: $(READY) ## unit, property and simulator tests; needs nothing but the packages
+	$(BIN)/python -m pytest -m 'not e2e'
+
+lint: $(READY) ## style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+e2e: $(READY) ## the real parts, built and started: Keycloak, MinIO, Envoy, the gateway's filter
+	$(BIN)/python -m pytest -m e2e -s
+
+e2e-smoke: $(READY) ## one policy through the whole real chain
+	$(BIN)/python -m pytest -m 'e2e and smoke' -s
+
+lock: ## pin the newest allowed versions again
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
+	  --python-version 3.11 --all-extras --group dev --output-file requirements.lock pyproject.toml requirements.build
+
+clean: ## remove what make made
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,72 @@
+"""Errors, classed by what to do next.
+
+Owns the vocabulary of failure: every adapter turns its vendor's errors into one of three classes at its own
+border, with ``from``. Must not know any vendor, and must never hold a response body or a secret: a message is built
+from names, codes and texts that went through :func:`printable`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+Kind = Literal["transient", "denied", "policy"]
+
+MESSAGE_LIMIT = 300
+"""Characters of foreign text that a message may carry; status fields and log lines stay readable."""
+
+
+def printable(text: object, limit: int = MESSAGE_LIMIT) -> str:
+    """Escape control characters and cut to ``limit`` characters: foreign text cannot forge a log line or a screen."""
+    whole = str(text)
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in whole[:limit])
+    return shown[:limit] + ("…" if len(whole) > limit else "")
+
+
+class RotationError(Exception):
+    """A rotation failed; the last good credential stays where it is.
+
+    Attributes:
+        kind: What to do next: ``transient`` retry soon, ``denied`` retry slowly, ``policy`` wait for an edit.
+        reason: CamelCase identifier, stable, fit for a metric label or a condition.
+        message: What happened, one line, without secrets.
+        hint: What a person can do about it.
+        retry_after: The server's own wish, if it sent one.
+    """
+
+    kind: ClassVar[Kind]
+
+    def __init__(self, reason: str, message: str, *, hint: str, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.hint = hint
+        self.retry_after = retry_after
+
+
+class Transient(RotationError):
+    """Likely to pass on its own: unreachable, throttled, 5xx, garbage."""
+
+    kind: ClassVar[Kind] = "transient"
+
+
+class Denied(RotationError):
+    """The other side said no; someone has to grant or correct something there."""
+
+    kind: ClassVar[Kind] = "denied"
+
+
+class PolicyError(RotationError):
+    """The policy, or what it refers to, cannot work as written; only an edit helps."""
+
+    kind: ClassVar[Kind] = "policy"
+
+
+class Conflict(Exception):  # noqa: N818 - the HTTP term for it
+    """Somebody else published in the meantime: read again, decide again (never overwrite blindly)."""
+
+
+class UsageError(Exception):
+    """The command line or its files cannot be used as given; exit code 2."""

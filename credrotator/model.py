@@ -1,0 +1,297 @@
+"""The nouns: policies, what they ask for, what comes out. Frozen data, no I/O, no clock.
+
+A provider is a member of :data:`Source` (what a policy asks for) and of :data:`Credential` (what the vendor gives);
+mypy then names every ``match`` that needs a branch for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
+
+
+class Sensitive:
+    """A secret text that shows itself only to :meth:`reveal`.
+
+    NOTE: a plain slotted class on purpose; ``dataclasses.asdict`` would open a dataclass.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the secret itself; the caller puts it on the wire or into the Secret and nowhere else."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Sensitive(***)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sensitive) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a secret is not pickled")
+
+
+class ObjectKey(NamedTuple):
+    """Namespace and name of a Kubernetes object; prints as ``namespace/name``."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @classmethod
+    def parse(cls, text: str, default_namespace: str) -> Self:
+        """Read ``namespace/name``, or ``name`` in the default namespace."""
+        namespace, _, name = text.rpartition("/")
+        return cls(namespace or default_namespace, name)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKeyRef:
+    """One key of one Secret, and the field of the policy that names it (for messages)."""
+
+    secret: ObjectKey
+    key: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class OidcClient:
+    """The client-credentials request that a policy asks for (RFC 6749 §4.4; RFC 8707 for ``resources``).
+
+    ``token_endpoint`` set means: no discovery. ``audience`` is sent as the ``audience`` parameter.
+    """
+
+    issuer: str
+    client_id: str | SecretKeyRef
+    client_secret: SecretKeyRef
+    token_endpoint: str | None = None
+    scopes: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    audience: str | None = None
+    subject_token: Literal["access_token", "id_token"] = "access_token"
+
+
+@dataclass(frozen=True, slots=True)
+class AwsOidc:
+    """AWS STS AssumeRoleWithWebIdentity with the issuer's token."""
+
+    provider: ClassVar[str] = "aws-oidc"
+    oidc: OidcClient
+    role_arn: str
+    region: str
+    duration: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntraApp:
+    """The application in Microsoft Entra that a credential speaks for, and where its authority is."""
+
+    tenant_id: str
+    client_id: str
+    authority: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class AzureOidc:
+    """Entra client credentials, with the issuer's token as federated client assertion (RFC 7523 §2.2)."""
+
+    provider: ClassVar[str] = "azure-oidc"
+    oidc: OidcClient
+    app: EntraApp
+
+
+@dataclass(frozen=True, slots=True)
+class AzureClientSecret:
+    """Entra client credentials, with a client secret."""
+
+    provider: ClassVar[str] = "azure-client-secret"
+    app: EntraApp
+    client_secret: SecretKeyRef
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """Nothing to rotate: a key or file that a person put there, or (without a Secret) the SDK's default chain."""
+
+    provider: str
+    secret: SecretKeyRef | None = None
+    profile: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A policy that needs rotation by a mechanism that credrotator does not speak (yet)."""
+
+    provider: str
+    path: str
+
+
+Rotatable = AwsOidc | AzureOidc | AzureClientSecret
+Source = Rotatable | Static | Unsupported
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A valid BackendSecurityPolicy. ``origin`` says where it was read (a file, or the API server)."""
+
+    key: ObjectKey
+    source: Source
+    uid: str
+    api_version: str
+    origin: str
+    targets: tuple[ObjectKey, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def secret(self) -> ObjectKey | None:
+        """The Secret that carries the credential: the generated one, the one a static policy names, or none."""
+        match self.source:
+            case Static(secret=ref):
+                return ref.secret if ref else None
+            case Unsupported():
+                return None
+        return generated_secret(self.key)
+
+
+def generated_secret(policy: ObjectKey) -> ObjectKey:
+    """Name the Secret that the gateway reads for a policy that is rotated (the gateway's own naming rule)."""
+    return ObjectKey(policy.namespace, f"ai-eg-bsp-{policy.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with one field of one object."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidPolicy:
+    """A BackendSecurityPolicy that cannot work as written, with everything that is wrong with it."""
+
+    key: ObjectKey
+    origin: str
+    problems: tuple[Problem, ...]
+    provider: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectToken:
+    """The issuer's token that is exchanged at the vendor. Times are aware UTC; ``claims`` are read, never trusted."""
+
+    token: Sensitive
+    expires_at: datetime
+    claims: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class AwsCredential:
+    """Temporary security credentials of AWS STS."""
+
+    access_key_id: str
+    secret_access_key: Sensitive
+    session_token: Sensitive
+    region: str
+    issued_at: datetime
+    expires_at: datetime
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AzureToken:
+    """An access token of Microsoft Entra."""
+
+    token: Sensitive
+    issued_at: datetime
+    expires_at: datetime
+    request_id: str | None = None
+
+
+Credential = AwsCredential | AzureToken
+
+
+@dataclass(frozen=True, slots=True)
+class SecretDocument:
+    """What a Secret holds, whoever stores it: data, and the annotations that describe it. Written as a whole."""
+
+    key: ObjectKey
+    data: Mapping[str, Sensitive]
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """A Secret as read, with the version that a later write must name (optimistic concurrency)."""
+
+    document: SecretDocument
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published credential, as far as planning cares. ``issued_at`` and ``fingerprint`` are None when adopted."""
+
+    expires_at: datetime
+    issued_at: datetime | None
+    fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A published Secret that cannot be used as it is, and why."""
+
+    why: str
+
+
+Action = Literal["rotated", "kept", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A RotationError, flattened for people and machines."""
+
+    kind: Literal["transient", "denied", "policy"]
+    reason: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one pass did for one policy."""
+
+    policy: ObjectKey
+    provider: str
+    action: Action
+    reason: str
+    secret: ObjectKey | None = None
+    expires_at: datetime | None = None
+    renew_at: datetime | None = None
+    error: Failure | None = None
+    warnings: tuple[str, ...] = field(default=(), compare=False)

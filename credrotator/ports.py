@@ -1,0 +1,68 @@
+"""What the use case needs from the world, as protocols. Adapters implement them; tests bring memory twins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from credrotator.model import (
+        Credential,
+        ObjectKey,
+        Outcome,
+        Policy,
+        Rotatable,
+        SecretDocument,
+        SecretKeyRef,
+        Sensitive,
+        StoredSecret,
+    )
+
+Clock = Callable[[], "datetime"]
+"""Returns the present moment, aware, in UTC."""
+
+SecretReader = Callable[["SecretKeyRef"], "Sensitive"]
+"""Reads the value that a policy refers to; raises PolicyError that says which Secret and key, and what to do."""
+
+
+class SecretStore(Protocol):
+    """Where credentials are published."""
+
+    def read(self, key: ObjectKey) -> StoredSecret | None:
+        """Return the Secret as it is now, or None if there is none.
+
+        Raises:
+            RotationError: The store cannot be read.
+        """
+
+    def publish(self, document: SecretDocument, expected: str | None) -> None:
+        """Write data and annotations in one step, if the stored version still is ``expected`` (None: absent).
+
+        Raises:
+            Conflict: The Secret is at another version by now.
+            RotationError: The store refused, or cannot be reached.
+        """
+
+
+class Exchange(Protocol):
+    """From a policy's wish to a fresh credential: issuer, then vendor."""
+
+    def __call__(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader) -> Credential:
+        """Get a new credential within one total deadline.
+
+        Raises:
+            RotationError: Of the class that says what to do next.
+        """
+
+
+class OutcomeLog(Protocol):
+    """Remembers how the last pass ended for each policy, for ``status``."""
+
+    def record(self, outcome: Outcome, at: datetime) -> None:
+        """Keep the outcome; a failure to keep it must not fail the rotation."""
+
+
+Published = Callable[["Policy"], None]
+"""Called after each publish (templates)."""
