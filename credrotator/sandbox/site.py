@@ -1,0 +1,130 @@
+"""The sandbox as a whole: an issuer, an STS and an Entra that trust each other the way a real set-up would.
+
+Owns their start, their stop and their default content. Must not serve anything itself. Specification: none.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from credrotator.sandbox.apps import (
+    DEFAULT_APP,
+    DEFAULT_APP_SECRET,
+    DEFAULT_TENANT,
+    TOKEN_EXCHANGE_AUDIENCE,
+    App,
+    FederatedCredential,
+)
+from credrotator.sandbox.certificates import Certificates
+from credrotator.sandbox.clients import DEFAULT_CLIENT
+from credrotator.sandbox.entra import Entra
+from credrotator.sandbox.issuer import Issuer
+from credrotator.sandbox.keys import Algorithm
+from credrotator.sandbox.service import Clock, Scheme, Service
+from credrotator.sandbox.sts import DEFAULT_ROLE, Sts
+from credrotator.sandbox.roles import Role
+
+
+def system_clock() -> datetime:
+    """Return the machine's time, aware UTC."""
+    return datetime.now(UTC)
+
+
+class Sandbox:
+    """Three servers on the loopback interface; use it as a context manager.
+
+    Args:
+        directory: Where ``ca.pem`` is written; made if it is missing.
+        host: The name in the URLs and certificates; it must resolve to 127.0.0.1.
+        issuer_port: TCP port of the issuer; 0 lets the system choose, here and below.
+        sts_port: TCP port of the STS.
+        entra_port: TCP port of Entra.
+        clock: What the servers take for the time, aware UTC. TLS certificates go by the real time all the same.
+        issuer_scheme: "http" makes an issuer in the clear, to see it refused.
+        algorithm: What the issuer signs with.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        host: str = "localhost",
+        issuer_port: int = 0,
+        sts_port: int = 0,
+        entra_port: int = 0,
+        clock: Clock = system_clock,
+        *,
+        issuer_scheme: Scheme = "https",
+        algorithm: Algorithm = "RS256",
+    ) -> None:
+        self._directory = directory
+        self._host = host
+        self._clock = clock
+        self._algorithm = algorithm
+        self.certificates = Certificates(directory, host)
+        self.issuer = Issuer(self.certificates, clock, host, issuer_port, issuer_scheme, algorithm)
+        self.sts = Sts(self.certificates, clock, host, sts_port)
+        self.entra = Entra(self.certificates, clock, host, entra_port)
+        self._running = ExitStack()
+
+    @property
+    def ca_file(self) -> Path:
+        """Return the PEM file of the CA that signed the servers' certificates."""
+        return self.certificates.ca_file
+
+    def __enter__(self) -> Sandbox:
+        """Start all three; raises ``PortTaken`` where a port is in use, and then nothing is left running."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self.certificates.renew_ca()
+        with ExitStack() as starting:
+            for service in (self.issuer, self.sts, self.entra):
+                _start(service, starting)
+            self._running = starting.pop_all()
+        self._trust(self.issuer)
+        self.sts.roles.setdefault(DEFAULT_ROLE, Role(self.issuer.url, subject=DEFAULT_CLIENT))
+        self.entra.tenants.setdefault(DEFAULT_TENANT, {DEFAULT_APP: self._default_app()})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop all that was started: sockets closed, threads ended."""
+        self._running.close()
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which credrotator and the vendors' SDKs find this sandbox.
+
+        ``NO_PROXY`` is among them, and is complete: whoever needs the old one too joins the two.
+        """
+        return {
+            "AWS_ENDPOINT_URL_STS": self.sts.url,
+            "AZURE_AUTHORITY_HOST": self.entra.url,
+            "CREDROTATOR_CA_FILE": str(self.ca_file),
+            "CREDROTATOR_ALLOWED_ISSUER": self.issuer.url,
+            "NO_PROXY": f"{self._host},localhost,127.0.0.1",
+        }
+
+    def add_issuer(self, port: int = 0, scheme: Scheme = "https") -> Issuer:
+        """Start one more issuer, trusted by the STS and Entra (a role and a federated record are still to be made)."""
+        issuer = Issuer(self.certificates, self._clock, self._host, port, scheme, self._algorithm)
+        _start(issuer, self._running)
+        self._trust(issuer)
+        return issuer
+
+    def renew_ca(self) -> None:
+        """Put a new CA in ``ca_file`` and serve with certificates by it; what trusts the old one now fails."""
+        self.certificates.renew_ca()
+        for service in (self.issuer, self.sts, self.entra):
+            service.drop_connections()
+
+    def _trust(self, issuer: Issuer) -> None:
+        self.sts.issuers.trust(issuer.url, issuer.public_keys)
+        self.entra.issuers.trust(issuer.url, issuer.public_keys)
+
+    def _default_app(self) -> App:
+        record = FederatedCredential(self.issuer.url, DEFAULT_CLIENT, TOKEN_EXCHANGE_AUDIENCE)
+        return App(secrets={DEFAULT_APP_SECRET: None}, federated=[record])
+
+
+def _start(service: Service, stack: ExitStack) -> None:
+    service.start()
+    stack.callback(service.stop)
