@@ -4,6 +4,15 @@ Owns servers that verify what they are shown as the real ones do, and switches t
 the rest of credrotator: it is the other side of the wire. It needs the extra ``credrotator[sandbox]``.
 """
 
+from credrotator.sandbox.answerfaults import (
+    MISSING,
+    Answer,
+    CutShort,
+    Override,
+    Redirect,
+    ServiceError,
+    SkewedDate,
+)
 from credrotator.sandbox.apps import (
     DEFAULT_APP,
     DEFAULT_APP_SECRET,
@@ -11,12 +20,15 @@ from credrotator.sandbox.apps import (
     App,
     FederatedCredential,
 )
+from credrotator.sandbox.bodyfaults import GzipBomb, Huge, garbage, hostile
 from credrotator.sandbox.clients import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, Client
+from credrotator.sandbox.faults import Fault, Faults
 from credrotator.sandbox.listener import PortTaken
 from credrotator.sandbox.recording import RecordedRequest, RequestLog
 from credrotator.sandbox.roles import Role
 from credrotator.sandbox.site import Sandbox
 from credrotator.sandbox.sts import DEFAULT_ROLE
+from credrotator.sandbox.wirefaults import Certificate, Drip, Hang, Latency, Refuse, Reset
 
 __all__ = [
     "DEFAULT_APP",
@@ -25,12 +37,31 @@ __all__ = [
     "DEFAULT_CLIENT_SECRET",
     "DEFAULT_ROLE",
     "DEFAULT_TENANT",
+    "MISSING",
+    "Answer",
     "App",
+    "Certificate",
     "Client",
+    "CutShort",
+    "Drip",
+    "Fault",
+    "Faults",
     "FederatedCredential",
+    "GzipBomb",
+    "Hang",
+    "Huge",
+    "Latency",
+    "Override",
     "PortTaken",
     "RecordedRequest",
+    "Redirect",
+    "Refuse",
     "RequestLog",
+    "Reset",
     "Role",
     "Sandbox",
+    "ServiceError",
+    "SkewedDate",
+    "garbage",
+    "hostile",
 ]

@@ -7,11 +7,10 @@ identity platform "OAuth 2.0 client credentials flow", "Workload identity federa
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from typing import TYPE_CHECKING
 
-from credrotator.sandbox.service import Refused
+from credrotator.sandbox.answers import Refused
 from credrotator.sandbox.trust import (
     BadSignature,
     Malformed,
@@ -21,9 +20,13 @@ from credrotator.sandbox.trust import (
     Unreachable,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
 DEFAULT_TENANT = "11111111-2222-3333-4444-555555555555"
 DEFAULT_APP = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
-DEFAULT_APP_SECRET = "sandbox-entra-secret"  # noqa: S105 - a published default of a local sandbox
+DEFAULT_APP_SECRET = "sandbox-entra-secret"
 TOKEN_EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ssl
 import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import trustme
 
 from credrotator.sandbox.listener import LOOPBACK
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CA_FILE_NAME = "ca.pem"
 Flaw = Literal["none", "expired", "unknown-ca", "wrong-host"]

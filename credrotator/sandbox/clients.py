@@ -9,17 +9,20 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
-from werkzeug import Request
+from credrotator.sandbox.answers import Refused
 
-from credrotator.sandbox.service import Refused
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import timedelta
+
+    from werkzeug import Request
 
 DEFAULT_CLIENT = "credrotator"
-DEFAULT_CLIENT_SECRET = "sandbox-client-secret"  # noqa: S105 - a published default of a local sandbox
+DEFAULT_CLIENT_SECRET = "sandbox-client-secret"
 BASIC = "client_secret_basic"
 POST = "client_secret_post"
 

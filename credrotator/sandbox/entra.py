@@ -8,19 +8,21 @@ assertion, signing key discovery.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from werkzeug import Request, Response
-
-from credrotator.sandbox.answers import json_answer
+from credrotator.sandbox.answers import Refused, json_answer
 from credrotator.sandbox.apps import App, check_assertion, check_secret
-from credrotator.sandbox.certificates import Certificates
 from credrotator.sandbox.entraanswers import error_answer
 from credrotator.sandbox.keys import SigningKeys
-from credrotator.sandbox.service import Clock, Refused, Scheme, Service
+from credrotator.sandbox.service import Place, Scheme, Service
 from credrotator.sandbox.trust import BadSignature, Malformed, Token, TrustedIssuers, UnknownIssuer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from werkzeug import Request, Response
+
 
 # What SDKs add to every request of theirs; a client credentials token is for one resource all the same.
 IGNORED_SCOPES = frozenset({"openid", "profile", "offline_access", "email"})
@@ -38,10 +40,8 @@ class Entra(Service):
         "/sandbox/whoami": "GET whoami",
     }
 
-    def __init__(
-        self, certificates: Certificates, clock: Clock, host: str, port: int, scheme: Scheme = "https"
-    ) -> None:
-        super().__init__(certificates, clock, host, port, scheme)
+    def __init__(self, place: Place, port: int, scheme: Scheme = "https") -> None:
+        super().__init__(place, port, scheme)
         self.keys = SigningKeys("RS256")
         self.issuers = TrustedIssuers()
         self.tenants: dict[str, dict[str, App]] = {}
@@ -103,9 +103,8 @@ class Entra(Service):
         except (Malformed, BadSignature, UnknownIssuer) as error:
             challenge = f'Bearer error="invalid_token", error_description="{type(error).__name__}"'
             return json_answer({"error": "invalid_token"}, 401, {"WWW-Authenticate": challenge})
-        if audience := request.args.get("audience"):
-            if claims["aud"] != audience:
-                return json_answer({"error": "insufficient_scope"}, 403)
+        if request.args.get("audience", claims["aud"]) != claims["aud"]:
+            return json_answer({"error": "insufficient_scope"}, 403)
         return json_answer(claims)
 
     def _authenticate(self, app: App, form: Mapping[str, str]) -> None:

@@ -8,13 +8,16 @@ response).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-
-from werkzeug import Response
+from typing import TYPE_CHECKING
 
 from credrotator.sandbox.answers import json_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from werkzeug import Response
 
 CHECK = "Check your federated identity credential Subject, Audience and Issuer against the presented assertion."
 
@@ -71,9 +74,7 @@ ERRORS: Mapping[str, EntraError] = {
         "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
     ),
     "7000222": EntraError(401, "invalid_client", "The provided client secret keys for app are expired."),
-    "7000229": EntraError(
-        401, "invalid_client", "The client application is missing service principal in the tenant."
-    ),
+    "7000229": EntraError(401, "invalid_client", "The client application is missing service principal in the tenant."),
     "70003": EntraError(400, "unsupported_grant_type", "The app requested an unsupported grant type."),
 }
 # An answer without an AADSTS code, for codes that the table does not know.

@@ -8,15 +8,15 @@ numbered faults of the project's reliability table.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
-
-from werkzeug import Request, Response
-
-from credrotator.sandbox.recording import RecordedRequest
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from werkzeug import Request, Response
+
     from credrotator.sandbox.line import Line
+    from credrotator.sandbox.recording import RecordedRequest
     from credrotator.sandbox.service import Service
 
 
@@ -32,7 +32,7 @@ class Fault:
     def before(self, line: Line) -> None:
         """Act after the request was read and before it is answered; may set up how ``line`` sends."""
 
-    def answer(self, request: Request, service: Service) -> Response | None:
+    def answer(self, request: Request, service: Service, /) -> Response | None:
         """Return an answer in place of the service's own, or None to leave it to the service."""
 
     def change(self, response: Response) -> Response:
@@ -60,7 +60,7 @@ class Rule:
         self._path = path
         self._when = when
 
-    def __enter__(self) -> Rule:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,15 +8,10 @@ tokens).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from joserfc.jwk import KeySet
-from werkzeug import Request, Response
-
-from credrotator.sandbox.answers import json_answer
-from credrotator.sandbox.certificates import Certificates
+from credrotator.sandbox.answers import Refused, json_answer
 from credrotator.sandbox.clients import (
     BASIC,
     DEFAULT_CLIENT,
@@ -26,7 +21,14 @@ from credrotator.sandbox.clients import (
     authenticated,
 )
 from credrotator.sandbox.keys import Algorithm, SigningKeys
-from credrotator.sandbox.service import Clock, Refused, Scheme, Service
+from credrotator.sandbox.service import Place, Scheme, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from joserfc.jwk import KeySet
+    from werkzeug import Request, Response
+
 
 # RFC 6749 §5.2 and RFC 8707 §2 use 400 except where noted; the last two are what a loaded server says (§4.1.2.1).
 STATUS_BY_ERROR = {"invalid_client": 401, "server_error": 500, "temporarily_unavailable": 503}
@@ -42,16 +44,8 @@ class Issuer(Service):
         "/token": "POST token",
     }
 
-    def __init__(
-        self,
-        certificates: Certificates,
-        clock: Clock,
-        host: str,
-        port: int,
-        scheme: Scheme = "https",
-        algorithm: Algorithm = "RS256",
-    ) -> None:
-        super().__init__(certificates, clock, host, port, scheme)
+    def __init__(self, place: Place, port: int, scheme: Scheme = "https", algorithm: Algorithm = "RS256") -> None:
+        super().__init__(place, port, scheme)
         self.keys = SigningKeys(algorithm)
         self.clients = {DEFAULT_CLIENT: Client(DEFAULT_CLIENT_SECRET, subject=DEFAULT_CLIENT)}
         self.token_life = timedelta(minutes=5)

@@ -7,11 +7,13 @@ Specification: RFC 7517 (JWK Set), RFC 7519 (JWT), RFC 7518 §3 (RS256, ES256).
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, RSAKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Algorithm = Literal["RS256", "ES256"]
 ALGORITHMS: list[str] = ["RS256", "ES256"]

@@ -9,15 +9,17 @@ from __future__ import annotations
 import selectors
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, parse_headers
 from io import BytesIO
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from werkzeug import Request, Response
 from werkzeug.datastructures import Headers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_LINE_BYTES = 65_536
 MAX_BODY_BYTES = 1_048_576
@@ -143,12 +145,11 @@ def read_request(stream: BinaryIO, scheme: str, authority: str) -> Request | Non
     if "Transfer-Encoding" in message or not 0 <= size_bytes <= MAX_BODY_BYTES:
         raise BadMessage("the body needs a Content-Length of at most 1 MiB")
     body = stream.read(size_bytes)
-    return Request(_environ(method, target, scheme, authority, Headers(message.items()), body))
+    return Request(_environ((method, target), scheme, authority, Headers(message.items()), body))
 
 
-def _environ(
-    method: str, target: str, scheme: str, authority: str, headers: Headers, body: bytes
-) -> dict[str, object]:
+def _environ(start: tuple[str, str], scheme: str, authority: str, headers: Headers, body: bytes) -> dict[str, object]:
+    method, target = start
     host, _, port = headers.get("Host", authority).partition(":")
     path, _, query = target.partition("?")
     environ: dict[str, object] = {

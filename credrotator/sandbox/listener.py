@@ -11,7 +11,10 @@ import errno
 import selectors
 import socket
 import threading
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOOPBACK = "127.0.0.1"
 
@@ -50,7 +53,7 @@ class Listener:
         with self._control:
             self._accept(self._bind())
 
-    def set_refusing(self, refusing: bool) -> None:
+    def set_refusing(self, *, refusing: bool) -> None:
         """Refuse connections and drop those that exist, or accept again; the port stays ours either way."""
         with self._control:
             if self._bound is None or refusing is (self._acceptor is None):
@@ -105,7 +108,7 @@ class Listener:
         except OSError as error:
             bound.close()
             raise self._explained(error) from error
-        bound.setblocking(False)
+        bound.settimeout(0)
         self._wake, woken = socket.socketpair()
         name = f"sandbox-{self._name}-accept"
         self._acceptor = threading.Thread(target=self._accept_until_woken, args=(bound, woken), name=name)
@@ -133,7 +136,7 @@ class Listener:
                     self._start(bound.accept()[0])
 
     def _start(self, connection: socket.socket) -> None:
-        connection.setblocking(True)
+        connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         thread = threading.Thread(target=self._run, args=(connection,), name=f"sandbox-{self._name}-connection")
         with self._lock:

@@ -8,13 +8,16 @@ answers the same whether somebody reads the log or not. Specification: none; the
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
-from werkzeug.datastructures import Headers, MultiDict
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from werkzeug.datastructures import Headers, MultiDict
 
 
 @dataclass(frozen=True)

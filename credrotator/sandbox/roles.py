@@ -11,9 +11,12 @@ import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from credrotator.sandbox.sigv4 import Session
-from credrotator.sandbox.trust import Token
+
+if TYPE_CHECKING:
+    from credrotator.sandbox.trust import Token
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 ARN = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):role/(?:[\w+=,.@/-]*/)?([\w+=,.@-]{1,64})")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from werkzeug import Request, Response
 from werkzeug.datastructures import Headers
@@ -19,25 +19,30 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.http import http_date
 from werkzeug.routing import Map, Rule
 
-from credrotator.sandbox.certificates import Certificates
+from credrotator.sandbox.answers import Refused
 from credrotator.sandbox.faults import Fault, Faults
 from credrotator.sandbox.line import BadMessage, Line, read_request
 from credrotator.sandbox.listener import Listener
 from credrotator.sandbox.recording import RecordedRequest, RequestLog
 from credrotator.sandbox.wirefaults import Certificate
 
+if TYPE_CHECKING:
+    import ssl
+
+    from credrotator.sandbox.certificates import Certificates
+
 Clock = Callable[[], datetime]
 Scheme = Literal["https", "http"]
 TLS_HANDSHAKE = 0x16  # RFC 8446 §5.1: the first byte of a ClientHello's record
 
 
-class Refused(Exception):
-    """A route says no; the service renders ``code`` and ``description`` in its own error format."""
+@dataclass(frozen=True)
+class Place:
+    """What the servers of one sandbox share: certificates, the clock, and the host name in their URLs."""
 
-    def __init__(self, code: str, description: str | None = None) -> None:
-        super().__init__(code, description)
-        self.code = code
-        self.description = description
+    certificates: Certificates
+    clock: Clock
+    host: str
 
 
 class Service:
@@ -49,15 +54,11 @@ class Service:
     name: ClassVar[str] = "service"
     routes: ClassVar[Mapping[str, str]] = {}  # path pattern -> "METHOD function"
 
-    def __init__(
-        self, certificates: Certificates, clock: Clock, host: str, port: int, scheme: Scheme = "https"
-    ) -> None:
+    def __init__(self, place: Place, port: int, scheme: Scheme = "https") -> None:
         self.requests = RequestLog()
         self.faults = Faults(self._faults_changed)
         self.skew = timedelta()
-        self._certificates = certificates
-        self._clock = clock
-        self._host = host
+        self._place = place
         self._scheme: Scheme = scheme
         self._listener = Listener(self.name, port, self._serve)
         self._map = _route_map(self.routes)
@@ -71,11 +72,11 @@ class Service:
     @property
     def url(self) -> str:
         """Return the base URL, without a slash at the end."""
-        return f"{self._scheme}://{self._host}:{self.port}"
+        return f"{self._scheme}://{self._place.host}:{self.port}"
 
     def now(self) -> datetime:
         """Return the time as this server sees it, aware UTC."""
-        return self._clock() + self.skew
+        return self._place.clock() + self.skew
 
     def start(self) -> None:
         """Listen and serve; raises ``PortTaken`` where the port is in use."""
@@ -100,13 +101,13 @@ class Service:
         except Refused as refused:
             return self.refusal(refused.code, refused.description)
         except HTTPException as error:
-            return error.get_response(request.environ)  # type: ignore[return-value]
+            return error.get_response(request.environ)
         if not isinstance(answer, Response):
             raise TypeError(f"route {endpoint} answered with {type(answer).__name__}")
         return answer
 
     def _faults_changed(self) -> None:
-        self._listener.set_refusing(self.faults.active("refuse"))
+        self._listener.set_refusing(refusing=self.faults.active("refuse"))
         if self.faults.active("tls") or self._tls_fault_seen:
             self._tls_fault_seen = self.faults.active("tls")
             self.drop_connections()  # a kept-alive connection would go on with the certificate it began with
@@ -119,14 +120,14 @@ class Service:
     def _secured(self, connection: socket.socket) -> ssl.SSLSocket:
         fault = self.faults.take_connection()
         flaw = fault.flaw if isinstance(fault, Certificate) else "none"
-        context = self._certificates.context(flaw)
+        context = self._place.certificates.context(flaw)
         secured = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         self._listener.replace(secured)
         secured.do_handshake()
         return secured
 
     def _converse(self, connection: socket.socket, scheme: Scheme) -> None:
-        authority = f"{self._host}:{self.port}"
+        authority = f"{self._place.host}:{self.port}"
         with connection.makefile("rb") as stream:
             try:
                 while request := read_request(stream, scheme, authority):

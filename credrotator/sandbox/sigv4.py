@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from botocore.auth import SIGV4_TIMESTAMP, UNSIGNED_PAYLOAD, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from credrotator.sandbox.service import Refused
+from credrotator.sandbox.answers import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
 AUTHORIZATION = re.compile(
@@ -131,8 +134,6 @@ def _signature(
     canonical.context["timestamp"] = timestamp
     if signed_payload:
         canonical.headers.replace_header("x-amz-content-sha256", payload)
-    signer = SigV4Auth(
-        Credentials(session.access_key_id, session.secret_access_key), claim.service, claim.region
-    )
+    signer = SigV4Auth(Credentials(session.access_key_id, session.secret_access_key), claim.service, claim.region)
     text = signer.string_to_sign(canonical, signer.canonical_request(canonical))
     return str(signer.signature(text, canonical))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from credrotator.sandbox.apps import (
     DEFAULT_APP,
@@ -21,10 +21,15 @@ from credrotator.sandbox.certificates import Certificates
 from credrotator.sandbox.clients import DEFAULT_CLIENT
 from credrotator.sandbox.entra import Entra
 from credrotator.sandbox.issuer import Issuer
-from credrotator.sandbox.keys import Algorithm
-from credrotator.sandbox.service import Clock, Scheme, Service
-from credrotator.sandbox.sts import DEFAULT_ROLE, Sts
 from credrotator.sandbox.roles import Role
+from credrotator.sandbox.service import Place
+from credrotator.sandbox.sts import DEFAULT_ROLE, Sts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from credrotator.sandbox.keys import Algorithm
+    from credrotator.sandbox.service import Clock, Scheme, Service
 
 
 def system_clock() -> datetime:
@@ -49,34 +54,32 @@ class Sandbox:
     def __init__(
         self,
         directory: Path,
+        *,
         host: str = "localhost",
         issuer_port: int = 0,
         sts_port: int = 0,
         entra_port: int = 0,
         clock: Clock = system_clock,
-        *,
         issuer_scheme: Scheme = "https",
         algorithm: Algorithm = "RS256",
     ) -> None:
         self._directory = directory
-        self._host = host
-        self._clock = clock
         self._algorithm = algorithm
-        self.certificates = Certificates(directory, host)
-        self.issuer = Issuer(self.certificates, clock, host, issuer_port, issuer_scheme, algorithm)
-        self.sts = Sts(self.certificates, clock, host, sts_port)
-        self.entra = Entra(self.certificates, clock, host, entra_port)
+        self._place = Place(Certificates(directory, host), clock, host)
+        self.issuer = Issuer(self._place, issuer_port, issuer_scheme, algorithm)
+        self.sts = Sts(self._place, sts_port)
+        self.entra = Entra(self._place, entra_port)
         self._running = ExitStack()
 
     @property
     def ca_file(self) -> Path:
         """Return the PEM file of the CA that signed the servers' certificates."""
-        return self.certificates.ca_file
+        return self._place.certificates.ca_file
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self) -> Self:
         """Start all three; raises ``PortTaken`` where a port is in use, and then nothing is left running."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        self.certificates.renew_ca()
+        self._place.certificates.renew_ca()
         with ExitStack() as starting:
             for service in (self.issuer, self.sts, self.entra):
                 _start(service, starting)
@@ -100,19 +103,19 @@ class Sandbox:
             "AZURE_AUTHORITY_HOST": self.entra.url,
             "CREDROTATOR_CA_FILE": str(self.ca_file),
             "CREDROTATOR_ALLOWED_ISSUER": self.issuer.url,
-            "NO_PROXY": f"{self._host},localhost,127.0.0.1",
+            "NO_PROXY": f"{self._place.host},localhost,127.0.0.1",
         }
 
     def add_issuer(self, port: int = 0, scheme: Scheme = "https") -> Issuer:
         """Start one more issuer, trusted by the STS and Entra (a role and a federated record are still to be made)."""
-        issuer = Issuer(self.certificates, self._clock, self._host, port, scheme, self._algorithm)
+        issuer = Issuer(self._place, port, scheme, self._algorithm)
         _start(issuer, self._running)
         self._trust(issuer)
         return issuer
 
     def renew_ca(self) -> None:
         """Put a new CA in ``ca_file`` and serve with certificates by it; what trusts the old one now fails."""
-        self.certificates.renew_ca()
+        self._place.certificates.renew_ca()
         for service in (self.issuer, self.sts, self.entra):
             service.drop_connections()
 

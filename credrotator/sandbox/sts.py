@@ -8,15 +8,12 @@ GetCallerIdentity.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from werkzeug import Request, Response
-
-from credrotator.sandbox.certificates import Certificates
+from credrotator.sandbox.answers import Refused
 from credrotator.sandbox.roles import Role, new_session
-from credrotator.sandbox.service import Clock, Refused, Scheme, Service
+from credrotator.sandbox.service import Place, Scheme, Service
 from credrotator.sandbox.sigv4 import Session, SignedRequest, verify
 from credrotator.sandbox.stsanswers import answer, error_answer
 from credrotator.sandbox.trust import (
@@ -28,9 +25,16 @@ from credrotator.sandbox.trust import (
     Unreachable,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from werkzeug import Request, Response
+
+
 DEFAULT_ROLE = "arn:aws:iam::123456789012:role/bedrock"
 SESSION_NAME = r"[\w+=,.@-]*"
 MIN_DURATION_S, MAX_DURATION_S = 900, 43_200
+MIN_SESSION_NAME, MAX_SESSION_NAME = 2, 64
 
 
 class Sts(Service):
@@ -39,10 +43,8 @@ class Sts(Service):
     name: ClassVar[str] = "sts"
     routes: ClassVar[Mapping[str, str]] = {"/": "POST query"}
 
-    def __init__(
-        self, certificates: Certificates, clock: Clock, host: str, port: int, scheme: Scheme = "https"
-    ) -> None:
-        super().__init__(certificates, clock, host, port, scheme)
+    def __init__(self, place: Place, port: int, scheme: Scheme = "https") -> None:
+        super().__init__(place, port, scheme)
         self.issuers = TrustedIssuers()
         self.roles: dict[str, Role] = {}
         self.sessions: dict[str, Session] = {}
@@ -151,10 +153,10 @@ def _session_name(request: Request) -> str:
     value = _required(request, "RoleSessionName")
     if re.fullmatch(SESSION_NAME, value, re.ASCII) is None:
         raise _constraint(value, "roleSessionName", f"satisfy regular expression pattern: {SESSION_NAME}")
-    if len(value) < 2:
-        raise _constraint(value, "roleSessionName", "have length greater than or equal to 2")
-    if len(value) > 64:
-        raise _constraint(value, "roleSessionName", "have length less than or equal to 64")
+    if len(value) < MIN_SESSION_NAME:
+        raise _constraint(value, "roleSessionName", f"have length greater than or equal to {MIN_SESSION_NAME}")
+    if len(value) > MAX_SESSION_NAME:
+        raise _constraint(value, "roleSessionName", f"have length less than or equal to {MAX_SESSION_NAME}")
     return value
 
 

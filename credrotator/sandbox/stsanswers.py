@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TypeAlias
 from xml.sax.saxutils import escape
 
@@ -75,7 +76,7 @@ def error_answer(code: str, message: str | None = None) -> Response:
     """Return an error; a code that is not in ``ERRORS`` comes with status 400."""
     request_id = str(uuid.uuid4())
     known = ERRORS.get(code, StsError(400, code))
-    kind = "Receiver" if known.status >= 500 else "Sender"
+    kind = "Receiver" if known.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "Sender"
     error: Tree = {"Type": kind, "Code": code, "Message": known.message if message is None else message}
     return _response("ErrorResponse", {"Error": error, "RequestId": request_id}, known.status, request_id)
 
@@ -87,6 +88,5 @@ def _response(root: str, tree: Tree, status: int, request_id: str) -> Response:
 
 def _xml(tree: Tree) -> str:
     return "".join(
-        f"<{name}>{escape(value) if isinstance(value, str) else _xml(value)}</{name}>"
-        for name, value in tree.items()
+        f"<{name}>{escape(value) if isinstance(value, str) else _xml(value)}</{name}>" for name, value in tree.items()
     )

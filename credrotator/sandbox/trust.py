@@ -11,17 +11,19 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from credrotator.sandbox.keys import ALGORITHMS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 FETCH_TIMEOUT_S = 5.0
 
@@ -85,7 +87,7 @@ class TrustedIssuers:
         self._sources[issuer] = keys
 
     def trust_foreign(self, issuer: str, ca_file: Path | None = None) -> None:
-        """Trust an issuer outside the sandbox, found by discovery; ``ca_file`` holds its CA, None means the system's."""
+        """Trust an issuer outside the sandbox, found by discovery; ``ca_file`` None means the system's CAs."""
         self._sources[issuer] = lambda: _fetched_keys(issuer, ca_file)
 
     def distrust(self, issuer: str) -> None:
@@ -128,13 +130,14 @@ def _fetched_keys(issuer: str, ca_file: Path | None) -> KeySet:
         raise Unreachable(f"{issuer}: {type(error).__name__}") from error
 
 
-def _fetched(url: str, ca_file: Path | None) -> Any:
+def _fetched(url: str, ca_file: Path | None) -> dict[str, Any]:
     if not url.startswith(("https://", "http://")):
         raise ValueError("neither https nor http")
     context = ssl.create_default_context(cafile=ca_file)
     # No proxies: the sandbox and the issuers beside it are local, whatever the environment says about the world.
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     with opener.open(url, timeout=FETCH_TIMEOUT_S) as answer:
-        return json.load(answer)
+        document = json.load(answer)
+    if not isinstance(document, dict):
+        raise TypeError("no JSON object")
+    return document

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from credrotator.sandbox.certificates import Flaw
 from credrotator.sandbox.faults import Fault
 from credrotator.sandbox.line import Line, Pace
+
+if TYPE_CHECKING:
+    from credrotator.sandbox.certificates import Flaw
 
 
 @dataclass(frozen=True)
