@@ -1,0 +1,1 @@
+"""The whole chain on real components; see README.md beside this file."""
