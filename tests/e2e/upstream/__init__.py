@@ -1,0 +1,1 @@
+"""The backend behind the gateway: it verifies what it is sent and remembers it."""
