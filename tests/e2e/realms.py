@@ -1,0 +1,133 @@
+"""The Keycloak realms of the suite: an issuer, and a tenant in Entra's place.
+
+Keycloak differs from what they stand for in three ways that shape them. It ignores the `audience` of a token
+request, so each audience is a client with a mapper. It takes a client assertion only for one audience, the address
+of the realm, where Entra wants `api://AzureADTokenExchange`. And a client proves itself in one way only, so the app
+that has a federated credential and the app that has a client secret are two.
+"""
+
+from typing import Any
+
+ISSUER = "rotator"
+TENANT = "11111111-2222-3333-4444-555555555555"
+
+AWS_AUDIENCE = "sts.amazonaws.com"
+AWS_ROLE = "arn:aws:iam::123456789012:role/bedrock"
+ENTRA_AUDIENCE = "https://cognitiveservices.azure.com"
+
+AWS_CLIENT = "credrotator"
+ENTRA_CLIENT = "credrotator-entra"
+STRANGER = "stranger"
+CLIENT_SECRET = "sandbox-client-secret"
+
+FEDERATED_APP = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+SECRET_APP = "aaaaaaaa-bbbb-cccc-dddd-ffffffffffff"
+APP_SECRET = "sandbox-entra-secret"
+
+_SUBJECT = "00000000-0000-4000-8000-000000000001"
+_SCOPE = f"{ENTRA_AUDIENCE}/.default"
+
+_Json = dict[str, Any]
+
+
+def issuer_realm(*, entra: str) -> _Json:
+    """Return the realm whose tokens AWS and Entra are to trust; `entra` is the audience of the latter."""
+    policy = _mapper("hardcoded-claim", **{"claim.name": "policy", "claim.value": "readwrite"})
+    # Its tokens are signed like the others', for an audience that nobody trusts.
+    stranger = _client(STRANGER, secret=CLIENT_SECRET, mappers=[_audience("https://example.com"), policy])
+    return _realm(
+        ISSUER,
+        token_life_s=900,
+        clients=[
+            _client(AWS_CLIENT, secret=CLIENT_SECRET, mappers=[_audience(AWS_AUDIENCE), policy]),
+            _client(ENTRA_CLIENT, secret=CLIENT_SECRET, mappers=[_audience(entra)]),
+            stranger,
+        ],
+        # The subject of a service account is its user's id, which Keycloak draws by lot unless the user is given.
+        users=[
+            {
+                "id": _SUBJECT,
+                "username": f"service-account-{ENTRA_CLIENT}",
+                "enabled": True,
+                "serviceAccountClientId": ENTRA_CLIENT,
+            }
+        ],
+    )
+
+
+def entra_realm(*, issuer: str, keys: str, authority: str) -> _Json:
+    """Return the tenant, which trusts the client assertions of `issuer` and lives at `authority`."""
+    trust = {
+        "issuer": issuer,
+        "jwksUrl": keys,
+        "useJwksUrl": "true",
+        "validateSignature": "true",
+        "supportsClientAssertions": "true",
+        # One assertion serves all policies that would ask the issuer for the same.
+        "supportsClientAssertionReuse": "true",
+        # The rest belongs to log-in by browser, which this realm has not.
+        "authorizationUrl": issuer,
+        "tokenUrl": issuer,
+        "clientId": "unused",
+        "clientSecret": "unused",
+    }
+    federated = {"jwt.credential.issuer": ISSUER, "jwt.credential.sub": _SUBJECT}
+    return _realm(
+        TENANT,
+        token_life_s=3600,
+        attributes={"frontendUrl": authority},
+        identityProviders=[{"alias": ISSUER, "providerId": "oidc", "enabled": True, "config": trust}],
+        clientScopes=[_scope(_SCOPE, _audience(ENTRA_AUDIENCE))],
+        clients=[
+            _client(
+                FEDERATED_APP,
+                clientAuthenticatorType="federated-jwt",
+                attributes=federated,
+                optionalClientScopes=[_SCOPE],
+            ),
+            _client(SECRET_APP, secret=APP_SECRET, optionalClientScopes=[_SCOPE]),
+        ],
+    )
+
+
+def _realm(name: str, *, token_life_s: int, **rest: object) -> _Json:
+    return {
+        "realm": name,
+        "enabled": True,
+        "sslRequired": "none",
+        "accessTokenLifespan": token_life_s,
+        **rest,
+    }
+
+
+def _client(client_id: str, *, mappers: list[_Json] | None = None, **rest: object) -> _Json:
+    return {
+        "clientId": client_id,
+        "serviceAccountsEnabled": True,
+        "standardFlowEnabled": False,
+        "fullScopeAllowed": False,
+        "protocolMappers": mappers or [],
+        **rest,
+    }
+
+
+def _scope(name: str, mapper: _Json) -> _Json:
+    return {
+        "name": name,
+        "protocol": "openid-connect",
+        "attributes": {"include.in.token.scope": "true"},
+        "protocolMappers": [mapper],
+    }
+
+
+def _audience(audience: str) -> _Json:
+    return _mapper("audience", **{"included.custom.audience": audience})
+
+
+def _mapper(kind: str, **config: str) -> _Json:
+    return {
+        "name": kind,
+        "protocol": "openid-connect",
+        "protocolMapper": f"oidc-{kind}-mapper",
+        "config": {"access.token.claim": "true", **config},
+    }
