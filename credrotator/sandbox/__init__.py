@@ -24,6 +24,7 @@ from credrotator.sandbox.bodyfaults import GzipBomb, Huge, garbage, hostile
 from credrotator.sandbox.clients import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, Client
 from credrotator.sandbox.faults import Fault, Faults
 from credrotator.sandbox.listener import PortTaken
+from credrotator.sandbox.proxy import Proxy
 from credrotator.sandbox.recording import RecordedRequest, RequestLog
 from credrotator.sandbox.roles import Role
 from credrotator.sandbox.site import Sandbox
@@ -53,6 +54,7 @@ __all__ = [
     "Latency",
     "Override",
     "PortTaken",
+    "Proxy",
     "RecordedRequest",
     "Redirect",
     "Refuse",

@@ -39,7 +39,7 @@ class SigningKeys:
 
     def public(self) -> KeySet:
         """Return the set to verify with."""
-        return KeySet.import_key_set(self.jwks())  # type: ignore[arg-type]
+        return key_set(self.jwks())
 
     def sign(self, claims: Mapping[str, Any], header: Mapping[str, Any] | None = None) -> str:
         """Return ``claims`` as a compact JWT; ``header`` adds to or replaces ``typ``, ``alg`` and ``kid``."""
@@ -53,6 +53,11 @@ class SigningKeys:
             if not self._keys:
                 self._keys = [_generated(self.algorithm)]
             return list(self._keys)
+
+
+def key_set(document: Mapping[str, Any]) -> KeySet:
+    """Return a published JWK Set as keys; raises ``ValueError``, ``KeyError`` or ``JoseError`` if it is none."""
+    return KeySet.import_key_set(document)  # type: ignore[arg-type]  # its type is a TypedDict, and this came by wire
 
 
 def _generated(algorithm: Algorithm) -> RSAKey | ECKey:

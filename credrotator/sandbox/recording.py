@@ -8,6 +8,7 @@ answers the same whether somebody reads the log or not. Specification: none; the
 from __future__ import annotations
 
 import threading
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from werkzeug.datastructures import Headers, MultiDict
+
+
+KEPT_REQUESTS = 20_000
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,15 @@ class RecordedRequest:
 
 
 class RequestLog:
-    """A thread-safe list of requests that also knows how many are being answered right now."""
+    """A thread-safe list of requests that also knows how many are being answered right now.
+
+    It keeps the newest ``KEPT_REQUESTS``, so that a sandbox may run for days.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._requests: list[RecordedRequest] = []
+        self._requests: deque[RecordedRequest] = deque(maxlen=KEPT_REQUESTS)
+        self._total = 0
         self._in_flight = 0
         self._peak_in_flight = 0
 
@@ -59,6 +67,12 @@ class RequestLog:
 
     def __getitem__(self, index: int) -> RecordedRequest:
         return self.matching()[index]
+
+    @property
+    def total(self) -> int:
+        """Return how many requests ever arrived, also those that the log no longer keeps."""
+        with self._changed:
+            return self._total
 
     @property
     def in_flight(self) -> int:
@@ -100,6 +114,7 @@ class RequestLog:
         """Add ``request`` and count it as in flight until the block ends."""
         with self._changed:
             self._requests.append(request)
+            self._total += 1
             self._in_flight += 1
             self._peak_in_flight = max(self._peak_in_flight, self._in_flight)
             self._changed.notify_all()

@@ -81,6 +81,7 @@ class Service:
     def start(self) -> None:
         """Listen and serve; raises ``PortTaken`` where the port is in use."""
         self._listener.open()
+        self._faults_changed()  # switches may have been set before
 
     def stop(self) -> None:
         """Close every connection, hanging ones too, and wait until all threads have ended."""

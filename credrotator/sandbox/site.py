@@ -21,6 +21,7 @@ from credrotator.sandbox.certificates import Certificates
 from credrotator.sandbox.clients import DEFAULT_CLIENT
 from credrotator.sandbox.entra import Entra
 from credrotator.sandbox.issuer import Issuer
+from credrotator.sandbox.proxy import Proxy
 from credrotator.sandbox.roles import Role
 from credrotator.sandbox.service import Place
 from credrotator.sandbox.sts import DEFAULT_ROLE, Sts
@@ -67,6 +68,7 @@ class Sandbox:
         self._algorithm = algorithm
         self._place = Place(Certificates(directory, host), clock, host)
         self.issuer = Issuer(self._place, issuer_port, issuer_scheme, algorithm)
+        self.issuers = [self.issuer]
         self.sts = Sts(self._place, sts_port)
         self.entra = Entra(self._place, entra_port)
         self._running = ExitStack()
@@ -110,13 +112,20 @@ class Sandbox:
         """Start one more issuer, trusted by the STS and Entra (a role and a federated record are still to be made)."""
         issuer = Issuer(self._place, port, scheme, self._algorithm)
         _start(issuer, self._running)
+        self.issuers.append(issuer)
         self._trust(issuer)
         return issuer
+
+    def add_proxy(self) -> Proxy:
+        """Start a forward proxy in front of the servers; clients use it when they are told to."""
+        proxy = Proxy()
+        _start(proxy, self._running)
+        return proxy
 
     def renew_ca(self) -> None:
         """Put a new CA in ``ca_file`` and serve with certificates by it; what trusts the old one now fails."""
         self._place.certificates.renew_ca()
-        for service in (self.issuer, self.sts, self.entra):
+        for service in (*self.issuers, self.sts, self.entra):
             service.drop_connections()
 
     def _trust(self, issuer: Issuer) -> None:
@@ -128,6 +137,6 @@ class Sandbox:
         return App(secrets={DEFAULT_APP_SECRET: None}, federated=[record])
 
 
-def _start(service: Service, stack: ExitStack) -> None:
+def _start(service: Service | Proxy, stack: ExitStack) -> None:
     service.start()
     stack.callback(service.stop)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 DEFAULT_ROLE = "arn:aws:iam::123456789012:role/bedrock"
 SESSION_NAME = r"[\w+=,.@-]*"
 MIN_DURATION_S, MAX_DURATION_S = 900, 43_200
+KEPT_SESSIONS = 20_000  # the oldest go first, so that a sandbox may run for days
 MIN_SESSION_NAME, MAX_SESSION_NAME = 2, 64
 
 
@@ -85,8 +86,13 @@ class Sts(Service):
                 "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
             )
         session = new_session(role_arn, session_name, self.now() + role.life_for(asked))
-        self.sessions[session.access_key_id] = session
+        self._keep(session)
         return answer("AssumeRoleWithWebIdentity", _assumed(session, token, role))
+
+    def _keep(self, session: Session) -> None:
+        self.sessions[session.access_key_id] = session
+        while len(self.sessions) > KEPT_SESSIONS:
+            self.sessions.pop(next(iter(self.sessions)), None)
 
     def _verified(self, compact: str) -> Token:
         try:

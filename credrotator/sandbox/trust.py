@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
 
-from credrotator.sandbox.keys import ALGORITHMS
+from credrotator.sandbox.keys import ALGORITHMS, key_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from joserfc.jwk import KeySet
 
 FETCH_TIMEOUT_S = 5.0
 
@@ -125,7 +126,7 @@ def _claims(compact: str) -> dict[str, Any]:
 def _fetched_keys(issuer: str, ca_file: Path | None) -> KeySet:
     try:
         document = _fetched(f"{issuer.rstrip('/')}/.well-known/openid-configuration", ca_file)
-        return KeySet.import_key_set(_fetched(str(document["jwks_uri"]), ca_file))
+        return key_set(_fetched(str(document["jwks_uri"]), ca_file))
     except (OSError, KeyError, TypeError, ValueError, JoseError) as error:
         raise Unreachable(f"{issuer}: {type(error).__name__}") from error
 
