@@ -1,13 +1,14 @@
 """The data plane, put together: Envoy, the gateway's filter on a rendered configuration, and the upstream."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 
 from tests.e2e import traffic
+from tests.e2e.command import Credrotator
 from tests.e2e.parts import envoy, ext_proc
 from tests.e2e.parts.cache import Cache
 from tests.e2e.parts.entra import Entra
@@ -44,6 +45,9 @@ class Chain:
         """Send one request to a backend's model and return the status of the answer."""
         with requests.Session() as session:
             return traffic.ask(session, self.url, backend.model)
+
+
+StartChain = Callable[[Credrotator], AbstractContextManager[Chain]]
 
 
 def verifiers(published: Published, entra: Entra) -> Mapping[str, Verifier]:

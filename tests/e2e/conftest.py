@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import chain, realms
-from tests.e2e.chain import Chain
+from tests.e2e.chain import Chain, StartChain
 from tests.e2e.command import Credrotator
 from tests.e2e.parts import cache, entra, envoy, keycloak, minio
 
@@ -15,8 +15,6 @@ _HERE = Path(__file__).parent
 # The first test that needs a part waits until it is built, which takes minutes on a cold machine.
 _LIMIT_S = 40 * 60
 _FIGURES = pytest.StashKey[list[str]]()
-
-StartChain = Callable[[Credrotator], AbstractContextManager[Chain]]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -23,6 +23,7 @@ CLIENT_SECRET = "sandbox-client-secret"
 FEDERATED_APP = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 SECRET_APP = "aaaaaaaa-bbbb-cccc-dddd-ffffffffffff"
 APP_SECRET = "sandbox-entra-secret"
+RESOURCE_SECRET = "resource-secret"
 
 _SUBJECT = "00000000-0000-4000-8000-000000000001"
 _SCOPE = f"{ENTRA_AUDIENCE}/.default"
@@ -86,6 +87,8 @@ def entra_realm(*, issuer: str, keys: str, authority: str) -> _Json:
                 optionalClientScopes=[_SCOPE],
             ),
             _client(SECRET_APP, secret=APP_SECRET, optionalClientScopes=[_SCOPE]),
+            # The resource that the tokens are for; only it may ask whether one is in force.
+            _client(ENTRA_AUDIENCE, secret=RESOURCE_SECRET),
         ],
     )
 

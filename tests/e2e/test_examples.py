@@ -60,5 +60,6 @@ def test_the_examples_rotate(credrotator: Credrotator, examples: Path, sts: MinI
 def test_what_is_fresh_is_kept(credrotator: Credrotator, examples: Path) -> None:
     """A second pass over the same directory asks nobody and changes nothing."""
     first = credrotator.rotate(source=examples).document["summary"]
+    assert first["rotated"] > 0
     second = credrotator.rotate(source=examples).document["summary"]
     assert (second["rotated"], second["kept"], second["failed"]) == (0, first["rotated"], 0)

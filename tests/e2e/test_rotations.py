@@ -1,6 +1,7 @@
 """Ten rotations while requests flow: the reason for which credrotator exists."""
 
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import policies, traffic
-from tests.e2e.chain import AWS, BACKENDS, FEDERATED, SECRET, Backend
+from tests.e2e.chain import AWS, BACKENDS, FEDERATED, SECRET, Backend, StartChain
 from tests.e2e.command import Credrotator
-from tests.e2e.conftest import StartChain
 from tests.e2e.published import Generation
 from tests.e2e.traffic import Answers
 from tests.e2e.upstream.journal import Journal
@@ -22,6 +22,8 @@ _PER_SECOND = 10
 # The filter looks at its file every 5 s; the rest is for rendering, loading, and the next request.
 _IN_USE_WITHIN = timedelta(seconds=6)
 _PATIENCE = timedelta(seconds=15)
+# Without a pause each publish would follow the filter's last look, at one and the same distance from the next.
+_PAUSE_STEP = timedelta(seconds=0.5)
 
 each_backend = pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
 
@@ -68,7 +70,8 @@ def run(
     ):
         run = Run(answers, chain.journal)
         run.settle(credrotator)
-        for _ in range(_ROTATIONS):
+        for step in range(_ROTATIONS):
+            time.sleep((step * _PAUSE_STEP).total_seconds())
             credrotator.rotate_for_filter("--force")
             run.settle(credrotator)
     return run

@@ -3,9 +3,8 @@
 import pytest
 
 from tests.e2e import policies
-from tests.e2e.chain import AWS
+from tests.e2e.chain import AWS, StartChain
 from tests.e2e.command import Credrotator
-from tests.e2e.conftest import StartChain
 
 
 @pytest.mark.smoke

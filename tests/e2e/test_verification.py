@@ -3,9 +3,8 @@
 import pytest
 
 from tests.e2e import policies
-from tests.e2e.chain import AWS, FEDERATED, SECRET, Backend
+from tests.e2e.chain import AWS, FEDERATED, SECRET, Backend, StartChain
 from tests.e2e.command import Credrotator
-from tests.e2e.conftest import StartChain
 
 
 def _garbled(text: str) -> str:
@@ -20,16 +19,26 @@ def _replace_in_filter(credrotator: Credrotator, right: str, wrong: str) -> None
     credrotator.filter_file.write_text(configuration.replace(right, wrong))
 
 
-def test_a_wrong_secret_in_the_filter_is_caught(credrotator: Credrotator, issuer: str, start_chain: StartChain) -> None:
-    """A signature made with another secret under the right key id is refused as a mismatch."""
+@pytest.mark.parametrize(
+    ("part", "fault"),
+    [
+        ("secret", "signature mismatch"),
+        ("session_token", "wrong session token"),
+        ("key_id", "unknown key"),
+    ],
+)
+def test_a_wrong_credential_in_the_filter_is_caught(
+    credrotator: Credrotator, issuer: str, start_chain: StartChain, part: str, fault: str
+) -> None:
+    """A request is refused when any part of the credential is not the one that was published."""
     policies.write(credrotator.manifests, policies.aws(AWS.name, issuer))
     credrotator.rotate_for_filter()
-    secret = credrotator.published.aws(AWS.name).secret
-    _replace_in_filter(credrotator, secret, _garbled(secret))
+    right: str = getattr(credrotator.published.aws(AWS.name), part)
+    _replace_in_filter(credrotator, right, _garbled(right))
 
     with start_chain(credrotator) as chain:
         assert chain.ask(AWS) == 403
-        assert chain.journal.faults() == ["signature mismatch"]
+        assert chain.journal.faults() == [fault]
 
 
 @pytest.mark.parametrize("backend", [FEDERATED, SECRET], ids=lambda backend: backend.name)

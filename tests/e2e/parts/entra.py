@@ -33,8 +33,11 @@ class Entra:
         """Ask the authority itself whether an access token is in force (RFC 7662)."""
         answer = requests.post(
             f"{self.tenant}/protocol/openid-connect/token/introspect",
-            data={"token": token},
-            auth=(realms.SECRET_APP, realms.APP_SECRET),
+            data={
+                "token": token,
+                "client_id": realms.ENTRA_AUDIENCE,
+                "client_secret": realms.RESOURCE_SECRET,
+            },
             verify=str(self.ca),
             timeout=_REQUEST_S,
         )
