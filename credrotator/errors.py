@@ -64,7 +64,7 @@ class PolicyError(RotationError):
     kind: ClassVar[Kind] = "policy"
 
 
-class Conflict(Exception):  # noqa: N818 - the HTTP term for it
+class Conflict(Exception):
     """Somebody else published in the meantime: read again, decide again (never overwrite blindly)."""
 
 

@@ -154,25 +154,29 @@ Source = Rotatable | Static | Unsupported
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A valid BackendSecurityPolicy. ``origin`` says where it was read (a file, or the API server)."""
+    """A valid BackendSecurityPolicy.
+
+    Attributes:
+        uid: The object's UID; for a manifest that has none, its key.
+        origin: Where it was read (a file, or the API server).
+        secret: The Secret that carries the credential, if there is one.
+        targets: Backends that the policy itself names (``targetRefs``, v1.x).
+        warnings: Oddities that do not stop it.
+    """
 
     key: ObjectKey
     source: Source
     uid: str
     api_version: str
     origin: str
+    secret: ObjectKey | None
     targets: tuple[ObjectKey, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
-    def secret(self) -> ObjectKey | None:
-        """The Secret that carries the credential: the generated one, the one a static policy names, or none."""
-        match self.source:
-            case Static(secret=ref):
-                return ref.secret if ref else None
-            case Unsupported():
-                return None
-        return generated_secret(self.key)
+    def provider(self) -> str:
+        """Name the way in which the policy's credential comes about."""
+        return self.source.provider
 
 
 def generated_secret(policy: ObjectKey) -> ObjectKey:

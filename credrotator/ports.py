@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from credrotator.model import (
         Credential,
         ObjectKey,
-        Outcome,
-        Policy,
         Rotatable,
         SecretDocument,
         SecretKeyRef,
@@ -55,14 +53,3 @@ class Exchange(Protocol):
         Raises:
             RotationError: Of the class that says what to do next.
         """
-
-
-class OutcomeLog(Protocol):
-    """Remembers how the last pass ended for each policy, for ``status``."""
-
-    def record(self, outcome: Outcome, at: datetime) -> None:
-        """Keep the outcome; a failure to keep it must not fail the rotation."""
-
-
-Published = Callable[["Policy"], None]
-"""Called after each publish (templates)."""

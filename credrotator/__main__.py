@@ -1,0 +1,5 @@
+"""``python -m credrotator``."""
+
+from credrotator.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""The command line's entry: which commands there are, and how it ends.
+
+Exit codes: 0 all well, 1 some policies failed, 2 wrong use. A command's module is imported when it is called, so that
+``--help`` and completion do not wait for SDKs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+
+import click
+
+from credrotator import __version__
+from credrotator.errors import UsageError
+
+WRONG_USE = 2
+INTERRUPTED = 130
+COMMANDS = {
+    "rotate": "One pass over the policies that are due.",
+    "status": "Per policy: identity, expiry, next renewal, last outcome, dependants.",
+    "check": "Try every step of each exchange; write nothing.",
+    "sandbox": "A local OIDC issuer, STS and Entra, to try all of it without an account.",
+}
+
+
+class Commands(click.Group):
+    """A group whose commands live in ``credrotator.commands``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """See click.Group."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """See click.Group."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"credrotator.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="credrotator")
+@click.option("-v", "--verbose", count=True, help="Say what is done; twice: in detail.")
+def cli(verbose: int) -> None:
+    """Keep the cloud credentials of an Envoy AI Gateway fresh.
+
+    \b
+    Try it without an account:
+      credrotator sandbox -- credrotator rotate -f examples/ --out credentials/
+    Rotate what is due, from cron, with a run every 10 minutes:
+      credrotator rotate -f policies/ --out /var/lib/credrotator --within 10m
+    """  # noqa: D301 - \b keeps click from filling the paragraph
+    levels = (logging.ERROR, logging.INFO, logging.DEBUG)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("credrotator").setLevel(levels[min(verbose, 2)])
+
+
+def main() -> None:
+    """Run the command line; our own usage errors look like click's."""
+    try:
+        code = cli(prog_name="credrotator", standalone_mode=False)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(WRONG_USE)
+    except UsageError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(WRONG_USE)
+    sys.exit(code if isinstance(code, int) else 0)

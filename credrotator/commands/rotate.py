@@ -1,0 +1,112 @@
+"""``credrotator rotate``: one pass over the policies that are due."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credrotator import report
+from credrotator.clock import system_clock
+from credrotator.commands.common import choose, exchanger, need_store, read, read_settings, reads_policies
+from credrotator.model import Outcome, Sensitive
+from credrotator.passes import run_pass
+from credrotator.progress import progress
+from credrotator.rotation import Rotation, Wish
+from credrotator.settings import Span, setting
+from credrotator.templates import Templates
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from credrotator.directory import DirectoryStore
+    from credrotator.inventory import Inventory
+
+MAX_WORKERS = 64
+
+
+@click.command("rotate")
+@reads_policies
+@setting("--force", is_flag=True, help="Rotate although it is not due.")
+@setting("--dry-run", is_flag=True, help="Say what would be done; call nobody, write nothing.")
+@setting("--within", type=Span(), default="0s", help="Also what would be due this long from now.", show_default=True)
+@setting("--template", multiple=True, metavar="SRC:DST", help="Render a file after each publish; repeatable.")
+@setting("--workers", type=click.IntRange(1, MAX_WORKERS), default=16, show_default=True, help="Policies at a time.")
+def command(
+    names: tuple[str, ...],
+    *,
+    output: str,
+    force: bool,
+    dry_run: bool,
+    within: timedelta,
+    template: tuple[str, ...],
+    workers: int,
+    **common: Any,
+) -> None:
+    """One pass over the policies that are due.
+
+    \b
+    Examples:
+      credrotator rotate -f policies/ --out /var/lib/credrotator
+      credrotator rotate -f policies/ --out out/ prod/aws-bedrock --force
+      credrotator rotate -f policies/ --out out/ --template filter.yaml.j2:/etc/ext-proc/filter.yaml
+      kubectl get backendsecuritypolicies,secrets -A -o yaml | credrotator rotate -f - --out out/ -o json
+
+    Exit code 0: all well; 1: some failed; 2: wrong use.
+    """  # noqa: D301 - \b keeps click from filling the paragraph
+    settings = read_settings(common)
+    store = need_store(settings)
+    reading = read(settings)
+    keys = choose(reading.inventory, names, settings)
+    renderer = templates_of(template, reading.inventory, store)
+    writes = not dry_run
+
+    def after(outcome: Outcome) -> None:
+        if writes:
+            store.record(report.outcome_document(outcome), outcome.policy)
+        if writes and outcome.action == "rotated":
+            renderer.render()
+
+    with progress() as shown:
+        outcomes = run_pass(
+            keys,
+            reading.inventory,
+            Rotation(store, exchanger(settings), system_clock),
+            Wish(within, force, dry_run),
+            workers=workers,
+            after=after,
+            progress=shown,
+        )
+    if writes:
+        renderer.render()
+    if output in {"json", "yaml"}:
+        click.echo(report.structured(report.rotate_document(outcomes), output), nl=False)
+    else:
+        table = report.rotate_table(outcomes, system_clock(), wide=output == "wide", dry_run=dry_run)
+        click.echo(table, nl=False)
+    for failure in renderer.failures.values():
+        click.echo(f"template: {failure.reason}: {failure.message}\n  what to do: {failure.hint}", err=True)
+    failed = any(outcome.action == "failed" for outcome in outcomes)
+    sys.exit(int(failed or bool(reading.problems) or bool(renderer.failures)))
+
+
+def templates_of(pairs: tuple[str, ...], inventory: Inventory, store: DirectoryStore) -> Templates:
+    """Compile the templates; they see every Secret that carries a policy's credential.
+
+    Raises:
+        UsageError: A template cannot be read.
+    """
+
+    def secrets() -> dict[str, dict[str, Sensitive]]:
+        found: dict[str, dict[str, Sensitive]] = {}
+        for key in {policy.secret for policy in inventory.policies.values() if policy.secret}:
+            if key in inventory.secrets:
+                found[str(key)] = {
+                    name: Sensitive(raw.decode(errors="replace")) for name, raw in inventory.secrets[key].items()
+                }
+            if stored := store.read(key):
+                found[str(key)] = dict(stored.document.data)
+        return found
+
+    return Templates(pairs, secrets)

@@ -1,0 +1,124 @@
+"""Microsoft Entra client credentials: a federated assertion by azure-identity, a client secret by msal.
+
+Owns the Azure side of an exchange. azure-identity posts an assertion straight to the token endpoint, one call instead
+of msal's two; for a secret it would go through msal anyway. Both send through our transport, whose hook classes every
+refusal by Entra's own AADSTS codes before either library can turn it into prose. A fresh credential object each time:
+a kept one would answer from its cache. Source: RFC 6749 §4.4, RFC 7523 §2.2;
+https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msal
+from azure.core.exceptions import AzureError
+from azure.core.pipeline.transport import RequestsTransport
+from azure.identity import ClientAssertionCredential
+
+from credrotator.claims import claim_time, read_claims
+from credrotator.errors import Denied, RotationError, Transient, printable
+from credrotator.exchange.lifetimes import expiry, unusable
+from credrotator.exchange.transport import ENTRA, json_object, refuse_failure
+from credrotator.model import AzureToken, EntraApp, Sensitive, SubjectToken
+
+if TYPE_CHECKING:
+    import requests
+
+    from credrotator.exchange.transport import Transport
+    from credrotator.ports import Clock
+
+TRANSIENT_CODES = {50001, 50196, 90006, 90012, 90024, 90033, 90055, 90061}
+FEDERATION = "run credrotator check, which prints the federated credential that fits the token"
+HINTS = {
+    7000215: "put the secret's value (not its id) into the Secret that the policy names",
+    7000222: "make a new client secret in Entra and put it into the Secret that the policy names",
+    700016: "correct clientID, or consent to the application in this tenant",
+    90002: "correct tenantID, or the authority host of the tenant's cloud",
+    700024: "compare the clocks of the issuer and this machine",
+    700027: "see that the issuer's published keys are those it signs with",
+    700211: f"{FEDERATION}; a new one takes up to 10 min to work",
+    700212: f"{FEDERATION}; a new one takes up to 10 min to work",
+    700213: f"{FEDERATION}; a new one takes up to 10 min to work",
+    70011: "correct the scope (credrotator.io/azure-scope)",
+    1002012: "correct the scope (credrotator.io/azure-scope)",
+}
+
+
+class Entra:
+    """Gets access tokens of Microsoft Entra; safe to share between threads."""
+
+    def __init__(self, transport: Transport, clock: Clock) -> None:
+        self._transport = transport
+        self._clock = clock
+        transport.hooks["response"] = [self._checked]
+
+    def by_assertion(self, app: EntraApp, token: SubjectToken) -> AzureToken:
+        """Present the issuer's token as federated client assertion.
+
+        Raises:
+            RotationError: With Entra's own code as reason where it sent one.
+        """
+        credential = ClientAssertionCredential(
+            app.tenant_id,
+            app.client_id,
+            token.token.reveal,
+            authority=app.authority,
+            disable_instance_discovery=True,
+            transport=RequestsTransport(session=self._transport, session_owner=False),
+            retry_total=0,
+        )
+        try:
+            found = credential.get_token(app.scope)
+        except AzureError as error:
+            raise unusable(ENTRA, printable(error, 120)) from error
+        return self._token(found.token, found.expires_on - self._clock().timestamp())
+
+    def by_secret(self, app: EntraApp, client_secret: Sensitive) -> AzureToken:
+        """Present the application's client secret.
+
+        Raises:
+            RotationError: With Entra's own code as reason where it sent one.
+        """
+        try:
+            application = msal.ConfidentialClientApplication(
+                app.client_id,
+                authority=f"{app.authority}/{app.tenant_id}",
+                client_credential=client_secret.reveal(),
+                http_client=self._transport,
+                instance_discovery=False,
+            )
+            found: dict[str, Any] = application.acquire_token_for_client([app.scope])
+        except (ValueError, KeyError, TypeError) as error:
+            raise unusable(ENTRA, type(error).__name__) from error
+        return self._token(found.get("access_token"), found.get("expires_in"))
+
+    def _token(self, value: object, expires_in: object) -> AzureToken:
+        if not isinstance(value, str) or not value.strip() or not value.isascii():
+            raise unusable(ENTRA, "access_token is missing or empty")
+        token, now = Sensitive(value.strip()), self._clock()
+        return AzureToken(token, now, expiry(ENTRA, expires_in, claim_time(read_claims(token), "exp"), now))
+
+    def _checked(self, response: requests.Response, **_: object) -> None:
+        """Let the libraries see nothing but success; called for each response of the transport."""
+        if response.ok:
+            json_object(response)
+            return
+        if "error_codes" not in response.text:
+            refuse_failure(response, ENTRA, self._clock)
+        raise _refusal(json_object(response), response.status_code)
+
+
+def _refusal(found: dict[str, Any], status: int) -> RotationError:
+    """Class an error response by its AADSTS codes (``error_codes``, a list of numbers)."""
+    codes = [code for code in found.get("error_codes") or [] if isinstance(code, int)]
+    described = printable(str(found.get("error_description", "")).splitlines()[0] if found else "", 300)
+    trace = printable(found.get("correlation_id", "none"), 60)
+    message = (
+        f"Microsoft Entra answered {status} {printable(found.get('error'), 60)}: {described} (correlation {trace})"
+    )
+    reason = f"AADSTS{codes[0]}" if codes else "EntraRefused"
+    if any(code in TRANSIENT_CODES for code in codes):
+        return Transient(reason, message, hint="Entra calls this a passing fault; try again")
+    hint = next((HINTS[code] for code in codes if code in HINTS), "look the AADSTS code up in Entra's error reference")
+    return Denied(reason, message, hint=hint)

@@ -1,0 +1,149 @@
+"""Connections that obey the exchange's deadline, and do not go where a policy's author must not send them.
+
+Owns the socket level of our HTTP: deadline on every read, addresses checked after resolution and then connected to
+(so that a second look-up cannot rebind the name), TLS 1.2 or newer. Source: faults.md 2, 6, 47.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING, Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from credrotator.exchange.deadline import remaining_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class ForbiddenAddressError(Exception):
+    """A policy's issuer resolves to an address that only the operator may name."""
+
+
+class _DeadlineSocket(socket.socket):
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self.settimeout(remaining_s(self.gettimeout()))
+        return super().recv_into(*args, **kwargs)
+
+
+class _DeadlineTlsSocket(ssl.SSLSocket):
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self.settimeout(remaining_s(self.gettimeout()))
+        return super().recv_into(*args, **kwargs)
+
+
+def tls_context(bundles: Iterable[str]) -> ssl.SSLContext:
+    """Return a verifying context that trusts the given PEM bundles and nothing else.
+
+    Raises:
+        OSError: A bundle cannot be read, or holds no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _DeadlineTlsSocket
+    for bundle in bundles:
+        context.load_verify_locations(bundle)
+    return context
+
+
+class _Connecting(HTTPConnection):
+    """Resolution, check and connection in one place, instead of urllib3's own ``_new_conn``."""
+
+    guarded = False
+
+    def _new_conn(self) -> socket.socket:
+        timeout_s = remaining_s(self.timeout if isinstance(self.timeout, int | float) else None)
+        try:
+            addresses = _resolve(self._dns_host, self.port, timeout_s)
+            if self.guarded:
+                _check(self._dns_host, addresses)
+            return _connect(addresses, timeout_s)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"no connection to {self.host} within {timeout_s:.0f} s") from error
+        except OSError as error:
+            raise NewConnectionError(self, str(error)) from error
+
+
+class _GuardedHttp(_Connecting):
+    guarded = True
+
+
+class _Https(HTTPSConnection, _Connecting):
+    pass
+
+
+class _GuardedHttps(HTTPSConnection, _GuardedHttp):
+    pass
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _Connecting
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _Https
+
+
+class _GuardedHttpPool(HTTPConnectionPool):
+    ConnectionCls = _GuardedHttp
+
+
+class _GuardedHttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _GuardedHttps
+
+
+OPEN_POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _HttpPool, "https": _HttpsPool}
+GUARDED_POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _GuardedHttpPool, "https": _GuardedHttpsPool}
+
+
+def _resolve(host: str, port: int | None, timeout_s: float | None) -> list[Any]:
+    """Resolve with a timeout, which getaddrinfo(3) does not know: a thread waits for it in our place."""
+    answer: list[Any] = []
+
+    def look_up() -> None:
+        try:
+            answer.extend(socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answer.append(error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, str(error)))
+
+    waiting = threading.Thread(target=look_up, name=f"resolve {host}", daemon=True)
+    waiting.start()
+    waiting.join(timeout_s)
+    if not answer:
+        raise TimeoutError(f"the name {host} was not resolved in time")
+    if isinstance(answer[0], OSError):
+        raise answer[0]
+    return answer
+
+
+def _check(host: str, addresses: list[Any]) -> None:
+    for *_, (address, *_rest) in addresses:
+        ip = ipaddress.ip_address(address.split("%")[0])
+        ip = getattr(ip, "ipv4_mapped", None) or ip
+        if ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast:
+            raise ForbiddenAddressError(f"{host} resolves to {ip}")
+
+
+def _connect(addresses: list[Any], timeout_s: float | None) -> socket.socket:
+    """Connect to the first address that answers; all of them share what is left of the deadline."""
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in addresses:
+        connection = _DeadlineSocket(family, kind, protocol)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.settimeout(remaining_s(timeout_s))
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        else:
+            return connection
+    raise failure or OSError("the name has no address")

@@ -1,0 +1,136 @@
+"""The Exchange port: which issuer and vendor a policy needs, under one total deadline.
+
+A vendor's module is imported when the first policy needs it (an SDK costs 0.1..0.2 s). A new provider is one more
+branch here.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from credrotator.errors import Denied
+from credrotator.exchange.deadline import deadline
+from credrotator.exchange.issuers import AllowedIssuers
+from credrotator.exchange.oidc import Issuers, TokenRequest
+from credrotator.exchange.transport import ENTRA, ISSUER, STS, Endpoint, Transport
+from credrotator.model import AwsOidc, AzureClientSecret, AzureOidc, Credential, ObjectKey, Rotatable, SubjectToken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from credrotator.exchange.aws import Sts
+    from credrotator.exchange.azure import Entra
+    from credrotator.model import OidcClient
+    from credrotator.ports import Clock, SecretReader
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeSettings:
+    """The operator's word on how exchanges are made."""
+
+    allowed: AllowedIssuers = field(default_factory=AllowedIssuers)
+    ca_file: str | None = None
+    timeout: timedelta = timedelta(seconds=30)
+
+
+class Exchanger:
+    """Gets a credential for a policy; safe to share between threads. ``environment`` holds the vendors' variables."""
+
+    def __init__(self, settings: ExchangeSettings, clock: Clock, environment: Mapping[str, str] = os.environ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._environment = environment
+        self._importing = threading.Lock()
+
+    def __call__(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader) -> Credential:
+        """See ``ports.Exchange``."""
+        with deadline(self._settings.timeout):
+            match source:
+                case AwsOidc():
+                    return self._with_token(
+                        source.oidc, secrets, lambda token: self.sts.exchange(policy, source, token)
+                    )
+                case AzureOidc():
+                    return self._with_token(
+                        source.oidc, secrets, lambda token: self.entra.by_assertion(source.app, token)
+                    )
+                case AzureClientSecret():
+                    return self.entra.by_secret(source.app, secrets(source.client_secret))
+
+    def _with_token(
+        self, client: OidcClient, secrets: SecretReader, exchange: Callable[[SubjectToken], Credential]
+    ) -> Credential:
+        """Exchange the issuer's token; one that the vendor calls stale is replaced once, in the same attempt."""
+        request = token_request(client, secrets)
+        try:
+            return exchange(self.issuers.subject_token(request))
+        except Denied as error:
+            if error.reason not in STALE_TOKEN:
+                raise
+        self.issuers.forget(request)
+        return exchange(self.issuers.subject_token(request))
+
+    @cached_property
+    def issuers(self) -> Issuers:
+        """Where subject tokens come from."""
+        return Issuers(
+            guarded=self._transport(ISSUER, guarded=True),
+            named=self._transport(ISSUER),
+            allowed=self._settings.allowed,
+            clock=self._clock,
+        )
+
+    @property
+    def sts(self) -> Sts:
+        """AWS."""
+        with self._importing:
+            return self._sts
+
+    @property
+    def entra(self) -> Entra:
+        """Azure."""
+        with self._importing:
+            return self._entra
+
+    @cached_property
+    def _sts(self) -> Sts:
+        from credrotator.exchange.aws import Sts  # noqa: PLC0415 - only where a policy needs it
+
+        return Sts(self._transport(STS, "AWS_CA_BUNDLE", "AI_GATEWAY_STS_PROXY_URL"), self._clock)
+
+    @cached_property
+    def _entra(self) -> Entra:
+        from credrotator.exchange.azure import Entra  # noqa: PLC0415 - only where a policy needs it
+
+        return Entra(self._transport(ENTRA, "REQUESTS_CA_BUNDLE", "AI_GATEWAY_AZURE_PROXY_URL"), self._clock)
+
+    def _transport(
+        self, endpoint: Endpoint, bundle: str = "REQUESTS_CA_BUNDLE", proxy: str = "", *, guarded: bool = False
+    ) -> Transport:
+        found = self._environment.get(bundle)
+        return Transport(
+            endpoint,
+            bundles=(found,) if found else (),
+            extra_ca=self._settings.ca_file,
+            proxy=self._environment.get(proxy) or None,
+            guarded=guarded,
+        )
+
+
+STALE_TOKEN = {"ExpiredTokenException", "ExpiredToken", "InvalidIdentityToken", "AADSTS700024"}
+"""Refusals for which a fresh token is worth one more try."""
+
+
+def token_request(client: OidcClient, secrets: SecretReader) -> TokenRequest:
+    """Resolve what an OIDC client refers to.
+
+    Raises:
+        PolicyError: A Secret or key is missing, or may not be read by this policy.
+    """
+    client_id = client.client_id if isinstance(client.client_id, str) else secrets(client.client_id).reveal()
+    return TokenRequest(client, client_id, secrets(client.client_secret))

@@ -1,0 +1,50 @@
+"""How long a token lives, from a response that may say it in several ways, or not, or wrongly (RFC 6749 §5.1)."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from credrotator.errors import Transient, printable
+
+if TYPE_CHECKING:
+    from credrotator.exchange.transport import Endpoint
+
+LONGEST_TOKEN = timedelta(hours=24)
+DEFAULT_TOKEN_LIFE = timedelta(minutes=5)
+"""For a token that tells its life neither in the response nor in ``exp``."""
+
+
+def expiry(endpoint: Endpoint, expires_in: object, exp: datetime | None, now: datetime) -> datetime:
+    """Take the sooner of ``expires_in`` (seconds from now) and the JWT's ``exp``, at most 24 h ahead.
+
+    Raises:
+        Transient: ``expires_in`` is no positive number, or the token has expired already.
+    """
+    said = None if expires_in is None else now + _span(endpoint, expires_in)
+    known = [moment for moment in (said, exp) if moment]
+    expires_at = min(known) if known else now + DEFAULT_TOKEN_LIFE
+    if expires_at <= now:
+        raise Transient(
+            "TokenExpired",
+            f"{endpoint.title} gave a token that expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}",
+            hint="compare the clock of this machine with the one over there",
+        )
+    return min(expires_at, now + LONGEST_TOKEN)
+
+
+def unusable(endpoint: Endpoint, what: str) -> Transient:
+    """Make the error for a token response that is JSON but nonsense."""
+    message = f"the token response of {endpoint.title} is not usable: {what}"
+    return Transient("InvalidResponse", message, hint="see whether the token endpoint is the right one")
+
+
+def _span(endpoint: Endpoint, value: object) -> timedelta:
+    try:
+        seconds = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        seconds = math.nan
+    if not seconds > 0:
+        raise unusable(endpoint, f"expires_in is {printable(value, 40)}, expected a positive number of seconds")
+    return min(timedelta(seconds=min(seconds, 1e8)), LONGEST_TOKEN)

@@ -1,0 +1,294 @@
+"""Subject tokens from OIDC issuers, by Authlib: discovery, client credentials, one request for all who would send it.
+
+Owns the issuer's side of an exchange. Sources: OpenID Connect Discovery 1.0 §4; RFC 6749 §2.3.1, §4.4, §5; RFC 8707 §2.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus, urlencode, urljoin, urlsplit
+
+from authlib.integrations.requests_client import OAuth2Session
+
+from credrotator.claims import claim_time, read_claims
+from credrotator.errors import Denied, PolicyError, Transient, printable
+from credrotator.exchange.lifetimes import expiry, unusable
+from credrotator.exchange.shared import Shared
+from credrotator.exchange.transport import ISSUER, Transport, answering, json_object, refuse_failure
+from credrotator.model import OidcClient, Sensitive, SubjectToken
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import requests
+
+    from credrotator.exchange.issuers import AllowedIssuers
+    from credrotator.ports import Clock
+
+TOKEN_MARGIN = timedelta(seconds=30)
+DISCOVERY_LIFE = timedelta(minutes=10)
+LONGEST_DISCOVERY = timedelta(hours=24)
+_REDIRECTS = 3
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})")
+_BASIC, _POST = "client_secret_basic", "client_secret_post"
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What discovery told of an issuer."""
+
+    token_endpoint: str
+    auth_methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A client-credentials request with its references resolved: equal ones are sent once."""
+
+    client: OidcClient
+    client_id: str
+    client_secret: Sensitive
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes two requests the same, whoever's policy they are for."""
+        client = self.client
+        return (
+            *(client.issuer, client.token_endpoint, self.client_id, self.client_secret),
+            *(client.scopes, client.resources, client.audience, client.subject_token),
+        )
+
+
+class Issuers:
+    """Gets subject tokens; safe to share between threads.
+
+    Args:
+        guarded: Transport for issuers that only policies name.
+        named: Transport for issuers that the operator named.
+    """
+
+    def __init__(self, *, guarded: Transport, named: Transport, allowed: AllowedIssuers, clock: Clock) -> None:
+        self._guarded = guarded
+        self._named = named
+        self._allowed = allowed
+        self._clock = clock
+        self._metadata: Shared[Metadata] = Shared(clock)
+        self._tokens: Shared[SubjectToken] = Shared(clock)
+
+    def subject_token(self, request: TokenRequest) -> SubjectToken:
+        """Return a token that is good for an exchange now.
+
+        Raises:
+            RotationError: The issuer is not allowed, cannot be reached, refuses, or answers nonsense.
+        """
+        try:
+            return self._tokens.get(request.key, lambda: self._fetch(request))
+        except TimeoutError as error:
+            hint = "see whether it is overloaded, or a firewall drops the packets"
+            message = f"the issuer {printable(request.client.issuer)} did not answer in time"
+            raise Transient("IssuerTimeout", message, hint=hint) from error
+
+    def forget(self, request: TokenRequest) -> None:
+        """Drop a token that a vendor called expired, so that the next one is fresh."""
+        self._tokens.drop(request.key)
+
+    def metadata(self, issuer: str) -> Metadata:
+        """Discover an issuer (OpenID Connect Discovery 1.0 §4), cached for as long as its answer allows."""
+        named = self._allowed.check(issuer)
+        return self._metadata.get(issuer, lambda: self._discover(issuer, self._named if named else self._guarded))
+
+    def _fetch(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
+        endpoint, methods = self._endpoint(request.client)
+        named = self._allowed.check(request.client.issuer)
+        trusted = self._allowed.names_endpoint(endpoint, request.client.issuer, issuer_named=named)
+        transport = self._named if trusted else self._guarded
+        token = self._read(self._request(transport, endpoint, request, methods), request)
+        now = self._clock()
+        return token, token.expires_at - min(TOKEN_MARGIN, (token.expires_at - now) / 2)
+
+    def _endpoint(self, client: OidcClient) -> tuple[str, tuple[str, ...]]:
+        """Return token endpoint and authentication methods; with a policy's own endpoint there is no discovery."""
+        self._allowed.check(client.issuer)
+        if client.token_endpoint:
+            return client.token_endpoint, (_BASIC, _POST)
+        metadata = self.metadata(client.issuer)
+        # Basic first: RFC 6749 §2.3.1 recommends it, and it is the default where an issuer says nothing.
+        for method in (_BASIC, _POST):
+            if method in metadata.auth_methods:
+                return metadata.token_endpoint, (method,)
+        offered = printable(", ".join(metadata.auth_methods))
+        hint = f"allow {_BASIC} or {_POST} for this client at the issuer"
+        raise PolicyError("ClientAuthUnsupported", f"the issuer takes clients by {offered} only", hint=hint)
+
+    def _discover(self, issuer: str, transport: Transport) -> tuple[Metadata, datetime]:
+        url = issuer.rstrip("/") + "/.well-known/openid-configuration"
+        response = _follow(transport, url)
+        refuse_failure(response, ISSUER, self._clock)
+        if not response.ok:
+            message = f"{printable(url)} answered {response.status_code}"
+            hint = "see whether the issuer is written as the issuer writes it, or set tokenEndpoint"
+            raise Denied("DiscoveryFailed", message, hint=hint)
+        found = json_object(response)
+        _check_issuer(found.get("issuer"), issuer)
+        endpoint = found.get("token_endpoint")
+        if not isinstance(endpoint, str) or urlsplit(endpoint).scheme not in {"https", "http"}:
+            hint = "set tokenEndpoint in the policy"
+            raise Denied("DiscoveryFailed", f"{printable(url)} names no token_endpoint", hint=hint)
+        methods = found.get("token_endpoint_auth_methods_supported", [_BASIC])
+        offered = tuple(map(str, methods)) if isinstance(methods, list) else (_BASIC,)
+        return Metadata(endpoint, offered), self._clock() + _lifetime(response.headers)
+
+    def _request(
+        self, transport: Transport, endpoint: str, request: TokenRequest, methods: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Send the token request; where no discovery told the method, invalid_client earns one try of the other."""
+        for method in methods[:-1]:
+            try:
+                return self._send(transport, endpoint, request, method)
+            except Denied as error:
+                if error.reason != "InvalidClient":
+                    raise
+        return self._send(transport, endpoint, request, methods[-1])
+
+    def _send(self, transport: Transport, endpoint: str, request: TokenRequest, method: str) -> dict[str, Any]:
+        client = request.client
+        authentication = _ClientAuthentication(method, client.resources)
+        session = OAuth2Session(
+            request.client_id, request.client_secret.reveal(), token_endpoint_auth_method=authentication
+        )
+        session.trust_env = False
+        session.mount("https://", transport.adapter)
+        session.mount("http://", transport.adapter)
+        session.register_compliance_hook("access_token_response", lambda answer: self._checked(answer, request))
+        asked = {"scope": " ".join(client.scopes), "audience": client.audience}
+        parameters = {name: value for name, value in asked.items() if value}
+        with answering(ISSUER, endpoint):
+            settings = transport.settings_for(endpoint)
+            return dict(session.fetch_token(endpoint, grant_type="client_credentials", **parameters, **settings))
+
+    def _checked(self, response: requests.Response, request: TokenRequest) -> requests.Response:
+        """Let Authlib see nothing but a well-formed success."""
+        refuse_failure(response, ISSUER, self._clock)
+        if not response.ok:
+            raise _refusal(response, request)
+        if "error" in json_object(response):
+            raise _refusal(response, request)
+        return response
+
+    def _read(self, answer: Mapping[str, Any], request: TokenRequest) -> SubjectToken:
+        """Read the token response (RFC 6749 §5.1) into the token that is exchanged."""
+        now = self._clock()
+        if str(answer.get("token_type")).lower() != "bearer":
+            raise unusable(ISSUER, f"token_type is {printable(answer.get('token_type'), 40)}, expected Bearer")
+        name = request.client.subject_token
+        value = answer.get(name)
+        if not isinstance(value, str) or not value:
+            if name == "id_token":
+                hint = "add the scope openid, or remove the annotation credrotator.io/subject-token"
+                raise Denied("NoIdToken", "the issuer gave no id_token for client credentials", hint=hint)
+            raise unusable(ISSUER, "access_token is missing or empty")
+        token = Sensitive(value)
+        claims = read_claims(token)
+        if claims is None:
+            raise Denied(
+                "OpaqueToken",
+                f"the issuer's {name} is no signed JWT, so neither AWS nor Entra can verify it",
+                hint="have the issuer give JWT access tokens to this client (often by naming an audience or a "
+                "resource), or annotate the policy with credrotator.io/subject-token: id_token",
+            )
+        expires_at = expiry(ISSUER, answer.get("expires_in"), claim_time(claims, "exp"), now)
+        return SubjectToken(token, expires_at, claims)
+
+
+class _ClientAuthentication:
+    """Client authentication as RFC 6749 §2.3.1 has it, for Authlib.
+
+    NOTE: Authlib's own basic leaves out the form-encoding of id and secret, and its body is a dict, in which all but
+    the last ``resource`` of RFC 8707 would be lost; both are put right here.
+    """
+
+    def __init__(self, method: str, resources: tuple[str, ...]) -> None:
+        self._method = method
+        self._resources = resources
+
+    def __call__(
+        self, client: Any, _verb: str, uri: str, headers: dict[str, str], body: str | None
+    ) -> tuple[str, dict[str, str], str]:
+        """Add credentials and resources to a prepared token request."""
+        fields = [("resource", resource) for resource in self._resources]
+        if self._method == _POST:
+            fields += [("client_id", client.client_id), ("client_secret", client.client_secret)]
+        else:
+            pair = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret)}"
+            headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        whole = "&".join(part for part in (body or "", urlencode(fields)) if part)
+        return uri, headers, whole
+
+
+def _follow(transport: Transport, url: str) -> requests.Response:
+    """Get a discovery document; a redirect is followed to https on the same origin only."""
+    response = transport.get(url)
+    for _ in range(_REDIRECTS):
+        if not response.is_redirect:
+            break
+        target = urljoin(url, response.headers["Location"])
+        if urlsplit(target)[:2] != urlsplit(url)[:2] or urlsplit(target).scheme != "https":
+            hint = "name the issuer in the policy as the issuer names itself"
+            raise Denied("RedirectRefused", f"{printable(url)} redirects to {printable(target)}", hint=hint)
+        response = transport.get(target)
+    return response
+
+
+def _check_issuer(found: object, issuer: str) -> None:
+    """OpenID Connect Discovery 1.0 §4.3: exactly equal, or no secret is sent."""
+    if found == issuer:
+        return
+    shown = printable(found)
+    slash = isinstance(found, str) and found.rstrip("/") == issuer.rstrip("/")
+    differ = "they differ in the trailing slash" if slash else "they must be equal"
+    message = f"the issuer calls itself {shown}, the policy calls it {printable(issuer)}; {differ}"
+    raise PolicyError("IssuerMismatch", message, hint=f"write provider.issuer as {shown} if that is the one you mean")
+
+
+def _lifetime(headers: Mapping[str, str]) -> timedelta:
+    found = _MAX_AGE.search(headers.get("Cache-Control", ""))
+    return min(timedelta(seconds=int(found[1])), LONGEST_DISCOVERY) if found else DISCOVERY_LIFE
+
+
+def _refusal(response: requests.Response, request: TokenRequest) -> Denied:
+    """Class an error response of the token endpoint (RFC 6749 §5.2, RFC 8707 §2)."""
+    try:
+        found = json_object(response)
+    except Transient:
+        found = {}
+    code, described = printable(found.get("error", ""), 60), printable(found.get("error_description", ""))
+    if secret := request.client_secret.reveal():
+        described = described.replace(secret, "***")
+    client = request.client
+    said = f": {described}" if described else ""
+    match code:
+        case "invalid_client":
+            hint = f"compare client id and {client.client_secret.secret} with what the issuer has"
+            return Denied(
+                "InvalidClient", f"the issuer does not accept client {printable(request.client_id)}{said}", hint=hint
+            )
+        case "invalid_scope":
+            scopes = printable(" ".join(client.scopes) or "(none asked)")
+            hint = "remove the scope from the policy, or allow it for this client at the issuer"
+            return Denied("InvalidScope", f"the issuer refuses the scopes {scopes}{said}", hint=hint)
+        case "invalid_target":
+            resources = printable(" ".join((*client.resources, client.audience or "")))
+            hint = "correct resources and aud in the policy"
+            return Denied("InvalidTarget", f"the issuer refuses the audience {resources}{said}", hint=hint)
+        case "unauthorized_client" | "unsupported_grant_type":
+            hint = "allow the client-credentials grant for this client at the issuer"
+            scopes = printable(" ".join(client.scopes) or "(none asked)")
+            message = f"the issuer does not let the client use client credentials (scopes {scopes}){said}"
+            return Denied("UnauthorizedClient", message, hint=hint)
+    hint = "see the issuer's log, and whether the token endpoint is the right one"
+    message = f"the token endpoint answered {response.status_code} {code}{said}"
+    return Denied("TokenRefused", message, hint=hint)

@@ -1,0 +1,194 @@
+"""All objects of one reading, and what is asked of them: who may read which Secret, who depends on a policy. Pure.
+
+Rules: a Secret in another namespace needs a ReferenceGrant there (Gateway API, ``ReferenceGrant``); a policy is
+reached from an AIServiceBackend by ``backendSecurityPolicyRef`` (v0.2) or names it by ``targetRefs`` (v1.x).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from credrotator.api import GROUP
+from credrotator.errors import PolicyError
+from credrotator.model import InvalidPolicy, ObjectKey, Policy, Problem, SecretKeyRef, Sensitive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+KIND = "BackendSecurityPolicy"
+MODEL_HEADERS = ("x-ai-eg-model", "x-aigw-model")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One ReferenceGrant's permission: policies of ``source`` may use ``name`` (None: all) of ``target``."""
+
+    source: str
+    target: str
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One AIGatewayRoute: the backends it sends to, with the models that lead there."""
+
+    key: ObjectKey
+    models: Mapping[ObjectKey, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dependants:
+    """What stops working when a policy's credential does."""
+
+    backends: tuple[ObjectKey, ...] = ()
+    routes: tuple[ObjectKey, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+@dataclass
+class Inventory:
+    """Objects by kind. ``secrets`` maps a key to its values, bytes as they are (a Secret need not be text)."""
+
+    policies: dict[ObjectKey, Policy] = field(default_factory=dict)
+    invalid: dict[ObjectKey, InvalidPolicy] = field(default_factory=dict)
+    secrets: dict[ObjectKey, Mapping[str, bytes]] = field(default_factory=dict)
+    backends: dict[ObjectKey, ObjectKey | None] = field(default_factory=dict)
+    routes: dict[ObjectKey, Route] = field(default_factory=dict)
+    grants: set[Grant] = field(default_factory=set)
+
+    def add_policy(self, policy: Policy | InvalidPolicy) -> None:
+        """Keep a policy. Of two that differ under one name nobody can tell which is meant, so neither is used."""
+        known = self.policies.get(policy.key) or self.invalid.get(policy.key)
+        if known is not None and replace(policy, origin=known.origin) == known:
+            return
+        if known is not None:
+            twice = Problem("metadata.name", f"defined twice, in {known.origin} and in {policy.origin}; remove one")
+            policy = InvalidPolicy(policy.key, policy.origin, (twice,), policy.provider)
+        self._keep(policy)
+
+    def _keep(self, policy: Policy | InvalidPolicy) -> None:
+        if isinstance(policy, Policy):
+            self.policies[policy.key] = policy
+        else:
+            self.policies.pop(policy.key, None)
+            self.invalid[policy.key] = policy
+
+    def refuse_shared_backends(self) -> None:
+        """Two policies on one backend contradict each other; the gateway refuses both, so do we."""
+        claims: defaultdict[ObjectKey, list[Policy]] = defaultdict(list)
+        for policy in self.policies.values():
+            for backend in set(policy.targets):
+                claims[backend].append(policy)
+        for backend, policies in claims.items():
+            if len(policies) > 1:
+                names = " and ".join(sorted(str(policy.key) for policy in policies))
+                for policy in policies:
+                    shared = Problem("spec.targetRefs", f"backend {backend} is claimed by {names}; keep one")
+                    self._keep(InvalidPolicy(policy.key, policy.origin, (shared,), policy.provider))
+
+    def reader(self, policy: ObjectKey) -> _Reader:
+        """Return the SecretReader for one policy's references."""
+        return _Reader(self, policy)
+
+    def dependants(self, policy: Policy) -> Dependants:
+        """Find the backends, routes and models that hang on a policy."""
+        named = {backend for backend, reference in self.backends.items() if reference == policy.key}
+        backends = named | set(policy.targets)
+        routes = [route for route in self.routes.values() if backends & route.models.keys()]
+        models = {model for route in routes for backend in backends for model in route.models.get(backend, ())}
+        return Dependants(tuple(sorted(backends)), tuple(sorted(route.key for route in routes)), tuple(sorted(models)))
+
+    def granted(self, source: str, secret: ObjectKey) -> bool:
+        """Tell whether policies of namespace ``source`` may use ``secret``."""
+        if source == secret.namespace:
+            return True
+        names = (None, secret.name)
+        return any(Grant(source, secret.namespace, name) in self.grants for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    inventory: Inventory
+    policy: ObjectKey
+
+    def __call__(self, ref: SecretKeyRef) -> Sensitive:
+        """Read one value; see ``ports.SecretReader``."""
+        secret, where = ref.secret, f"{ref.path} of {self.policy}"
+        if not self.inventory.granted(self.policy.namespace, secret):
+            raise PolicyError(
+                "RefNotPermitted",
+                f"{where}: Secret {secret} is in another namespace, and no ReferenceGrant there permits it",
+                hint=f"add a ReferenceGrant in namespace {secret.namespace} from {KIND} in "
+                f"{self.policy.namespace} to Secret {secret.name}",
+            )
+        values = self.inventory.secrets.get(secret)
+        if values is None:
+            raise PolicyError(
+                "SecretNotFound",
+                f"{where}: there is no Secret {secret}",
+                hint=f"create Secret {secret} with the key {ref.key}",
+            )
+        return _text(values, ref, where)
+
+
+def _text(values: Mapping[str, bytes], ref: SecretKeyRef, where: str) -> Sensitive:
+    raw = values.get(ref.key)
+    if not raw or not raw.strip():
+        state = "has no key" if raw is None else "has an empty key"
+        hint = f"put the value into Secret {ref.secret} under the key {ref.key}"
+        raise PolicyError("SecretKeyMissing", f"{where}: Secret {ref.secret} {state} {ref.key}", hint=hint)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise PolicyError(
+            "SecretNotText",
+            f"{where}: key {ref.key} of Secret {ref.secret} is not UTF-8 text",
+            hint="encode the value once only: data holds base64 of the text, stringData the text itself",
+        ) from error
+    # A file made by an editor or by echo ends in a newline, which no issuer counts as part of a secret.
+    return Sensitive(text.rstrip("\r\n"))
+
+
+def read_backend(manifest: Mapping[str, Any], key: ObjectKey) -> ObjectKey | None:
+    """Return the policy that an AIServiceBackend names (v0.2), if any."""
+    match manifest:
+        case {"spec": {"backendSecurityPolicyRef": {"name": str(name)}}}:
+            return ObjectKey(key.namespace, name)
+    return None
+
+
+def read_route(manifest: Mapping[str, Any], key: ObjectKey) -> Route:
+    """Read an AIGatewayRoute's backends and the models that its header matches name."""
+    models: defaultdict[ObjectKey, set[str]] = defaultdict(set)
+    for rule in _dicts(manifest, "spec", "rules"):
+        named = {
+            str(header.get("value"))
+            for match in _dicts(rule, "matches")
+            for header in _dicts(match, "headers")
+            if str(header.get("name")).lower() in MODEL_HEADERS
+        }
+        for ref in _dicts(rule, "backendRefs"):
+            models[ObjectKey(str(ref.get("namespace") or key.namespace), str(ref.get("name")))] |= named
+    return Route(key, {backend: frozenset(names) for backend, names in models.items()})
+
+
+def read_grant(manifest: Mapping[str, Any], key: ObjectKey) -> Iterator[Grant]:
+    """Read what a ReferenceGrant permits to BackendSecurityPolicies."""
+    for source in _dicts(manifest, "spec", "from"):
+        if (source.get("group"), source.get("kind")) != (GROUP, KIND):
+            continue
+        for target in _dicts(manifest, "spec", "to"):
+            if (target.get("group", ""), target.get("kind")) == ("", "Secret"):
+                yield Grant(str(source.get("namespace")), key.namespace, target.get("name"))
+
+
+def _dicts(node: Mapping[str, Any], *path: str) -> Iterator[Mapping[str, Any]]:
+    """Walk to a list of objects; whatever has another shape is passed over (these kinds are not ours to validate)."""
+    value: Any = node
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    for item in value if isinstance(value, list) else []:
+        if isinstance(item, dict):
+            yield item

@@ -1,0 +1,245 @@
+"""The one use case: read → plan → exchange → publish → outcome. Used by ``rotate``, ``run`` and cron alike.
+
+Owns the order of things and the invariants of publishing: nothing is written unless it is better than what is there,
+never blindly, and a credential that was issued survives a conflict. Must not know files, clusters or vendors.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from credrotator.errors import Conflict, PolicyError, RotationError, Transient
+from credrotator.model import (
+    Action,
+    Credential,
+    Failure,
+    InvalidPolicy,
+    Outcome,
+    Policy,
+    Published,
+    Rotatable,
+    SecretDocument,
+    Static,
+    StoredSecret,
+    Unreadable,
+    Unsupported,
+)
+from credrotator.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
+from credrotator.policy import fingerprint
+from credrotator.secretdata import parse, read_profile, render
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from credrotator.ports import Clock, Exchange, SecretReader, SecretStore
+
+log = logging.getLogger(__name__)
+
+PUBLISH_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the caller asks of a pass."""
+
+    within: timedelta = timedelta(0)
+    force: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the store holds for one policy, and what that means."""
+
+    stored: StoredSecret | None
+    published: Published | Unreadable | None
+    plan: Plan
+
+    @property
+    def version(self) -> str | None:
+        """The version that a write has to name."""
+        return self.stored.version if self.stored else None
+
+
+class Rotation:
+    """Rotates single policies; safe to share between threads, one thread per policy."""
+
+    def __init__(self, store: SecretStore, exchange: Exchange, clock: Clock) -> None:
+        self._store = store
+        self._exchange = exchange
+        self._clock = clock
+
+    def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader, wish: Wish) -> Outcome:
+        """Do what is due for one policy; a failure becomes part of the outcome, never an exception."""
+        if isinstance(policy, InvalidPolicy):
+            return invalid(policy)
+        try:
+            match policy.source:
+                case Static():
+                    return self._check_static(policy, policy.source, secrets)
+                case Unsupported():
+                    return unsupported(policy, policy.source)
+                case _:
+                    return self._rotate(policy, policy.source, secrets, wish)
+        except RotationError as error:
+            return self._failed(policy, error)
+
+    def state(self, policy: Policy, source: Rotatable, wish: Wish) -> State:
+        """Read the store and decide; changes nothing.
+
+        Raises:
+            RotationError: The store cannot be read.
+        """
+        assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
+        stored = self._store.read(policy.secret)
+        published = parse(stored.document if stored else None, policy.provider)
+        decided = plan(
+            published,
+            fingerprint=fingerprint(source),
+            seed=policy.uid,
+            now=self._clock(),
+            within=wish.within,
+            force=wish.force,
+        )
+        return State(stored, published, decided)
+
+    def _rotate(self, policy: Policy, source: Rotatable, secrets: SecretReader, wish: Wish) -> Outcome:
+        state = self.state(policy, source, wish)
+        match state.plan:
+            case Keep():
+                return self._outcome(policy, "kept", "Fresh", state.published)
+            case Rotate(reason=reason) if wish.dry_run:
+                return self._outcome(policy, "rotated", reason, state.published)
+            case Rotate(reason=reason, detail=detail):
+                log.info("rotating %s: %s %s", policy.key, reason, detail)
+        credential = self._exchange(policy.key, source, secrets)
+        return self._publish(policy, source, credential, state, wish)
+
+    def _publish(self, policy: Policy, source: Rotatable, credential: Credential, state: State, wish: Wish) -> Outcome:
+        """Write the credential; when somebody else was quicker, read and decide again with it in hand."""
+        assert policy.secret is not None  # noqa: S101 - see state()
+        document = render(policy.secret, credential, fingerprint(source))
+        candidate = parse(document, policy.provider)
+        for _ in range(PUBLISH_TRIES):
+            decided = state.plan
+            if isinstance(decided, Keep):
+                return self._outcome(policy, "kept", "Adopted", state.published)
+            _refuse_worse(candidate, state, self._clock(), wish)
+            try:
+                self._store.publish(document, state.version)
+            except Conflict:
+                # What is there by now may be fresher than ours; forcing again would only fight with its writer.
+                state = self.state(policy, source, replace(wish, force=False))
+                continue
+            self._audit(policy, state, document, credential)
+            return self._outcome(policy, "rotated", decided.reason, candidate)
+        message = f"Secret {policy.secret} was changed by somebody else {PUBLISH_TRIES} times in a row"
+        raise Transient("Conflict", message, hint="look for another program that writes this Secret")
+
+    def _audit(self, policy: Policy, state: State, document: SecretDocument, credential: Credential) -> None:
+        """One line per publication: who, why, old and new expiry, the vendor's request id; no secret in it."""
+        old = state.published.expires_at if isinstance(state.published, Published) else None
+        reason = state.plan.reason if isinstance(state.plan, Rotate) else ""
+        log.info(
+            "published %s for %s (%s): expiry %s -> %s, content %s, request %s",
+            document.key,
+            policy.key,
+            reason,
+            old,
+            credential.expires_at,
+            document.annotations.get("credrotator.io/content-hash"),
+            credential.request_id,
+        )
+
+    def _check_static(self, policy: Policy, source: Static, secrets: SecretReader) -> Outcome:
+        """Nothing to rotate; but what the policy names should be there."""
+        if source.secret is None:
+            return self._outcome(policy, "skipped", "DefaultChain", None)
+        value = secrets(source.secret)
+        if source.profile and read_profile(value.reveal(), source.profile) is None:
+            raise PolicyError(
+                "ProfileMissing",
+                f"Secret {source.secret.secret}, key {source.secret.key}, has no profile {source.profile}",
+                hint="correct credentialsFile.profile, or add the profile to the file",
+            )
+        return self._outcome(policy, "skipped", "Static", None)
+
+    def _outcome(
+        self, policy: Policy, action: Action, reason: str, published: Published | Unreadable | None
+    ) -> Outcome:
+        expires_at, renew_at = _times(policy, published)
+        warnings = policy.warnings
+        if isinstance(published, Published) and published.issued_at:
+            life = published.expires_at - published.issued_at
+            if life < TINY_LIFE:
+                warnings += (f"the credential lives for {life.total_seconds():.0f} s only",)
+        return Outcome(
+            policy.key, policy.provider, action, str(reason), policy.secret, expires_at, renew_at, warnings=warnings
+        )
+
+    def _failed(self, policy: Policy, error: RotationError) -> Outcome:
+        """Describe a failure together with what is still published: the last good credential stays."""
+        log.warning("%s failed: %s: %s", policy.key, error.reason, error.message)
+        expires_at: datetime | None = None
+        renew_at: datetime | None = None
+        reason = error.reason
+        if isinstance(policy.source, Rotatable) and policy.secret:
+            try:
+                state = self.state(policy, policy.source, Wish())
+            except RotationError:
+                log.debug("%s: the store cannot be read either", policy.key)
+            else:
+                expires_at, renew_at = _times(policy, state.published)
+                reason = state.plan.reason if isinstance(state.plan, Rotate) else Reason.FORCED
+        return Outcome(
+            policy.key,
+            policy.provider,
+            "failed",
+            str(reason),
+            policy.secret,
+            expires_at,
+            renew_at,
+            Failure(error.kind, error.reason, error.message, error.hint),
+            policy.warnings,
+        )
+
+
+def invalid(policy: InvalidPolicy) -> Outcome:
+    """Describe a policy that cannot work as written."""
+    message = "; ".join(map(str, policy.problems))
+    hint = f"correct the policy in {policy.origin}"
+    return Outcome(
+        policy.key,
+        policy.provider,
+        "failed",
+        "InvalidPolicy",
+        error=Failure("policy", "InvalidPolicy", message, hint),
+    )
+
+
+def unsupported(policy: Policy, source: Unsupported) -> Outcome:
+    """Describe a policy whose mechanism is the gateway's to rotate."""
+    message = f"{source.path}: credrotator does not rotate this kind yet"
+    hint = "leave it to the gateway's own rotator"
+    failure = Failure("policy", "NotSupported", message, hint)
+    return Outcome(policy.key, policy.provider, "skipped", "NotSupported", error=failure, warnings=policy.warnings)
+
+
+def _times(policy: Policy, published: Published | Unreadable | None) -> tuple[datetime | None, datetime | None]:
+    if not isinstance(published, Published):
+        return None, None
+    return published.expires_at, renewal_time(published, policy.uid)
+
+
+def _refuse_worse(candidate: Published | Unreadable | None, state: State, now: datetime, wish: Wish) -> None:
+    """I1: never replace a credential by a worse one."""
+    if not isinstance(candidate, Published):
+        hint = "report this: a credential was issued that does not read back"
+        raise Transient("NotPublishable", f"the new credential is not usable: {candidate}", hint=hint)
+    changed = isinstance(state.plan, Rotate) and state.plan.reason is Reason.SPEC_CHANGED
+    if why := refusal(candidate, state.published, now=now, replace=wish.force or changed):
+        hint = "compare the clocks; see the life of credentials at the vendor"
+        raise Transient("NotBetter", f"the new credential was not published: {why}", hint=hint)

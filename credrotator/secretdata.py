@@ -1,0 +1,132 @@
+"""Credential ↔ Secret: the gateway's bytes, and the annotations that make a Secret its own record. Pure.
+
+Owns the contract with the gateway: key names, the file format, ``rotators/expiration-time`` (RFC 3339), as Envoy AI
+Gateway's ``internal/controller/rotators`` writes them. A Secret is replaced as a whole, so that a change of type
+leaves no stale key behind.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from credrotator.claims import claim_time, read_claims
+from credrotator.model import (
+    AwsCredential,
+    AzureToken,
+    Credential,
+    ObjectKey,
+    Published,
+    SecretDocument,
+    Sensitive,
+    Unreadable,
+)
+from credrotator.planning import LONGEST_LIFE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXPIRY = "rotators/expiration-time"
+ISSUED = "credrotator.io/issued-at"
+FINGERPRINT = "credrotator.io/fingerprint"
+CONTENT = "credrotator.io/content-hash"
+
+AWS_KEY = "credentials"
+AZURE_KEY = "azureAccessToken"
+DATA_KEYS = {"aws-oidc": AWS_KEY, "azure-oidc": AZURE_KEY, "azure-client-secret": AZURE_KEY}
+AWS_OPTIONS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+
+
+def render(key: ObjectKey, credential: Credential, fingerprint: str) -> SecretDocument:
+    """Write a credential as the gateway's Secret."""
+    match credential:
+        case AwsCredential():
+            data = {AWS_KEY: Sensitive(_aws_file(credential))}
+        case AzureToken():
+            data = {AZURE_KEY: credential.token}
+    return SecretDocument(
+        key,
+        data,
+        {
+            EXPIRY: show_time(min(credential.expires_at, credential.issued_at + LONGEST_LIFE)),
+            ISSUED: show_time(credential.issued_at),
+            FINGERPRINT: fingerprint,
+            CONTENT: content_hash(data),
+        },
+    )
+
+
+def parse(document: SecretDocument | None, provider: str) -> Published | Unreadable | None:
+    """Read a Secret back as planning sees it; never raises for what is in it.
+
+    A Secret without our annotations but with the gateway's is adopted: issue and fingerprint stay unknown. Where the
+    expiry annotation is missing or malformed, an Entra token still tells its own (``exp``).
+    """
+    if document is None:
+        return None
+    wanted = DATA_KEYS[provider]
+    value = document.data.get(wanted)
+    if not value:
+        return Unreadable(f"the Secret has no key {wanted}")
+    if wanted == AWS_KEY and (missing := _missing_options(value)):
+        return Unreadable(f"its credentials file lacks {missing} in profile default")
+    notes = document.annotations
+    if notes.get(CONTENT, content_hash(document.data)) != content_hash(document.data):
+        return Unreadable("its data was changed by somebody else")
+    expires_at = read_time(notes.get(EXPIRY)) or (
+        claim_time(read_claims(value), "exp") if wanted == AZURE_KEY else None
+    )
+    if expires_at is None:
+        return Unreadable(f"its annotation {EXPIRY} is missing or not a time")
+    return Published(expires_at, read_time(notes.get(ISSUED)), notes.get(FINGERPRINT))
+
+
+def content_hash(data: Mapping[str, Sensitive]) -> str:
+    """Hash all keys and values; only to notice a change, so 16 hex digits do."""
+    digest = hashlib.sha256()
+    for name in sorted(data):
+        for part in (name, data[name].reveal()):
+            encoded = part.encode()
+            digest.update(len(encoded).to_bytes(8) + encoded)
+    return digest.hexdigest()[:16]
+
+
+def show_time(moment: datetime) -> str:
+    """Write RFC 3339 in UTC to the second, as the gateway does (a fraction is cut: never later than true)."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_time(text: str | None) -> datetime | None:
+    """Read RFC 3339 with any offset; None for anything else, a time without an offset included."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def read_profile(text: str, profile: str) -> Mapping[str, str] | None:
+    """Read one profile of an AWS shared-credentials file; None if the text or the profile is not there."""
+    parser = configparser.RawConfigParser(default_section="")
+    try:
+        parser.read_string(text)
+        return dict(parser[profile])
+    except (configparser.Error, KeyError):
+        return None
+
+
+def _aws_file(credential: AwsCredential) -> str:
+    return (
+        "[default]\n"
+        f"aws_access_key_id = {credential.access_key_id}\n"
+        f"aws_secret_access_key = {credential.secret_access_key.reveal()}\n"
+        f"aws_session_token = {credential.session_token.reveal()}\n"
+        f"region = {credential.region}\n"
+    )
+
+
+def _missing_options(value: Sensitive) -> str:
+    profile = read_profile(value.reveal(), "default") or {}
+    return ", ".join(option for option in AWS_OPTIONS if not profile.get(option))

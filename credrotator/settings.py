@@ -1,0 +1,104 @@
+"""Where settings come from: flags win over ``CREDROTATOR_*`` variables, which win over a config file.
+
+Owns the options that commands share, and the checks that are about the command line itself.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+import yaml
+
+from credrotator.durations import parse_duration
+from credrotator.errors import UsageError, printable
+from credrotator.policy import PUBLIC_AUTHORITY, Defaults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Span(click.ParamType[timedelta]):
+    """A duration on the command line, in Go's notation."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """See click.ParamType."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare an option that can also be set by its ``CREDROTATOR_…`` variable and in the config file."""
+    longest = max(names, key=len).lstrip("-")
+    variable = "CREDROTATOR_" + longest.upper().replace("-", "_")
+    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
+
+
+def load_config(context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    """Make a config file's entries the defaults of the command's options (callback of ``--config``)."""
+    if name is None:
+        return None
+    try:
+        found = yaml.safe_load(Path(name).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {name}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{name} is not YAML: {printable(error)}") from error
+    known = {str(option.name).replace("_", "-") for option in context.command.params if option.name != "config"}
+    if not isinstance(found, dict) or not found.keys() <= known:
+        unknown = ", ".join(sorted(map(str, set(found) - known))) if isinstance(found, dict) else "no object"
+        raise click.BadParameter(f"{name}: unknown settings: {unknown}; known are {', '.join(sorted(known))}")
+    entries = {key.replace("-", "_"): value for key, value in found.items()}
+    context.default_map = {**(context.default_map or {}), **entries}
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the commands that read policies share."""
+
+    filenames: tuple[str, ...]
+    out: Path | None = None
+    namespace: str | None = None
+    all_namespaces: bool = False
+    kubeconfig: str | None = None
+    context: str | None = None
+    allowed_issuers: tuple[str, ...] = ()
+    ca_file: str | None = None
+    timeout: timedelta = timedelta(seconds=30)
+    azure_scope: str | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def __post_init__(self) -> None:
+        if not self.filenames:
+            raise UsageError("name the manifests to read with -f; reading from a cluster is not built yet")
+        if self.ca_file and not Path(self.ca_file).is_file():
+            raise UsageError(f"--ca-file {self.ca_file}: there is no such file")
+        for glob in self.allowed_issuers:
+            if urlsplit(glob.partition("*")[0]).scheme not in {"https", "http"}:
+                raise UsageError(f"--allowed-issuer {printable(glob)}: expected a URL such as https://idp.example/*")
+
+    @property
+    def defaults(self) -> Defaults:
+        """What the operator sets for all policies.
+
+        Raises:
+            UsageError: AZURE_AUTHORITY_HOST is no https address.
+        """
+        host = self.environment.get("AZURE_AUTHORITY_HOST", "").strip()
+        authority = "https://" + host.removeprefix("https://").rstrip("/") if host else PUBLIC_AUTHORITY
+        parts = urlsplit(authority)
+        if not parts.hostname or parts.path or "://" in host.removeprefix("https://"):
+            raise UsageError(f"AZURE_AUTHORITY_HOST={printable(host)}: expected a host, or https:// and a host")
+        return Defaults(self.namespace or "default", authority, self.azure_scope)
