@@ -29,7 +29,7 @@ from credrotator.sandbox.recording import RecordedRequest, RequestLog
 from credrotator.sandbox.roles import Role
 from credrotator.sandbox.site import Sandbox
 from credrotator.sandbox.sts import DEFAULT_ROLE
-from credrotator.sandbox.wirefaults import Certificate, Drip, Hang, Latency, Refuse, Reset
+from credrotator.sandbox.wirefaults import Certificate, Drip, Hang, Latency, Mute, Refuse, Reset
 
 __all__ = [
     "DEFAULT_APP",
@@ -52,6 +52,7 @@ __all__ = [
     "Hang",
     "Huge",
     "Latency",
+    "Mute",
     "Override",
     "PortTaken",
     "Proxy",

@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from http.client import HTTPException, parse_headers
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from werkzeug import Request, Response
@@ -114,6 +114,19 @@ class Line:
             self.wait(self.pace.interval_s)
 
 
+def persistent(request: Request) -> bool:
+    """Tell whether the connection goes on after this request (RFC 9112 §9.3)."""
+    wish = request.headers.get("Connection", "").lower()
+    return wish == "keep-alive" or (wish != "close" and request.environ["SERVER_PROTOCOL"] != "HTTP/1.0")
+
+
+def swallow(connection: socket.socket) -> NoReturn:
+    """Read and say nothing until the connection is closed; raises ``Hangup`` then."""
+    while connection.recv(MAX_LINE_BYTES):
+        pass
+    raise Hangup("nothing was said")
+
+
 def _framed(response: Response, *, chunked: bool) -> Iterator[bytes]:
     for block in response.iter_encoded():
         if block:
@@ -137,7 +150,7 @@ def read_request(stream: BinaryIO, scheme: str, authority: str) -> Request | Non
     if not start.strip():
         return None
     try:
-        method, target, _ = start.decode("latin-1").split()
+        method, target, version = start.decode("latin-1").split()
         message = parse_headers(stream)
         size_bytes = int(message.get("Content-Length", "0"))
     except (ValueError, HTTPException) as error:
@@ -145,11 +158,15 @@ def read_request(stream: BinaryIO, scheme: str, authority: str) -> Request | Non
     if "Transfer-Encoding" in message or not 0 <= size_bytes <= MAX_BODY_BYTES:
         raise BadMessage("the body needs a Content-Length of at most 1 MiB")
     body = stream.read(size_bytes)
-    return Request(_environ((method, target), scheme, authority, Headers(message.items()), body))
+    if len(body) < size_bytes:
+        return None  # the peer left in the middle
+    return Request(_environ((method, target, version), scheme, authority, Headers(message.items()), body))
 
 
-def _environ(start: tuple[str, str], scheme: str, authority: str, headers: Headers, body: bytes) -> dict[str, object]:
-    method, target = start
+def _environ(
+    start: tuple[str, str, str], scheme: str, authority: str, headers: Headers, body: bytes
+) -> dict[str, object]:
+    method, target, version = start
     host, _, port = headers.get("Host", authority).partition(":")
     path, _, query = target.partition("?")
     environ: dict[str, object] = {
@@ -160,7 +177,7 @@ def _environ(start: tuple[str, str], scheme: str, authority: str, headers: Heade
         "REQUEST_URI": target,
         "SERVER_NAME": host,
         "SERVER_PORT": port or "443",
-        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_PROTOCOL": version,
         "wsgi.url_scheme": scheme,
         "wsgi.input": BytesIO(body),
         "CONTENT_LENGTH": str(len(body)),

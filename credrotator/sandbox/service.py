@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,10 +22,10 @@ from werkzeug.routing import Map, Rule
 
 from credrotator.sandbox.answers import Refused
 from credrotator.sandbox.faults import Fault, Faults
-from credrotator.sandbox.line import BadMessage, Line, read_request
+from credrotator.sandbox.line import BadMessage, Line, persistent, read_request, swallow
 from credrotator.sandbox.listener import Listener
 from credrotator.sandbox.recording import RecordedRequest, RequestLog
-from credrotator.sandbox.wirefaults import Certificate
+from credrotator.sandbox.wirefaults import Certificate, Mute
 
 if TYPE_CHECKING:
     import ssl
@@ -62,6 +63,7 @@ class Service:
         self._scheme: Scheme = scheme
         self._listener = Listener(self.name, port, self._serve)
         self._map = _route_map(self.routes)
+        self._switching = threading.Lock()
         self._tls_fault_seen = False
 
     @property
@@ -108,10 +110,11 @@ class Service:
         return answer
 
     def _faults_changed(self) -> None:
-        self._listener.set_refusing(refusing=self.faults.active("refuse"))
-        if self.faults.active("tls") or self._tls_fault_seen:
-            self._tls_fault_seen = self.faults.active("tls")
-            self.drop_connections()  # a kept-alive connection would go on with the certificate it began with
+        with self._switching:  # so that two switches turned at once do not leave the port in the older state
+            self._listener.set_refusing(refusing=self.faults.active("refuse"))
+            if self.faults.active("tls") or self._tls_fault_seen:
+                self._tls_fault_seen = self.faults.active("tls")
+                self.drop_connections()  # a kept-alive connection would go on with the certificate it began with
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):  # whatever the peer does to its connection ends that connection only
@@ -120,6 +123,8 @@ class Service:
 
     def _secured(self, connection: socket.socket) -> ssl.SSLSocket:
         fault = self.faults.take_connection()
+        if isinstance(fault, Mute):
+            swallow(connection)
         flaw = fault.flaw if isinstance(fault, Certificate) else "none"
         context = self._place.certificates.context(flaw)
         secured = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
@@ -133,7 +138,7 @@ class Service:
             try:
                 while request := read_request(stream, scheme, authority):
                     self._answer(request, Line(connection))
-                    if request.headers.get("Connection", "").lower() == "close":
+                    if not persistent(request):
                         return
             except BadMessage as error:
                 Line(connection).send(Response(f"{error}\n", 400, headers={"Connection": "close"}))

@@ -86,6 +86,7 @@ class Sandbox:
             for service in (self.issuer, self.sts, self.entra):
                 _start(service, starting)
             self._running = starting.pop_all()
+        self.issuers = [self.issuer]
         self._trust(self.issuer)
         self.sts.roles.setdefault(DEFAULT_ROLE, Role(self.issuer.url, subject=DEFAULT_CLIENT))
         self.entra.tenants.setdefault(DEFAULT_TENANT, {DEFAULT_APP: self._default_app()})

@@ -33,6 +33,13 @@ class Certificate(Fault):
 
 
 @dataclass(frozen=True)
+class Mute(Fault):
+    """Accept connections and say nothing, not even in the TLS handshake."""
+
+    kind: ClassVar[str] = "tls"
+
+
+@dataclass(frozen=True)
 class Latency(Fault):
     """Wait ``seconds`` before answering."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -120,6 +121,30 @@ def test_connections_are_kept_alive(sandbox: Sandbox, http: requests.Session) ->
     assert len(connections) == 1
 
 
+@pytest.mark.parametrize(
+    ("version", "wish", "answers"), [("1.0", "", 1), ("1.0", "keep-alive", 2), ("1.1", "close", 1), ("1.1", "", 2)]
+)
+def test_connections_end_as_the_client_wishes(sandbox: Sandbox, version: str, wish: str, answers: int) -> None:
+    """RFC 9112 §9.3: HTTP/1.1 goes on unless told to close, HTTP/1.0 closes unless told to go on."""
+    head = f"GET /jwks HTTP/{version}\r\nHost: localhost\r\n" + (f"Connection: {wish}\r\n" if wish else "")
+    context = ssl.create_default_context(cafile=str(sandbox.ca_file))
+    with (
+        socket.create_connection(("127.0.0.1", sandbox.issuer.port)) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
+        secured.sendall(f"{head}\r\n{head}\r\n".encode())
+        secured.settimeout(0.2)
+        assert _everything(secured).count(b"200 OK") == answers
+
+
+def _everything(secured: ssl.SSLSocket) -> bytes:
+    answer = b""
+    with contextlib.suppress(TimeoutError):
+        while block := secured.recv(65_536):
+            answer += block
+    return answer
+
+
 def test_bad_messages_end_the_connection(sandbox: Sandbox) -> None:
     """RFC 9112 §2.2, §6.3: what is no request, has no length or is too long, is answered 400 and closed."""
     context = ssl.create_default_context(cafile=str(sandbox.ca_file))
@@ -134,10 +159,7 @@ def test_bad_messages_end_the_connection(sandbox: Sandbox) -> None:
             context.wrap_socket(plain, server_hostname="localhost") as secured,
         ):
             secured.sendall(message)
-            answer = b""
-            while block := secured.recv(4096):
-                answer += block
-            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert _everything(secured).startswith(b"HTTP/1.1 400 ")
 
 
 def test_the_log_tells_what_was_asked(sandbox: Sandbox, http: requests.Session) -> None:

@@ -13,7 +13,7 @@ import requests
 from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import ReadTimeout, SSLError
 
-from credrotator.sandbox import Certificate, Drip, Hang, Latency, Refuse, Reset, Sandbox
+from credrotator.sandbox import Certificate, Drip, Hang, Latency, Mute, Refuse, Reset, Sandbox
 from tests.sandbox.conftest import TIMEOUT_S, ask_for_token, trusting_session
 
 if TYPE_CHECKING:
@@ -123,6 +123,15 @@ def test_hang_before_the_head(
         http.get(f"{service.url}/nothing/here", timeout=SHORT_S)
     assert service.requests.count("/nothing/here") == 1
     assert service.requests.wait_for(lambda log: log.in_flight == 0)
+
+
+def test_mute(sandbox: Sandbox, http: requests.Session) -> None:
+    """Fault 2: the handshake itself hangs, and only as many connections as were asked for."""
+    sandbox.sts.faults.add(Mute(), times=1)
+    with pytest.raises(requests.Timeout):
+        http.get(sandbox.sts.url, timeout=SHORT_S)
+    assert sandbox.sts.requests.total == 0
+    assert knock(http, sandbox.sts) == 404
 
 
 def test_hang_amid_the_body(sandbox: Sandbox, http: requests.Session) -> None:
