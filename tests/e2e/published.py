@@ -34,14 +34,18 @@ class AwsCredential:
 
 @dataclass(frozen=True)
 class Published:
-    """The `--out` directory of credrotator, with the Secrets of one namespace."""
+    """The `--out` directory of credrotator. Policies are named within the namespace `default`."""
 
     directory: Path
-    namespace: str = "default"
+
+    @property
+    def secrets(self) -> Path:
+        """The Secrets of that namespace."""
+        return self.directory / "default"
 
     def file(self, policy: str, key: str) -> Path:
         """Return the file of a Secret's key."""
-        return self.directory / self.namespace / f"ai-eg-bsp-{policy}" / key
+        return self.secrets / f"ai-eg-bsp-{policy}" / key
 
     def aws(self, policy: str) -> AwsCredential:
         """Read the AWS credential of a policy."""
@@ -51,10 +55,13 @@ class Published:
         """Read the Entra access token of a policy."""
         return self.file(policy, "azureAccessToken").read_text()
 
-    def policies(self, key: str) -> list[str]:
-        """Return the policies whose Secret has that key."""
-        secrets = (self.directory / self.namespace).glob(f"ai-eg-bsp-*/{key}")
-        return sorted(path.parent.name.removeprefix("ai-eg-bsp-") for path in secrets)
+    def all_aws(self) -> list[AwsCredential]:
+        """Read the AWS credentials of all namespaces."""
+        return [AwsCredential.parse(text) for text in self._everywhere("credentials")]
+
+    def all_tokens(self) -> list[str]:
+        """Read the Entra access tokens of all namespaces."""
+        return self._everywhere("azureAccessToken")
 
     def generation(self, policy: str) -> "Generation":
         """Return which credential of a policy is published now, and since when."""
@@ -62,6 +69,9 @@ class Published:
         file = aws if aws.exists() else self.file(policy, "azureAccessToken")
         credential = self.aws(policy).key_id if file == aws else token_id(self.token(policy))
         return Generation(credential, datetime.fromtimestamp(file.stat().st_mtime, UTC))
+
+    def _everywhere(self, key: str) -> list[str]:
+        return [path.read_text() for path in sorted(self.directory.glob(f"*/ai-eg-bsp-*/{key}"))]
 
 
 @dataclass(frozen=True)

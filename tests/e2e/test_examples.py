@@ -46,15 +46,14 @@ def test_the_examples_rotate(credrotator: Credrotator, examples: Path, sts: MinI
     assert summary["failed"] == 0
     assert summary["rotated"] == len([one for one in results if one["action"] == "rotated"])
 
-    published = credrotator.published
-    aws, azure = published.policies("credentials"), published.policies("azureAccessToken")
-    assert summary["rotated"] == len(aws) + len(azure)
-    assert aws
-    assert azure
-    for policy in aws:
-        sts.list_buckets(published.aws(policy))
-    for policy in azure:
-        assert tenant.accept(published.token(policy))
+    credentials, tokens = credrotator.published.all_aws(), credrotator.published.all_tokens()
+    assert summary["rotated"] == len(credentials) + len(tokens)
+    assert credentials
+    assert tokens
+    for credential in credentials:
+        sts.list_buckets(credential)
+    for token in tokens:
+        assert tenant.accept(token)
 
 
 def test_what_is_fresh_is_kept(credrotator: Credrotator, examples: Path) -> None:

@@ -34,7 +34,7 @@ def strict_sts(parts: Cache, issuer: str, tmp_path: Path) -> Iterator[minio.MinI
 
 def test_a_wrong_client_secret_is_denied(rotated: Credrotator, issuer: str) -> None:
     """Issuer and tenant refuse the client; both policies fail as denied and keep their last good Secret."""
-    before = _contents(rotated.published.directory)
+    before = _contents(rotated.published.secrets)
     policies.write(
         rotated.manifests,
         policies.aws("aws", issuer, secret="wrong"),
@@ -48,7 +48,7 @@ def test_a_wrong_client_secret_is_denied(rotated: Credrotator, issuer: str) -> N
         error = outcome.error(policy)
         assert error["kind"] == "denied", error
         assert error["hint"]
-    assert _contents(rotated.published.directory) == before
+    assert _contents(rotated.published.secrets) == before
 
 
 def test_a_wrong_audience_is_denied(rotated: Credrotator, issuer: str) -> None:
@@ -71,7 +71,7 @@ def test_a_wrong_audience_is_denied(rotated: Credrotator, issuer: str) -> None:
 
 def test_a_wrong_role_is_denied(rotated: Credrotator, strict_sts: minio.MinIO) -> None:
     """An STS that does not know the role refuses, and the credential published before stays."""
-    before = _contents(rotated.published.directory)
+    before = _contents(rotated.published.secrets)
     elsewhere = Credrotator(
         rotated.directory, {**rotated.environment, "AWS_ENDPOINT_URL_STS": strict_sts.url}, rotated.options
     )
@@ -79,7 +79,7 @@ def test_a_wrong_role_is_denied(rotated: Credrotator, strict_sts: minio.MinIO) -
 
     assert outcome.exit_code == 1
     assert outcome.error("aws")["kind"] == "denied", outcome.document
-    assert _contents(rotated.published.directory) == before
+    assert _contents(rotated.published.secrets) == before
 
 
 def test_an_assertion_of_another_subject_is_denied(credrotator: Credrotator, issuer: str) -> None:

@@ -38,9 +38,7 @@ class PublishedKeys:
     def find(self, key_id: str) -> AwsCredential | None:
         """Return the credential of an access key id, if it was ever published."""
         if key_id not in self._known:
-            for policy in self._published.policies("credentials"):
-                credential = self._published.aws(policy)
-                self._known[credential.key_id] = credential
+            self._known.update({one.key_id: one for one in self._published.all_aws()})
         return self._known.get(key_id)
 
 
