@@ -78,8 +78,9 @@ class Rotation:
             return invalid(policy)
         try:
             match policy.source:
-                case Static():
-                    return self._check_static(policy, policy.source, secrets)
+                case Static() as source:
+                    check_static(source, secrets)
+                    return self._outcome(policy, "skipped", "Static" if source.secret else "DefaultChain", None)
                 case Unsupported():
                     return unsupported(policy, policy.source)
                 case _:
@@ -154,23 +155,10 @@ class Rotation:
             credential.request_id,
         )
 
-    def _check_static(self, policy: Policy, source: Static, secrets: SecretReader) -> Outcome:
-        """Nothing to rotate; but what the policy names should be there."""
-        if source.secret is None:
-            return self._outcome(policy, "skipped", "DefaultChain", None)
-        value = secrets(source.secret)
-        if source.profile and read_profile(value.reveal(), source.profile) is None:
-            raise PolicyError(
-                "ProfileMissing",
-                f"Secret {source.secret.secret}, key {source.secret.key}, has no profile {source.profile}",
-                hint="correct credentialsFile.profile, or add the profile to the file",
-            )
-        return self._outcome(policy, "skipped", "Static", None)
-
     def _outcome(
         self, policy: Policy, action: Action, reason: str, published: Published | Unreadable | None
     ) -> Outcome:
-        expires_at, renew_at = _times(policy, published)
+        expires_at, renew_at = times(policy, published)
         warnings = policy.warnings
         if isinstance(published, Published) and published.issued_at:
             life = published.expires_at - published.issued_at
@@ -192,7 +180,7 @@ class Rotation:
             except RotationError:
                 log.debug("%s: the store cannot be read either", policy.key)
             else:
-                expires_at, renew_at = _times(policy, state.published)
+                expires_at, renew_at = times(policy, state.published)
                 reason = state.plan.reason if isinstance(state.plan, Rotate) else Reason.FORCED
         return Outcome(
             policy.key,
@@ -204,6 +192,23 @@ class Rotation:
             renew_at,
             Failure(error.kind, error.reason, error.message, error.hint),
             policy.warnings,
+        )
+
+
+def check_static(source: Static, secrets: SecretReader) -> None:
+    """See that what a policy without rotation names is there.
+
+    Raises:
+        PolicyError: It is not.
+    """
+    if source.secret is None:
+        return
+    value = secrets(source.secret)
+    if source.profile and read_profile(value.reveal(), source.profile) is None:
+        raise PolicyError(
+            "ProfileMissing",
+            f"Secret {source.secret.secret}, key {source.secret.key}, has no profile {source.profile}",
+            hint="correct credentialsFile.profile, or add the profile to the file",
         )
 
 
@@ -228,7 +233,8 @@ def unsupported(policy: Policy, source: Unsupported) -> Outcome:
     return Outcome(policy.key, policy.provider, "skipped", "NotSupported", error=failure, warnings=policy.warnings)
 
 
-def _times(policy: Policy, published: Published | Unreadable | None) -> tuple[datetime | None, datetime | None]:
+def times(policy: Policy, published: Published | Unreadable | None) -> tuple[datetime | None, datetime | None]:
+    """Return when the published credential expires and when it is renewed, as far as either is known."""
     if not isinstance(published, Published):
         return None, None
     return published.expires_at, renewal_time(published, policy.uid)

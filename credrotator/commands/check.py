@@ -1,0 +1,94 @@
+"""``credrotator check``: every step of each exchange, nothing written."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credrotator.check import Check, Report, Step
+from credrotator.commands.common import choose, exchanger, read, read_settings, reads_policies
+from credrotator.report import align, structured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TITLES = {
+    "awsTrustPolicy": "the role's trust policy that fits this token",
+    "entraFederatedCredential": "the application's federated credential that fits this token",
+}
+
+
+@click.command("check")
+@reads_policies
+def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
+    """Preflight: name, TLS, discovery, token and its claims, exchange. Writes nothing.
+
+    Prints the AWS trust policy and the Entra federated credential that match the token it saw.
+
+    \b
+    Examples:
+      credrotator check -f policies/
+      credrotator check -f policies/ prod/aws-bedrock -o json | jq '.policies[].advice'
+    """  # noqa: D301 - \b keeps click from filling the paragraph
+    settings = read_settings(common)
+    reading = read(settings)
+    inventory, check = reading.inventory, Check(exchanger(settings), settings.timeout)
+    reports = [
+        check(inventory.policies.get(key) or inventory.invalid[key], inventory.reader(key))
+        for key in choose(inventory, names, settings)
+    ]
+    if output in {"json", "yaml"}:
+        click.echo(structured({"policies": [document(report) for report in reports]}, output), nl=False)
+    else:
+        click.echo("\n".join(map(text, reports)), nl=False)
+    return int(bool(reading.problems) or any(report.failed for report in reports))
+
+
+def document(report: Report) -> dict[str, Any]:
+    """Return one policy's report for machines."""
+    return {
+        "policy": str(report.policy),
+        "provider": report.provider,
+        "result": "failed" if report.failed else "ok",
+        "steps": [_step(step) for step in report.steps],
+        "warnings": list(report.warnings),
+        "advice": report.advice,
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    error = step.error
+    return {
+        "name": step.name,
+        "result": step.result,
+        "detail": step.detail or None,
+        "tookMs": None if step.took_s is None else round(step.took_s * 1000),
+        "error": {"kind": error.kind, "reason": error.reason, "message": error.message, "hint": error.hint}
+        if error
+        else None,
+    }
+
+
+def text(report: Report) -> str:
+    """Write one policy's report for a person."""
+    lines = [f"{report.policy} ({report.provider})\n", align(list(_rows(report.steps)))]
+    lines += [f"  warning: {warning}\n" for warning in report.warnings]
+    for name, advice in report.advice.items():
+        lines += [f"  {TITLES[name]}:\n", _indented(json.dumps(advice, indent=2))]
+    return "".join(lines)
+
+
+def _rows(steps: Iterable[Step]) -> Iterable[list[str]]:
+    for step in steps:
+        took = "" if step.took_s is None else f"{step.took_s * 1000:.0f} ms"
+        if step.error and step.result == "failed":
+            yield ["  failed", step.name, took, f"{step.error.reason} ({step.error.kind}): {step.error.message}"]
+            yield ["", "", "", f"what to do: {step.error.hint}"]
+        else:
+            yield [f"  {step.result}", step.name, took, step.detail]
+
+
+def _indented(block: str) -> str:
+    return "".join(f"    {line}\n" for line in block.splitlines())

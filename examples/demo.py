@@ -1,0 +1,132 @@
+"""The whole of it on one machine: sandbox up, examples rotated, each credential proven, rotated again, sandbox down."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import boto3
+import requests
+from botocore.config import Config
+
+from credrotator.sandbox import PortTaken, Sandbox
+
+EXAMPLES = Path(__file__).parent
+WRITTEN_FOR = "https://localhost:9443"
+
+
+def main() -> None:
+    """Run the demonstration in a temporary directory; exit code 1 as soon as something is not as it should be."""
+    with tempfile.TemporaryDirectory(prefix="credrotator-demo-") as temporary:
+        place = Path(temporary)
+        with ExitStack() as running:
+            sandbox = start_sandbox(place / "sandbox", running)
+            policies = fit_examples(place / "policies", sandbox.issuer.url)
+            out = place / "credentials"
+            say(f"An issuer at {sandbox.issuer.url}, an STS at {sandbox.sts.url}, Entra at {sandbox.entra.url}.")
+            say("$ credrotator rotate -f examples/ --out credentials/")
+            rotate(policies, out, sandbox)
+            say("Each credential, shown to the service that issued it:")
+            prove(out, sandbox)
+            say("$ credrotator rotate -f examples/ --out credentials/   # once more: all is fresh, nobody is asked")
+            asked = count_requests(sandbox)
+            rotate(policies, out, sandbox)
+            expect(count_requests(sandbox) == asked, "the second run asked nobody")
+            say("$ credrotator status -f examples/ --out credentials/")
+            run(["status", "-f", str(policies), "--out", str(out)], sandbox)
+    say("The sandbox is stopped. That was all; the README says what to do next.")
+
+
+def start_sandbox(directory: Path, running: ExitStack) -> Sandbox:
+    """Start on the ports that the examples name, or on free ones where those are taken."""
+    try:
+        return running.enter_context(Sandbox(directory, issuer_port=9443, sts_port=9444, entra_port=9445))
+    except PortTaken:
+        return running.enter_context(Sandbox(directory))
+
+
+def fit_examples(directory: Path, issuer: str) -> Path:
+    """Copy the manifests, with the sandbox's own issuer in them."""
+    directory.mkdir()
+    for manifest in EXAMPLES.glob("*.yaml"):
+        text = manifest.read_text(encoding="utf-8")
+        (directory / manifest.name).write_text(text.replace(WRITTEN_FOR, issuer), encoding="utf-8")
+    return directory
+
+
+def rotate(policies: Path, out: Path, sandbox: Sandbox) -> None:
+    """Run ``credrotator rotate`` as a person would."""
+    run(["rotate", "-f", str(policies), "--out", str(out)], sandbox)
+
+
+def run(arguments: list[str], sandbox: Sandbox) -> None:
+    """Run one command of credrotator against the sandbox; its own output is the demonstration."""
+    environment = {**os.environ, **sandbox.environment()}
+    done = subprocess.run([sys.executable, "-m", "credrotator", *arguments], env=environment, check=False)  # noqa: S603
+    expect(done.returncode == 0, f"credrotator {arguments[0]} ended with {done.returncode}")
+
+
+def prove(out: Path, sandbox: Sandbox) -> None:
+    """Use every published credential: AWS keys sign a call to STS, Entra tokens open a protected page."""
+    for file in sorted(out.glob("*/*/credentials")):
+        print(f"  {file.relative_to(out)}: {who_am_i_at_aws(file, sandbox)}")
+    for file in sorted(out.glob("*/*/azureAccessToken")):
+        print(f"  {file.relative_to(out)}: {who_am_i_at_entra(file, sandbox)}")
+
+
+def who_am_i_at_aws(file: Path, sandbox: Sandbox) -> str:
+    """Sign GetCallerIdentity with a credentials file; the sandbox recomputes the signature."""
+    profile = configparser.RawConfigParser()
+    profile.read_string(file.read_text(encoding="utf-8"))
+    keys = dict(profile["default"])
+    client = boto3.client(
+        "sts",
+        endpoint_url=sandbox.sts.url,
+        verify=str(sandbox.ca_file),
+        config=Config(proxies={}),
+        region_name=keys["region"],
+        aws_access_key_id=keys["aws_access_key_id"],
+        aws_secret_access_key=keys["aws_secret_access_key"],
+        aws_session_token=keys["aws_session_token"],
+    )
+    return client.get_caller_identity()["Arn"]
+
+
+def who_am_i_at_entra(file: Path, sandbox: Sandbox) -> str:
+    """Present a token; the sandbox verifies signature, audience and expiry."""
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.get(
+            f"{sandbox.entra.url}/sandbox/whoami",
+            headers={"Authorization": f"Bearer {file.read_text(encoding='utf-8')}"},
+            verify=str(sandbox.ca_file),
+            timeout=5,
+        )
+    expect(answer.ok, f"Entra refused {file.name}: {answer.status_code}")
+    claims = answer.json()
+    return f"application {claims.get('appid') or claims.get('azp')} for {claims['aud']}"
+
+
+def count_requests(sandbox: Sandbox) -> int:
+    """Count what all three servers were asked so far."""
+    return sum(len(list(server.requests)) for server in (sandbox.issuer, sandbox.sts, sandbox.entra))
+
+
+def expect(holds: bool, what: str) -> None:  # noqa: FBT001
+    """End the demonstration where it does not show what it should."""
+    if not holds:
+        sys.exit(f"the demonstration failed: {what}")
+
+
+def say(text: str) -> None:
+    """Print a line between the outputs of the commands, in order with them."""
+    print(f"\n{text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
