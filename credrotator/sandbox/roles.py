@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from credrotator.sandbox.answers import Refused
 from credrotator.sandbox.sigv4 import Session
 
 if TYPE_CHECKING:
@@ -51,14 +52,10 @@ class Role:
 
 
 def new_session(role_arn: str, session_name: str, expires: datetime) -> Session:
-    """Return fresh credentials for a session of that role.
-
-    Raises:
-        ValueError: ``role_arn`` is no ARN of a role.
-    """
+    """Return fresh credentials for a session of that role; ``Refused`` where ``role_arn`` is no ARN of a role."""
     match = ARN.fullmatch(role_arn)
     if match is None:
-        raise ValueError("not the ARN of a role")
+        raise Refused("ValidationError", "Request ARN is invalid")
     partition, account, role_name = match.groups()
     return Session(
         access_key_id="ASIA" + _random(16),

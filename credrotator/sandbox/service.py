@@ -22,7 +22,8 @@ from werkzeug.routing import Map, Rule
 
 from credrotator.sandbox.answers import Refused
 from credrotator.sandbox.faults import Fault, Faults
-from credrotator.sandbox.line import BadMessage, Line, persistent, read_request, swallow
+from credrotator.sandbox.incoming import BadMessage, persistent, read_request, swallow
+from credrotator.sandbox.line import Line
 from credrotator.sandbox.listener import Listener
 from credrotator.sandbox.recording import RecordedRequest, RequestLog
 from credrotator.sandbox.wirefaults import Certificate, Mute

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from credrotator.sandbox.answers import Refused
-from credrotator.sandbox.roles import Role, new_session
+from credrotator.sandbox.roles import ARN, Role, new_session
 from credrotator.sandbox.service import Place, Scheme, Service
 from credrotator.sandbox.sigv4 import Session, SignedRequest, verify
 from credrotator.sandbox.stsanswers import answer, error_answer
@@ -126,6 +126,8 @@ class Sts(Service):
 
     def _role_for(self, role_arn: str, token: Token) -> Role:
         role = self.roles.get(role_arn)
+        if role is None and ARN.fullmatch(role_arn) is None:
+            raise Refused("ValidationError", "Request ARN is invalid")
         # A role that does not exist looks like one that does not trust the caller, as AWS has it.
         if role is None or not role.trusts(token):
             raise Refused("AccessDenied")

@@ -68,9 +68,11 @@ class Token:
         return frozenset([audience] if isinstance(audience, str) else map(str, audience))
 
     def time(self, claim: str) -> datetime | None:
-        """Return ``exp``, ``nbf`` or ``iat`` as aware UTC, or None where it is missing."""
-        value = self.claims.get(claim)
-        return None if value is None else datetime.fromtimestamp(float(value), UTC)
+        """Return ``exp``, ``nbf`` or ``iat`` as aware UTC, or None where there is no such number (RFC 7519 §2)."""
+        try:
+            return datetime.fromtimestamp(float(self.claims[claim]), UTC)
+        except (KeyError, TypeError, ValueError, OverflowError, OSError):
+            return None
 
 
 class TrustedIssuers:

@@ -6,7 +6,7 @@ Owns what every test here starts from. Must not use anything of credrotator but 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from credrotator.sandbox.issuer import Issuer
 
 TIMEOUT_S = 5.0
+DISCOVERY = "/.well-known/openid-configuration"
 FOREIGN_SETTINGS = (
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
@@ -96,3 +97,8 @@ def ask_for_token(session: requests.Session, issuer: Issuer, **form: str | list[
         timeout=TIMEOUT_S,
         allow_redirects=False,
     )
+
+
+def discover(session: requests.Session, sandbox: Sandbox, **options: Any) -> requests.Response:
+    """Fetch the issuer's discovery document."""
+    return session.get(f"{sandbox.issuer.url}{DISCOVERY}", **{"timeout": TIMEOUT_S, **options})

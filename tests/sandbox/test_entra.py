@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msal
 import pytest
-from azure.core.exceptions import ClientAuthenticationError
-from azure.identity import ClientAssertionCredential, ClientSecretCredential
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
@@ -20,108 +17,12 @@ from credrotator.sandbox import (
     DEFAULT_TENANT,
     FederatedCredential,
     Sandbox,
-    ServiceError,
 )
-from credrotator.sandbox.apps import JWT_BEARER, TOKEN_EXCHANGE_AUDIENCE
 from tests.sandbox.conftest import TIMEOUT_S, MovableClock
 
 if TYPE_CHECKING:
     import requests
-
-RESOURCE = "https://cognitiveservices.azure.com"
-SCOPE = f"{RESOURCE}/.default"
-
-
-def assertion(sandbox: Sandbox) -> str:
-    """Return a token of the sandbox's issuer that the default app takes."""
-    return sandbox.issuer.issue(DEFAULT_CLIENT, audience=TOKEN_EXCHANGE_AUDIENCE)
-
-
-def ask(session: requests.Session, sandbox: Sandbox, tenant: str = DEFAULT_TENANT, **form: str) -> requests.Response:
-    """Ask for a token as the default app; ``form`` replaces or adds parameters, an empty one leaves it out."""
-    form = {"grant_type": "client_credentials", "client_id": DEFAULT_APP, "scope": SCOPE, **form}
-    url = f"{sandbox.entra.url}/{tenant}/oauth2/v2.0/token"
-    return session.post(url, data={k: v for k, v in form.items() if v}, timeout=TIMEOUT_S)
-
-
-def ask_with_assertion(session: requests.Session, sandbox: Sandbox, compact: str, **form: str) -> requests.Response:
-    """Ask for a token with a client assertion."""
-    return ask(session, sandbox, client_assertion=compact, client_assertion_type=JWT_BEARER, **form)
-
-
-def refusal(answer: requests.Response) -> tuple[int, str, int]:
-    """Return AADSTS code, OAuth error and HTTP status of an error answer, after checking its shape."""
-    body = answer.json()
-    (code,) = body["error_codes"]
-    assert body["error_description"].startswith(f"AADSTS{code}: ")
-    for label, member in (("Trace ID", "trace_id"), ("Correlation ID", "correlation_id"), ("Timestamp", "timestamp")):
-        assert f"{label}: {body[member]}" in body["error_description"]
-    return code, body["error"], answer.status_code
-
-
-def whoami(session: requests.Session, sandbox: Sandbox, token: str, **query: str) -> requests.Response:
-    """Prove a token."""
-    headers = {"Authorization": f"Bearer {token}"}
-    return session.get(f"{sandbox.entra.url}/sandbox/whoami", headers=headers, params=query, timeout=TIMEOUT_S)
-
-
-def azure_options(sandbox: Sandbox) -> dict[str, Any]:
-    """Return what azure-identity needs to know to use the sandbox."""
-    return {
-        "authority": sandbox.entra.url,
-        "disable_instance_discovery": True,
-        "connection_verify": str(sandbox.ca_file),
-        "retry_total": 0,
-    }
-
-
-def test_azure_identity_with_a_secret(sandbox: Sandbox, http: requests.Session) -> None:
-    """ClientSecretCredential, unmodified, gets a token for the resource, and the token proves itself."""
-    sandbox.entra.token_life = timedelta(minutes=10)
-    with ClientSecretCredential(DEFAULT_TENANT, DEFAULT_APP, DEFAULT_APP_SECRET, **azure_options(sandbox)) as azure:
-        token = azure.get_token(SCOPE)
-    claims = whoami(http, sandbox, token.token).json()
-    assert (claims["aud"], claims["appid"], claims["tid"]) == (RESOURCE, DEFAULT_APP, DEFAULT_TENANT)
-    assert claims["exp"] - claims["iat"] == 600
-    assert abs(token.expires_on - claims["exp"]) <= 1
-
-
-def test_azure_identity_with_an_assertion(sandbox: Sandbox, http: requests.Session) -> None:
-    """ClientAssertionCredential, unmodified, exchanges the issuer's token."""
-    with ClientAssertionCredential(
-        DEFAULT_TENANT, DEFAULT_APP, lambda: assertion(sandbox), **azure_options(sandbox)
-    ) as azure:
-        token = azure.get_token(SCOPE)
-    assert whoami(http, sandbox, token.token).status_code == 200
-
-
-def test_azure_identity_shows_the_code(sandbox: Sandbox) -> None:
-    """A wrong secret reaches the caller as AADSTS7000215."""
-    with (
-        ClientSecretCredential(DEFAULT_TENANT, DEFAULT_APP, "wrong", **azure_options(sandbox)) as azure,
-        pytest.raises(ClientAuthenticationError, match="AADSTS7000215"),
-    ):
-        azure.get_token(SCOPE)
-
-
-@pytest.mark.parametrize("kind", ["secret", "assertion"])
-def test_msal(sandbox: Sandbox, http: requests.Session, kind: str) -> None:
-    """msal, unmodified, gets a token with either, and shows error codes as numbers."""
-    credential: Any = DEFAULT_APP_SECRET if kind == "secret" else {"client_assertion": lambda: assertion(sandbox)}
-    app = msal.ConfidentialClientApplication(
-        DEFAULT_APP,
-        client_credential=credential,
-        authority=f"{sandbox.entra.url}/{DEFAULT_TENANT}",
-        instance_discovery=False,
-        http_client=http,
-    )
-    answer = app.acquire_token_for_client([SCOPE])
-    assert answer["token_type"] == "Bearer"
-    assert answer["expires_in"] in (3598, 3599)
-    sandbox.entra.faults.add(ServiceError("AADSTS7000222"))
-    failed = app.acquire_token_for_client(["https://other.example/.default"])
-    assert failed["error_codes"] == [7000222]
-
+from tests.sandbox.entracalls import RESOURCE, SCOPE, ask, ask_with_assertion, assertion, refusal, whoami
 
 Prepare = Callable[[Sandbox, MovableClock], str]
 

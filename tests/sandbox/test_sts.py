@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from botocore import UNSIGNED
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.config import Config
-from botocore.credentials import Credentials
-from botocore.exceptions import ClientError
+from joserfc import jwt
+from joserfc.jwk import OctKey
 
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, MISSING, Override, Role, Sandbox
-from credrotator.sandbox.answers import Refused
-from credrotator.sandbox.sigv4 import SignedRequest
+from tests.sandbox.awscalls import assume, caller, refused
 from tests.sandbox.conftest import TIMEOUT_S, MovableClock
 
 if TYPE_CHECKING:
     import requests
-
-ONCE = Config(retries={"total_max_attempts": 1})
-UNSIGNED_ONCE = ONCE.merge(Config(signature_version=UNSIGNED))
-
-
-def assume(sandbox: Sandbox, token: str, role: str = DEFAULT_ROLE, **parameters: Any) -> dict[str, Any]:
-    """Call AssumeRoleWithWebIdentity by boto3, in a single attempt."""
-    client = boto3.client(
-        "sts",
-        endpoint_url=sandbox.sts.url,
-        verify=str(sandbox.ca_file),
-        region_name="eu-central-1",
-        config=UNSIGNED_ONCE,
-    )
-    parameters = {"RoleSessionName": "session", **parameters}
-    return dict(client.assume_role_with_web_identity(RoleArn=role, WebIdentityToken=token, **parameters))
-
-
-def caller(sandbox: Sandbox, credentials: dict[str, Any], **changed: str) -> dict[str, Any]:
-    """Call GetCallerIdentity by boto3 with these credentials, some of them changed."""
-    credentials = {**credentials, **changed}
-    client = boto3.client(
-        "sts",
-        endpoint_url=sandbox.sts.url,
-        verify=str(sandbox.ca_file),
-        region_name="eu-central-1",
-        aws_access_key_id=credentials["AccessKeyId"],
-        aws_secret_access_key=credentials["SecretAccessKey"],
-        aws_session_token=credentials["SessionToken"],
-        config=ONCE,
-    )
-    return dict(client.get_caller_identity())
-
-
-def refused(call: Any, *arguments: Any, **parameters: Any) -> tuple[str, int, str]:
-    """Return code, HTTP status and message of the error that ``call`` ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(*arguments, **parameters)
-    error: Any = caught.value.response
-    return error["Error"]["Code"], error["ResponseMetadata"]["HTTPStatusCode"], error["Error"]["Message"]
 
 
 def test_a_token_becomes_credentials_that_work(sandbox: Sandbox) -> None:
@@ -102,6 +58,25 @@ def test_an_altered_token_is_refused(sandbox: Sandbox) -> None:
     assert refused(assume, sandbox, f"{header}.{altered}.{signature}")[0] == "InvalidIdentityToken"
 
 
+def test_tricks_with_the_algorithm_are_refused(sandbox: Sandbox) -> None:
+    """RFC 8725 §3.1: neither no signature nor a public key taken as an HMAC secret passes."""
+    claims = {"iss": sandbox.issuer.url, "sub": DEFAULT_CLIENT, "aud": "sts.amazonaws.com", "exp": 2**33}
+    public = json.dumps(sandbox.issuer.keys.jwks()["keys"][0]).encode()
+    confused = jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(public), ["HS256"])
+    no_algorithm = urlsafe_b64encode(b'{"alg":"none"}').decode().rstrip("=")
+    unsigned = f"{no_algorithm}.{confused.split('.')[1]}."
+    for token in (unsigned, confused):
+        assert refused(assume, sandbox, token)[:2] == ("InvalidIdentityToken", 400)
+
+
+@pytest.mark.parametrize("exp", [None, "soon", 1e300])
+def test_a_token_needs_an_expiry(sandbox: Sandbox, exp: object) -> None:
+    """RFC 7519 §4.1.4: ``exp`` is a number; a signed token without one is refused all the same."""
+    sandbox.issuer.extra_claims = {"exp": exp}
+    token = sandbox.issuer.issue(DEFAULT_CLIENT)
+    assert refused(assume, sandbox, token) == ("InvalidIdentityToken", 400, "Missing a required claim: exp")
+
+
 def test_key_that_left_the_set_is_refused(sandbox: Sandbox) -> None:
     """Fault 18: after the issuer dropped its key, an old token is InvalidIdentityToken and a fresh one is fine."""
     old = sandbox.issuer.issue(DEFAULT_CLIENT)
@@ -117,6 +92,8 @@ def test_refusals_of_the_role(sandbox: Sandbox) -> None:
     denied = ("AccessDenied", 403, "Not authorized to perform sts:AssumeRoleWithWebIdentity")
     assert refused(assume, sandbox, sandbox.issuer.issue(DEFAULT_CLIENT), role) == denied
     assert refused(assume, sandbox, other.issue(DEFAULT_CLIENT)) == denied
+    no_role = refused(assume, sandbox, sandbox.issuer.issue(DEFAULT_CLIENT), "arn:aws:iam::1:user/not-a-role")
+    assert no_role == ("ValidationError", 400, "Request ARN is invalid")
     sandbox.sts.roles[role] = Role(sandbox.issuer.url, subject="somebody-else")
     assert refused(assume, sandbox, sandbox.issuer.issue(DEFAULT_CLIENT), role) == denied
     sandbox.sts.roles[role] = Role(other.url)
@@ -169,69 +146,6 @@ def test_what_is_no_call_of_ours_is_refused(sandbox: Sandbox, http: requests.Ses
     assert "<Code>InvalidAction</Code>" in unknown.text
     assert "<Code>MissingParameter</Code>" in missing.text
     assert http.get(sandbox.sts.url, timeout=TIMEOUT_S).status_code == 405
-
-
-def test_wrong_secret_token_or_key_is_refused(sandbox: Sandbox) -> None:
-    """GetCallerIdentity recomputes the signature: nothing but the very credentials passes."""
-    first = assume(sandbox, sandbox.issuer.issue(DEFAULT_CLIENT))["Credentials"]
-    second = assume(sandbox, sandbox.issuer.issue(DEFAULT_CLIENT))["Credentials"]
-    assert refused(caller, sandbox, first, SecretAccessKey="x" * 40)[:2] == ("SignatureDoesNotMatch", 403)
-    mixed = refused(caller, sandbox, first, SessionToken=second["SessionToken"])
-    assert mixed[:2] == ("InvalidClientTokenId", 403)
-    assert refused(caller, sandbox, first, AccessKeyId="ASIAUNKNOWNUNKNOWN12")[:2] == ("InvalidClientTokenId", 403)
-
-
-def test_credentials_end_at_their_expiry(sandbox: Sandbox, clock: MovableClock) -> None:
-    """A session of seconds can be forced, and is ExpiredToken from its expiry on."""
-    sandbox.sts.roles[DEFAULT_ROLE].forced_life = timedelta(seconds=20)
-    credentials = assume(sandbox, sandbox.issuer.issue(DEFAULT_CLIENT), DurationSeconds=3600)["Credentials"]
-    assert caller(sandbox, credentials)["Account"]
-    clock.offset = timedelta(seconds=21)
-    assert refused(caller, sandbox, credentials)[:2] == ("ExpiredToken", 403)
-
-
-@pytest.mark.parametrize(("minutes", "words"), [(6, "Signature expired"), (-6, "Signature not yet current")])
-def test_a_signature_is_good_for_five_minutes(sandbox: Sandbox, clock: MovableClock, minutes: int, words: str) -> None:
-    """SigV4: a date more than 5 minutes from the server's is refused, which is how skew shows."""
-    credentials = assume(sandbox, sandbox.issuer.issue(DEFAULT_CLIENT))["Credentials"]
-    clock.offset = timedelta(minutes=minutes)
-    code, _, message = refused(caller, sandbox, credentials)
-    assert code == "SignatureDoesNotMatch"
-    assert words in message
-
-
-def test_other_services_can_have_signatures_verified(sandbox: Sandbox) -> None:
-    """``sts.verify`` judges a request to any service: path, query, body and headers are covered."""
-    session = assume(sandbox, sandbox.issuer.issue(DEFAULT_CLIENT))["Credentials"]
-    url = "https://bedrock-runtime.eu-central-1.amazonaws.com/model/a%3A0/invoke?b=2&a=1"
-    request = AWSRequest("POST", url, data=b"{}", headers={"Host": "bedrock-runtime.eu-central-1.amazonaws.com"})
-    keys = Credentials(session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"])
-    SigV4Auth(keys, "bedrock", "eu-central-1").add_auth(request)
-    sent = dict(request.headers.items())
-    assert sandbox.sts.verify(SignedRequest("POST", url, sent, b"{}")).arn.endswith("bedrock/session")
-    for changed in (
-        SignedRequest("POST", url, sent, b"{ }"),
-        SignedRequest("POST", url.replace("a=1", "a=2"), sent, b"{}"),
-        SignedRequest("PUT", url, sent, b"{}"),
-    ):
-        with pytest.raises(Refused, match="SignatureDoesNotMatch"):
-            sandbox.sts.verify(changed)
-
-
-@pytest.mark.parametrize(
-    ("headers", "code"),
-    [
-        ({}, "MissingAuthenticationToken"),
-        ({"Authorization": "Bearer x"}, "IncompleteSignature"),
-        ({"Authorization": "AWS4-HMAC-SHA256 Credential=a"}, "IncompleteSignature"),
-    ],
-)
-def test_unsigned_calls_are_refused(
-    sandbox: Sandbox, http: requests.Session, headers: dict[str, str], code: str
-) -> None:
-    """Common Errors: no signature, or none that can be read, is refused before anything else."""
-    form = {"Action": "GetCallerIdentity"}
-    assert code in http.post(sandbox.sts.url, data=form, headers=headers, timeout=TIMEOUT_S).text
 
 
 def test_foreign_issuer_is_discovered_over_http(sandbox: Sandbox) -> None:

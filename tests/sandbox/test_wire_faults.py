@@ -14,7 +14,7 @@ from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import ReadTimeout, SSLError
 
 from credrotator.sandbox import Certificate, Drip, Hang, Latency, Mute, Refuse, Reset, Sandbox
-from tests.sandbox.conftest import TIMEOUT_S, ask_for_token, trusting_session
+from tests.sandbox.conftest import DISCOVERY, TIMEOUT_S, ask_for_token, discover, trusting_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,15 +22,9 @@ if TYPE_CHECKING:
     from credrotator.sandbox.certificates import Flaw
     from credrotator.sandbox.service import Service
 
-SHORT_S = 0.15
-DISCOVERY = "/.well-known/openid-configuration"
+SHORT_S = 0.3
 SERVERS: list[Callable[[Sandbox], Service]] = [lambda s: s.issuer, lambda s: s.sts, lambda s: s.entra]
 on_every_server = pytest.mark.parametrize("server_of", SERVERS, ids=["issuer", "sts", "entra"])
-
-
-def discover(session: requests.Session, sandbox: Sandbox, timeout_s: float = TIMEOUT_S) -> requests.Response:
-    """Fetch the issuer's discovery document."""
-    return session.get(f"{sandbox.issuer.url}{DISCOVERY}", timeout=timeout_s)
 
 
 def knock(session: requests.Session, service: Service) -> int:
@@ -69,9 +63,9 @@ def test_refused_before_the_start(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("part", ["head", "body"])
 def test_fault_02_drip(sandbox: Sandbox, http: requests.Session, part: str) -> None:
     """Fault 2: a byte at a time keeps a read timeout from firing, however long the whole takes."""
-    sandbox.issuer.faults.add(Drip(interval_s=0.001, head=part == "head", body=part == "body"), path=DISCOVERY, times=1)
+    sandbox.issuer.faults.add(Drip(interval_s=0.002, head=part == "head", body=part == "body"), path=DISCOVERY, times=1)
     began = time.monotonic()
-    assert discover(http, sandbox, timeout_s=SHORT_S).json()["issuer"] == sandbox.issuer.url
+    assert discover(http, sandbox, timeout=SHORT_S).json()["issuer"] == sandbox.issuer.url
     assert time.monotonic() - began > SHORT_S
 
 
