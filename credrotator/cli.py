@@ -58,7 +58,10 @@ def cli(verbose: int) -> None:
       credrotator rotate -f policies/ --out /var/lib/credrotator --within 10m
     """  # noqa: D301 - \b keeps click from filling the paragraph
     levels = (logging.ERROR, logging.INFO, logging.DEBUG)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
+    # The vendors' own loggers stay quiet below an error: what they have to say becomes an outcome.
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s", level=logging.CRITICAL, stream=sys.stderr, force=True
+    )
     logging.getLogger("credrotator").setLevel(levels[min(verbose, 2)])
 
 

@@ -78,7 +78,8 @@ class DirectoryStore:
         """Keep how the last pass ended for a policy, for ``status``; not to be able to is no failure of the pass."""
         path = self._outcome_path(policy)
         with contextlib.suppress(RotationError, OSError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (self._root, self._root / OUTCOMES, path.parent):
+                directory.mkdir(mode=0o700, parents=directory is self._root, exist_ok=True)
             write_file(path, json.dumps({"at": show_time(self._clock()), **outcome}, indent=1).encode() + b"\n")
 
     def last_outcome(self, policy: ObjectKey) -> dict[str, Any] | None:

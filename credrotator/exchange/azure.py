@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from credrotator.ports import Clock
 
 TRANSIENT_CODES = {50001, 50196, 90006, 90012, 90024, 90033, 90055, 90061}
+UNAUTHORIZED = 401
 FEDERATION = "run credrotator check, which prints the federated credential that fits the token"
 HINTS = {
     7000215: "put the secret's value (not its id) into the Secret that the policy names",
@@ -112,13 +113,20 @@ class Entra:
 def _refusal(found: dict[str, Any], status: int) -> RotationError:
     """Class an error response by its AADSTS codes (``error_codes``, a list of numbers)."""
     codes = [code for code in found.get("error_codes") or [] if isinstance(code, int)]
-    described = printable(str(found.get("error_description", "")).splitlines()[0] if found else "", 300)
-    trace = printable(found.get("correlation_id", "none"), 60)
-    message = (
-        f"Microsoft Entra answered {status} {printable(found.get('error'), 60)}: {described} (correlation {trace})"
-    )
+    # Entra ends the first line with what happened; trace id and time follow on lines of their own.
+    described = printable(str(found.get("error_description", "")).partition("\n")[0].strip())
+    trace = f" (correlation {printable(found['correlation_id'], 60)})" if found.get("correlation_id") else ""
+    message = f"Microsoft Entra answered {status} {printable(found.get('error'), 60)}: {described}{trace}"
     reason = f"AADSTS{codes[0]}" if codes else "EntraRefused"
     if any(code in TRANSIENT_CODES for code in codes):
         return Transient(reason, message, hint="Entra calls this a passing fault; try again")
-    hint = next((HINTS[code] for code in codes if code in HINTS), "look the AADSTS code up in Entra's error reference")
-    return Denied(reason, message, hint=hint)
+    return Denied(reason, message, hint=_hint(codes, status))
+
+
+def _hint(codes: list[int], status: int) -> str:
+    known = next((HINTS[code] for code in codes if code in HINTS), None)
+    if known:
+        return known
+    if not codes and status == UNAUTHORIZED:
+        return "compare the client secret, or the federated credential, with what the application has"
+    return "look the code up in Entra's error reference"

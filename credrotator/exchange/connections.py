@@ -60,7 +60,7 @@ class _Connecting(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         timeout_s = remaining_s(self.timeout if isinstance(self.timeout, int | float) else None)
         try:
-            addresses = _resolve(self._dns_host, self.port, timeout_s)
+            addresses = resolve(self._dns_host, self.port, timeout_s)
             if self.guarded:
                 _check(self._dns_host, addresses)
             return _connect(addresses, timeout_s)
@@ -104,7 +104,7 @@ OPEN_POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _HttpPool, "https": _
 GUARDED_POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _GuardedHttpPool, "https": _GuardedHttpsPool}
 
 
-def _resolve(host: str, port: int | None, timeout_s: float | None) -> list[Any]:
+def resolve(host: str, port: int | None, timeout_s: float | None) -> list[Any]:
     """Resolve with a timeout, which getaddrinfo(3) does not know: a thread waits for it in our place."""
     answer: list[Any] = []
 

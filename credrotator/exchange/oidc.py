@@ -34,6 +34,7 @@ DISCOVERY_LIFE = timedelta(minutes=10)
 LONGEST_DISCOVERY = timedelta(hours=24)
 _REDIRECTS = 3
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})")
+UNAUTHORIZED = 401
 _BASIC, _POST = "client_secret_basic", "client_secret_post"
 
 
@@ -96,10 +97,18 @@ class Issuers:
         """Drop a token that a vendor called expired, so that the next one is fresh."""
         self._tokens.drop(request.key)
 
+    def transport_for(self, issuer: str) -> Transport:
+        """Return how an issuer is talked to.
+
+        Raises:
+            Denied: The operator does not allow it.
+        """
+        return self._named if self._allowed.check(issuer) else self._guarded
+
     def metadata(self, issuer: str) -> Metadata:
         """Discover an issuer (OpenID Connect Discovery 1.0 §4), cached for as long as its answer allows."""
-        named = self._allowed.check(issuer)
-        return self._metadata.get(issuer, lambda: self._discover(issuer, self._named if named else self._guarded))
+        transport = self.transport_for(issuer)
+        return self._metadata.get(issuer, lambda: self._discover(issuer, transport))
 
     def _fetch(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
         endpoint, methods = self._endpoint(request.client)
@@ -270,6 +279,9 @@ def _refusal(response: requests.Response, request: TokenRequest) -> Denied:
         described = described.replace(secret, "***")
     client = request.client
     said = f": {described}" if described else ""
+    if response.status_code == UNAUTHORIZED and code == "unauthorized_client":
+        # 401 is for failed client authentication only (RFC 6749 §5.2); Keycloak says so with this code.
+        code = "invalid_client"
     match code:
         case "invalid_client":
             hint = f"compare client id and {client.client_secret.secret} with what the issuer has"
@@ -277,7 +289,7 @@ def _refusal(response: requests.Response, request: TokenRequest) -> Denied:
                 "InvalidClient", f"the issuer does not accept client {printable(request.client_id)}{said}", hint=hint
             )
         case "invalid_scope":
-            scopes = printable(" ".join(client.scopes) or "(none asked)")
+            scopes = printable(" ".join(client.scopes) or "that it adds by itself")
             hint = "remove the scope from the policy, or allow it for this client at the issuer"
             return Denied("InvalidScope", f"the issuer refuses the scopes {scopes}{said}", hint=hint)
         case "invalid_target":
@@ -286,8 +298,8 @@ def _refusal(response: requests.Response, request: TokenRequest) -> Denied:
             return Denied("InvalidTarget", f"the issuer refuses the audience {resources}{said}", hint=hint)
         case "unauthorized_client" | "unsupported_grant_type":
             hint = "allow the client-credentials grant for this client at the issuer"
-            scopes = printable(" ".join(client.scopes) or "(none asked)")
-            message = f"the issuer does not let the client use client credentials (scopes {scopes}){said}"
+            scopes = f" for the scopes {printable(' '.join(client.scopes))}" if client.scopes else ""
+            message = f"the issuer does not let the client use client credentials{scopes}{said}"
             return Denied("UnauthorizedClient", message, hint=hint)
     hint = "see the issuer's log, and whether the token endpoint is the right one"
     message = f"the token endpoint answered {response.status_code} {code}{said}"

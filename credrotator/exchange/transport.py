@@ -22,7 +22,7 @@ import requests
 import urllib3
 from requests import exceptions as failures
 from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 
 from credrotator.errors import Denied, RotationError, Transient, printable
 from credrotator.exchange.connections import GUARDED_POOLS, OPEN_POOLS, ForbiddenAddressError, tls_context
@@ -96,6 +96,14 @@ class Transport(requests.Session):
             "timeout": (remaining_s(CONNECT_TIMEOUT_S), remaining_s(READ_TIMEOUT_S)),
         }
 
+    def proxy_for(self, url: str) -> str | None:
+        """Return the proxy that requests to ``url`` go through, if any."""
+        return select_proxy(url, self.settings_for(url)["proxies"])
+
+    def tls(self) -> ssl.SSLContext:
+        """Return the context that connections are verified with at this moment."""
+        return self.adapter.trust.context()
+
     def request(self, method: str, url: str | bytes, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         """Send one request; see requests.Session.request.
 
@@ -125,7 +133,7 @@ class _Trust:
 
 class _Adapter(HTTPAdapter):
     def __init__(self, trust: _Trust, *, guarded: bool) -> None:
-        self._trust = trust
+        self.trust = trust
         self._pools = GUARDED_POOLS if guarded else OPEN_POOLS
         super().__init__(pool_maxsize=32)
         self.poolmanager.pool_classes_by_scheme = self._pools
@@ -140,7 +148,7 @@ class _Adapter(HTTPAdapter):
         """Always verify, against our own context (requests' documented place for it)."""
         parts = urlsplit(request.url)
         host = {"scheme": parts.scheme.lower(), "host": parts.hostname, "port": parts.port}
-        tls = {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"} if host["scheme"] == "https" else {}
+        tls = {"ssl_context": self.trust.context(), "cert_reqs": "CERT_REQUIRED"} if host["scheme"] == "https" else {}
         return host, tls
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
