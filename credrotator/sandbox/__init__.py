@@ -2,6 +2,18 @@
 
 Owns servers that verify what they are shown as the real ones do, and switches that make them fail. Must not import
 the rest of credrotator: it is the other side of the wire. It needs the extra ``credrotator[sandbox]``.
+
+In a test, the servers are objects to edit and to ask::
+
+    with Sandbox(tmp_path) as sandbox:
+        sandbox.issuer.token_life = timedelta(seconds=30)
+        sandbox.sts.faults.add(ServiceError("Throttling"), times=3)
+        with sandbox.issuer.faults.add(Hang(), path="/token"):
+            ...  # act
+        assert sandbox.issuer.requests.count("/token") == 1
+
+A fault acts on requests whose path (a glob) and content match, for so many of them or until it is removed. Faults of
+different kinds act together; of one kind the oldest acts first, so that several make a script.
 """
 
 from credrotator.sandbox.answerfaults import (

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from credrotator.sandbox.certificates import Flaw
 
 
+MAX_STEP_S = 0.5
+
+
 @dataclass(frozen=True)
 class Refuse(Fault):
     """Refuse connections: the port answers RST while this is on; existing connections are dropped."""
@@ -56,7 +59,7 @@ class Hang(Fault):
     """Never answer.
 
     The request hangs until its client gives up or the server stops; or until the rule is removed, and is then
-    answered. ``after_bytes`` None hangs before the status line; a number lets the head and so much of the body out
+    answered within half a second. ``after_bytes`` None hangs before the status line; a number lets the head and so much of the body out
     first, and then stays silent.
     """
 
@@ -69,8 +72,11 @@ class Hang(Fault):
         if self.after_bytes is not None:
             line.body_limit_bytes = self.after_bytes
             return
+        # Ever longer steps: hundreds may hang at once, and each step costs them a little.
+        step_s = 0.02
         while not self._lifted.is_set():
-            line.wait(0.1)
+            line.wait(step_s)
+            step_s = min(2 * step_s, MAX_STEP_S)
 
     def lifted(self) -> None:
         """Let go of the requests that hang."""
