@@ -7,29 +7,28 @@ Each Secret is a directory of its own::
     credentials -> ..data/credentials
 
 Owns that layout and its locking. A reader that follows the links sees one whole generation; the one before stays
-until the next publication, for readers on their way through the links.
+until the next publication, for readers on their way through the links. Links of new keys come before the swap, where
+the kubelet makes them after it: it repairs its work within a minute, and we may be killed and come back in an hour.
 Source: Kubernetes, ``pkg/volume/util/atomic_writer.go``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
 import shutil
 import stat
-import time
 from typing import TYPE_CHECKING, Any
 
-from credrotator.atomic import create_file, open_directory, read_file, storage_errors, write_file
-from credrotator.errors import Conflict, RotationError, Transient
+from credrotator.atomic import create_file, locked, open_directory, read_file, replace_file, storage_errors
+from credrotator.errors import Conflict, Denied, PolicyError, RotationError, Transient, printable
 from credrotator.model import ObjectKey, SecretDocument, Sensitive, StoredSecret
 from credrotator.secretdata import show_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from credrotator.ports import Clock
@@ -39,103 +38,176 @@ ANNOTATIONS = "..annotations.json"
 LOCK = "..lock"
 OUTCOMES = ".credrotator"
 """No namespace begins with a dot, so this directory is nobody's."""
-_LOCK_TIMEOUT_S = 10
-_READ_TRIES = 5
+_LONGEST_NAME = 255
+_READ_TRIES = 20
 
 
 class DirectoryStore:
-    """A SecretStore on the file system; several processes may use one directory."""
+    """A SecretStore on the file system; several processes may use one directory.
 
-    def __init__(self, root: Path, clock: Clock) -> None:
+    Args:
+        root: Made (0700) when the first thing is written.
+        clock: Names generations and outcomes.
+        durable: Whether a publication is on the disk before ``publish`` returns; off, only a power cut can tell.
+    """
+
+    def __init__(self, root: Path, clock: Clock, *, durable: bool = True) -> None:
         self._root = root
         self._clock = clock
+        self._durable = durable
 
     def read(self, key: ObjectKey) -> StoredSecret | None:
         """See ``ports.SecretStore``; a Secret that was never published, or is half made, is None."""
-        with storage_errors(str(self._path(key))):
+        path = self._path(key)
+        failed: str | None = None
+        with storage_errors(str(path)):
             for _ in range(_READ_TRIES):
                 with contextlib.suppress(FileNotFoundError), self._open(key) as secret:
-                    return _read_generation(secret, key)
-                if not os.path.lexists(self._path(key) / DATA):
-                    break
+                    return _read_generation(secret, key, path)
+                current = self._version(key)
+                if current is None:
+                    return None
+                if current == failed:  # no writer was quicker than we were: the generation is gone for good
+                    return StoredSecret(SecretDocument(key, {}, {}), current)
+                failed = current
+        raise Transient("StorageBusy", f"{path} changes too fast to be read", hint="see who writes there all the time")
+
+    def _version(self, key: ObjectKey) -> str | None:
+        with contextlib.suppress(FileNotFoundError), self._open(key) as secret:
+            return _current(secret, self._path(key))
         return None
 
     def publish(self, document: SecretDocument, expected: str | None) -> None:
         """See ``ports.SecretStore``; the version is the generation's name."""
         path = self._path(document.key)
         with storage_errors(str(path)):
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._open(document.key, create=True) as secret, _locked(secret, path):
-                current = _current(secret)
+            self._make_root()
+            with self._open(document.key, create=True) as secret, locked(secret, LOCK, path):
+                current = _current(secret, path)
                 if current != expected:
                     raise Conflict(f"{document.key} is at {current} by now")
                 generation = self._write_generation(secret, document)
-                _swap(secret, generation)
-                _link_keys(secret, set(document.data))
+                _link_keys(secret, document.data)
+                self._swap(secret, generation)
+                _unlink_other_keys(secret, document.data)
                 _remove_generations(secret, keep={generation, current})
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other processes, and other threads, that ask for the same out of the block.
+
+        Raises:
+            RotationError: The lock cannot be had.
+        """
+        path = self._root / OUTCOMES
+        with storage_errors(str(path)):
+            self._make_root()
+            with self._open_outcomes(create=True) as directory, locked(directory, LOCK, path):
+                yield
 
     def record(self, outcome: Mapping[str, object], policy: ObjectKey) -> None:
         """Keep how the last pass ended for a policy, for ``status``; not to be able to is no failure of the pass."""
-        path = self._outcome_path(policy)
+        content = json.dumps({"at": show_time(self._clock()), **outcome}, indent=1).encode() + b"\n"
         with contextlib.suppress(RotationError, OSError):
-            for directory in (self._root, self._root / OUTCOMES, path.parent):
-                directory.mkdir(mode=0o700, parents=directory is self._root, exist_ok=True)
-            write_file(path, json.dumps({"at": show_time(self._clock()), **outcome}, indent=1).encode() + b"\n")
+            self._make_root()
+            with (
+                self._open_outcomes(create=True) as outcomes,
+                open_directory(_plain(policy.namespace), inside=outcomes, create=True) as namespace,
+            ):
+                replace_file(namespace, f"{_plain(policy.name)}.json", content, durable=False)
 
     def last_outcome(self, policy: ObjectKey) -> dict[str, Any] | None:
         """Return what ``record`` kept, with the time under ``at``; None if nothing was, or it is damaged."""
         try:
-            found = json.loads(self._outcome_path(policy).read_bytes())
-        except (OSError, ValueError):
+            with (
+                self._open_outcomes() as outcomes,
+                open_directory(_plain(policy.namespace), inside=outcomes) as namespace,
+            ):
+                found = json.loads(read_file(namespace, f"{_plain(policy.name)}.json") or b"")
+        except (RotationError, OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
 
-    def _outcome_path(self, policy: ObjectKey) -> Path:
-        return self._root / OUTCOMES / policy.namespace / f"{policy.name}.json"
-
     def _path(self, key: ObjectKey) -> Path:
-        return self._root / key.namespace / key.name
+        return self._root / _plain(key.namespace) / _plain(key.name)
+
+    def _make_root(self) -> None:
+        """NOTE: not by the way, as a parent of something else: it would get the mode of the umask, 0775 often."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def _open(self, key: ObjectKey, *, create: bool = False) -> Iterator[int]:
+        path = self._path(key)
         with (
             open_directory(self._root) as root,
-            open_directory(key.namespace, inside=root, create=create) as namespace,
-            open_directory(key.name, inside=namespace, create=create) as secret,
+            open_directory(key.namespace, inside=root, create=create, shown=path.parent) as namespace,
+            open_directory(key.name, inside=namespace, create=create, shown=path) as secret,
         ):
             yield secret
 
+    @contextlib.contextmanager
+    def _open_outcomes(self, *, create: bool = False) -> Iterator[int]:
+        shown = self._root / OUTCOMES
+        with (
+            open_directory(self._root) as root,
+            open_directory(OUTCOMES, inside=root, create=create, shown=shown) as outcomes,
+        ):
+            yield outcomes
+
     def _write_generation(self, secret: int, document: SecretDocument) -> str:
         name = f"..{self._clock():%Y_%m_%d_%H_%M_%S}.{secrets.token_hex(5)}"
-        files = {key: value.reveal().encode() for key, value in document.data.items()}
+        files = {_plain(key): value.reveal().encode() for key, value in document.data.items()}
         files[ANNOTATIONS] = json.dumps(dict(document.annotations), indent=1, sort_keys=True).encode() + b"\n"
         try:
-            with open_directory(name, inside=secret, create=True) as generation:
+            os.mkdir(name, 0o700, dir_fd=secret)
+            with open_directory(name, inside=secret) as generation:
                 for file, content in files.items():
-                    create_file(generation, file, content)
-                os.fsync(generation)
+                    create_file(generation, file, content, durable=self._durable)
+                if self._durable:
+                    os.fsync(generation)
         except BaseException:
             _remove_tree(secret, name)
             raise
         return name
 
+    def _swap(self, secret: int, generation: str) -> None:
+        _replace_link(secret, DATA, generation)
+        if self._durable:
+            os.fsync(secret)
 
-def _current(secret: int) -> str | None:
+
+def _plain(name: str) -> str:
+    """Return a name that leads to no other place than a name should; manifests come from many hands."""
+    if not name or name.startswith(".") or "/" in name or "\0" in name or len(name.encode()) > _LONGEST_NAME:
+        hint = "use a name that Kubernetes would accept, of at most 253 letters, digits, - and ."
+        raise PolicyError("InvalidName", f"{printable(name, 80)!r} cannot be the name of a file", hint=hint)
+    return name
+
+
+def _current(secret: int, shown: object) -> str | None:
+    """Return the name of the present generation, None if there is none."""
     try:
-        return os.readlink(DATA, dir_fd=secret)
+        status = os.stat(DATA, dir_fd=secret, follow_symlinks=False)
     except FileNotFoundError:
         return None
+    current = os.readlink(DATA, dir_fd=secret) if stat.S_ISLNK(status.st_mode) else None
+    if current is None or "/" in current or not current.startswith("..") or current in {"..", DATA, LOCK}:
+        message = f"{shown}/{DATA} is not a link to a generation beside it"
+        raise Denied("UnsafePath", message, hint=f"see who put it there, then remove {shown}")
+    return current
 
 
-def _read_generation(secret: int, key: ObjectKey) -> StoredSecret | None:
+def _read_generation(secret: int, key: ObjectKey, path: Path) -> StoredSecret | None:
     """Read the present generation; FileNotFoundError when it went away meanwhile (read again)."""
-    current = _current(secret)
+    current = _current(secret, path)
     if current is None:
         return None
-    with open_directory(current, inside=secret) as generation:
-        names = [name for name in os.listdir(generation) if not name.startswith("..")]
+    with open_directory(current, inside=secret, shown=path / current) as generation:
+        names = [name for name in os.listdir(generation) if not name.startswith("..") and _leads_to_data(secret, name)]
         values = {name: _text(read_file(generation, name)) for name in names}
         annotations = _annotations(read_file(generation, ANNOTATIONS))
+    if _current(secret, path) != current:
+        raise FileNotFoundError(current)  # it may have been emptied while we read
     data = {name: Sensitive(value) for name, value in values.items()}
     return StoredSecret(SecretDocument(key, data, annotations), current)
 
@@ -153,19 +225,35 @@ def _annotations(raw: bytes | None) -> dict[str, str]:
     return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
-def _swap(secret: int, generation: str) -> None:
-    temporary = f"..data_{secrets.token_hex(5)}"
-    os.symlink(generation, temporary, dir_fd=secret)
-    os.rename(temporary, DATA, src_dir_fd=secret, dst_dir_fd=secret)
-    os.fsync(secret)
+def _leads_to_data(secret: int, name: str) -> bool:
+    """Tell whether readers find a key: one without its link is as good as missing, and then gets repaired."""
+    try:
+        return os.readlink(name, dir_fd=secret) == f"{DATA}/{name}"
+    except OSError:
+        return False
 
 
-def _link_keys(secret: int, keys: set[str]) -> None:
-    present = {name for name in os.listdir(secret) if not name.startswith("..")}
-    for name in keys - present:
-        os.symlink(f"{DATA}/{name}", name, dir_fd=secret)
-    for name in present - keys:
-        os.unlink(name, dir_fd=secret)
+def _replace_link(secret: int, name: str, target: str) -> None:
+    temporary = f"..{secrets.token_hex(5)}.tmp"
+    os.symlink(target, temporary, dir_fd=secret)
+    try:
+        os.rename(temporary, name, src_dir_fd=secret, dst_dir_fd=secret)
+    except BaseException:
+        _remove_tree(secret, temporary)
+        raise
+
+
+def _link_keys(secret: int, keys: Iterable[str]) -> None:
+    for name in keys:
+        if not _leads_to_data(secret, name):
+            _replace_link(secret, name, f"{DATA}/{name}")
+
+
+def _unlink_other_keys(secret: int, keys: Collection[str]) -> None:
+    """Remove the links of keys that are no more; whatever else a person keeps there is theirs."""
+    for name in os.listdir(secret):
+        if not name.startswith("..") and name not in keys and _leads_to_data(secret, name):
+            os.unlink(name, dir_fd=secret)
 
 
 def _remove_generations(secret: int, keep: set[str | None]) -> None:
@@ -181,27 +269,3 @@ def _remove_tree(directory: int, name: str) -> None:
             os.unlink(name, dir_fd=directory)
         else:
             shutil.rmtree(name, dir_fd=directory)
-
-
-@contextlib.contextmanager
-def _locked(secret: int, path: Path) -> Iterator[None]:
-    """Hold the Secret's lock, which lasts as long as the process at most (flock(2))."""
-    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=secret)
-    try:
-        deadline = time.monotonic() + _LOCK_TIMEOUT_S
-        while not _try_lock(descriptor):
-            if time.monotonic() > deadline:
-                hint = "look for another credrotator that hangs on this directory"
-                raise Transient("StorageBusy", f"{path} is locked by another process", hint=hint)
-            time.sleep(0.01)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
