@@ -7,7 +7,7 @@ never blindly, and a credential that was issued survives a conflict. Must not kn
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -86,7 +86,7 @@ class Rotation:
                 case _:
                     return self._rotate(policy, policy.source, secrets, wish)
         except RotationError as error:
-            return self._failed(policy, error)
+            return self._failed(policy, error, wish)
 
     def state(self, policy: Policy, source: Rotatable, wish: Wish) -> State:
         """Read the store and decide; changes nothing.
@@ -128,17 +128,30 @@ class Rotation:
             decided = state.plan
             if isinstance(decided, Keep):
                 return self._outcome(policy, "kept", "Adopted", state.published)
-            _refuse_worse(candidate, state, self._clock(), wish)
+            if why := _worse(candidate, state, self._clock(), wish):
+                return self._keep_better(policy, source, why)
             try:
                 self._store.publish(document, state.version)
             except Conflict:
-                # What is there by now may be fresher than ours; forcing again would only fight with its writer.
-                state = self.state(policy, source, replace(wish, force=False))
+                # Somebody else renewed it this very moment: what was asked for (force, within) is done.
+                wish = Wish()
+                state = self.state(policy, source, wish)
                 continue
             self._audit(policy, state, document, credential)
             return self._outcome(policy, "rotated", decided.reason, candidate)
         message = f"Secret {policy.secret} was changed by somebody else {PUBLISH_TRIES} times in a row"
         raise Transient("Conflict", message, hint="look for another program that writes this Secret")
+
+    def _keep_better(self, policy: Policy, source: Rotatable, why: str) -> Outcome:
+        """Leave the published credential alone; that is a failure only if it is due by its own times.
+
+        An early pass (``within``) may well get a token that the vendor kept for us, or one with a shorter life.
+        """
+        state = self.state(policy, source, Wish())
+        if isinstance(state.plan, Keep):
+            return self._outcome(policy, "kept", "NotBetter", state.published)
+        hint = "compare this machine's clock with the vendor's; look at how long its credentials live"
+        raise Transient("NotBetter", f"the new credential was not published: {why}", hint=hint)
 
     def _audit(self, policy: Policy, state: State, document: SecretDocument, credential: Credential) -> None:
         """One line per publication: who, why, old and new expiry, the vendor's request id; no secret in it."""
@@ -168,7 +181,7 @@ class Rotation:
             policy.key, policy.provider, action, str(reason), policy.secret, expires_at, renew_at, warnings=warnings
         )
 
-    def _failed(self, policy: Policy, error: RotationError) -> Outcome:
+    def _failed(self, policy: Policy, error: RotationError, wish: Wish) -> Outcome:
         """Describe a failure together with what is still published: the last good credential stays."""
         log.warning("%s failed: %s: %s", policy.key, error.reason, error.message)
         expires_at: datetime | None = None
@@ -176,12 +189,12 @@ class Rotation:
         reason = error.reason
         if isinstance(policy.source, Rotatable) and policy.secret:
             try:
-                state = self.state(policy, policy.source, Wish())
+                state = self.state(policy, policy.source, wish)
             except RotationError:
                 log.debug("%s: the store cannot be read either", policy.key)
             else:
                 expires_at, renew_at = times(policy, state.published)
-                reason = state.plan.reason if isinstance(state.plan, Rotate) else Reason.FORCED
+                reason = state.plan.reason if isinstance(state.plan, Rotate) else error.reason
         return Outcome(
             policy.key,
             policy.provider,
@@ -240,12 +253,17 @@ def times(policy: Policy, published: Published | Unreadable | None) -> tuple[dat
     return published.expires_at, renewal_time(published, policy.uid)
 
 
-def _refuse_worse(candidate: Published | Unreadable | None, state: State, now: datetime, wish: Wish) -> None:
-    """I1: never replace a credential by a worse one."""
+def _worse(candidate: Published | Unreadable | None, state: State, now: datetime, wish: Wish) -> str | None:
+    """Say why a new credential must not replace what is there (I1), None if it may.
+
+    Raises:
+        Transient: It is no usable credential at all.
+    """
     if not isinstance(candidate, Published):
+        why = candidate.why if candidate else "it is empty"
         hint = "report this: a credential was issued that does not read back"
-        raise Transient("NotPublishable", f"the new credential is not usable: {candidate}", hint=hint)
-    changed = isinstance(state.plan, Rotate) and state.plan.reason is Reason.SPEC_CHANGED
-    if why := refusal(candidate, state.published, now=now, replace=wish.force or changed):
-        hint = "compare the clocks; see the life of credentials at the vendor"
-        raise Transient("NotBetter", f"the new credential was not published: {why}", hint=hint)
+        raise Transient("NotPublishable", f"the new credential is not usable: {why}", hint=hint)
+    # An edited policy makes the published credential the wrong one, however long it lives; so does an expiry that
+    # nobody can have issued.
+    wrong = isinstance(state.plan, Rotate) and state.plan.reason in {Reason.SPEC_CHANGED, Reason.UNREADABLE}
+    return refusal(candidate, state.published, now=now, replace=wish.force or wrong)
