@@ -109,4 +109,4 @@ def templates_of(pairs: tuple[str, ...], inventory: Inventory, store: DirectoryS
                 found[str(key)] = dict(stored.document.data)
         return found
 
-    return Templates(pairs, secrets)
+    return Templates(pairs, secrets, store.exclusive)
