@@ -1,22 +1,30 @@
 """The command line's entry: which commands there are, and how it ends.
 
-Exit codes: 0 all well, 1 some policies failed, 2 wrong use. A command's module is imported when it is called, so that
-``--help`` and completion do not wait for SDKs.
+Exit codes: 0 all well, 1 some policies failed, 2 wrong use, 130 and 143 after SIGINT and SIGTERM. A command's module
+is imported when it is called, so that ``--help`` and completion do not wait for SDKs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
+import os
+import signal
 import sys
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from credrotator import __version__
 from credrotator.errors import UsageError
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 WRONG_USE = 2
-INTERRUPTED = 130
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 COMMANDS = {
     "rotate": "One pass over the policies that are due.",
     "status": "Per policy: identity, expiry, next renewal, last outcome, dependants.",
@@ -65,13 +73,19 @@ def cli(verbose: int) -> None:
     logging.getLogger("credrotator").setLevel(levels[min(verbose, 2)])
 
 
+class _Terminated(BaseException):
+    """SIGTERM came. Not an Exception: it is to unwind everything, as KeyboardInterrupt does."""
+
+
 def main() -> None:
     """Run the command line; our own usage errors look like click's."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli(prog_name="credrotator", standalone_mode=False)
-    except click.Abort:
-        click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
+    except (click.Abort, KeyboardInterrupt):
+        _leave("interrupted", INTERRUPTED)
+    except _Terminated:
+        _leave("terminated", TERMINATED)
     except click.ClickException as error:
         error.show()
         sys.exit(WRONG_USE)
@@ -79,3 +93,17 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         sys.exit(WRONG_USE)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _leave(word: str, code: int) -> NoReturn:
+    """End now: the interpreter would first wait for every thread, and one may hang in an exchange."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    with contextlib.suppress(OSError):
+        os.write(2, f"{word}; what was published stays\n".encode())
+    os._exit(code)
