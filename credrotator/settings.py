@@ -6,11 +6,11 @@ Owns the options that commands share, and the checks that are about the command 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 import yaml
@@ -21,6 +21,9 @@ from credrotator.policy import PUBLIC_AUTHORITY, Defaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+_AUTHORITY = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
+_GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
 
 class Span(click.ParamType[timedelta]):
@@ -55,13 +58,38 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
         raise click.BadParameter(f"cannot read {name}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{name} is not YAML: {printable(error)}") from error
-    known = {str(option.name).replace("_", "-") for option in context.command.params if option.name != "config"}
-    if not isinstance(found, dict) or not found.keys() <= known:
-        unknown = ", ".join(sorted(map(str, set(found) - known))) if isinstance(found, dict) else "no object"
-        raise click.BadParameter(f"{name}: unknown settings: {unknown}; known are {', '.join(sorted(known))}")
-    entries = {key.replace("-", "_"): value for key, value in found.items()}
+    if not isinstance(found, dict):
+        raise click.BadParameter(f"{name}: expected settings, one per line, such as out: /var/lib/credrotator")
+    options = _options(context.command)
+    others: set[str] = set()
+    if set(found) - options.keys():
+        others = _options_of_other_commands(context)
+    if unknown := set(found) - options.keys() - others:
+        listed = ", ".join(sorted(printable(key) for key in unknown))
+        known = ", ".join(sorted({*options, *others}))
+        raise click.BadParameter(f"{name}: unknown settings: {listed}; known are {known}")
+    entries = {
+        str(options[key].name): [value] if options[key].multiple and not isinstance(value, list) else value
+        for key, value in found.items()
+        if key in options
+    }
     context.default_map = {**(context.default_map or {}), **entries}
     return name
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """Return what a config file can set for a command: what a ``CREDROTATOR_…`` variable can, but the file itself."""
+    options = [option for option in command.params if isinstance(option, click.Option) and option.envvar]
+    return {str(option.name).replace("_", "-"): option for option in options if option.name != "config"}
+
+
+def _options_of_other_commands(context: click.Context) -> set[str]:
+    """One file serves all commands, so what only another one knows is no mistake."""
+    root = context.find_root().command
+    if not isinstance(root, click.Group):
+        return set()
+    commands = (root.get_command(context, command) for command in root.list_commands(context))
+    return {name for command in commands if command for name in _options(command)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +114,7 @@ class Settings:
         if self.ca_file and not Path(self.ca_file).is_file():
             raise UsageError(f"--ca-file {self.ca_file}: there is no such file")
         for glob in self.allowed_issuers:
-            if urlsplit(glob.partition("*")[0]).scheme not in {"https", "http"}:
+            if not _GLOB.fullmatch(glob):
                 raise UsageError(f"--allowed-issuer {printable(glob)}: expected a URL such as https://idp.example/*")
 
     @property
@@ -97,8 +125,9 @@ class Settings:
             UsageError: AZURE_AUTHORITY_HOST is no https address.
         """
         host = self.environment.get("AZURE_AUTHORITY_HOST", "").strip()
-        authority = "https://" + host.removeprefix("https://").rstrip("/") if host else PUBLIC_AUTHORITY
-        parts = urlsplit(authority)
-        if not parts.hostname or parts.path or "://" in host.removeprefix("https://"):
+        if not host:
+            return Defaults(self.namespace or "default", PUBLIC_AUTHORITY, self.azure_scope)
+        authority = "https://" + host.removeprefix("https://").rstrip("/")
+        if not _AUTHORITY.fullmatch(authority):
             raise UsageError(f"AZURE_AUTHORITY_HOST={printable(host)}: expected a host, or https:// and a host")
         return Defaults(self.namespace or "default", authority, self.azure_scope)

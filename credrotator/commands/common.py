@@ -98,7 +98,8 @@ def choose(inventory: Inventory, names: Sequence[str], settings: Settings) -> li
     if settings.namespace and not settings.all_namespaces:
         there = [key for key in there if key.namespace == settings.namespace]
     if not there:
-        raise UsageError("there is no BackendSecurityPolicy in what -f names")
+        where = f" in namespace {settings.namespace}" if settings.namespace and not settings.all_namespaces else ""
+        raise UsageError(f"there is no BackendSecurityPolicy{where} in what -f names")
     asked = [ObjectKey.parse(name, settings.namespace or "default") for name in names]
     for key in asked:
         if key not in there:
