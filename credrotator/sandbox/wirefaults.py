@@ -59,8 +59,8 @@ class Hang(Fault):
     """Never answer.
 
     The request hangs until its client gives up or the server stops; or until the rule is removed, and is then
-    answered within half a second. ``after_bytes`` None hangs before the status line; a number lets the head and so much of the body out
-    first, and then stays silent.
+    answered within half a second. ``after_bytes`` None hangs before the status line; a number lets the head and so much
+    of the body out first, and then stays silent.
     """
 
     kind: ClassVar[str] = "stall"
