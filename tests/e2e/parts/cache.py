@@ -8,7 +8,9 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,9 +51,12 @@ class Cache:
 
     def _make(self, finished: Path, make: Callable[[Path], None]) -> None:
         unfinished = Path(tempfile.mkdtemp(prefix=f".{finished.name}-", dir=self.root))
+        began = time.monotonic()
+        _tell(f"making {finished.name}, once and for all runs to come")
         try:
             make(unfinished)
             unfinished.rename(finished)
+            _tell(f"made {finished.name} in {time.monotonic() - began:.0f} s")
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -60,6 +65,11 @@ class Cache:
         with (self.root / f".{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _tell(line: str) -> None:
+    """Say to a waiting person what takes minutes; seen where pytest captures nothing (`-s`)."""
+    sys.stderr.write(f"\ne2e: {line}\n")
 
 
 def run_tool(*argv: str, cwd: Path, env: Mapping[str, str] | None = None) -> None:

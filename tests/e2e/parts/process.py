@@ -86,9 +86,11 @@ def running(
 def _dying_with_us() -> Sequence[str]:
     """Return the prefix that has the kernel end the server when the test run is killed, where there is one.
 
+    It is TERM, not KILL, because Keycloak's script hands the former on to its Java process.
+
     NOTE: the kernel watches the *thread* that started the server, so servers are started from the main thread.
     """
-    return ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+    return ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 
 
 def answers(url: str, *, ca: Path | None = None) -> bool:
