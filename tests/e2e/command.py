@@ -10,9 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 from tests.e2e.published import Published
 
 FILTER_TEMPLATE = Path(__file__).parent / "config" / "filter.yaml.j2"
+_SCHEMA = Path(__file__).parents[2] / "docs" / "rotate.schema.json"
 _LIMIT = timedelta(seconds=60)
 
 
@@ -56,7 +59,7 @@ class Credrotator:
         return self.directory / "filter.yaml"
 
     def rotate(self, *options: str, source: Path | None = None) -> Outcome:
-        """Run one pass over the manifests, or over another source of them."""
+        """Run one pass over the manifests, or over another source of them; its JSON must be as documented."""
         argv = (
             sys.executable, "-m", "credrotator", "rotate",
             "-f", str(source or self.manifests),
@@ -75,7 +78,9 @@ class Credrotator:
             check=False,
         )
         assert done.stdout, done.stderr
-        return Outcome(done.returncode, json.loads(done.stdout), done.stderr)
+        document = json.loads(done.stdout)
+        jsonschema.validate(document, json.loads(_SCHEMA.read_text()))
+        return Outcome(done.returncode, document, done.stderr)
 
     def rotate_for_filter(self, *options: str) -> Outcome:
         """Run one pass that must succeed, and render the configuration of ext_proc."""
