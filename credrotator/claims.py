@@ -30,9 +30,9 @@ def read_claims(token: Sensitive) -> Mapping[str, Any] | None:
 
 
 def claim_time(claims: Mapping[str, Any] | None, name: str) -> datetime | None:
-    """Read a NumericDate claim (``exp``, ``iat``); None if it is absent or no sane number."""
+    """Read a NumericDate claim (``exp``, ``iat``); None if it is absent, before 1970 or no sane number."""
     value = (claims or {}).get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         return None
     try:
         return datetime.fromtimestamp(value, UTC)

@@ -22,7 +22,7 @@ def printable(text: object, limit: int = MESSAGE_LIMIT) -> str:
     """Escape control characters and cut to ``limit`` characters: foreign text cannot forge a log line or a screen."""
     whole = str(text)
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in whole[:limit])
-    return shown[:limit] + ("…" if len(whole) > limit else "")
+    return shown[:limit] + ("…" if max(len(whole), len(shown)) > limit else "")
 
 
 class RotationError(Exception):
@@ -66,6 +66,14 @@ class PolicyError(RotationError):
 
 class Conflict(Exception):
     """Somebody else published in the meantime: read again, decide again (never overwrite blindly)."""
+
+
+class Abandoned(Exception):
+    """What was being rotated is not to be published any more: the policy is gone or edited, or another one leads."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class UsageError(Exception):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from credrotator.api import GROUP
-from credrotator.errors import PolicyError
-from credrotator.model import InvalidPolicy, ObjectKey, Policy, Problem, SecretKeyRef, Sensitive
+from credrotator.errors import PolicyError, printable
+from credrotator.model import InvalidPolicy, ObjectKey, Policy, Problem, SecretKeyRef, Sensitive, backend_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,17 +49,25 @@ class Dependants:
 
 @dataclass
 class Inventory:
-    """Objects by kind. ``secrets`` maps a key to its values, bytes as they are (a Secret need not be text)."""
+    """Objects by kind.
+
+    Attributes:
+        secrets: Values by Secret and key, bytes as they are (a Secret need not be text).
+        damaged: Values that stand in a manifest and could not be read; each was reported there.
+    """
 
     policies: dict[ObjectKey, Policy] = field(default_factory=dict)
     invalid: dict[ObjectKey, InvalidPolicy] = field(default_factory=dict)
     secrets: dict[ObjectKey, Mapping[str, bytes]] = field(default_factory=dict)
+    damaged: set[tuple[ObjectKey, str]] = field(default_factory=set)
     backends: dict[ObjectKey, ObjectKey | None] = field(default_factory=dict)
     routes: dict[ObjectKey, Route] = field(default_factory=dict)
     grants: set[Grant] = field(default_factory=set)
 
     def add_policy(self, policy: Policy | InvalidPolicy) -> None:
         """Keep a policy. Of two that differ under one name nobody can tell which is meant, so neither is used."""
+        if policy.key.name.startswith("("):  # it has no valid name, so it is not the same as another such one
+            policy = replace(policy, key=self._unnamed(policy.key))
         known = self.policies.get(policy.key) or self.invalid.get(policy.key)
         if known is not None and replace(policy, origin=known.origin) == known:
             return
@@ -67,6 +75,10 @@ class Inventory:
             twice = Problem("metadata.name", f"defined twice, in {known.origin} and in {policy.origin}; remove one")
             policy = InvalidPolicy(policy.key, policy.origin, (twice,), policy.provider)
         self._keep(policy)
+
+    def _unnamed(self, key: ObjectKey) -> ObjectKey:
+        count = 1 + sum(other.name.startswith("(") and other.namespace == key.namespace for other in self.invalid)
+        return key if count == 1 else ObjectKey(key.namespace, f"{key.name} {count}")
 
     def _keep(self, policy: Policy | InvalidPolicy) -> None:
         if isinstance(policy, Policy):
@@ -81,12 +93,17 @@ class Inventory:
         for policy in self.policies.values():
             for backend in set(policy.targets):
                 claims[backend].append(policy)
+        problems: defaultdict[ObjectKey, list[Problem]] = defaultdict(list)
         for backend, policies in claims.items():
             if len(policies) > 1:
                 names = " and ".join(sorted(str(policy.key) for policy in policies))
                 for policy in policies:
-                    shared = Problem("spec.targetRefs", f"backend {backend} is claimed by {names}; keep one")
-                    self._keep(InvalidPolicy(policy.key, policy.origin, (shared,), policy.provider))
+                    path = f"spec.targetRefs[{policy.targets.index(backend)}]"
+                    problems[policy.key].append(Problem(path, f"backend {backend} is claimed by {names}; keep one"))
+        for key, shared in problems.items():
+            policy = self.policies[key]
+            ordered = tuple(sorted(shared, key=lambda problem: problem.path))
+            self._keep(InvalidPolicy(key, policy.origin, ordered, policy.provider))
 
     def reader(self, policy: ObjectKey) -> _Reader:
         """Return the SecretReader for one policy's references."""
@@ -122,6 +139,12 @@ class _Reader:
                 f"{where}: Secret {secret} is in another namespace, and no ReferenceGrant there permits it",
                 hint=f"add a ReferenceGrant in namespace {secret.namespace} from {KIND} in "
                 f"{self.policy.namespace} to Secret {secret.name}",
+            )
+        if (secret, ref.key) in self.inventory.damaged:
+            raise PolicyError(
+                "SecretNotReadable",
+                f"{where}: key {ref.key} of Secret {secret} could not be read",
+                hint="see the problem that is reported for that Secret",
             )
         values = self.inventory.secrets.get(secret)
         if values is None:
@@ -164,13 +187,15 @@ def read_route(manifest: Mapping[str, Any], key: ObjectKey) -> Route:
     models: defaultdict[ObjectKey, set[str]] = defaultdict(set)
     for rule in _dicts(manifest, "spec", "rules"):
         named = {
-            str(header.get("value"))
+            printable(value)
             for match in _dicts(rule, "matches")
             for header in _dicts(match, "headers")
-            if str(header.get("name")).lower() in MODEL_HEADERS
+            if _text_of(header, "name").lower() in MODEL_HEADERS and (value := _text_of(header, "value"))
         }
         for ref in _dicts(rule, "backendRefs"):
-            models[ObjectKey(str(ref.get("namespace") or key.namespace), str(ref.get("name")))] |= named
+            namespace, kind = _text_of(ref, "namespace"), _text_of(ref, "kind")
+            backend = backend_key(namespace or key.namespace, kind or "AIServiceBackend", _text_of(ref, "name"))
+            models[backend] |= named
     return Route(key, {backend: frozenset(names) for backend, names in models.items()})
 
 
@@ -180,8 +205,15 @@ def read_grant(manifest: Mapping[str, Any], key: ObjectKey) -> Iterator[Grant]:
         if (source.get("group"), source.get("kind")) != (GROUP, KIND):
             continue
         for target in _dicts(manifest, "spec", "to"):
-            if (target.get("group", ""), target.get("kind")) == ("", "Secret"):
-                yield Grant(str(source.get("namespace")), key.namespace, target.get("name"))
+            name = target.get("name")
+            # NOTE: only an absent name means all; one that is no text must not grant more than was written.
+            if (target.get("group", ""), target.get("kind")) == ("", "Secret") and isinstance(name, str | None):
+                yield Grant(_text_of(source, "namespace"), key.namespace, name)
+
+
+def _text_of(node: Mapping[str, Any], name: str) -> str:
+    value = node.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _dicts(node: Mapping[str, Any], *path: str) -> Iterator[Mapping[str, Any]]:

@@ -66,6 +66,11 @@ class ObjectKey(NamedTuple):
         return cls(namespace or default_namespace, name)
 
 
+def backend_key(namespace: str, kind: str, name: str) -> ObjectKey:
+    """Name a backend: an InferencePool may be called like an AIServiceBackend and is another thing."""
+    return ObjectKey(namespace, name if kind == "AIServiceBackend" else f"{kind}/{name}")
+
+
 @dataclass(frozen=True, slots=True)
 class SecretKeyRef:
     """One key of one Secret, and the field of the policy that names it (for messages)."""
@@ -241,12 +246,22 @@ Credential = AwsCredential | AzureToken
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """The policy that a Secret belongs to, as an owner reference names it."""
+
+    api_version: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class SecretDocument:
     """What a Secret holds, whoever stores it: data, and the annotations that describe it. Written as a whole."""
 
     key: ObjectKey
     data: Mapping[str, Sensitive]
     annotations: Mapping[str, str]
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +299,7 @@ class Failure:
     reason: str
     message: str
     hint: str
+    retry_after: timedelta | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

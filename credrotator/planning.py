@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from credrotator.model import Published, Unreadable
@@ -19,6 +19,8 @@ SHORT_LIFE = timedelta(minutes=10)
 """Up to here a credential is renewed at half of its life."""
 JITTER = 0.05
 """Share of the life by which a renewal may come earlier, never later."""
+WORTH = 0.05
+"""Share of its life that a credential must still have ahead to be worth publishing."""
 MARGIN = timedelta(minutes=6)
 """Distance to expiry kept where the life exceeds MARGIN_LIFE: the gateway's own rotator wakes at 5 min."""
 MARGIN_LIFE = timedelta(minutes=20)
@@ -99,7 +101,10 @@ def plan(
 def renewal_time(published: Published, seed: str) -> datetime:
     """Return when a published credential is to be renewed: a function of its own times and the policy's seed."""
     expires_at = published.expires_at
-    issued_at = published.issued_at if published.issued_at is not None else expires_at - ASSUMED_LIFE
+    issued_at = published.issued_at
+    if issued_at is None or issued_at >= expires_at:
+        # NOTE: an annotation that somebody garbled must not put the renewal off; it counts as not recorded.
+        issued_at = expires_at - ASSUMED_LIFE
     life = expires_at - issued_at
     fraction = SHORT_FRACTION if life <= SHORT_LIFE else FRACTION
     due = issued_at + life * (fraction - JITTER * _unit_hash(seed, expires_at))
@@ -115,15 +120,19 @@ def refusal(
 ) -> str | None:
     """Say why a new credential must not replace the published one, or None if it may.
 
-    It must outlive now by 60 s or 5 % of its life, whichever is more (half of the life where that is under a minute),
-    and what is published, unless ``replace`` (forced, or the policy's identity changed).
+    It must outlive now by 60 s or 5 % of its life, whichever is more, and what is published, unless ``replace``
+    (forced, or the policy's identity changed). Half of its life is enough in any case: a life of little more than
+    60 s could else never be published, because the exchange takes a moment too. A published expiry further ahead than
+    LONGEST_LIFE is not to be outlived, it is to be repaired.
     """
     life = candidate.expires_at - (candidate.issued_at or now)
-    floor = life / 2 if life < TINY_LIFE else max(TINY_LIFE, life * JITTER)
+    floor = min(life / 2, max(TINY_LIFE, life * WORTH))
     # NOTE: a life of exactly the floor is still usable; only what is shorter is refused.
-    if candidate.expires_at < now + floor:
-        return f"it expires at {candidate.expires_at:%Y-%m-%dT%H:%M:%SZ}, which is too soon"
-    if not replace and isinstance(published, Published) and candidate.expires_at <= published.expires_at:
+    if candidate.expires_at <= now or candidate.expires_at < now + floor:
+        return f"it expires at {candidate.expires_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, which is too soon"
+    if replace or not isinstance(published, Published) or published.expires_at > now + LONGEST_LIFE:
+        return None
+    if candidate.expires_at <= published.expires_at:
         return "it would expire no later than the one that is published"
     return None
 

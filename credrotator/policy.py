@@ -1,7 +1,7 @@
 """BackendSecurityPolicy → Policy: every rule about what a policy may say. Pure.
 
-Validation collects everything that is wrong, each with its field path; nothing raises. Follows the gateway's API
-(see ``api.py``) and faults.md's input rules: what later enters a URL or a request is checked against a pattern here.
+Validation collects everything that is wrong, each with its field path; nothing raises. What a single field may hold
+is ``api.py``'s; what fields mean together is here. Foreign text reaches a message escaped and cut.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -34,18 +34,27 @@ from credrotator.model import (
     Source,
     Static,
     Unsupported,
+    backend_key,
     generated_secret,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 PREFIX = "credrotator.io/"
 DURATION = PREFIX + "duration"
 SUBJECT_TOKEN = PREFIX + "subject-token"
 AZURE_AUTHORITY = PREFIX + "azure-authority-host"
 AZURE_SCOPE = PREFIX + "azure-scope"
-ANNOTATIONS = (DURATION, SUBJECT_TOKEN, AZURE_AUTHORITY, AZURE_SCOPE)
+ANNOTATIONS: Mapping[str, tuple[tuple[type[Source], ...], str]] = {
+    DURATION: ((AwsOidc,), "awsCredentials.oidcExchangeToken"),
+    SUBJECT_TOKEN: ((AwsOidc, AzureOidc), "oidcExchangeToken"),
+    AZURE_AUTHORITY: ((AzureOidc, AzureClientSecret), "azureCredentials"),
+    AZURE_SCOPE: ((AzureOidc, AzureClientSecret), "azureCredentials"),
+}
+"""Our annotations on a policy, and what each applies to."""
+MANY = 20
+"""Problems or warnings that are listed one by one; the rest is counted."""
 
 PUBLIC_AUTHORITY = "https://login.microsoftonline.com"
 # Scope of Azure OpenAI by national cloud; https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
@@ -56,9 +65,6 @@ COGNITIVE_SERVICES = {
     "https://login.partner.microsoftonline.cn": "https://cognitiveservices.azure.cn/.default",
 }
 
-REGION = re.compile(r"[a-z]{2,6}(-[a-z]+)+-\d{1,2}")
-ROLE_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::\d{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
-TENANT = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,252}")
 # Longest prefix first; https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
 PARTITIONS = (
     ("cn-", "aws-cn"),
@@ -81,6 +87,9 @@ MECHANISMS = {
     "AnthropicAPIKey": "anthropicAPIKey",
     "GCPCredentials": "gcpCredentials",
 }
+SERVED = tuple(f"{api.GROUP}/{version}" for version in api.VERSIONS)
+SPEC_FIELDS = {info.alias or name for name, info in api.Spec.model_fields.items()}
+NAME_LIMIT = 253
 ROUTED = "routes through Envoy, which credrotator does not use; remove it, and set tokenEndpoint if the issuer needs it"
 
 
@@ -105,12 +114,13 @@ def read_policy(manifest: Mapping[str, Any], origin: str, defaults: Defaults) ->
     try:
         shape = api.BackendSecurityPolicy.model_validate(manifest)
     except ValidationError as error:
-        return InvalidPolicy(key, origin, tuple(_schema_problems(error)))
+        problems = [*_schema_problems(error), *_whole_problems(manifest)]
+        return InvalidPolicy(key, origin, _few(problems))
     reading = _Reading(key, shape, defaults)
     source = reading.source()
-    if reading.problems:
-        return InvalidPolicy(key, origin, tuple(reading.problems))
-    assert source is not None  # noqa: S101 - no source without a problem
+    problems = [*_whole_problems(manifest), *reading.problems]
+    if source is None or problems:
+        return InvalidPolicy(key, origin, _few(problems))
     return Policy(
         key=key,
         source=source,
@@ -118,8 +128,8 @@ def read_policy(manifest: Mapping[str, Any], origin: str, defaults: Defaults) ->
         api_version=shape.api_version,
         origin=origin,
         secret=_secret_of(key, source),
-        targets=tuple(ObjectKey(key.namespace, ref.name) for ref in shape.spec.target_refs),
-        warnings=tuple(reading.warnings),
+        targets=tuple(backend_key(key.namespace, ref.kind, ref.name) for ref in shape.spec.target_refs),
+        warnings=tuple(islice(reading.warnings, MANY)),
     )
 
 
@@ -136,9 +146,17 @@ def fingerprint(source: Source) -> str:
 
 
 def _key_of(manifest: Mapping[str, Any], namespace: str) -> ObjectKey:
+    """Name the object; what is no Kubernetes name never becomes a key, because keys become names of files."""
     metadata = manifest.get("metadata")
     fields = metadata if isinstance(metadata, dict) else {}
-    return ObjectKey(printable(fields.get("namespace") or namespace), printable(fields.get("name") or "(no name)"))
+    name, own = fields.get("name"), fields.get("namespace")
+    if name is None or name == "":
+        name = "(no name)"
+    elif not isinstance(name, str) or not api.NAME.fullmatch(name):
+        name = "(no valid name)"
+    if own is None or not isinstance(own, str) or not api.NAMESPACE.fullmatch(own):
+        own = namespace
+    return ObjectKey(own, name)
 
 
 def _secret_of(key: ObjectKey, source: Source) -> ObjectKey | None:
@@ -148,6 +166,44 @@ def _secret_of(key: ObjectKey, source: Source) -> ObjectKey | None:
         case Unsupported():
             return None
     return generated_secret(key)
+
+
+def _few(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """List the first problems and count the rest: nobody reads a thousand."""
+    more = (Problem("", f"and {len(problems) - MANY} more"),) if len(problems) > MANY else ()
+    return (*problems[:MANY], *more)
+
+
+def _whole_problems(manifest: Mapping[str, Any]) -> Iterator[Problem]:
+    """Check what can be seen without a sound shape, so that it is reported beside the shape's own problems."""
+    version, metadata, spec = (manifest.get(name) for name in ("apiVersion", "metadata", "spec"))
+    if isinstance(version, str) and version and version not in SERVED:
+        yield Problem("apiVersion", f"expected {' or '.join(SERVED)}, got {printable(version, 80)}")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    if isinstance(annotations, dict):
+        for name in annotations:
+            if isinstance(name, str) and name.startswith(PREFIX) and name not in ANNOTATIONS:
+                known = _suggestion(name, ANNOTATIONS) or f"; known are {', '.join(ANNOTATIONS)}"
+                yield Problem(_annotation(name), f"unknown to credrotator{known}")
+    fields = spec if isinstance(spec, dict) else {}
+    kind = fields.get("type")
+    if isinstance(kind, str) and kind in MECHANISMS:
+        yield from _mechanism_problems(fields, MECHANISMS[kind], kind, strict=version != SERVED[0])
+
+
+def _mechanism_problems(spec: Mapping[str, Any], wanted: str, kind: str, *, strict: bool) -> Iterator[Problem]:
+    """v1beta1 wants exactly the mechanism that the type names; v0.2 accepts others beside it and ignores them."""
+    if spec.get(wanted) is None:
+        unknown = [name[:80] for name in islice(spec, MANY) if name not in SPEC_FIELDS]
+        meant = difflib.get_close_matches(wanted, unknown, 1)
+        yield Problem(f"spec.{wanted}", f"required with type {kind}" + _instead(meant))
+    for name in MECHANISMS.values() if strict else ():
+        if name != wanted and spec.get(name) is not None:
+            yield Problem(f"spec.{name}", f"must not be set with type {kind}; remove it or change the type")
+
+
+def _annotation(name: str) -> str:
+    return f"metadata.annotations[{printable(name, 80)}]"
 
 
 class _Reading:
@@ -165,11 +221,16 @@ class _Reading:
         self.problems.append(Problem(path, message))
 
     def source(self) -> Source | None:
-        """Check the whole object; None only when there are problems."""
-        self._check_version()
-        self._check_annotations()
-        self._check_mechanisms()
-        self.warnings += _unknown_fields(self.shape.spec, "spec")
+        """Check what fields mean together; None only where the mechanism of the type is not there."""
+        self._check_targets()
+        self._warn()
+        source = self._mechanism()
+        if source is not None:
+            self._check_annotations(source)
+            self._check_names(source)
+        return source
+
+    def _mechanism(self) -> Source | None:
         spec = self.shape.spec
         match spec.type:
             case "APIKey":
@@ -185,32 +246,41 @@ class _Reading:
             case "GCPCredentials":
                 return self._gcp(spec.gcp_credentials)
 
-    def _check_version(self) -> None:
-        group, _, version = self.shape.api_version.partition("/")
-        if group != api.GROUP or version not in api.VERSIONS:
-            known = " or ".join(f"{api.GROUP}/{version}" for version in api.VERSIONS)
-            self.wrong("apiVersion", f"expected {known}, got {printable(self.shape.api_version)}")
-
-    def _check_annotations(self) -> None:
-        for name in self.annotations:
-            if name.startswith(PREFIX) and name not in ANNOTATIONS:
-                known = ", ".join(ANNOTATIONS)
-                self.wrong(f"metadata.annotations[{printable(name)}]", f"unknown to credrotator, which knows {known}")
-
-    def _check_mechanisms(self) -> None:
-        """v1beta1 wants exactly the mechanism that the type names; v0.2 accepts others beside it and ignores them."""
+    def _warn(self) -> None:
         spec = self.shape.spec
-        present = [name for name in MECHANISMS.values() if name in spec.model_dump(by_alias=True, exclude_none=True)]
         wanted = MECHANISMS[spec.type]
-        if wanted not in present:
-            self.wrong(f"spec.{wanted}", f"required with type {spec.type}")
-        for name in present:
-            if name == wanted:
-                continue
-            if self.shape.api_version.endswith("/v1alpha1"):
-                self.warnings.append(f"spec.{name}: ignored, the type is {spec.type}")
-            else:
-                self.wrong(f"spec.{name}", f"must not be set with type {spec.type}; remove it or change the type")
+        for name, info in api.Spec.model_fields.items():
+            if info.alias in MECHANISMS.values() and info.alias != wanted and getattr(spec, name) is not None:
+                self.warnings.append(f"spec.{info.alias}: ignored, the type is {spec.type}")
+        self.warnings += _unknown_fields(spec, "spec")
+
+    def _check_targets(self) -> None:
+        groups = {"AIServiceBackend": api.GROUP, "InferencePool": api.INFERENCE_GROUP}
+        for index, ref in enumerate(self.shape.spec.target_refs):
+            if ref.group != groups[ref.kind]:
+                shown = printable(ref.group, 80)
+                self.wrong(
+                    f"spec.targetRefs[{index}].group", f"expected {groups[ref.kind]} for {ref.kind}, got {shown}"
+                )
+
+    def _check_annotations(self, source: Source) -> None:
+        for name, (sources, where) in ANNOTATIONS.items():
+            if name in self.annotations and not isinstance(source, sources):
+                self.wrong(_annotation(name), f"applies to {where} only; remove it")
+
+    def _check_names(self, source: Source) -> None:
+        """The namespace may be the operator's default; the name has to leave room for the generated Secret's."""
+        if not api.NAMESPACE.fullmatch(self.key.namespace):
+            shown = printable(self.key.namespace, 80)
+            self.wrong("metadata.namespace", f"the default namespace is no Kubernetes namespace: {shown}")
+        secret = _secret_of(self.key, source)
+        if secret and secret.name != self.key.name and not api.NAME.fullmatch(secret.name):
+            room = NAME_LIMIT - len(generated_secret(ObjectKey("", "")).name)
+            self.wrong(
+                "metadata.name",
+                f"has {len(self.key.name)} characters; at most {room} leave room for the name of the Secret that the "
+                f"gateway reads, {generated_secret(ObjectKey('', '')).name}<name>",
+            )
 
     def _secret_key(self, ref: api.SecretRef, key: str, path: str) -> SecretKeyRef:
         return SecretKeyRef(ObjectKey(ref.namespace or self.key.namespace, ref.name), key, path)
@@ -224,8 +294,6 @@ class _Reading:
         if block is None:
             return None
         path = "spec.awsCredentials"
-        if not REGION.fullmatch(block.region):
-            self.wrong(f"{path}.region", f"expected an AWS region such as us-east-1, got {printable(block.region)}")
         if block.credentials_file and block.oidc_exchange_token:
             self.wrong(
                 path,
@@ -234,21 +302,17 @@ class _Reading:
             )
         if exchange := block.oidc_exchange_token:
             return self._aws_oidc(block.region, exchange, f"{path}.oidcExchangeToken")
-        self._refuse_annotation(DURATION, "applies to awsCredentials.oidcExchangeToken only")
         if file := block.credentials_file:
             ref = self._secret_key(file.secret_ref, "credentials", f"{path}.credentialsFile.secretRef")
             return Static("aws-credentials-file", ref, file.profile)
         return Static("aws-default-chain")
 
     def _aws_oidc(self, region: str, exchange: api.AwsOidcExchange, path: str) -> Source:
-        arn = ROLE_ARN.fullmatch(exchange.aws_role_arn)
-        if not arn:
-            shown = printable(exchange.aws_role_arn)
-            self.wrong(f"{path}.awsRoleArn", f"expected arn:aws:iam::<12 digits>:role/<name>, got {shown}")
-        elif (partition := partition_of(region)) != arn["partition"]:
+        own, partition = exchange.aws_role_arn.split(":")[1], partition_of(region)
+        if partition != own:
             self.wrong(
                 f"{path}.awsRoleArn",
-                f"is in partition {arn['partition']}, but region {printable(region)} is in {partition}; "
+                f"is in partition {own}, but region {region} is in {partition}; "
                 "a role can be assumed in its own partition only",
             )
         return AwsOidc(self._oidc(exchange, path), exchange.aws_role_arn, region, self._duration())
@@ -257,23 +321,22 @@ class _Reading:
         text = self.annotations.get(DURATION)
         if text is None:
             return None
-        path = f"metadata.annotations[{DURATION}]"
+        path = _annotation(DURATION)
         try:
             duration = parse_duration(text)
         except ValueError as error:
             self.wrong(path, str(error))
             return None
         if not DURATION_RANGE[0] <= duration <= DURATION_RANGE[1]:
-            self.wrong(path, f"AWS accepts 15m to 12h, got {printable(text)}")
+            self.wrong(path, f"AWS accepts 15m to 12h, got {printable(text, 80)}")
+        elif duration % timedelta(seconds=1):
+            self.wrong(path, f"AWS accepts whole seconds, got {printable(text, 80)}")
         return duration
 
     def _azure(self, block: api.AzureCredentials | None) -> Source | None:
         if block is None:
             return None
         path = "spec.azureCredentials"
-        self._refuse_annotation(DURATION, "applies to AWS only")
-        if not TENANT.fullmatch(block.tenant_id):
-            self.wrong(f"{path}.tenantID", f"expected a tenant id or domain, got {printable(block.tenant_id)}")
         if bool(block.client_secret_ref) == bool(block.oidc_exchange_token):
             self.wrong(path, "expected exactly one of clientSecretRef and oidcExchangeToken")
         app = self._entra_app(block)
@@ -285,12 +348,12 @@ class _Reading:
 
     def _entra_app(self, block: api.AzureCredentials) -> EntraApp:
         authority = self._authority(self.annotations.get(AZURE_AUTHORITY))
-        scope = self.annotations.get(AZURE_SCOPE) or self.defaults.azure_scope or COGNITIVE_SERVICES.get(authority)
+        own = self.annotations.get(AZURE_SCOPE)
+        scope = own or self.defaults.azure_scope or COGNITIVE_SERVICES.get(authority)
         if scope and not scope.endswith("/.default"):
-            self.wrong(
-                f"metadata.annotations[{AZURE_SCOPE}]",
-                "client credentials need a scope that ends in /.default",
-            )
+            path = _annotation(AZURE_SCOPE) if own else "--azure-scope"
+            shown = printable(scope, 80)
+            self.wrong(path, f"client credentials need a scope that ends in /.default, got {shown}")
         return EntraApp(block.tenant_id, block.client_id, authority, scope or COGNITIVE_SERVICES[PUBLIC_AUTHORITY])
 
     def _authority(self, host: str | None) -> str:
@@ -300,7 +363,7 @@ class _Reading:
         authority = "https://" + host.removeprefix("https://").rstrip("/")
         if authority not in {*COGNITIVE_SERVICES, self.defaults.azure_authority}:
             known = ", ".join(urlsplit(url).netloc for url in COGNITIVE_SERVICES)
-            self.wrong(f"metadata.annotations[{AZURE_AUTHORITY}]", f"expected one of {known}, got {printable(host)}")
+            self.wrong(_annotation(AZURE_AUTHORITY), f"expected one of {known}, got {printable(host, 80)}")
         return authority
 
     def _gcp(self, block: api.GcpCredentials | None) -> Source | None:
@@ -318,11 +381,8 @@ class _Reading:
     def _oidc(self, exchange: api.OidcExchange, path: str) -> OidcClient:
         oidc, provider = exchange.oidc, exchange.oidc.provider
         if exchange.grant_type not in {None, "", "client_credentials"}:
-            shown = printable(exchange.grant_type)
+            shown = printable(exchange.grant_type, 80)
             self.wrong(f"{path}.grantType", f"only client_credentials is supported, got {shown}; remove the field")
-        self._check_url(provider.issuer, f"{path}.oidc.provider.issuer")
-        if provider.token_endpoint:
-            self._check_url(provider.token_endpoint, f"{path}.oidc.provider.tokenEndpoint", query=True)
         for name in ("backend_ref", "backend_refs", "backend_settings"):
             if getattr(provider, name):
                 alias = api.OidcProvider.model_fields[name].alias
@@ -348,23 +408,8 @@ class _Reading:
     def _wants_id_token(self) -> bool:
         value = self.annotations.get(SUBJECT_TOKEN, "access_token")
         if value not in {"access_token", "id_token"}:
-            shown = printable(value)
-            self.wrong(f"metadata.annotations[{SUBJECT_TOKEN}]", f"expected access_token or id_token, got {shown}")
+            self.wrong(_annotation(SUBJECT_TOKEN), f"expected access_token or id_token, got {printable(value, 80)}")
         return value == "id_token"
-
-    def _check_url(self, url: str, path: str, *, query: bool = False) -> None:
-        """An issuer has no query and no fragment (OIDC Discovery 1.0 §4.1); nobody hides a user name in either."""
-        try:
-            parts = urlsplit(url)
-            sound = parts.scheme in {"https", "http"} and parts.hostname and (parts.port or True)
-        except ValueError:
-            sound = False
-        if not sound or parts.fragment or parts.username is not None or (parts.query and not query):
-            self.wrong(path, f"expected an https URL without user name, query or fragment, got {printable(url)}")
-
-    def _refuse_annotation(self, name: str, why: str) -> None:
-        if name in self.annotations:
-            self.wrong(f"metadata.annotations[{name}]", why)
 
 
 def partition_of(region: str) -> str:
@@ -374,29 +419,50 @@ def partition_of(region: str) -> str:
 
 def _schema_problems(error: ValidationError) -> Iterator[Problem]:
     for item in error.errors(include_url=False, include_context=True):
-        yield Problem(_path(item["loc"]), _sentence(item["type"], item["msg"], item["input"]))
+        yield Problem(_path(item["loc"]), _sentence(item["type"], item["msg"], item["loc"], item["input"]))
 
 
 def _path(location: Sequence[str | int]) -> str:
+    """Write a field path: ``spec.targetRefs[3].name``, ``metadata.annotations[example.com/x]``."""
     text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{printable(part)}"
+    for index, part in enumerate(location):
+        bracket = isinstance(part, int) or location[:index] == ("metadata", "annotations")
+        text += f"[{printable(part, 80)}]" if bracket else f".{printable(part, 80)}"
     return text.removeprefix(".")
 
 
-def _sentence(kind: str, message: str, got: object) -> str:
+def _sentence(kind: str, message: str, location: Sequence[str | int], got: object) -> str:
     match kind:
         case "missing":
-            return "required field is missing"
+            return "required field is missing" + _instead(_meant(str(location[-1]), got))
         case "string_too_short":
             return "must not be empty"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"expected an object, got {_kind_of(got)}"
         case "literal_error":
-            return f"{message.replace('Input should be', 'expected')}, got {printable(repr(got), 80)}"
+            shown = repr(printable(got, 80)) if isinstance(got, str) else _kind_of(got)
+            return f"{message.replace('Input should be', 'expected')}, got {shown}"
+        case "string_type" if isinstance(got, int | float):
+            return f"expected a string, got {_kind_of(got)}; quote the value"
         case "string_type" | "list_type":
             return f"{message.replace('Input should be a valid', 'expected a')}, got {_kind_of(got)}"
+        case "too_long":
+            return message.replace("List should have at most", "expected at most").partition(" after")[0]
     return printable(message)
+
+
+def _meant(field: str, parent: object) -> list[str]:
+    """Find what the author may have written instead of a field."""
+    names = [name[:80] for name in islice(parent, MANY) if isinstance(name, str)] if isinstance(parent, dict) else []
+    return difflib.get_close_matches(field, names, 1, 0.75)
+
+
+def _instead(found: Sequence[str]) -> str:
+    return "".join(f"; there is {printable(name, 80)}, is that a typing error?" for name in found)
+
+
+def _suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    return "".join(f"; did you mean {close}?" for close in difflib.get_close_matches(name[:80], list(known), 1, cutoff))
 
 
 def _kind_of(value: object) -> str:
@@ -405,15 +471,17 @@ def _kind_of(value: object) -> str:
 
 
 def _unknown_fields(shape: api.Shape, path: str) -> Iterator[str]:
-    """Name what the API does not know. A browser log-in's fields of ``oidc`` are known to be of no concern."""
-    known = [info.alias or name for name, info in type(shape).model_fields.items()]
-    if not isinstance(shape, api.Oidc):
-        for name in shape.model_extra or {}:
-            close = difflib.get_close_matches(name, known, 1)
-            yield f"{path}.{printable(name)}: unknown field" + (f"; did you mean {close[0]}?" if close else "")
-    for name, info in type(shape).model_fields.items():
-        for index, child in enumerate(_children(getattr(shape, name))):
-            suffix = f"[{index}]" if isinstance(getattr(shape, name), list) else ""
+    """Name what the API does not know; in ``oidc`` only likely slips, the rest there serves browsers' log-ins."""
+    fields = type(shape).model_fields
+    known = [info.alias or name for name, info in fields.items()]
+    for name in islice(shape.model_extra or {}, MANY):
+        meant = _suggestion(name, known, 0.75 if isinstance(shape, api.Oidc) else 0.6)
+        if meant or not isinstance(shape, api.Oidc):
+            yield f"{path}.{printable(name, 80)}: unknown field{meant}"
+    for name, info in fields.items():
+        value = getattr(shape, name)
+        for index, child in enumerate(_children(value)):
+            suffix = f"[{index}]" if isinstance(value, list) else ""
             yield from _unknown_fields(child, f"{path}.{info.alias or name}{suffix}")
 
 

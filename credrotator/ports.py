@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
     from credrotator.model import (
         Credential,
+        InvalidPolicy,
         ObjectKey,
+        Policy,
         Rotatable,
         SecretDocument,
         SecretKeyRef,
@@ -53,3 +55,25 @@ class Exchange(Protocol):
         Raises:
             RotationError: Of the class that says what to do next.
         """
+
+
+class PolicySource(Protocol):
+    """Where the daemon's policies come from, and who may read what for them."""
+
+    def start(self, changed: Callable[[ObjectKey], None]) -> None:
+        """Begin to watch; ``changed`` is called, from any thread, for each policy that should be looked at."""
+
+    def stop(self) -> None:
+        """Stop watching."""
+
+    def get(self, key: ObjectKey) -> Policy | InvalidPolicy | None:
+        """Return the policy as it is now, None if it is gone."""
+
+    def policies(self) -> Iterable[ObjectKey]:
+        """List all policies."""
+
+    def reader(self, key: ObjectKey) -> SecretReader:
+        """Return how the policy's references are read."""
+
+    def trouble(self) -> str | None:
+        """Say why the source cannot be relied on at the moment, None if it can."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.errors import Conflict, PolicyError, RotationError, Transient
+from credrotator.errors import Abandoned, Conflict, PolicyError, RotationError, Transient
 from credrotator.model import (
     Action,
     Credential,
     Failure,
     InvalidPolicy,
+    ObjectKey,
     Outcome,
     Policy,
     Published,
@@ -32,6 +33,7 @@ from credrotator.policy import fingerprint
 from credrotator.secretdata import parse, read_profile, render
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from credrotator.ports import Clock, Exchange, SecretReader, SecretStore
@@ -64,13 +66,33 @@ class State:
         return self.stored.version if self.stored else None
 
 
-class Rotation:
-    """Rotates single policies; safe to share between threads, one thread per policy."""
+@dataclass(frozen=True, slots=True)
+class _Held:
+    fingerprint: str
+    credential: Credential
 
-    def __init__(self, store: SecretStore, exchange: Exchange, clock: Clock) -> None:
+
+class Rotation:
+    """Rotates single policies; safe to share between threads, one thread per policy.
+
+    The latest credential of each policy is held in memory: one that could not be written is written by the next try,
+    and one that somebody deleted or edited is put back, both without another exchange.
+
+    Args:
+        store: Where credentials are published.
+        exchange: Where they come from.
+        clock: The present moment.
+        guard: Asked right before each write; raises Abandoned if the policy is not to be published any more.
+    """
+
+    def __init__(
+        self, store: SecretStore, exchange: Exchange, clock: Clock, guard: Callable[[Policy], None] = lambda _: None
+    ) -> None:
         self._store = store
         self._exchange = exchange
         self._clock = clock
+        self._guard = guard
+        self._held: dict[ObjectKey, _Held] = {}
 
     def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader, wish: Wish) -> Outcome:
         """Do what is due for one policy; a failure becomes part of the outcome, never an exception."""
@@ -85,8 +107,14 @@ class Rotation:
                     return unsupported(policy, policy.source)
                 case _:
                     return self._rotate(policy, policy.source, secrets, wish)
+        except Abandoned as error:
+            return self._outcome(policy, "skipped", error.reason, None)
         except RotationError as error:
             return self._failed(policy, error, wish)
+
+    def forget(self, key: ObjectKey) -> None:
+        """Drop what is held for a policy that is gone."""
+        self._held.pop(key, None)
 
     def state(self, policy: Policy, source: Rotatable, wish: Wish) -> State:
         """Read the store and decide; changes nothing.
@@ -116,8 +144,19 @@ class Rotation:
                 return self._outcome(policy, "rotated", reason, state.published)
             case Rotate(reason=reason, detail=detail):
                 log.info("rotating %s: %s %s", policy.key, reason, detail)
-        credential = self._exchange(policy.key, source, secrets)
+        credential = self._held_credential(policy, source, wish) or self._exchange(policy.key, source, secrets)
+        self._held[policy.key] = _Held(fingerprint(source), credential)
         return self._publish(policy, source, credential, state, wish)
+
+    def _held_credential(self, policy: Policy, source: Rotatable, wish: Wish) -> Credential | None:
+        """Return the latest credential of this policy, if it is still what the policy asks for and not due itself."""
+        held = self._held.get(policy.key)
+        if held is None or wish.force or policy.secret is None:
+            return None
+        published = parse(render(policy.secret, held.credential, held.fingerprint), policy.provider)
+        wanted = fingerprint(source)
+        decided = plan(published, fingerprint=wanted, seed=policy.uid, now=self._clock(), within=wish.within)
+        return held.credential if isinstance(decided, Keep) else None
 
     def _publish(self, policy: Policy, source: Rotatable, credential: Credential, state: State, wish: Wish) -> Outcome:
         """Write the credential; when somebody else was quicker, read and decide again with it in hand."""
@@ -130,6 +169,7 @@ class Rotation:
                 return self._outcome(policy, "kept", "Adopted", state.published)
             if why := _worse(candidate, state, self._clock(), wish):
                 return self._keep_better(policy, source, why)
+            self._guard(policy)
             try:
                 self._store.publish(document, state.version)
             except Conflict:
@@ -203,7 +243,7 @@ class Rotation:
             policy.secret,
             expires_at,
             renew_at,
-            Failure(error.kind, error.reason, error.message, error.hint),
+            Failure(error.kind, error.reason, error.message, error.hint, error.retry_after),
             policy.warnings,
         )
 

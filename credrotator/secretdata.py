@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import hashlib
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,9 @@ CONTENT = "credrotator.io/content-hash"
 AWS_KEY = "credentials"
 AZURE_KEY = "azureAccessToken"
 DATA_KEYS = {"aws-oidc": AWS_KEY, "azure-oidc": AZURE_KEY, "azure-client-secret": AZURE_KEY}
+# Stricter than fromisoformat: what Go's time.RFC3339 refuses stops the gateway's controller, so it has to be repaired.
+_RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 AWS_OPTIONS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
 
@@ -68,8 +72,8 @@ def parse(document: SecretDocument | None, provider: str) -> Published | Unreada
         return None
     wanted = DATA_KEYS[provider]
     value = document.data.get(wanted)
-    if not value:
-        return Unreadable(f"the Secret has no key {wanted}")
+    if not value or not value.reveal().strip():
+        return Unreadable(f"the Secret has no key {wanted}, or an empty one")
     if wanted == AWS_KEY and (missing := _missing_options(value)):
         return Unreadable(f"its credentials file lacks {missing} in profile default")
     notes = document.annotations
@@ -88,7 +92,7 @@ def content_hash(data: Mapping[str, Sensitive]) -> str:
     digest = hashlib.sha256()
     for name in sorted(data):
         for part in (name, data[name].reveal()):
-            encoded = part.encode()
+            encoded = part.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8) + encoded)
     return digest.hexdigest()[:16]
 
@@ -99,12 +103,14 @@ def show_time(moment: datetime) -> str:
 
 
 def read_time(text: str | None) -> datetime | None:
-    """Read RFC 3339 with any offset; None for anything else, a time without an offset included."""
+    """Read RFC 3339 with any offset; None for anything else, and for what is before 1970 (Go's zero time)."""
+    if not _RFC3339.fullmatch(text or ""):
+        return None
     try:
-        moment = datetime.fromisoformat(text or "")
-        return moment.astimezone(UTC) if moment.tzinfo else None
+        moment = datetime.fromisoformat(text or "").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    return moment if moment >= _EPOCH else None
 
 
 def read_profile(text: str, profile: str) -> Mapping[str, str] | None:

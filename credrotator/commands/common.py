@@ -30,9 +30,15 @@ Command = Any
 
 
 def reads_policies(command: Command) -> Command:
-    """Add the options of every command that reads policies, and the names that choose among them."""
+    """Add the options of a command that reads policies once, the names that choose among them, and how to print."""
+    command = setting("-o", "--output", type=FORMATS, default="table", show_default=True, help="How to print.")(command)
+    command = reading_options(command)
+    return click.argument("names", nargs=-1, metavar="[NAMESPACE/NAME]...")(command)
+
+
+def reading_options(command: Command) -> Command:
+    """Add the options that say which policies, and how their exchanges are made."""
     options: list[Callable[[Command], Command]] = [
-        click.argument("names", nargs=-1, metavar="[NAMESPACE/NAME]..."),
         setting("-f", "--filename", multiple=True, help="Manifests: a file, a directory or -; repeatable."),
         setting("--out", metavar="DIR", help="Where the Secrets are published: DIR/<namespace>/<secret>/<key>."),
         setting("-n", "--namespace", help="Only this namespace; also that of manifests which name none."),
@@ -44,7 +50,6 @@ def reads_policies(command: Command) -> Command:
         setting("--timeout", type=Span(), default="30s", help="Longest time for one exchange.", show_default=True),
         setting("--azure-scope", help="Scope of Entra tokens [default: Azure OpenAI's in the authority's cloud]."),
         setting("--config", is_eager=True, callback=load_config, expose_value=False, help="YAML file of settings."),
-        setting("-o", "--output", type=FORMATS, default="table", show_default=True, help="How to print."),
     ]
     for option in reversed(options):
         command = option(command)

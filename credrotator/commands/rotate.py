@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from credrotator.inventory import Inventory
 
 MAX_WORKERS = 64
+
+
+class HasInventory(Protocol):
+    """A reading, or a source that reads again."""
+
+    @property
+    def inventory(self) -> Inventory:
+        """What was read last."""
 
 
 @click.command("rotate")
@@ -59,7 +67,7 @@ def command(
     store = need_store(settings)
     reading = read(settings)
     keys = choose(reading.inventory, names, settings)
-    renderer = templates_of(template, reading.inventory, store)
+    renderer = templates_of(template, reading, store)
     writes = not dry_run
 
     def after(outcome: Outcome) -> None:
@@ -91,7 +99,7 @@ def command(
     sys.exit(int(failed or bool(reading.problems) or bool(renderer.failures)))
 
 
-def templates_of(pairs: tuple[str, ...], inventory: Inventory, store: DirectoryStore) -> Templates:
+def templates_of(pairs: tuple[str, ...], source: HasInventory, store: DirectoryStore) -> Templates:
     """Compile the templates; they see every Secret that carries a policy's credential.
 
     Raises:
@@ -99,6 +107,7 @@ def templates_of(pairs: tuple[str, ...], inventory: Inventory, store: DirectoryS
     """
 
     def secrets() -> dict[str, dict[str, Sensitive]]:
+        inventory = source.inventory
         found: dict[str, dict[str, Sensitive]] = {}
         for key in {policy.secret for policy in inventory.policies.values() if policy.secret}:
             if key in inventory.secrets:

@@ -1,0 +1,183 @@
+"""The daemon's shell around the use case: source → queue → workers → timetable, and an ordered end.
+
+Level-triggered: a change or a timer only says "look at this policy"; the worker reads and decides again, so that a
+restart with everything fresh does nothing. Owns threads and their end; must not know clusters, files or vendors.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from credrotator.backoff import next_try
+from credrotator.errors import Abandoned
+from credrotator.model import AzureClientSecret, InvalidPolicy, ObjectKey, Outcome, Policy, Rotatable
+from credrotator.policy import fingerprint
+from credrotator.rotation import Rotation, Wish
+from credrotator.timetable import Timetable
+from credrotator.workqueue import ROUTINE, SOON, URGENT, WorkQueue
+
+if TYPE_CHECKING:
+    from credrotator.ports import Clock, Exchange, PolicySource, SecretStore
+    from credrotator.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[Policy | InvalidPolicy, Outcome], None]
+"""Told of each outcome, in the worker: delivery, Events, templates."""
+
+NEAR_EXPIRY = timedelta(minutes=5)
+STATIC_LOOK = timedelta(minutes=10)
+"""How often a policy without rotation is looked at again: what it names may have come or gone meanwhile."""
+AFTER_A_FAULT = timedelta(minutes=1)
+STOP_S = 9.0
+"""Time for workers to finish what they write; a hanging exchange is left behind."""
+
+
+class Daemon:
+    """Rotates all policies of a source for as long as it runs.
+
+    Args:
+        source: Which policies there are.
+        store: Where their credentials are published.
+        exchange: Where credentials come from.
+        clock: The present moment.
+        metrics: Kept up to date.
+        leads: Tells whether this process may write; asked before each look and right before each write.
+        listener: Told of each outcome.
+        workers: How many policies at a time; a quarter of them at most for one issuer.
+    """
+
+    def __init__(
+        self,
+        source: PolicySource,
+        store: SecretStore,
+        exchange: Exchange,
+        clock: Clock,
+        *,
+        metrics: Metrics,
+        leads: Callable[[], bool],
+        listener: Listener,
+        workers: int,
+    ) -> None:
+        self._source = source
+        self._clock = clock
+        self._metrics = metrics
+        self._leads = leads
+        self._listener = listener
+        self._rotation = Rotation(store, exchange, clock, self._guard)
+        self._queue = WorkQueue(self._lane, max(1, workers // 4))
+        self._timetable = Timetable(self._due, clock)
+        self._failures: dict[ObjectKey, int] = {}
+        self._expiries: dict[ObjectKey, float] = {}
+        self._workers = [
+            threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(workers)
+        ]
+
+    def start(self) -> None:
+        """Start all threads; policies are looked at as the source reports them."""
+        self._metrics.queue_depth.set_function(lambda: len(self._queue))
+        self._timetable.start()
+        for worker in self._workers:
+            worker.start()
+        self._source.start(self.look_at)
+
+    def stop(self) -> None:
+        """End in order: no new looks, writes in hand finished, within ten seconds."""
+        ends_s = time.monotonic() + STOP_S
+        self._timetable.stop()
+        self._queue.close()
+        for worker in self._workers:
+            worker.join(max(0.0, ends_s - time.monotonic()))
+        self._source.stop()
+
+    def look_at(self, key: ObjectKey) -> None:
+        """Have a policy looked at soon; a new one, at once. A change is a reason to forget earlier failures."""
+        self._failures.pop(key, None)
+        self._queue.add(key, SOON if key in self._expiries else URGENT)
+
+    def look_at_all(self) -> None:
+        """Have every policy looked at: what a new leader does."""
+        for key in self._source.policies():
+            self.look_at(key)
+
+    def trouble(self) -> str | None:
+        """Say what keeps the daemon from its work, None if nothing does (liveness)."""
+        dead = [worker.name for worker in self._workers if worker.ident and not worker.is_alive()]
+        return f"dead threads: {', '.join(dead)}" if dead else None
+
+    def _due(self, key: ObjectKey) -> None:
+        expiry = self._expiries.get(key, 0.0)
+        near = expiry - self._clock().timestamp() < NEAR_EXPIRY.total_seconds()
+        self._queue.add(key, URGENT if near else ROUTINE)
+
+    def _lane(self, key: ObjectKey) -> str:
+        """Name what a policy's exchange depends on first; one that hangs takes a quarter of the workers at most."""
+        policy = self._source.get(key)
+        if not isinstance(policy, Policy) or not isinstance(policy.source, Rotatable):
+            return ""
+        source = policy.source
+        return source.app.authority if isinstance(source, AzureClientSecret) else source.oidc.issuer
+
+    def _work(self) -> None:
+        while (key := self._queue.get()) is not None:
+            try:
+                if self._leads():
+                    self._look(key)
+            except Exception:
+                # The last line of defence: a fault of ours in one policy must not cost a worker.
+                log.exception("looking at %s failed; it will be looked at again", key)
+                self._timetable.put(key, self._clock() + AFTER_A_FAULT)
+            finally:
+                self._queue.done(key)
+
+    def _look(self, key: ObjectKey) -> None:
+        policy = self._source.get(key)
+        if policy is None:
+            self._forget(key)
+            return
+        due, started = self._timetable.time_of(key), time.monotonic()
+        outcome = self._rotation(policy, self._source.reader(key), Wish())
+        if outcome.action == "rotated":
+            self._metrics.duration.labels("total").observe(time.monotonic() - started)
+            self._metrics.observe_lateness(due, self._clock())
+        self._metrics.record(outcome)
+        self._expiries[key] = outcome.expires_at.timestamp() if outcome.expires_at else 0.0
+        self._timetable.put(key, self._next_look(outcome))
+        self._listener(policy, outcome)
+
+    def _next_look(self, outcome: Outcome) -> datetime:
+        now, key = self._clock(), outcome.policy
+        if outcome.action == "failed" and outcome.error:
+            attempt = self._failures[key] = self._failures.get(key, 0) + 1
+            return next_try(
+                outcome.error.kind,
+                attempt,
+                seed=str(key),
+                now=now,
+                expires_at=outcome.expires_at,
+                retry_after=outcome.error.retry_after,
+            )
+        self._failures.pop(key, None)
+        return outcome.renew_at or now + STATIC_LOOK
+
+    def _guard(self, policy: Policy) -> None:
+        """Called right before each write: is it still ours to make?"""
+        if not self._leads():
+            raise Abandoned("NotLeader")
+        present = self._source.get(policy.key)
+        if not isinstance(present, Policy) or present.uid != policy.uid:
+            raise Abandoned("PolicyGone")
+        if fingerprint(present.source) != fingerprint(policy.source) or present.secret != policy.secret:
+            raise Abandoned("PolicyEdited")
+
+    def _forget(self, key: ObjectKey) -> None:
+        self._timetable.forget(key)
+        self._rotation.forget(key)
+        self._failures.pop(key, None)
+        self._expiries.pop(key, None)
+        self._metrics.forget(key)

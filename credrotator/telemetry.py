@@ -1,0 +1,151 @@
+"""Metrics and health of the daemon, in cert-manager's manner: names, labels, and an HTTP server for them.
+
+Owns the metrics' names. Labels hold policy keys, providers, reasons and stages, never foreign text. Series of a policy
+that is gone are removed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from credrotator.model import ObjectKey, Outcome
+
+Probe = Callable[[], str | None]
+"""Returns what is wrong, or None."""
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        policy = ["namespace", "name", "provider"]
+        gauge, counter, histogram = self._makers()
+        self.expiration = gauge("credential_expiration_timestamp_seconds", "When the published one expires.", policy)
+        self.renewal = gauge("credential_renewal_timestamp_seconds", "When it is to be renewed.", policy)
+        self.ready = gauge(
+            "credential_ready_status", "1 for the condition that holds.", ["namespace", "name", "condition"]
+        )
+        self.rotations = counter("rotations", "Rotations by how they ended.", ["provider", "result", "reason"])
+        self.duration = histogram("rotation_duration_seconds", "Time of a rotation.", ["stage"])
+        self.lateness = histogram("rotation_lateness_seconds", "How long after it was due a renewal began.", [])
+        self.delivery = histogram("delivery_seconds", "From the doorbell to the gateway's reaction.", ["form"])
+        self.unacknowledged = gauge("unacknowledged", "Published credentials that the gateway did not react to.", [])
+        self.leader = gauge("leader", "1 while this process is the leader.", [])
+        self.queue_depth = gauge("queue_depth", "Policies that wait for a worker.", [])
+        self.restarts = counter("watch_restarts", "Watches that began anew, by reason.", ["reason"])
+        self._providers: dict[ObjectKey, str] = {}
+
+    def _makers(self) -> tuple[Callable[..., Gauge], Callable[..., Counter], Callable[..., Histogram]]:
+        registry = self.registry
+
+        def gauge(name: str, text: str, labels: list[str]) -> Gauge:
+            return Gauge(f"credrotator_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, labels: list[str]) -> Counter:
+            return Counter(f"credrotator_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, labels: list[str]) -> Histogram:
+            return Histogram(f"credrotator_{name}", text, labels, registry=registry, buckets=SECONDS)
+
+        return gauge, counter, histogram
+
+    def record(self, outcome: Outcome) -> None:
+        """Bring a policy's series up to date with how a look at it ended."""
+        key, provider = outcome.policy, outcome.provider
+        if self._providers.get(key) not in {None, provider}:
+            self.forget(key)
+        self._providers[key] = provider
+        reason = outcome.error.reason if outcome.error else outcome.reason
+        if outcome.action in {"rotated", "failed"}:
+            self.rotations.labels(provider, outcome.action, reason).inc()
+        for gauge, moment in ((self.expiration, outcome.expires_at), (self.renewal, outcome.renew_at)):
+            if moment is not None:
+                gauge.labels(*key, provider).set(moment.timestamp())
+        ready = outcome.action != "failed"
+        for condition, holds in (("True", ready), ("False", not ready)):
+            self.ready.labels(*key, condition).set(holds)
+
+    def forget(self, key: ObjectKey) -> None:
+        """Remove the series of a policy that is gone."""
+        provider = self._providers.pop(key, None)
+        if provider is None:
+            return
+        for gauge, rows in (
+            (self.expiration, [(*key, provider)]),
+            (self.renewal, [(*key, provider)]),
+            (self.ready, [(*key, "True"), (*key, "False")]),
+        ):
+            for row in rows:
+                gauge.remove(*row)
+
+    def observe_lateness(self, due: datetime | None, now: datetime) -> None:
+        """Count by how much a renewal came too late; one that was not due before counts as in time."""
+        if due is not None:
+            self.lateness.observe(max(0.0, (now - due).total_seconds()))
+
+
+class HealthServer:
+    """Serves /metrics, /healthz and /readyz on one address."""
+
+    def __init__(self, host: str, port: int, metrics: Metrics, probes: Mapping[str, Probe]) -> None:
+        handler = type("Handler", (_Handler,), {"metrics": metrics, "probes": dict(probes)})
+        self._server = _Server((host, port), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The TCP port that is listened on."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Serve from now on, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving and free the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+
+class _Handler(BaseHTTPRequestHandler):
+    metrics: Metrics
+    probes: Mapping[str, Probe]
+    timeout = 10
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            self._answer(200, generate_latest(self.metrics.registry), CONTENT_TYPE_LATEST)
+        elif probe := self.probes.get(path):
+            wrong = probe()
+            self._answer(503 if wrong else 200, (wrong or "ok").encode() + b"\n", "text/plain; charset=utf-8")
+        else:
+            self._answer(404, b"/metrics, /healthz, /readyz\n", "text/plain; charset=utf-8")
+
+    def _answer(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing: probes come every few seconds."""
