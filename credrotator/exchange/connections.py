@@ -7,9 +7,11 @@ Owns the socket level of our HTTP: deadline on every read, addresses checked aft
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import ssl
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -33,13 +35,23 @@ class _DeadlineSocket(socket.socket):
 
 
 class _DeadlineTlsSocket(ssl.SSLSocket):
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - ssl's own signature
+        # The connection had the whole of its timeout already; the handshake gets no more than what is left.
+        self.settimeout(remaining_s(self.gettimeout()))
+        super().do_handshake(block)
+
+    def recv(self, *args: Any, **kwargs: Any) -> bytes:
+        # Behind an https proxy, urllib3 reads the outer of the two layers by this.
+        self.settimeout(remaining_s(self.gettimeout()))
+        return super().recv(*args, **kwargs)
+
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self.settimeout(remaining_s(self.gettimeout()))
         return super().recv_into(*args, **kwargs)
 
 
 def tls_context(bundles: Iterable[str]) -> ssl.SSLContext:
-    """Return a verifying context that trusts the given PEM bundles and nothing else.
+    """Return a verifying context that trusts the given PEM bundles (or hashed directories) and nothing else.
 
     Raises:
         OSError: A bundle cannot be read, or holds no certificate.
@@ -48,7 +60,10 @@ def tls_context(bundles: Iterable[str]) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _DeadlineTlsSocket
     for bundle in bundles:
-        context.load_verify_locations(bundle)
+        if Path(bundle).is_dir():
+            context.load_verify_locations(capath=bundle)
+        else:
+            context.load_verify_locations(bundle)
     return context
 
 
@@ -128,8 +143,25 @@ def _check(host: str, addresses: list[Any]) -> None:
     for *_, (address, *_rest) in addresses:
         ip = ipaddress.ip_address(address.split("%")[0])
         ip = getattr(ip, "ipv4_mapped", None) or ip
-        if ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast:
+        # The API server is where a pod's own credentials are worth most.
+        api_server = str(ip) == os.environ.get("KUBERNETES_SERVICE_HOST")
+        if ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast or api_server:
             raise ForbiddenAddressError(f"{host} resolves to {ip}")
+
+
+def check_literal(host: str) -> None:
+    """Refuse what needs no look-up to be seen as local, for requests whose names a proxy resolves.
+
+    Raises:
+        ForbiddenAddressError: An address that only the operator may name.
+    """
+    if host.rstrip(".").rpartition(".")[2].lower() == "localhost":
+        raise ForbiddenAddressError(f"{host} is the loopback interface")
+    try:
+        ip = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return
+    _check(host, [((str(ip),),)])
 
 
 def _connect(addresses: list[Any], timeout_s: float | None) -> socket.socket:

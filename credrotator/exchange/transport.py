@@ -11,6 +11,7 @@ import io
 import json
 import os
 import ssl
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -22,11 +23,18 @@ import requests
 import urllib3
 from requests import exceptions as failures
 from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from credrotator.errors import Denied, RotationError, Transient, printable
-from credrotator.exchange.connections import GUARDED_POOLS, OPEN_POOLS, ForbiddenAddressError, tls_context
+from credrotator.exchange.connections import (
+    GUARDED_POOLS,
+    OPEN_POOLS,
+    ForbiddenAddressError,
+    check_literal,
+    tls_context,
+)
 from credrotator.exchange.deadline import remaining_s
+from credrotator.exchange.proxies import environment_proxy, usable_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +46,10 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 15.0
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 TOO_MANY_REQUESTS = 429
+REQUEST_TIMEOUT = 408
 SERVER_ERROR = 500
+HOSTS_KEPT = 64
+"""Hosts to which connections are kept; AWS alone has one for each region."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,10 @@ class BodyTooLargeError(Exception):
     """An answer of more than BODY_LIMIT bytes; nobody here sends one for a good reason."""
 
 
+class CaFileError(Exception):
+    """A file with CA certificates cannot be used."""
+
+
 class Transport(requests.Session):
     """A requests session for one kind of endpoint; safe to share between threads.
 
@@ -65,7 +80,8 @@ class Transport(requests.Session):
         endpoint: Named in errors.
         bundles: PEM files to trust; the default bundle of the requests package where empty.
         extra_ca: One more PEM file (``--ca-file``).
-        proxy: For all requests; else the environment's HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+        proxy: For all requests; else the environment's HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
+        environment: Where these are looked up.
         guarded: Refuse loopback and link-local addresses after resolution.
     """
 
@@ -76,6 +92,7 @@ class Transport(requests.Session):
         bundles: tuple[str, ...] = (),
         extra_ca: str | None = None,
         proxy: str | None = None,
+        environment: Mapping[str, str] = os.environ,
         guarded: bool = False,
     ) -> None:
         super().__init__()
@@ -83,22 +100,36 @@ class Transport(requests.Session):
         self.trust_env = False
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._proxy = proxy
+        self._environment = environment
+        self._guarded = guarded
         self.adapter = _Adapter(_Trust(bundles or (DEFAULT_CA_BUNDLE_PATH,), extra_ca), guarded=guarded)
         for scheme in ("https://", "http://"):
             self.mount(scheme, self.adapter)
 
     def settings_for(self, url: str) -> dict[str, Any]:
         """Return what each request to ``url`` is sent with, for libraries that bring a session of their own."""
-        proxies = {"http": self._proxy, "https": self._proxy} if self._proxy else get_environ_proxies(url)
+        proxy = self.proxy_for(url)
+        if proxy and self._guarded:
+            check_literal(urlsplit(url).hostname or "")
         return {
             "allow_redirects": False,
-            "proxies": proxies,
+            "proxies": {"http": proxy, "https": proxy} if proxy else {},
             "timeout": (remaining_s(CONNECT_TIMEOUT_S), remaining_s(READ_TIMEOUT_S)),
         }
 
     def proxy_for(self, url: str) -> str | None:
-        """Return the proxy that requests to ``url`` go through, if any."""
-        return select_proxy(url, self.settings_for(url)["proxies"])
+        """Return the proxy that requests to ``url`` go through, if any.
+
+        Raises:
+            Denied: ProxyInvalid: there should be one, but it cannot be used; going without it is no way out.
+        """
+        found = self._proxy or environment_proxy(url, self._environment)
+        if found is None:
+            return None
+        if proxy := usable_proxy(found):
+            return proxy
+        where = printable(url.partition("?")[0])
+        raise Denied("ProxyInvalid", f"the proxy for {where} is not an http or https URL", hint=_PROXY_HINT)
 
     def tls(self) -> ssl.SSLContext:
         """Return the context that connections are verified with at this moment."""
@@ -123,11 +154,15 @@ class _Trust:
         self._made: tuple[object, ssl.SSLContext] | None = None
 
     def context(self) -> ssl.SSLContext:
-        state = [(status.st_mtime_ns, status.st_size) for status in map(os.stat, self._files)]
-        made = self._made
-        if made is None or made[0] != state:
-            # Two threads may both make one; either is right.
-            made = self._made = (state, tls_context(self._files))
+        try:
+            state = [(found.st_ino, found.st_mtime_ns, found.st_size) for found in map(os.stat, self._files)]
+            made = self._made
+            if made is None or made[0] != state:
+                # Two threads may both make one; either is right.
+                made = self._made = (state, tls_context(self._files))
+        except OSError as error:
+            # Without this, a file that is no PEM would look like a certificate that is not trusted.
+            raise CaFileError(f"{', '.join(self._files)}: {error.strerror or error}") from error
         return made[1]
 
 
@@ -135,12 +170,17 @@ class _Adapter(HTTPAdapter):
     def __init__(self, trust: _Trust, *, guarded: bool) -> None:
         self.trust = trust
         self._pools = GUARDED_POOLS if guarded else OPEN_POOLS
-        super().__init__(pool_maxsize=32)
+        super().__init__(pool_connections=HOSTS_KEPT, pool_maxsize=32)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Give connections to a proxy our deadline; what lies behind it, the proxy resolves."""
-        manager = super().proxy_manager_for(proxy, **kwargs)
+        """Give connections to a proxy our deadline and our trust; what lies behind it, the proxy resolves."""
+        context = self.trust.context()
+        manager = super().proxy_manager_for(proxy, proxy_ssl_context=context, **kwargs)
+        if manager.proxy_config.ssl_context is not context:
+            # Kept from before a CA file changed.
+            del self.proxy_manager[proxy]
+            manager = super().proxy_manager_for(proxy, proxy_ssl_context=context, **kwargs)
         manager.pool_classes_by_scheme = OPEN_POOLS
         return manager
 
@@ -157,16 +197,16 @@ class _Adapter(HTTPAdapter):
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
         """Send, and read the whole answer here, within the limits."""
         response = super().send(*args, **{**kwargs, "stream": True})
-        try:
-            body = response.raw.read(BODY_LIMIT + 1, decode_content=True)
-        except urllib3.exceptions.ReadTimeoutError as error:
-            raise failures.ReadTimeout(error) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise failures.ChunkedEncodingError(error) from error
-        finally:
-            response.raw.release_conn()
+        # A connection whose answer was read to its end is back in the pool by then, and closing is too late to touch
+        # it; any other still holds a rest that the next request would take for its own answer.
+        with closing(response.raw):
+            try:
+                body = response.raw.read(BODY_LIMIT + 1, decode_content=True)
+            except urllib3.exceptions.ReadTimeoutError as error:
+                raise failures.ReadTimeout(error) from error
+            except urllib3.exceptions.HTTPError as error:
+                raise failures.ChunkedEncodingError(error) from error
         if len(body) > BODY_LIMIT:
-            response.raw.close()
             raise BodyTooLargeError
         response.raw = io.BytesIO(body)
         return response
@@ -193,14 +233,12 @@ class answering:  # noqa: N801 - reads as the context manager it is
             case ForbiddenAddressError():
                 hint = "name the issuer with --allowed-issuer if this is meant"
                 return Denied(f"{name}AddressForbidden", f"{error}, which a policy may not name", hint=hint)
-            case BodyTooLargeError():
-                hint = "see whether something else answers at this address"
-                return Transient("InvalidResponse", f"{where} answered with more than 1 MiB", hint=hint)
+            case CaFileError():
+                hint = "see --ca-file, REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE"
+                return Denied("CaFileUnreadable", f"a CA file cannot be used: {printable(error)}", hint=hint)
             case failures.ProxyError():
                 return Transient("ProxyFailed", f"the proxy for {where} failed: {_cause(error)}", hint=_PROXY_HINT)
-            case failures.InvalidProxyURL():
-                return Denied("ProxyInvalid", f"the proxy for {where} is not a URL", hint=_PROXY_HINT)
-            case failures.SSLError() | ssl.SSLError():
+            case failures.SSLError() | ssl.SSLError() if not isinstance(_root(error), BROKEN_OFF):
                 message = f"{title} at {where} has no certificate that can be trusted: {_cause(error)}"
                 return Denied(
                     f"{name}TLS", message, hint="add its CA with --ca-file, or have the certificate corrected"
@@ -208,37 +246,60 @@ class answering:  # noqa: N801 - reads as the context manager it is
             case failures.Timeout() | TimeoutError():
                 hint = "see whether it is overloaded, or a firewall drops the packets"
                 return Transient(f"{name}Timeout", f"{title} at {where} did not answer in time", hint=hint)
-            case failures.ChunkedEncodingError() | failures.ContentDecodingError():
-                hint = "see whether something else answers at this address"
-                return Transient("InvalidResponse", f"the answer of {where} broke off or cannot be decoded", hint=hint)
-            case failures.RequestException():
+            case failures.InvalidURL() | failures.InvalidSchema() | failures.MissingSchema():
+                hint = "correct the address in the policy, or what the issuer's discovery says"
+                return Denied("InvalidAddress", f"{where} is no address of {title} that can be used", hint=hint)
+            case failures.RequestException() | OSError() if not isinstance(error, UNREADABLE):
                 message = f"{title} at {where} cannot be reached: {_cause(error)}"
                 hint = "see whether the name resolves and the port is open from here"
                 return Transient(f"{name}Unreachable", message, hint=hint)
-            case OSError():
-                hint = "see --ca-file, REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE"
-                return Denied("CaFileUnreadable", f"a CA file cannot be used: {printable(error)}", hint=hint)
-        return None
+        return self._map_answer(error)
+
+    def _map_answer(self, error: BaseException) -> RotationError | None:
+        """Map what is wrong with an answer that did come."""
+        match error:
+            case BodyTooLargeError():
+                what = "is longer than 1 MiB"
+            case failures.ChunkedEncodingError() | failures.ContentDecodingError():
+                what = "broke off or cannot be decoded"
+            case ValueError():
+                # Requests looks at Location even where it does not follow, and stumbles over one that is no URL.
+                what = "leads to an address that is none"
+            case _:
+                return None
+        hint = "see whether something else answers at this address"
+        return Transient("InvalidResponse", f"the answer of {self._where} {what}", hint=hint)
 
 
 _PROXY_HINT = "see HTTPS_PROXY and NO_PROXY, or AI_GATEWAY_STS_PROXY_URL and AI_GATEWAY_AZURE_PROXY_URL"
 
 
+UNREADABLE = (failures.ChunkedEncodingError, failures.ContentDecodingError)
+BROKEN_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""The other side hung up in the middle of a handshake, which says nothing about its certificate."""
+
+
 def _cause(error: BaseException) -> str:
     """Return the innermost sentence: the outer ones repeat URLs and object addresses."""
+    inner = _root(error)
+    return printable(getattr(inner, "verify_message", None) or getattr(inner, "strerror", None) or inner)
+
+
+def _root(error: BaseException) -> BaseException:
     inner: BaseException = error
     while True:
-        nested = getattr(inner, "reason", None) or inner.__cause__ or inner.__context__
-        if not isinstance(nested, BaseException):
-            break
+        # Not __context__, which may lead to what the caller was handling meanwhile.
+        candidates = (getattr(inner, "reason", None), inner.__cause__, *reversed(inner.args))
+        nested = next((found for found in candidates if isinstance(found, BaseException)), None)
+        if nested is None:
+            return inner
         inner = nested
-    return printable(getattr(inner, "verify_message", None) or getattr(inner, "strerror", None) or inner)
 
 
 def refuse_failure(response: requests.Response, endpoint: Endpoint, clock: Clock) -> None:
     """Raise for answers that say nothing about the request itself: redirects, 429, 5xx."""
     where = printable(response.url.partition("?")[0])
-    if response.status_code == TOO_MANY_REQUESTS or (response.status_code >= SERVER_ERROR):
+    if response.status_code in {REQUEST_TIMEOUT, TOO_MANY_REQUESTS} or response.status_code >= SERVER_ERROR:
         throttled = response.status_code == TOO_MANY_REQUESTS
         raise Transient(
             f"{endpoint.name}Throttled" if throttled else f"{endpoint.name}Failed",
