@@ -45,7 +45,8 @@ class Exchanger:
         self._settings = settings
         self._clock = clock
         self._environment = environment
-        self._importing = threading.Lock()
+        # NOTE: since Python 3.12 two threads may both compute a cached_property.
+        self._making = threading.Lock()
 
     def __call__(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader) -> Credential:
         """See ``ports.Exchange``."""
@@ -67,17 +68,23 @@ class Exchanger:
     ) -> Credential:
         """Exchange the issuer's token; one that the vendor calls stale is replaced once, in the same attempt."""
         request = token_request(client, secrets)
+        token = self.issuers.subject_token(request)
         try:
-            return exchange(self.issuers.subject_token(request))
+            return exchange(token)
         except Denied as error:
             if error.reason not in STALE_TOKEN:
                 raise
-        self.issuers.forget(request)
+        self.issuers.forget(request, token)
         return exchange(self.issuers.subject_token(request))
 
-    @cached_property
+    @property
     def issuers(self) -> Issuers:
-        """Where subject tokens come from."""
+        """Where subject tokens come from; one for all threads, or requests would not be shared."""
+        with self._making:
+            return self._issuers
+
+    @cached_property
+    def _issuers(self) -> Issuers:
         return Issuers(
             guarded=self._transport(ISSUER, guarded=True),
             named=self._transport(ISSUER),
@@ -88,20 +95,22 @@ class Exchanger:
     @property
     def sts(self) -> Sts:
         """AWS."""
-        with self._importing:
+        with self._making:
             return self._sts
 
     @property
     def entra(self) -> Entra:
         """Azure."""
-        with self._importing:
+        with self._making:
             return self._entra
 
     @cached_property
     def _sts(self) -> Sts:
         from credrotator.exchange.aws import Sts  # noqa: PLC0415 - only where a policy needs it
 
-        return Sts(self._transport(STS, "AWS_CA_BUNDLE", "AI_GATEWAY_STS_PROXY_URL"), self._clock)
+        # Botocore falls back in the same way.
+        bundle = "AWS_CA_BUNDLE" if self._environment.get("AWS_CA_BUNDLE") else "REQUESTS_CA_BUNDLE"
+        return Sts(self._transport(STS, bundle, "AI_GATEWAY_STS_PROXY_URL"), self._clock)
 
     @cached_property
     def _entra(self) -> Entra:
@@ -118,6 +127,7 @@ class Exchanger:
             bundles=(found,) if found else (),
             extra_ca=self._settings.ca_file,
             proxy=self._environment.get(proxy) or None,
+            environment=self._environment,
             guarded=guarded,
         )
 

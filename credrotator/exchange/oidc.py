@@ -6,6 +6,8 @@ Owns the issuer's side of an exchange. Sources: OpenID Connect Discovery 1.0 §4
 from __future__ import annotations
 
 import base64
+import contextlib
+import logging
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,17 +19,19 @@ from authlib.integrations.requests_client import OAuth2Session
 from credrotator.claims import claim_time, read_claims
 from credrotator.errors import Denied, PolicyError, Transient, printable
 from credrotator.exchange.lifetimes import expiry, unusable
-from credrotator.exchange.shared import Shared
+from credrotator.exchange.shared import Pauses, Shared
 from credrotator.exchange.transport import ISSUER, Transport, answering, json_object, refuse_failure
 from credrotator.model import OidcClient, Sensitive, SubjectToken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import requests
 
     from credrotator.exchange.issuers import AllowedIssuers
     from credrotator.ports import Clock
+
+log = logging.getLogger(__name__)
 
 TOKEN_MARGIN = timedelta(seconds=30)
 DISCOVERY_LIFE = timedelta(minutes=10)
@@ -79,6 +83,7 @@ class Issuers:
         self._clock = clock
         self._metadata: Shared[Metadata] = Shared(clock)
         self._tokens: Shared[SubjectToken] = Shared(clock)
+        self._pauses = Pauses(clock)
 
     def subject_token(self, request: TokenRequest) -> SubjectToken:
         """Return a token that is good for an exchange now.
@@ -86,16 +91,12 @@ class Issuers:
         Raises:
             RotationError: The issuer is not allowed, cannot be reached, refuses, or answers nonsense.
         """
-        try:
+        with _in_time(request.client.issuer):
             return self._tokens.get(request.key, lambda: self._fetch(request))
-        except TimeoutError as error:
-            hint = "see whether it is overloaded, or a firewall drops the packets"
-            message = f"the issuer {printable(request.client.issuer)} did not answer in time"
-            raise Transient("IssuerTimeout", message, hint=hint) from error
 
-    def forget(self, request: TokenRequest) -> None:
+    def forget(self, request: TokenRequest, token: SubjectToken) -> None:
         """Drop a token that a vendor called expired, so that the next one is fresh."""
-        self._tokens.drop(request.key)
+        self._tokens.drop(request.key, token)
 
     def transport_for(self, issuer: str) -> Transport:
         """Return how an issuer is talked to.
@@ -106,16 +107,30 @@ class Issuers:
         return self._named if self._allowed.check(issuer) else self._guarded
 
     def metadata(self, issuer: str) -> Metadata:
-        """Discover an issuer (OpenID Connect Discovery 1.0 §4), cached for as long as its answer allows."""
+        """Discover an issuer (OpenID Connect Discovery 1.0 §4), cached for as long as its answer allows.
+
+        Raises:
+            RotationError: As for ``subject_token``.
+        """
         transport = self.transport_for(issuer)
-        return self._metadata.get(issuer, lambda: self._discover(issuer, transport))
+        with _in_time(issuer):
+            return self._metadata.get(issuer, lambda: self._discover(issuer, transport))
 
     def _fetch(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
         endpoint, methods = self._endpoint(request.client)
-        named = self._allowed.check(request.client.issuer)
-        trusted = self._allowed.names_endpoint(endpoint, request.client.issuer, issuer_named=named)
+        client = request.client
+        named = self._allowed.check(client.issuer)
+        trusted = self._allowed.names_endpoint(
+            endpoint, client.issuer, issuer_named=named, discovered=client.token_endpoint is None
+        )
         transport = self._named if trusted else self._guarded
-        token = self._read(self._request(transport, endpoint, request, methods), request)
+        asked = (endpoint, request.client_id)
+        self._pauses.check(asked)
+        try:
+            token = self._read(self._request(transport, endpoint, request, methods), request)
+        except Transient as error:
+            self._pauses.note(asked, error)
+            raise
         now = self._clock()
         return token, token.expires_at - min(TOKEN_MARGIN, (token.expires_at - now) / 2)
 
@@ -144,9 +159,11 @@ class Issuers:
         found = json_object(response)
         _check_issuer(found.get("issuer"), issuer)
         endpoint = found.get("token_endpoint")
-        if not isinstance(endpoint, str) or urlsplit(endpoint).scheme not in {"https", "http"}:
+        if not isinstance(endpoint, str) or not _is_address(endpoint):
             hint = "set tokenEndpoint in the policy"
             raise Denied("DiscoveryFailed", f"{printable(url)} names no token_endpoint", hint=hint)
+        if urlsplit(endpoint).netloc != urlsplit(issuer).netloc:
+            log.info("issuer %s has its token endpoint elsewhere: %s", printable(issuer), printable(endpoint))
         methods = found.get("token_endpoint_auth_methods_supported", [_BASIC])
         offered = tuple(map(str, methods)) if isinstance(methods, list) else (_BASIC,)
         return Metadata(endpoint, offered), self._clock() + _lifetime(response.headers)
@@ -166,9 +183,7 @@ class Issuers:
     def _send(self, transport: Transport, endpoint: str, request: TokenRequest, method: str) -> dict[str, Any]:
         client = request.client
         authentication = _ClientAuthentication(method, client.resources)
-        session = OAuth2Session(
-            request.client_id, request.client_secret.reveal(), token_endpoint_auth_method=authentication
-        )
+        session = _Session(request.client_id, request.client_secret.reveal(), token_endpoint_auth_method=authentication)
         session.trust_env = False
         session.mount("https://", transport.adapter)
         session.mount("http://", transport.adapter)
@@ -213,6 +228,26 @@ class Issuers:
         return SubjectToken(token, expires_at, claims)
 
 
+@contextlib.contextmanager
+def _in_time(issuer: str) -> Iterator[None]:
+    """Name the issuer when waiting for another thread's request took too long."""
+    try:
+        yield
+    except TimeoutError as error:
+        hint = "see whether it is overloaded, or a firewall drops the packets"
+        message = f"the issuer {printable(issuer)} did not answer in time"
+        raise Transient("IssuerTimeout", message, hint=hint) from error
+
+
+class _Session(OAuth2Session):
+    def parse_response_token(self, resp: requests.Response) -> dict[str, Any]:
+        """Return the token response as it is.
+
+        NOTE: Authlib's own adds ``expires_at`` by the machine's clock, and fails on an ``expires_in`` that is odd.
+        """
+        return json_object(resp)
+
+
 class _ClientAuthentication:
     """Client authentication as RFC 6749 §2.3.1 has it, for Authlib.
 
@@ -244,12 +279,22 @@ def _follow(transport: Transport, url: str) -> requests.Response:
     for _ in range(_REDIRECTS):
         if not response.is_redirect:
             break
-        target = urljoin(url, response.headers["Location"])
+        target = urljoin(response.url, response.headers["Location"])
         if urlsplit(target)[:2] != urlsplit(url)[:2] or urlsplit(target).scheme != "https":
             hint = "name the issuer in the policy as the issuer names itself"
             raise Denied("RedirectRefused", f"{printable(url)} redirects to {printable(target)}", hint=hint)
         response = transport.get(target)
     return response
+
+
+def _is_address(url: str) -> bool:
+    """Tell whether a URL from discovery is one that a token request can be sent to."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"https", "http"} and parts.hostname and (parts.port or True)
+        return bool(known and parts.username is None and not parts.fragment)
+    except ValueError:
+        return False
 
 
 def _check_issuer(found: object, issuer: str) -> None:
@@ -274,9 +319,8 @@ def _refusal(response: requests.Response, request: TokenRequest) -> Denied:
         found = json_object(response)
     except Transient:
         found = {}
-    code, described = printable(found.get("error", ""), 60), printable(found.get("error_description", ""))
-    if secret := request.client_secret.reveal():
-        described = described.replace(secret, "***")
+    code = printable(_without(request, found.get("error", "")), 60)
+    described = printable(_without(request, found.get("error_description", "")))
     client = request.client
     said = f": {described}" if described else ""
     if response.status_code == UNAUTHORIZED and code == "unauthorized_client":
@@ -302,5 +346,13 @@ def _refusal(response: requests.Response, request: TokenRequest) -> Denied:
             message = f"the issuer does not let the client use client credentials{scopes}{said}"
             return Denied("UnauthorizedClient", message, hint=hint)
     hint = "see the issuer's log, and whether the token endpoint is the right one"
-    message = f"the token endpoint answered {response.status_code} {code}{said}"
+    message = f"the token endpoint answered {response.status_code}{' ' if code else ''}{code}{said}"
     return Denied("TokenRefused", message, hint=hint)
+
+
+def _without(request: TokenRequest, text: object) -> str:
+    """Take the client secret out of what the issuer says, before it is cut: half a secret would not be found."""
+    said, secret = str(text), request.client_secret.reveal()
+    for form in {secret, quote_plus(secret), secret.strip()} - {""}:
+        said = said.replace(form, "***")
+    return said

@@ -43,24 +43,32 @@ class Shared(Generic[Value]):
             RotationError: What ``fetch`` raised, here or for somebody else a moment ago.
             TimeoutError: The flight that was joined did not end within the deadline.
         """
-        with self._lock:
-            now = self._clock()
-            if (known := self._values.get(key)) and now < known[1]:
-                return known[0]
-            if (failed := self._failures.get(key)) and now < failed[1]:
-                raise failed[0]
-            flight = self._flights.get(key)
-            joined = flight is not None
-            if flight is None:
-                flight = self._flights[key] = Future()
-        if joined:
-            return flight.result(remaining_s())
-        return self._fly(key, flight, fetch)
+        while True:
+            with self._lock:
+                now = self._clock()
+                if (known := self._values.get(key)) and now < known[1]:
+                    return known[0]
+                if (failed := self._failures.get(key)) and now < failed[1]:
+                    raise again(failed[0])
+                flight = self._flights.get(key)
+                joined = flight is not None
+                if flight is None:
+                    flight = self._flights[key] = Future()
+            if not joined:
+                return self._fly(key, flight, fetch)
+            failure = flight.exception(remaining_s())
+            if failure is None:
+                return flight.result()
+            if isinstance(failure, RotationError):
+                raise again(failure) from failure.__cause__
+            # What is no answer of the other side concerns the thread that flew: its deadline, its interrupt. This one
+            # goes on, and flies itself while it still has time.
 
-    def drop(self, key: Hashable) -> None:
-        """Forget a value that turned out to be of no use."""
+    def drop(self, key: Hashable, value: Value) -> None:
+        """Forget a value that turned out to be of no use, unless somebody has replaced it already."""
         with self._lock:
-            self._values.pop(key, None)
+            if (known := self._values.get(key)) and known[0] is value:
+                del self._values[key]
 
     def _fly(self, key: Hashable, flight: Future[Value], fetch: Callable[[], tuple[Value, datetime]]) -> Value:
         try:
@@ -83,7 +91,42 @@ class Shared(Generic[Value]):
             if value is not None:
                 self._values[key] = value
             elif isinstance(failure, RotationError):
-                self._failures[key] = (failure, now + max(FAILURE_LIFE, failure.retry_after or FAILURE_LIFE))
+                self._failures[key] = (again(failure), now + max(FAILURE_LIFE, failure.retry_after or FAILURE_LIFE))
             if len(self._values) + len(self._failures) > _SWEEP_AT:
                 self._values = {name: kept for name, kept in self._values.items() if now < kept[1]}
                 self._failures = {name: kept for name, kept in self._failures.items() if now < kept[1]}
+
+
+class Pauses:
+    """Who asked for patience, and until when: Retry-After holds for all that would ask the same one (faults.md 10)."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pauses: dict[Hashable, tuple[RotationError, datetime]] = {}
+
+    def check(self, key: Hashable) -> None:
+        """Return when ``key`` may be asked.
+
+        Raises:
+            RotationError: What it answered when it asked for patience; its ``retry_after`` is what is left of it.
+        """
+        with self._lock:
+            now = self._clock()
+            self._pauses = {name: kept for name, kept in self._pauses.items() if now < kept[1]}
+            if found := self._pauses.get(key):
+                raise again(found[0], retry_after=found[1] - now)
+
+    def note(self, key: Hashable, error: RotationError) -> None:
+        """Remember what ``error`` asks for, if anything."""
+        if error.retry_after:
+            with self._lock:
+                self._pauses[key] = (again(error), self._clock() + error.retry_after)
+
+
+def again(error: RotationError, retry_after: timedelta | None = None) -> RotationError:
+    """Make an equal error to raise or keep.
+
+    NOTE: one error raised in many threads would collect all their tracebacks, and keep alive what their frames hold.
+    """
+    return type(error)(error.reason, error.message, hint=error.hint, retry_after=retry_after or error.retry_after)
