@@ -9,6 +9,7 @@ https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import msal
@@ -19,10 +20,19 @@ from azure.identity import ClientAssertionCredential
 from credrotator.claims import claim_time, read_claims
 from credrotator.errors import Denied, RotationError, Transient, printable
 from credrotator.exchange.lifetimes import expiry, unusable
-from credrotator.exchange.transport import ENTRA, json_object, refuse_failure
+from credrotator.exchange.transport import (
+    ENTRA,
+    SERVER_ERROR,
+    TOO_MANY_REQUESTS,
+    json_object,
+    refuse_failure,
+    retry_after,
+)
 from credrotator.model import AzureToken, EntraApp, Sensitive, SubjectToken
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import requests
 
     from credrotator.exchange.transport import Transport
@@ -30,6 +40,7 @@ if TYPE_CHECKING:
 
 TRANSIENT_CODES = {50001, 50196, 90006, 90012, 90024, 90033, 90055, 90061}
 UNAUTHORIZED = 401
+CODE_LIMIT = 10**8
 FEDERATION = "run credrotator check, which prints the federated credential that fits the token"
 HINTS = {
     7000215: "put the secret's value (not its id) into the Secret that the policy names",
@@ -52,6 +63,7 @@ class Entra:
     def __init__(self, transport: Transport, clock: Clock) -> None:
         self._transport = transport
         self._clock = clock
+        self._received = _Received()
         transport.hooks["response"] = [self._checked]
 
     def by_assertion(self, app: EntraApp, token: SubjectToken) -> AzureToken:
@@ -70,10 +82,10 @@ class Entra:
             retry_total=0,
         )
         try:
-            found = credential.get_token(app.scope)
-        except AzureError as error:
-            raise unusable(ENTRA, printable(error, 120)) from error
-        return self._token(found.token, found.expires_on - self._clock().timestamp())
+            credential.get_token(app.scope)
+        except (AzureError, ValueError, KeyError, TypeError) as error:
+            raise unusable(ENTRA, type(error).__name__) from error
+        return self._received.token
 
     def by_secret(self, app: EntraApp, client_secret: Sensitive) -> AzureToken:
         """Present the application's client secret.
@@ -89,44 +101,53 @@ class Entra:
                 http_client=self._transport,
                 instance_discovery=False,
             )
-            found: dict[str, Any] = application.acquire_token_for_client([app.scope])
+            application.acquire_token_for_client([app.scope])
         except (ValueError, KeyError, TypeError) as error:
             raise unusable(ENTRA, type(error).__name__) from error
-        return self._token(found.get("access_token"), found.get("expires_in"))
+        return self._received.token
 
-    def _token(self, value: object, expires_in: object) -> AzureToken:
+    def _checked(self, response: requests.Response, **_: object) -> None:
+        """Let the libraries see nothing but success; called for each response of the transport.
+
+        The token is read here, as it came: the libraries reckon its expiry by the machine's clock.
+        """
+        if response.is_redirect or (not response.ok and "error_codes" not in response.text):
+            refuse_failure(response, ENTRA, self._clock)
+        found = json_object(response)
+        if not response.ok:
+            raise _refusal(found, response, self._clock())
+        if response.request.method == "POST":
+            self._received.token = self._token(found, response.headers.get("x-ms-request-id"))
+
+    def _token(self, found: dict[str, Any], request_id: str | None) -> AzureToken:
+        """Read the token response (RFC 6749 §5.1)."""
+        if str(found.get("token_type")).lower() != "bearer":
+            raise unusable(ENTRA, f"token_type is {printable(found.get('token_type'), 40)}, expected Bearer")
+        value = found.get("access_token")
         if not isinstance(value, str) or not value.strip() or not value.isascii():
             raise unusable(ENTRA, "access_token is missing or empty")
         token, now = Sensitive(value.strip()), self._clock()
-        return AzureToken(token, now, expiry(ENTRA, expires_in, claim_time(read_claims(token), "exp"), now))
-
-    def _checked(self, response: requests.Response, **_: object) -> None:
-        """Let the libraries see nothing but success; called for each response of the transport."""
-        if response.ok:
-            json_object(response)
-            return
-        if "error_codes" not in response.text:
-            refuse_failure(response, ENTRA, self._clock)
-        raise _refusal(json_object(response), response.status_code)
+        expires_at = expiry(ENTRA, found.get("expires_in"), claim_time(read_claims(token), "exp"), now)
+        return AzureToken(token, now, expires_at, printable(request_id, 60) if request_id else None)
 
 
-def _refusal(found: dict[str, Any], status: int) -> RotationError:
+class _Received(threading.local):
+    """The token that the thread's own request brought."""
+
+    token: AzureToken
+
+
+def _refusal(found: dict[str, Any], response: requests.Response, now: datetime) -> RotationError:
     """Class an error response by its AADSTS codes (``error_codes``, a list of numbers)."""
-    codes = [code for code in found.get("error_codes") or [] if isinstance(code, int)]
-    # Entra ends the first line with what happened; trace id and time follow on lines of their own.
-    described = printable(str(found.get("error_description", "")).partition("\n")[0].strip())
-    trace = f" (correlation {printable(found['correlation_id'], 60)})" if found.get("correlation_id") else ""
-    message = f"Microsoft Entra answered {status} {printable(found.get('error'), 60)}: {described}{trace}"
-    reason = f"AADSTS{codes[0]}" if codes else "EntraRefused"
-    if any(code in TRANSIENT_CODES for code in codes):
-        return Transient(reason, message, hint="Entra calls this a passing fault; try again")
-    return Denied(reason, message, hint=_hint(codes, status))
-
-
-def _hint(codes: list[int], status: int) -> str:
-    known = next((HINTS[code] for code in codes if code in HINTS), None)
-    if known:
-        return known
-    if not codes and status == UNAUTHORIZED:
-        return "compare the client secret, or the federated credential, with what the application has"
-    return "look the code up in Entra's error reference"
+    listed = found.get("error_codes")
+    codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
+    described = printable(next(iter(str(found.get("error_description", "")).splitlines()), ""))
+    trace = printable(found.get("correlation_id", "none"), 60)
+    status, error = response.status_code, printable(found.get("error"), 60)
+    message = f"Microsoft Entra answered {status} {error}: {described} (correlation {trace})"
+    reason = f"AADSTS{codes[0]}" if codes and 0 < codes[0] < CODE_LIMIT else "EntraRefused"
+    if any(code in TRANSIENT_CODES for code in codes) or status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
+        hint = "Entra calls this a passing fault; try again"
+        return Transient(reason, message, hint=hint, retry_after=retry_after(response.headers, now))
+    hint = next((HINTS[code] for code in codes if code in HINTS), "look the AADSTS code up in Entra's error reference")
+    return Denied(reason, message, hint=hint)
