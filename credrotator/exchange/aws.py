@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import threading
-from datetime import UTC
+from datetime import UTC, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -22,7 +24,14 @@ from botocore.parsers import ResponseParserError
 
 from credrotator.durations import show_duration
 from credrotator.errors import Denied, RotationError, Transient, printable
-from credrotator.exchange.transport import SERVER_ERROR, TOO_MANY_REQUESTS, Transport, retry_after
+from credrotator.exchange.transport import (
+    SERVER_ERROR,
+    STS,
+    TOO_MANY_REQUESTS,
+    Transport,
+    refuse_failure,
+    retry_after,
+)
 from credrotator.model import AwsCredential, AwsOidc, ObjectKey, Sensitive, SubjectToken
 from credrotator.policy import DURATION
 
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
     from credrotator.ports import Clock
 
 SESSION_NAME_LIMIT = 64
+SKEW_LIMIT = timedelta(minutes=1)
 THROTTLED = {"Throttling", "ThrottlingException", "SlowDown", "RequestLimitExceeded", "TooManyRequestsException"}
 
 TRUST_HINT = "run credrotator check, which prints the trust policy that fits the token"
@@ -44,6 +54,7 @@ HINTS = {
     "AccessDenied": f"let the role's trust policy accept this issuer, audience and subject; {TRUST_HINT}",
     "InvalidIdentityToken": f"see that IAM has an identity provider for this issuer and audience; {TRUST_HINT}",
     "RegionDisabledException": "activate STS in this region in the account's IAM settings",
+    "ExpiredToken": "compare the clocks of the issuer and this machine",
     "ExpiredTokenException": "compare the clocks of the issuer and this machine",
 }
 
@@ -77,19 +88,27 @@ class Sts:
             )
         except botocore.exceptions.ClientError as error:
             raise _refusal(error, source, self._clock()) from error
-        except ResponseParserError as error:
+        except (ResponseParserError, ValueError) as error:
+            # ValueError: a timestamp that is none.
             hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
             raise Transient("InvalidResponse", "the answer of AWS STS is not readable", hint=hint) from error
         except botocore.exceptions.BotoCoreError as error:
             hint = "see the AWS_* variables and ~/.aws/config of the user who runs credrotator"
             raise Denied("StsConfig", f"the AWS SDK cannot call STS: {printable(error)}", hint=hint) from error
-        return _credential(answer, source, issued_at)
+        return _credential(answer, source, issued_at, self._clock())
 
     def _client(self, region: str) -> STSClient:
         """Return the region's client: one session (93 ms, 7 MiB) for all, one client per region (3 ms, 0.1 MiB)."""
         with self._lock:
             if region not in self._clients:
                 self._session = self._session or boto3.Session()
+                # The settings that a person's AWS_* variables could turn into waiting: retries in the SDK, its adaptive
+                # mode, and defaults that it would ask the metadata service for.
+                config = Config(
+                    signature_version=UNSIGNED,
+                    retries={"total_max_attempts": 1, "mode": "standard"},
+                    defaults_mode="legacy",  # type: ignore[arg-type]  # the stubs have it as a bool
+                )
                 # NOTE: keys that are never used, since the call is unsigned; without any, botocore would search its
                 # whole credential chain first, the metadata service included.
                 client = self._session.client(
@@ -97,7 +116,7 @@ class Sts:
                     region_name=region,
                     aws_access_key_id="unused",
                     aws_secret_access_key="unused",
-                    config=Config(signature_version=UNSIGNED, retries={"total_max_attempts": 1}),
+                    config=config,
                 )
                 client.meta.events.register("before-send.sts", self._send)  # type: ignore[arg-type]
                 self._clients[region] = client
@@ -107,6 +126,9 @@ class Sts:
         response = self._transport.request(
             request.method, request.url, data=request.body, headers=dict(request.headers.items())
         )
+        if b"<Code>" not in response.content:
+            # Not STS but what stands before it; botocore would find no words for it.
+            refuse_failure(response, STS, self._clock)
         headers: Any = response.headers
         return AWSResponse(response.url, response.status_code, headers, _Raw(response.content))
 
@@ -120,16 +142,20 @@ class _Raw(io.BytesIO):
 
 
 def session_name(policy: ObjectKey) -> str:
-    """Name the role session after the policy, as the gateway does; over 64 characters, cut and told apart by a hash."""
-    name = f"ai-gateway-{policy.name}"
-    if len(name) <= SESSION_NAME_LIMIT:
+    """Name the role session after the policy, as the gateway does; what AWS does not take is told apart by a hash."""
+    wanted = f"ai-gateway-{policy.name}"
+    name = _NOT_IN_SESSION_NAME.sub("-", wanted)
+    if name == wanted and len(name) <= SESSION_NAME_LIMIT:
         return name
     digest = hashlib.sha256(str(policy).encode()).hexdigest()[:10]
     return f"{name[: SESSION_NAME_LIMIT - len(digest) - 1]}-{digest}"
 
 
+_NOT_IN_SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
+
+
 def _credential(
-    answer: AssumeRoleWithWebIdentityResponseTypeDef, source: AwsOidc, issued_at: datetime
+    answer: AssumeRoleWithWebIdentityResponseTypeDef, source: AwsOidc, issued_at: datetime, now: datetime
 ) -> AwsCredential:
     whole: dict[str, Any] = dict(answer)
     found = whole.get("Credentials", {})
@@ -143,6 +169,14 @@ def _credential(
         # Such a value would break the shared-credentials file, or add a line of its own to it.
         hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
         raise Transient("InvalidResponse", "AWS STS sent a credential with white space in it", hint=hint)
+    metadata = whole.get("ResponseMetadata", {})
+    if expires_at <= now:
+        skew = _skew(metadata.get("HTTPHeaders", {}).get("date", ""), now)
+        raise Transient(
+            "CredentialExpired",
+            f"AWS STS gave a credential that expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}",
+            hint="set the clock of this machine: " + skew if skew else "compare the clock of this machine with AWS's",
+        )
     return AwsCredential(
         access_key_id,
         Sensitive(secret_access_key),
@@ -150,8 +184,19 @@ def _credential(
         source.region,
         issued_at,
         expires_at.astimezone(UTC),
-        whole.get("ResponseMetadata", {}).get("RequestId"),
+        metadata.get("RequestId"),
     )
+
+
+def _skew(date: str, now: datetime) -> str:
+    """Say by how much this machine's clock differs from a Date header; nothing where that is little or unknown."""
+    try:
+        behind = parsedate_to_datetime(date) - now
+    except (TypeError, ValueError):
+        return ""
+    if abs(behind) < SKEW_LIMIT:
+        return ""
+    return f"it is {show_duration(abs(behind))} {'behind' if behind > timedelta(0) else 'ahead of'} AWS's"
 
 
 def _refusal(error: botocore.exceptions.ClientError, source: AwsOidc, now: datetime) -> RotationError:
@@ -161,15 +206,17 @@ def _refusal(error: botocore.exceptions.ClientError, source: AwsOidc, now: datet
     metadata = error.response.get("ResponseMetadata", {})
     status, headers = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {})
     message = f"AWS STS answered {code}: {said} (role {source.role_arn}, region {source.region})"
+    wait = retry_after({"Retry-After": headers.get("retry-after", "")}, now)
     if code in THROTTLED or status == TOO_MANY_REQUESTS:
-        wait = retry_after({"Retry-After": headers.get("retry-after", "")}, now)
         return Transient("StsThrottled", message, hint="AWS asks for patience", retry_after=wait)
     if code == "IDPCommunicationError":
         return Transient(code, message, hint="AWS could not reach the issuer's JWKS; see whether it is public and up")
     if status >= SERVER_ERROR:
-        return Transient("StsFailed", message, hint="see the AWS Health Dashboard")
+        return Transient("StsFailed", message, hint="see the AWS Health Dashboard", retry_after=wait)
     if source.duration and "DurationSeconds" in said:
         asked = show_duration(source.duration)
         hint = f"the role allows less than {asked}: lower {DURATION} to its MaxSessionDuration, or raise that"
         return Denied("DurationTooLong", message, hint=hint)
-    return Denied(code, message, hint=HINTS.get(code, TRUST_HINT))
+    return Denied(
+        code if code.isascii() and code.isalpha() else "StsRefused", message, hint=HINTS.get(code, TRUST_HINT)
+    )
