@@ -1,0 +1,1 @@
+"""Issuer and vendors, exercised against the sandbox's servers: what goes over the wire, and what failures become."""

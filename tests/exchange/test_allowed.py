@@ -1,0 +1,129 @@
+"""Which issuers and token endpoints a policy may name (faults.md 4, 5, 47; security 2; G17)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from credrotator.errors import Denied
+from credrotator.exchange.issuers import AllowedIssuers
+from tests.exchange.world import refused
+
+ISSUER = "https://idp.corp.example/realms/gateway"
+
+
+def names(glob: str, url: str) -> bool:
+    """Tell whether a list of this one glob lets the issuer in."""
+    try:
+        return AllowedIssuers((glob,)).check(url)
+    except Denied:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("glob", "url"),
+    [
+        (ISSUER, ISSUER),
+        ("https://idp.corp.example/*", ISSUER),
+        ("https://*.corp.example/realms/*", ISSUER),
+        ("https://IDP.corp.example/realms/gateway", ISSUER),
+        ("https://*", "https://idp.corp.example"),
+        ("https://idp.corp.example:*", "https://idp.corp.example:8443"),
+        ("http://localhost:*", "http://localhost:8080"),
+        ("https://[::1]:8443", "https://[::1]:8443"),
+    ],
+)
+def test_named(glob: str, url: str) -> None:
+    """A glob names what it says, scheme and host in any case of letters."""
+    assert names(glob, url)
+
+
+@pytest.mark.parametrize(
+    ("glob", "url"),
+    [
+        ("https://*.corp.example", "https://evil.example/x.corp.example"),
+        ("https://*.corp.example", "https://evil.example?.corp.example"),
+        ("https://*.corp.example", "https://evil.example#.corp.example"),
+        ("https://*.corp.example", "https://evil.example\\.corp.example"),
+        ("https://*.corp.example", "https://evil.example\uff0f.corp.example"),
+        ("https://*.corp.example", "https://evil.example\t.corp.example"),
+        ("https://*.corp.example", "https://idp.corp.example.evil.example"),
+        ("https://*.corp.example", "https://idp.corp.example@evil.example"),
+        ("https://idp.corp.example*", "https://idp.corp.example:x@evil.example"),
+        ("https://*.corp.example", "https://corp.example"),
+        ("https://*.corp.example", "http://idp.corp.example"),
+        ("https://*.corp.example", "https://idp.corp.example/"),
+        ("https://*.corp.example", "https://idp.corp.example:8443"),
+        ("https://idp.corp.example/ours/*", "https://idp.corp.example/ours/../theirs"),
+        ("https://idp.corp.example/ours/*", "https://idp.corp.example/ours/%2e%2E/theirs"),
+        ("https://idp.corp.example/ours", "https://idp.corp.example/OURS"),
+        ("*", ISSUER),
+        ("", ISSUER),
+    ],
+)
+def test_not_named(glob: str, url: str) -> None:
+    """A glob in the host crosses neither slash nor port, and a URL that two readers split differently is not named."""
+    assert not names(glob, url)
+
+
+@given(host=st.text(min_size=1, max_size=30))
+def test_no_text_smuggles_another_host(host: str) -> None:
+    """What is matched as a host below the domain is one: letters, digits, dots, dashes, a port."""
+    if names("https://*.corp.example", f"https://{host}.corp.example"):
+        assert all(char.isascii() and (char.isalnum() or char in "._:-[]") for char in host)
+
+
+def test_without_a_glob_any_https_issuer_will_do() -> None:
+    """Security 2: without a list any public https issuer, none of them more trusted than the policy."""
+    assert AllowedIssuers().check(ISSUER) is False
+
+
+@pytest.mark.parametrize(
+    "url", ["http://idp.corp.example", "HTTP://idp.corp.example", "ftp://x", "idp.corp.example", ""]
+)
+def test_fault_04_plain_http(url: str) -> None:
+    """Fault 4: plain http is refused where no glob names it."""
+    with refused(Denied, "InsecureIssuer"):
+        AllowedIssuers().check(url)
+
+
+def test_with_globs_only_what_they_name() -> None:
+    """Security 2: a list is the whole list, and text from the policy comes out escaped."""
+    with refused(Denied, "IssuerNotAllowed") as caught:
+        AllowedIssuers((ISSUER,)).check("https://evil.example/\x1b[31m")
+    assert "\\x1b" in caught.value.message
+
+
+def test_fault_05_an_endpoint_elsewhere() -> None:
+    """Fault 5: an endpoint on another host is right when discovery over TLS says so; trusted like any stranger."""
+    allowed = AllowedIssuers((ISSUER,))
+    assert allowed.names_endpoint("https://idp.corp.example/token", ISSUER, issuer_named=True) is True
+    assert allowed.names_endpoint("https://tokens.example/token", ISSUER, issuer_named=True) is False
+    assert AllowedIssuers().names_endpoint("https://tokens.example/token", ISSUER, issuer_named=False) is False
+
+
+def test_a_policy_cannot_lead_around_the_list() -> None:
+    """G17: with a list, a policy's own tokenEndpoint is of the issuer's origin, or named too; else the secret stays."""
+    allowed = AllowedIssuers((ISSUER, "https://tokens.corp.example/*"))
+    for url in ("https://idp.corp.example/token", "https://tokens.corp.example/token"):
+        assert allowed.names_endpoint(url, ISSUER, issuer_named=True, discovered=False)
+    for url in ("https://evil.example/token", "https://idp.corp.example:8443/x", "http://idp.corp.example/token"):
+        with refused(Denied, "IssuerNotAllowed"):
+            allowed.names_endpoint(url, ISSUER, issuer_named=True, discovered=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "issuer"),
+    [("http://tokens.example/token", ISSUER), ("https://tokens.example/token", "http://idp.corp.example")],
+)
+def test_fault_04_an_endpoint_in_the_clear(url: str, issuer: str) -> None:
+    """Faults 4 and 5: an endpoint is https, and said by https, unless it is named."""
+    with refused(Denied, "InsecureIssuer"):
+        AllowedIssuers((issuer,)).names_endpoint(url, issuer, issuer_named=True)
+
+
+def test_two_unreadable_urls_are_not_of_one_origin() -> None:
+    """What cannot be split is never trusted by being equally unreadable."""
+    with refused(Denied, "InsecureIssuer"):
+        AllowedIssuers(("http://a",)).names_endpoint("http://a\\b", "http://a\\c", issuer_named=True)

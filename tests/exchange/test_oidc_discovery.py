@@ -1,0 +1,199 @@
+"""Discovery: whose document it must be, when it is asked, and when a secret stays at home (OIDC Discovery 1.0 §4)."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from credrotator.errors import Denied, PolicyError, RotationError, Transient
+from credrotator.sandbox import MISSING, Answer, Override, Redirect
+from tests.exchange.world import DISCOVERY, TOKEN, World, refused
+
+
+def says(world: World, **members: Any) -> None:
+    """Let discovery say something else."""
+    world.issuer.faults.add(Override(members), path=DISCOVERY)
+
+
+def caches_for(world: World, header: str | None) -> None:
+    """Let discovery carry this Cache-Control."""
+    headers = {} if header is None else {"Cache-Control": header}
+    world.issuer.faults.add(Answer(body=json.dumps(world.issuer.discovery_document()), headers=headers), path=DISCOVERY)
+
+
+def test_fault_03_another_issuer(world: World) -> None:
+    """Fault 3: an issuer that calls itself otherwise is refused, and no client secret is sent."""
+    says(world, issuer="https://elsewhere.example")
+    with refused(PolicyError, "IssuerMismatch") as caught:
+        world.token()
+    assert "https://elsewhere.example" in caught.value.message
+    assert world.issuer.requests.count(TOKEN) == 0
+    assert all("Authorization" not in request.headers for request in world.issuer.requests)
+
+
+def test_the_trailing_slash_is_named(world: World) -> None:
+    """G25: a slash too many is found out by its name, and the hint shows what to write."""
+    with refused(PolicyError, "IssuerMismatch") as caught:
+        world.token(world.exchanger("https://*", "https://*/"), issuer=world.issuer.url + "/")
+    assert "trailing slash" in caught.value.message
+    assert world.issuer.url in caught.value.hint
+    assert world.issuer.requests.count(TOKEN) == 0
+
+
+@pytest.mark.parametrize("found", [MISSING, None, 7, ["x"], "", "HTTPS://LOCALHOST"])
+def test_an_issuer_that_is_none(world: World, found: object) -> None:
+    """OIDC Discovery 1.0 §4.3: exactly equal; missing, of another type or case is not."""
+    says(world, issuer=found)
+    with refused(PolicyError, "IssuerMismatch"):
+        world.token()
+
+
+def test_a_policys_own_endpoint_needs_no_discovery(world: World) -> None:
+    """G25: with an explicit tokenEndpoint the issuer is never asked for its document."""
+    world.token(token_endpoint=world.issuer.url + TOKEN)
+    assert [request.path for request in world.issuer.requests] == [TOKEN]
+
+
+def test_g17_a_policys_own_endpoint_is_on_the_list(world: World) -> None:
+    """G17: an allowed issuer does not make any tokenEndpoint beside it allowed; nothing is sent there."""
+    other = world.sandbox.add_issuer()
+    with refused(Denied, "IssuerNotAllowed"):
+        world.token(world.exchanger(world.issuer.url), token_endpoint=other.url + TOKEN)
+    assert other.requests.total == 0
+
+
+def test_fault_05_a_discovered_endpoint_elsewhere(world: World) -> None:
+    """Fault 5: an endpoint elsewhere is used when discovery over TLS names it (and the address may be named)."""
+    other = world.sandbox.add_issuer()
+    says(world, token_endpoint=other.url + TOKEN)
+    world.token(world.exchanger(world.issuer.url, f"{other.url}/*"))
+    assert other.requests.count(TOKEN) == 1
+    assert world.issuer.requests.count(TOKEN) == 0
+
+
+def test_g17_a_discovered_endpoint_is_guarded(world: World) -> None:
+    """Fault 47: a named issuer cannot send the secret on to a local address that nobody named."""
+    other = world.sandbox.add_issuer()
+    says(world, token_endpoint=other.url + TOKEN)
+    with refused(Denied, "IssuerAddressForbidden"):
+        world.token(world.exchanger(world.issuer.url))
+    assert other.requests.total == 0
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        MISSING,
+        7,
+        "",
+        "/token",
+        "ftp://localhost/token",
+        "https://",
+        "https://[bad",
+        "https://localhost:99999/",
+        "https://user:word@localhost/token",
+        "https://localhost/token#x",
+    ],
+)
+def test_an_endpoint_that_is_none(world: World, endpoint: object) -> None:
+    """What discovery names must be an address; anything else is a refusal, not a crash."""
+    says(world, token_endpoint=endpoint)
+    with refused(Denied, "DiscoveryFailed"):
+        world.token()
+
+
+def test_fault_04_a_discovered_endpoint_in_the_clear(world: World) -> None:
+    """Fault 4: discovery cannot lead to plain http; no secret is sent."""
+    says(world, token_endpoint=f"http://localhost:{world.issuer.port}/token")
+    with refused(Denied, "InsecureIssuer"):
+        world.token()
+    assert world.issuer.requests.count(TOKEN) == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "held_s"),
+    [
+        ("public, max-age=60", 60),
+        ("max-age=7200", 7200),
+        ("s-maxage=5, max-age=60", 60),
+        ("max-age=999999999", 86_400),
+        (None, 600),
+        ("max-age=soon", 600),
+    ],
+)
+def test_g25_discovery_is_cached_for_its_http_lifetime(world: World, header: str | None, held_s: int) -> None:
+    """G25: discovery is asked once per lifetime that its answer allows, at most a day, 10 min where it says nothing."""
+    caches_for(world, header)
+    world.issuer.token_life = timedelta(seconds=1)
+    exchanger = world.exchanger()
+    for moment, wanted in [(0, 1), (held_s - 2, 1), (held_s + 2, 2)]:
+        world.clock.offset = timedelta(seconds=moment)
+        world.token(exchanger)
+        assert world.issuer.requests.count(DISCOVERY) == wanted, moment
+
+
+def test_max_age_zero_is_not_cached(world: World) -> None:
+    """RFC 9111 §5.2.2.1: max-age=0 is stale at once."""
+    caches_for(world, "max-age=0")
+    exchanger = world.exchanger()
+    for scope in ("openid", "profile"):
+        world.token(exchanger, scopes=(scope,))
+    assert world.issuer.requests.count(DISCOVERY) == 2
+
+
+def test_discovery_is_shared_by_clients(world: World) -> None:
+    """G25: one document serves all policies of an issuer."""
+    exchanger = world.exchanger()
+    for scope in ("openid", "profile", "email"):
+        world.token(exchanger, scopes=(scope,))
+    assert world.issuer.requests.count(DISCOVERY) == 1
+    assert world.issuer.requests.count(TOKEN) == 3
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_fault_07_discovery_follows_its_own_origin(world: World, status: int) -> None:
+    """Fault 7: a redirect of discovery is followed on the same origin, by https."""
+    world.issuer.faults.add(Redirect("same-origin", status), path=DISCOVERY)
+    world.token()
+    assert world.issuer.requests.count(DISCOVERY) == 2
+
+
+@pytest.mark.parametrize("to", ["other-origin", "http", "https://user@localhost/", "https://[bad", "\xff", "//evil"])
+def test_fault_07_discovery_goes_nowhere_else(world: World, to: str) -> None:
+    """Fault 7: any other redirect is refused, whatever its Location is; nobody is asked and no secret sent."""
+    world.issuer.faults.add(Redirect(to), path=DISCOVERY)
+    with pytest.raises(RotationError) as caught:
+        world.token()
+    assert caught.value.reason in {"RedirectRefused", "InvalidResponse"}
+    assert world.issuer.requests.total == 1
+
+
+def test_fault_07_a_loop_of_redirects_ends(world: World) -> None:
+    """Fault 7: discovery is led on a few times, not for ever."""
+    world.issuer.faults.add(Redirect(f"{world.issuer.url}{DISCOVERY}"), path=DISCOVERY)
+    with refused(Denied, "RedirectRefused"):
+        world.token()
+    assert world.issuer.requests.total <= 4
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_no_document(world: World, status: int) -> None:
+    """An issuer without a document is refused with what to do; its body is not shown (G19)."""
+    world.issuer.faults.add(Answer(status, "<html>canary</html>"), path=DISCOVERY)
+    with refused(Denied, "DiscoveryFailed") as caught:
+        world.token()
+    assert "canary" not in caught.value.message
+    assert "tokenEndpoint" in caught.value.hint
+
+
+def test_discovery_fails_once_for_all(world: World) -> None:
+    """I7: an issuer that just failed is not asked again by the next policy."""
+    world.issuer.faults.add(Answer(500), path=DISCOVERY)
+    exchanger = world.exchanger()
+    for scope in ("openid", "profile", "email"):
+        with refused(Transient, "IssuerFailed"):
+            world.token(exchanger, scopes=(scope,))
+    assert world.issuer.requests.total == 1

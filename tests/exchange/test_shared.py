@@ -1,0 +1,184 @@
+"""One flight for all who want the same; values while they are good; failures for a moment (faults.md I6, I7, 10)."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from credrotator.errors import Denied, RotationError, Transient
+from credrotator.exchange.deadline import deadline
+from credrotator.exchange.shared import FAILURE_LIFE, Pauses, Shared, again
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from tests.exchange.world import FrozenClock
+
+HINT = "wait"
+
+
+class Source:
+    """What is fetched: a number for each call, held back until ``gate`` opens."""
+
+    def __init__(self, clock: FrozenClock, *failures: BaseException) -> None:
+        self.clock = clock
+        self.failures = list(failures)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started = threading.Event()
+        self.calls = 0
+
+    def __call__(self) -> tuple[int, datetime]:
+        self.calls += 1
+        self.started.set()
+        assert self.gate.wait(5)
+        if self.failures:
+            raise self.failures.pop(0)
+        return self.calls, self.clock() + timedelta(seconds=60)
+
+
+def test_values_are_shared_while_they_are_good(frozen: FrozenClock) -> None:
+    """A value answers until its moment, exclusively, and is fetched anew after it."""
+    shared, source = Shared[int](frozen), Source(frozen)
+    assert [shared.get("a", source), shared.get("a", source)] == [1, 1]
+    frozen.advance(59.9)
+    assert shared.get("a", source) == 1
+    frozen.advance(0.1)
+    assert shared.get("a", source) == 2
+
+
+def test_threads_at_once_make_one_flight(frozen: FrozenClock) -> None:
+    """I6: whoever asks while a fetch is in flight waits for it; another key flies on its own."""
+    shared, source = Shared[int](frozen), Source(frozen)
+    source.gate.clear()
+    with ThreadPoolExecutor(17) as pool:
+        waiting = [pool.submit(shared.get, "a", source) for _ in range(16)]
+        assert source.started.wait(5)
+        assert pool.submit(shared.get, "b", Source(frozen)).result(5) == 1
+        source.gate.set()
+        assert [each.result(5) for each in waiting] == [1] * 16
+    assert source.calls == 1
+
+
+def test_a_failure_is_shared_and_remembered(frozen: FrozenClock) -> None:
+    """I7: those who waited fail alike, and those who come within seconds; after that it is tried again."""
+    shared, source = Shared[int](frozen), Source(frozen, Denied("InvalidClient", "no", hint=HINT))
+    source.gate.clear()
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(shared.get, "a", source) for _ in range(8)]
+        assert source.started.wait(5)
+        source.gate.set()
+        failures = [each.exception(5) for each in waiting]
+    assert all(isinstance(each, Denied) and each.reason == "InvalidClient" for each in failures)
+    assert len(set(map(id, failures))) == 8, "one error raised in many threads mixes up their tracebacks"
+    frozen.advance(FAILURE_LIFE.total_seconds() - 1)
+    with pytest.raises(Denied, match="no"):
+        shared.get("a", source)
+    assert source.calls == 1
+    frozen.advance(1)
+    assert shared.get("a", source) == 2
+
+
+def test_a_remembered_failure_keeps_no_frames(frozen: FrozenClock) -> None:
+    """What is kept of a failure holds no traceback: frames would keep secrets alive, and grow with each raise."""
+    shared, source = Shared[int](frozen), Source(frozen, Transient("IssuerFailed", "500", hint=HINT))
+    depths = []
+    for _ in range(3):
+        with pytest.raises(Transient) as caught:
+            shared.get("a", source)
+        depths.append(len(caught.traceback))
+    assert depths[1] == depths[2]
+    assert source.calls == 1
+
+
+def test_a_server_that_asks_for_patience_gets_it(frozen: FrozenClock) -> None:
+    """Fault 10: Retry-After longer than the usual memory is obeyed."""
+    wish = timedelta(minutes=5)
+    shared, source = Shared[int](frozen), Source(frozen, Transient("T", "busy", hint=HINT, retry_after=wish))
+    for _ in range(2):
+        with pytest.raises(Transient):
+            shared.get("a", source)
+        frozen.advance(299)
+    assert source.calls == 1
+    assert shared.get("a", source) == 2
+
+
+@pytest.mark.parametrize("accident", [KeyboardInterrupt(), TimeoutError("its own deadline"), RuntimeError("a bug")])
+def test_accidents_of_one_thread_stay_with_it(frozen: FrozenClock, accident: BaseException) -> None:
+    """What is no answer of the other side strikes the thread that fetched; one that waited fetches itself."""
+    shared, source = Shared[int](frozen), Source(frozen, accident)
+    source.gate.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(shared.get, "a", source)
+        assert source.started.wait(5)
+        second = pool.submit(shared.get, "a", source)
+        source.gate.set()
+        assert first.exception(5) is accident
+        assert second.result(5) == 2
+
+
+def test_waiting_ends_with_the_deadline(frozen: FrozenClock) -> None:
+    """I5: the flight of another thread is waited for no longer than the own deadline."""
+    shared, source = Shared[int](frozen), Source(frozen)
+    source.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(shared.get, "a", source)
+        assert source.started.wait(5)
+        with deadline(timedelta(seconds=0.05)), pytest.raises(TimeoutError):
+            shared.get("a", source)
+        source.gate.set()
+        assert first.result(5) == 1
+
+
+def test_a_value_is_dropped_once(frozen: FrozenClock) -> None:
+    """Fault 19: many who find the same value stale lead to one new fetch, not to one each."""
+    shared = Shared[str](frozen)
+    calls: list[str] = []
+
+    def fetch() -> tuple[str, datetime]:
+        calls.append(f"token {len(calls)}")
+        return calls[-1], frozen() + timedelta(seconds=60)
+
+    stale = shared.get("a", fetch)
+    shared.drop("a", stale)
+    fresh = shared.get("a", fetch)
+    shared.drop("a", stale)
+    assert shared.get("a", fetch) is fresh
+    assert len(calls) == 2
+
+
+def test_what_is_over_is_forgotten(frozen: FrozenClock) -> None:
+    """Memory is bounded by what is good, however many keys there were."""
+    shared = Shared[int](frozen)
+    for number in range(5000):
+        shared.get(number, lambda: (1, frozen() + timedelta(seconds=1)))
+        frozen.advance(0.01)
+    assert len(shared._values) < 4200
+
+
+def test_pauses_hold_until_they_end(frozen: FrozenClock) -> None:
+    """Fault 10: what asked for patience is not asked before; the error tells how long it still takes."""
+    pauses = Pauses(frozen)
+    pauses.note("a", Transient("IssuerThrottled", "429", hint=HINT, retry_after=timedelta(seconds=30)))
+    pauses.note("b", Transient("IssuerFailed", "500", hint=HINT))
+    pauses.check("b")
+    frozen.advance(20)
+    with pytest.raises(Transient) as caught:
+        pauses.check("a")
+    assert caught.value.retry_after == timedelta(seconds=10)
+    frozen.advance(10)
+    pauses.check("a")
+
+
+@pytest.mark.parametrize("kind", [Transient, Denied])
+def test_again_is_equal(kind: type[RotationError]) -> None:
+    """A repeated error says all that the first one said."""
+    first = kind("Reason", "message", hint=HINT, retry_after=timedelta(seconds=3))
+    second = again(first)
+    assert type(second) is kind
+    assert vars(second) == vars(first)
+    assert str(second) == str(first)

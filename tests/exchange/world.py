@@ -1,0 +1,184 @@
+"""A sandbox with an exchanger in front of it, policies that fit, and what every error must look like.
+
+Owns the tests' vocabulary. Every refusal that a test sees is checked for the rules that hold for all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import traceback
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from credrotator.errors import PolicyError, RotationError
+from credrotator.exchange.exchanger import Exchanger, ExchangeSettings, token_request
+from credrotator.exchange.issuers import AllowedIssuers
+from credrotator.model import (
+    AwsCredential,
+    AwsOidc,
+    AzureClientSecret,
+    AzureOidc,
+    AzureToken,
+    EntraApp,
+    ObjectKey,
+    OidcClient,
+    SecretKeyRef,
+    Sensitive,
+    SubjectToken,
+)
+from credrotator.sandbox import (
+    DEFAULT_APP,
+    DEFAULT_APP_SECRET,
+    DEFAULT_CLIENT,
+    DEFAULT_CLIENT_SECRET,
+    DEFAULT_ROLE,
+    DEFAULT_TENANT,
+    Sandbox,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from credrotator.model import Rotatable
+    from credrotator.sandbox.issuer import Issuer
+
+POLICY = ObjectKey("team-a", "bedrock")
+SCOPE = "https://cognitiveservices.azure.com/.default"
+TOKEN, DISCOVERY = "/token", "/.well-known/openid-configuration"
+ENTRA_TOKEN = "*/oauth2/v2.0/token"
+REASON = re.compile(r"AADSTS\d{1,8}|[A-Z][A-Za-z]+[A-Za-z0-9]*")
+LONGEST_MESSAGE = 1200
+
+
+class MovableClock:
+    """The real time plus ``offset``; the servers and the exchanger go by it."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+
+class FrozenClock:
+    """A time that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+def key_ref(name: str, key: str = "client-secret") -> SecretKeyRef:
+    """Refer to a key of a Secret in the policy's namespace."""
+    return SecretKeyRef(ObjectKey(POLICY.namespace, name), key, f"spec.{name}")
+
+
+@dataclass
+class World:
+    """The sandbox, the clock, and what the policies' Secrets hold (by Secret name)."""
+
+    sandbox: Sandbox
+    clock: MovableClock
+    values: dict[str, str] = field(
+        default_factory=lambda: {"oidc": DEFAULT_CLIENT_SECRET, "entra": DEFAULT_APP_SECRET, "id": DEFAULT_CLIENT}
+    )
+
+    def exchanger(
+        self,
+        *allowed: str,
+        ca_file: str | None = "",
+        timeout_s: float = 5.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> Exchanger:
+        """Make an exchanger; its allowed issuers are the sandbox's own, where none are given."""
+        globs = allowed or tuple(issuer.url for issuer in self.sandbox.issuers)
+        file = str(self.sandbox.ca_file) if ca_file == "" else ca_file
+        settings = ExchangeSettings(AllowedIssuers(globs), file, timedelta(seconds=timeout_s))
+        return Exchanger(settings, self.clock, environment or {})
+
+    def secrets(self, ref: SecretKeyRef) -> Sensitive:
+        """Read what a policy refers to."""
+        try:
+            return Sensitive(self.values[ref.secret.name])
+        except KeyError as error:
+            hint = "create the Secret"
+            raise PolicyError("SecretMissing", f"there is no Secret {ref.secret}", hint=hint) from error
+
+    def oidc(self, **changes: Any) -> OidcClient:
+        """Describe the default client's token request, with some fields changed."""
+        return replace(OidcClient(self.sandbox.issuer.url, DEFAULT_CLIENT, key_ref("oidc")), **changes)
+
+    def aws(self, **changes: Any) -> AwsOidc:
+        """Describe an AWS policy that the sandbox's STS serves."""
+        return replace(AwsOidc(self.oidc(), DEFAULT_ROLE, "eu-central-1"), **changes)
+
+    def app(self, **changes: Any) -> EntraApp:
+        """Describe the sandbox's application in Entra."""
+        return replace(EntraApp(DEFAULT_TENANT, DEFAULT_APP, self.sandbox.entra.url, SCOPE), **changes)
+
+    def azure(self, **changes: Any) -> AzureOidc:
+        """Describe an Azure policy with a federated assertion."""
+        return AzureOidc(self.oidc(audience="api://AzureADTokenExchange"), self.app(**changes))
+
+    def azure_secret(self, **changes: Any) -> AzureClientSecret:
+        """Describe an Azure policy with a client secret."""
+        return AzureClientSecret(self.app(**changes), key_ref("entra"))
+
+    def token(self, exchanger: Exchanger | None = None, **changes: Any) -> SubjectToken:
+        """Get the issuer's token for the default client, some fields changed."""
+        request = token_request(self.oidc(**changes), self.secrets)
+        return (exchanger or self.exchanger()).issuers.subject_token(request)
+
+    def exchange_aws(self, exchanger: Exchanger | None = None, **changes: Any) -> AwsCredential:
+        """Get an AWS credential."""
+        found = (exchanger or self.exchanger())(POLICY, self.aws(**changes), self.secrets)
+        assert isinstance(found, AwsCredential)
+        return found
+
+    def exchange_azure(
+        self, source: AzureOidc | AzureClientSecret | None = None, exchanger: Exchanger | None = None
+    ) -> AzureToken:
+        """Get an Entra token, by assertion where ``source`` does not say otherwise."""
+        found = (exchanger or self.exchanger())(POLICY, source or self.azure(), self.secrets)
+        assert isinstance(found, AzureToken)
+        return found
+
+    def exchange(self, source: Rotatable, exchanger: Exchanger) -> object:
+        """Get whatever credential the policy asks for."""
+        return exchanger(POLICY, source, self.secrets)
+
+    @property
+    def issuer(self) -> Issuer:
+        """The sandbox's first issuer."""
+        return self.sandbox.issuer
+
+
+@contextlib.contextmanager
+def refused(kind: type[RotationError], reason: str) -> Iterator[pytest.ExceptionInfo[RotationError]]:
+    """Expect a refusal of that class and reason, fit to be shown."""
+    with pytest.raises(kind) as caught:
+        yield caught
+    assert caught.value.reason == reason, caught.value.message
+    check_showable(caught.value)
+
+
+def check_showable(error: RotationError, *secrets: str) -> None:
+    """I9 and the house rules: a reason for machines, one line for people, a hint, no secret in any rendering."""
+    assert REASON.fullmatch(error.reason), error.reason
+    assert error.hint.strip()
+    assert error.message.isprintable()
+    assert error.hint.isprintable()
+    assert len(error.message) < LONGEST_MESSAGE
+    rendered = "".join([str(error), repr(error), error.hint, *traceback.format_exception(error)])
+    for secret in (DEFAULT_CLIENT_SECRET, DEFAULT_APP_SECRET, *secrets):
+        assert secret not in rendered
+    assert not re.search(r"eyJ[\w-]{8,}\.eyJ", rendered), "a token shows"
