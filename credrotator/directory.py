@@ -6,8 +6,8 @@ Each Secret is a directory of its own::
     ..data -> ..2026_11_24_…       the present generation; renaming this link is the publication
     credentials -> ..data/credentials
 
-Owns that layout and its locking. A reader that follows the links sees one whole generation; the one before stays
-until the next publication, for readers on their way through the links. Links of new keys come before the swap, where
+Owns that layout and its locking. A reader that follows the links sees one whole generation; older ones stay for a
+while, for readers on their way through the links. Links of new keys come before the swap, where
 the kubelet makes them after it: it repairs its work within a minute, and we may be killed and come back in an hour.
 Source: Kubernetes, ``pkg/volume/util/atomic_writer.go``.
 """
@@ -20,6 +20,7 @@ import os
 import secrets
 import shutil
 import stat
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from credrotator.atomic import create_file, locked, open_directory, read_file, replace_file, storage_errors
@@ -40,6 +41,8 @@ OUTCOMES = ".credrotator"
 """No namespace begins with a dot, so this directory is nobody's."""
 _LONGEST_NAME = 255
 _READ_TRIES = 20
+_READER_S = 0.5
+"""How long a reader may need from the link to the file, on a busy machine."""
 
 
 class DirectoryStore:
@@ -90,7 +93,7 @@ class DirectoryStore:
                 _link_keys(secret, document.data)
                 self._swap(secret, generation)
                 _unlink_other_keys(secret, document.data)
-                _remove_generations(secret, keep={generation, current})
+                _remove_generations(secret, generation, current)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -256,10 +259,16 @@ def _unlink_other_keys(secret: int, keys: Collection[str]) -> None:
             os.unlink(name, dir_fd=secret)
 
 
-def _remove_generations(secret: int, keep: set[str | None]) -> None:
-    """Remove what no reader can be in any more; leftovers of a crash are among it (the lock is held)."""
-    for name in os.listdir(secret):
-        if name.startswith("..") and name not in {DATA, LOCK} and name not in keep:
+def _remove_generations(secret: int, generation: str, before: str | None) -> None:
+    """Remove what no reader can be in any more: the generation before stays, others some time after their successor.
+
+    A reader may be held up between the link and what it leads to; two publications within that time are no reason to
+    let it find nothing. Leftovers of a crash are removed likewise. The times are the file system's own.
+    """
+    names = [name for name in os.listdir(secret) if name.startswith("..") and name not in {DATA, LOCK}]
+    made_s = {name: os.stat(name, dir_fd=secret, follow_symlinks=False).st_mtime for name in names}
+    for name, successor in pairwise(sorted(names, key=made_s.__getitem__)):
+        if name not in {generation, before} and abs(made_s[generation] - made_s[successor]) > _READER_S:
             _remove_tree(secret, name)
 
 

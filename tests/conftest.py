@@ -1,0 +1,34 @@
+"""What every test starts from: an environment in which nothing of the machine is left.
+
+Owns the list of variables that change what credrotator or a vendor's SDK does.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PREFIXES = ("AWS_", "AZURE_", "MSAL_", "AI_GATEWAY_", "CREDROTATOR_")
+NAMES = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC"}
+SUFFIX = "_PROXY"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Remove what the machine's owner set: CAs, proxies, vendors' and our own variables.
+
+    The end-to-end suite is left alone: it builds and downloads with the machine's own settings.
+    """
+    if request.node.get_closest_marker("e2e"):
+        return
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIXES) or name.upper() in NAMES or name.upper().endswith(SUFFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))

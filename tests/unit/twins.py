@@ -1,0 +1,153 @@
+"""Memory twins of the ports, and the nouns that tests are made of.
+
+Owns a SecretStore in memory, an Exchange that answers from a script, and a clock that stands still until it is moved.
+They keep the ports' promises (``test_directory.py`` holds the store to the same class of tests as the real one).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from credrotator.errors import Conflict, PolicyError
+from credrotator.model import (
+    AwsCredential,
+    AwsOidc,
+    AzureToken,
+    Credential,
+    ObjectKey,
+    OidcClient,
+    Policy,
+    SecretDocument,
+    SecretKeyRef,
+    Sensitive,
+    StoredSecret,
+    generated_secret,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from credrotator.model import Rotatable
+    from credrotator.ports import SecretReader
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+KEY = ObjectKey("default", "bedrock")
+SECRET = generated_secret(KEY)
+
+
+class StandingClock:
+    """A clock that a test moves."""
+
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class MemoryStore:
+    """A SecretStore in memory.
+
+    ``before_publish`` is run once, before the next write is compared: it is where a test lets somebody else be
+    quicker. ``writes`` lists what was written; ``broken`` is raised by every call while it is set.
+    """
+
+    def __init__(self) -> None:
+        self.secrets: dict[ObjectKey, StoredSecret] = {}
+        self.writes: list[SecretDocument] = []
+        self.before_publish: list[Callable[[], None]] = []
+        self.broken: Exception | None = None
+        self._lock = threading.Lock()
+        self._versions = 0
+
+    def read(self, key: ObjectKey) -> StoredSecret | None:
+        if self.broken:
+            raise self.broken
+        with self._lock:
+            return self.secrets.get(key)
+
+    def publish(self, document: SecretDocument, expected: str | None) -> None:
+        if self.broken:
+            raise self.broken
+        if self.before_publish:
+            self.before_publish.pop(0)()
+        with self._lock:
+            stored = self.secrets.get(document.key)
+            if (stored.version if stored else None) != expected:
+                raise Conflict(str(document.key))
+            self._put(document)
+            self.writes.append(document)
+
+    def put(self, document: SecretDocument) -> None:
+        """Write as somebody else would: without asking for the version, and not listed in ``writes``."""
+        with self._lock:
+            self._put(document)
+
+    def _put(self, document: SecretDocument) -> None:
+        self._versions += 1
+        self.secrets[document.key] = StoredSecret(document, str(self._versions))
+
+
+class ScriptedExchange:
+    """An Exchange that gives or raises what its script says, the last line for ever; ``calls`` lists who asked."""
+
+    def __init__(self, *script: Credential | Exception) -> None:
+        self.script = list(script)
+        self.calls: list[ObjectKey] = []
+
+    def __call__(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader) -> Credential:
+        self.calls.append(policy)
+        line = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if isinstance(line, Exception):
+            raise line
+        return line
+
+
+def no_secrets(ref: SecretKeyRef) -> Sensitive:
+    """Be the SecretReader of a policy whose Secrets nobody created."""
+    raise PolicyError("SecretNotFound", f"there is no Secret {ref.secret}", hint=f"create Secret {ref.secret}")
+
+
+def aws_source(role: str = "bedrock", region: str = "us-east-1") -> AwsOidc:
+    """Return what a policy asks of AWS."""
+    client_secret = SecretKeyRef(ObjectKey("default", "oidc"), "client-secret", "spec.x.clientSecret")
+    client = OidcClient("https://idp.example", "gateway", client_secret)
+    return AwsOidc(client, f"arn:aws:iam::123456789012:role/{role}", region)
+
+
+def aws_policy(key: ObjectKey = KEY, role: str = "bedrock") -> Policy:
+    """Return a policy that is rotated at AWS."""
+    return Policy(key, aws_source(role), f"uid-of-{key}", "v1beta1", "test.yaml", generated_secret(key))
+
+
+def aws_credential(issued_at: datetime = NOW, life: timedelta = HOUR, tag: str = "A") -> AwsCredential:
+    """Return a credential of AWS whose values end in ``tag``."""
+    return AwsCredential(
+        access_key_id=f"ASIA{tag}",
+        secret_access_key=Sensitive(f"secret-{tag}"),
+        session_token=Sensitive(f"session-{tag}"),
+        region="us-east-1",
+        issued_at=issued_at,
+        expires_at=issued_at + life,
+        request_id=f"request-{tag}",
+    )
+
+
+def azure_token(issued_at: datetime = NOW, life: timedelta = HOUR, tag: str = "A") -> AzureToken:
+    """Return a token of Entra."""
+    return AzureToken(Sensitive(f"token-{tag}"), issued_at, issued_at + life)
+
+
+def document(key: ObjectKey = SECRET, annotations: Iterable[tuple[str, str]] = (), **data: str) -> SecretDocument:
+    """Return a Secret with these values."""
+    return SecretDocument(key, {name: Sensitive(value) for name, value in data.items()}, dict(annotations))
+
+
+def with_annotation(of: SecretDocument, name: str, value: str | None) -> SecretDocument:
+    """Return the Secret with one annotation changed, or removed by None."""
+    others = {key: text for key, text in of.annotations.items() if key != name}
+    return replace(of, annotations={**others, name: value} if value is not None else others)
