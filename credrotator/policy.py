@@ -462,7 +462,10 @@ def _instead(found: Sequence[str]) -> str:
 
 
 def _suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    return "".join(f"; did you mean {close}?" for close in difflib.get_close_matches(name[:80], list(known), 1, cutoff))
+    fields = list(known)
+    longer = [field for field in fields if name.startswith(field)]  # "audience" for "aud"
+    meant = difflib.get_close_matches(name[:80], fields, 1, cutoff) or longer[:1]
+    return "".join(f"; did you mean {field}?" for field in meant)
 
 
 def _kind_of(value: object) -> str:

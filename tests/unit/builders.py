@@ -1,0 +1,138 @@
+"""Sound objects for tests to start from, and ways to change one thing about them."""
+
+from __future__ import annotations
+
+import copy
+import io
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from credrotator.manifests import Reading, read_manifests
+from credrotator.model import (
+    AwsCredential,
+    AzureToken,
+    InvalidPolicy,
+    ObjectKey,
+    Policy,
+    Sensitive,
+)
+from credrotator.policy import Defaults, read_policy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+V1ALPHA1 = "aigateway.envoyproxy.io/v1alpha1"
+V1BETA1 = "aigateway.envoyproxy.io/v1beta1"
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+SECRET = ObjectKey("team-a", "ai-eg-bsp-bedrock")
+
+Manifest = dict[str, Any]
+
+
+def oidc() -> Manifest:
+    """An issuer and a client, complete."""
+    return {
+        "provider": {"issuer": "https://idp.example/realms/ai"},
+        "clientID": "gateway",
+        "clientSecret": {"name": "oidc-client"},
+    }
+
+
+def policy(name: str, spec: Manifest, version: str = V1BETA1) -> Manifest:
+    """A policy in namespace team-a."""
+    return {
+        "apiVersion": version,
+        "kind": "BackendSecurityPolicy",
+        "metadata": {"name": name, "namespace": "team-a", "annotations": {}},
+        "spec": spec,
+    }
+
+
+def aws(version: str = V1BETA1) -> Manifest:
+    """An AWS policy with an exchange."""
+    exchange = {"awsRoleArn": "arn:aws:iam::123456789012:role/bedrock", "aud": "sts.amazonaws.com", "oidc": oidc()}
+    block = {"region": "us-east-1", "oidcExchangeToken": exchange}
+    return policy("bedrock", {"type": "AWSCredentials", "awsCredentials": block}, version)
+
+
+def azure(version: str = V1BETA1) -> Manifest:
+    """An Azure policy with an exchange."""
+    block = {"tenantID": "contoso.example", "clientID": "app", "oidcExchangeToken": {"oidc": oidc()}}
+    return policy("openai", {"type": "AzureCredentials", "azureCredentials": block}, version)
+
+
+def azure_secret(version: str = V1BETA1) -> Manifest:
+    """An Azure policy with a client secret."""
+    block = {"tenantID": "contoso.example", "clientID": "app", "clientSecretRef": {"name": "entra"}}
+    return policy("openai", {"type": "AzureCredentials", "azureCredentials": block}, version)
+
+
+def changed(manifest: Manifest, path: str, value: Any) -> Manifest:
+    """Return a copy with the value at a dotted path set; ``...`` removes it."""
+    result = copy.deepcopy(manifest)
+    node = result
+    *parents, last = path.split(".")
+    for name in parents:
+        node = node.setdefault(name, {})
+    if value is ...:
+        del node[last]
+    else:
+        node[last] = value
+    return result
+
+
+def annotated(manifest: Manifest, **annotations: str) -> Manifest:
+    """Return a copy with annotations of ours, ``azure_scope`` for ``credrotator.io/azure-scope``."""
+    named = {f"credrotator.io/{name.replace('_', '-')}": value for name, value in annotations.items()}
+    return changed(manifest, "metadata.annotations", named)
+
+
+def read(manifest: Manifest, defaults: Defaults | None = None) -> Policy | InvalidPolicy:
+    """Read one manifest."""
+    return read_policy(manifest, "policy.yaml:1", defaults or Defaults())
+
+
+def valid(manifest: Manifest, defaults: Defaults | None = None) -> Policy:
+    """Read a manifest that has to be a sound policy."""
+    found = read(manifest, defaults)
+    assert isinstance(found, Policy), found
+    return found
+
+
+def problems(manifest: Manifest, defaults: Defaults | None = None) -> dict[str, str]:
+    """Read a manifest that has to be refused; return messages by field path, of which each occurs once."""
+    found = read(manifest, defaults)
+    assert isinstance(found, InvalidPolicy), found
+    assert len({problem.path for problem in found.problems}) == len(found.problems), found.problems
+    return {problem.path: problem.message for problem in found.problems}
+
+
+def secret(name: str, namespace: str = "team-a", **values: str) -> Manifest:
+    """A Secret with texts."""
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
+
+
+def from_stdin(text: str, defaults: Defaults | None = None) -> Reading:
+    """Read manifests as from standard input."""
+    return read_manifests(["-"], io.StringIO(text), defaults or Defaults())
+
+
+def from_files(*paths: Path) -> Reading:
+    """Read manifests from files and directories."""
+    return read_manifests([str(path) for path in paths], io.StringIO(), Defaults())
+
+
+def aws_credential(issued_at: datetime = NOW, life: timedelta = HOUR, session: str = "FwoG/+=%:") -> AwsCredential:
+    """Credentials of AWS, with every character that a file format might stumble over."""
+    return AwsCredential(
+        "ASIAEXAMPLE", Sensitive("wJalr/XUt+nFEMI=%s"), Sensitive(session), "us-east-1", issued_at, issued_at + life
+    )
+
+
+def azure_token(text: str = "eyJ.e30.sig", issued_at: datetime = NOW, life: timedelta = HOUR) -> AzureToken:
+    """A token of Entra."""
+    return AzureToken(Sensitive(text), issued_at, issued_at + life)
