@@ -48,6 +48,9 @@ def test_a_wrong_client_secret_is_denied(rotated: Credrotator, issuer: str) -> N
         error = outcome.error(policy)
         assert error["kind"] == "denied", error
         assert error["hint"]
+    # Keycloak says `unauthorized_client` here, which by its name is another fault with another remedy.
+    assert outcome.error("aws")["reason"] == "InvalidClient"
+    assert "default/aws-client" in outcome.error("aws")["hint"]
     assert _contents(rotated.published.secrets) == before
 
 
