@@ -1,0 +1,485 @@
+"""The one use case: what is read, decided, exchanged and written, and what never is."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from credrotator.errors import Denied, PolicyError, RotationError, Transient
+from credrotator.model import (
+    Credential,
+    InvalidPolicy,
+    ObjectKey,
+    Policy,
+    Problem,
+    Published,
+    SecretDocument,
+    SecretKeyRef,
+    Sensitive,
+    Static,
+    Unsupported,
+    generated_secret,
+)
+from credrotator.planning import JITTER, TINY_LIFE
+from credrotator.policy import fingerprint
+from credrotator.rotation import PUBLISH_TRIES, Rotation, Wish
+from credrotator.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, parse, render, show_time
+from tests.unit.twins import (
+    HOUR,
+    KEY,
+    NOW,
+    SECRET,
+    MemoryStore,
+    ScriptedExchange,
+    StandingClock,
+    aws_credential,
+    aws_policy,
+    aws_source,
+    document,
+    no_secrets,
+    with_annotation,
+)
+
+MINUTE = timedelta(minutes=1)
+FAILURES = [
+    Transient("IssuerUnreachable", "refused", hint="look"),
+    Denied("AccessDenied", "no", hint="grant"),
+    PolicyError("SecretNotFound", "none", hint="create"),
+]
+
+
+class World:
+    """A store, an exchange, a clock, and the rotation between them."""
+
+    def __init__(self, *script: Credential | Exception) -> None:
+        self.store = MemoryStore()
+        self.exchange = ScriptedExchange(*script or (aws_credential(tag="NEW"),))
+        self.clock = StandingClock()
+        self.rotation = Rotation(self.store, self.exchange, self.clock)
+        self.policy = aws_policy()
+
+    def publish(self, credential: Credential, role: str = "bedrock") -> SecretDocument:
+        """Let the store hold a credential, as an earlier pass would have left it."""
+        written = render(SECRET, credential, fingerprint(aws_source(role)))
+        self.store.put(written)
+        return written
+
+    @property
+    def stored(self) -> SecretDocument | None:
+        """What the store holds."""
+        found = self.store.read(SECRET)
+        return found.document if found else None
+
+
+class TestOutcomes:
+    """What a pass does for one policy."""
+
+    def test_missing(self) -> None:
+        """A policy without a Secret gets one: one exchange, one write, times of the new credential."""
+        world = World()
+        outcome = world.rotation(world.policy, no_secrets, Wish())
+        assert (outcome.action, outcome.reason, outcome.secret) == ("rotated", "Missing", SECRET)
+        assert outcome.expires_at == NOW + HOUR
+        assert outcome.renew_at is not None
+        assert NOW + 30 * MINUTE < outcome.renew_at <= NOW + 40 * MINUTE
+        (written,) = world.store.writes
+        expected = render(SECRET, aws_credential(tag="NEW"), fingerprint(aws_source()))
+        assert (written.data, written.annotations) == (expected.data, expected.annotations)
+        assert world.exchange.calls == [KEY]
+
+    def test_fresh(self) -> None:
+        """I4: over a fresh Secret a pass exchanges nothing and writes nothing."""
+        world = World()
+        before = world.publish(aws_credential())
+        outcome = world.rotation(world.policy, no_secrets, Wish())
+        assert (outcome.action, outcome.reason) == ("kept", "Fresh")
+        assert outcome.expires_at == NOW + HOUR
+        assert (world.exchange.calls, world.store.writes, world.stored) == ([], [], before)
+
+    def test_second_pass(self) -> None:
+        """I4: what one pass rotated, the next one, also after a restart, keeps."""
+        world = World()
+        first = world.rotation(world.policy, no_secrets, Wish())
+        again = Rotation(world.store, world.exchange, world.clock)(world.policy, no_secrets, Wish())
+        assert (again.action, again.expires_at, again.renew_at) == ("kept", first.expires_at, first.renew_at)
+        assert (len(world.exchange.calls), len(world.store.writes)) == (1, 1)
+
+    def test_due(self) -> None:
+        """At the renewal time the credential is exchanged, not a second before."""
+        world = World(aws_credential(NOW + 40 * MINUTE))
+        world.publish(aws_credential())
+        kept = world.rotation(world.policy, no_secrets, Wish())
+        assert kept.renew_at is not None
+        world.clock.now = kept.renew_at - timedelta(seconds=1)
+        assert world.rotation(world.policy, no_secrets, Wish()).action == "kept"
+        world.clock.now = kept.renew_at
+        rotated = world.rotation(world.policy, no_secrets, Wish())
+        assert (rotated.action, rotated.reason) == ("rotated", "Expiring")
+
+    def test_edited(self) -> None:
+        """G15: an edit of the policy rotates at once, although the new credential expires sooner than the old."""
+        world = World(aws_credential(life=15 * MINUTE, tag="NEW"))
+        world.publish(aws_credential(), role="another")
+        outcome = world.rotation(world.policy, no_secrets, Wish())
+        assert (outcome.action, outcome.reason) == ("rotated", "SpecChanged")
+        assert outcome.expires_at == NOW + 15 * MINUTE
+
+    @pytest.mark.parametrize("expiry", ["2199-01-01T00:00:00Z", "2026-11-26T12:00:00+00:00"])
+    def test_far_future(self, expiry: str) -> None:
+        """Fault 37: an expiry that nobody can have issued is repaired at once, and only once."""
+        world = World()
+        world.store.put(with_annotation(world.publish(aws_credential()), EXPIRY, expiry))
+        outcome = world.rotation(world.policy, no_secrets, Wish())
+        assert (outcome.action, outcome.reason) == ("rotated", "Unreadable")
+        assert world.rotation(world.policy, no_secrets, Wish()).action == "kept"
+
+    @pytest.mark.parametrize("expiry", [None, "tomorrow", ""])
+    def test_no_expiry(self, expiry: str | None) -> None:
+        """G9: a missing or malformed expiry annotation is repaired at once, and only once."""
+        world = World()
+        world.store.put(with_annotation(world.publish(aws_credential()), EXPIRY, expiry))
+        assert world.rotation(world.policy, no_secrets, Wish()).reason == "Unreadable"
+        assert world.rotation(world.policy, no_secrets, Wish()).action == "kept"
+
+    def test_changed_by_a_person(self) -> None:
+        """Fault 38: data that no longer fits its hash is repaired."""
+        world = World()
+        before = world.publish(aws_credential())
+        text = before.data["credentials"].reveal().replace("secret-A", "typed")
+        world.store.put(replace(before, data={"credentials": Sensitive(text)}))
+        assert world.rotation(world.policy, no_secrets, Wish()).reason == "Unreadable"
+
+    def test_adopted_from_the_gateway(self) -> None:
+        """A Secret of the gateway's own rotator, with nothing but its annotation, is kept until it is due."""
+        world = World(aws_credential(NOW + 55 * MINUTE))
+        before = world.publish(aws_credential())
+        world.store.put(replace(before, annotations={EXPIRY: show_time(NOW + HOUR)}))
+        assert world.rotation(world.policy, no_secrets, Wish()).action == "kept"
+        world.clock.now = NOW + 55 * MINUTE
+        assert world.rotation(world.policy, no_secrets, Wish()).reason == "Expiring"
+
+    def test_within(self) -> None:
+        """``within`` renews what would be due before the next run of cron."""
+        world = World(aws_credential(NOW + 20 * MINUTE))
+        world.publish(aws_credential())
+        world.clock.now = NOW + 20 * MINUTE
+        assert world.rotation(world.policy, no_secrets, Wish(within=10 * MINUTE)).action == "kept"
+        outcome = world.rotation(world.policy, no_secrets, Wish(within=21 * MINUTE))
+        assert (outcome.action, outcome.reason) == ("rotated", "Expiring")
+
+    def test_force(self) -> None:
+        """``force`` replaces a fresh credential, even by one that expires sooner."""
+        world = World(aws_credential(life=30 * MINUTE, tag="NEW"))
+        world.publish(aws_credential())
+        outcome = world.rotation(world.policy, no_secrets, Wish(force=True))
+        assert (outcome.action, outcome.reason) == ("rotated", "Forced")
+        assert world.store.writes[0].data["credentials"].reveal().count("NEW") == 3
+
+    @pytest.mark.parametrize("wish", [Wish(dry_run=True), Wish(dry_run=True, force=True)])
+    def test_dry_run(self, wish: Wish) -> None:
+        """A dry run says what would be done; it calls nobody and writes nothing."""
+        world = World()
+        assert world.rotation(world.policy, no_secrets, wish).action == "rotated"
+        world.publish(aws_credential())
+        assert world.rotation(world.policy, no_secrets, wish).action == ("rotated" if wish.force else "kept")
+        assert (world.exchange.calls, world.store.writes) == ([], [])
+
+    def test_tiny_life(self) -> None:
+        """A credential of less than a minute is published, with a warning; it is not renewed in a loop."""
+        world = World(aws_credential(life=timedelta(seconds=40)))
+        outcome = world.rotation(world.policy, no_secrets, Wish())
+        assert outcome.action == "rotated"
+        assert outcome.warnings == ("the credential lives for 40 s only",)
+        assert world.rotation(world.policy, no_secrets, Wish()).action == "kept"
+
+    def test_invalid(self) -> None:
+        """An invalid policy fails with everything that is wrong with it, and where."""
+        problems = (Problem("spec.a", "wrong"), Problem("spec.b", "missing"))
+        outcome = World().rotation(InvalidPolicy(KEY, "file.yaml:3", problems), no_secrets, Wish())
+        assert (outcome.action, outcome.reason) == ("failed", "InvalidPolicy")
+        assert outcome.error is not None
+        assert outcome.error.message == "spec.a: wrong; spec.b: missing"
+        assert "file.yaml:3" in outcome.error.hint
+
+    def test_unsupported(self) -> None:
+        """What only the gateway rotates is skipped, with a word why."""
+        policy = replace(aws_policy(), source=Unsupported("gcp-service-account", "spec.gcp"), secret=None)
+        outcome = World().rotation(policy, no_secrets, Wish())
+        assert (outcome.action, outcome.reason) == ("skipped", "NotSupported")
+        assert outcome.error is not None
+        assert "spec.gcp" in outcome.error.message
+
+
+class TestStatic:
+    """Static policies: nothing to rotate, but what they name is checked."""
+
+    REF = SecretKeyRef(ObjectKey("default", "keys"), "credentials", "spec.awsCredentials.credentialsFile.secretRef")
+
+    def policy(self, source: Static) -> Policy:
+        """Return a static policy."""
+        return replace(aws_policy(), source=source, secret=source.secret.secret if source.secret else None)
+
+    def test_there(self) -> None:
+        """A Secret that is there is fine."""
+        outcome = World().rotation(self.policy(Static("api-key", self.REF)), lambda _: Sensitive("k"), Wish())
+        assert (outcome.action, outcome.reason, outcome.error) == ("skipped", "Static", None)
+
+    def test_missing(self) -> None:
+        """A Secret that is missing is a failure of that policy."""
+        outcome = World().rotation(self.policy(Static("api-key", self.REF)), no_secrets, Wish())
+        assert (outcome.action, outcome.reason) == ("failed", "SecretNotFound")
+
+    @pytest.mark.parametrize(("profile", "action"), [("prod", "skipped"), ("test", "failed")])
+    def test_profile(self, profile: str, action: str) -> None:
+        """The profile that the policy names has to be in the file."""
+        text = "[prod]\naws_access_key_id = x\n"
+        source = Static("aws-credentials-file", self.REF, profile)
+        outcome = World().rotation(self.policy(source), lambda _: Sensitive(text), Wish())
+        assert outcome.action == action
+        assert outcome.error is None or outcome.error.reason == "ProfileMissing"
+
+    def test_default_chain(self) -> None:
+        """Without a Secret there is nothing to look at."""
+        outcome = World().rotation(self.policy(Static("aws-default-chain")), no_secrets, Wish())
+        assert (outcome.action, outcome.reason) == ("skipped", "DefaultChain")
+
+
+class TestFailures:
+    """I2: no failure path writes; the last good credential stays, and the outcome says until when."""
+
+    @pytest.mark.parametrize("error", FAILURES, ids=lambda error: error.kind)
+    @pytest.mark.parametrize("wish", [Wish(force=True), Wish(within=HOUR)], ids=["force", "within"])
+    def test_exchange_fails(self, error: RotationError, wish: Wish) -> None:
+        """The Secret is as before; kind, reason, message and hint are the error's own; the reason is why it was due."""
+        world = World(error)
+        before = world.publish(aws_credential())
+        outcome = world.rotation(world.policy, no_secrets, wish)
+        assert outcome.action == "failed"
+        assert outcome.reason == ("Forced" if wish.force else "Expiring")
+        assert (outcome.expires_at, outcome.secret) == (NOW + HOUR, SECRET)
+        assert outcome.error is not None
+        told = (outcome.error.kind, outcome.error.reason, outcome.error.message, outcome.error.hint)
+        assert told == (error.kind, error.reason, error.message, error.hint)
+        assert (world.stored, world.store.writes) == (before, [])
+
+    def test_nothing_published(self) -> None:
+        """A first rotation that fails leaves no Secret, not even an empty one."""
+        world = World(FAILURES[0])
+        outcome = world.rotation(world.policy, no_secrets, Wish())
+        assert (outcome.action, outcome.reason, outcome.expires_at) == ("failed", "Missing", None)
+        assert world.stored is None
+
+    def test_store_cannot_be_read(self) -> None:
+        """Without a look at the store nothing is exchanged; the store's own error is the outcome."""
+        world = World()
+        world.store.broken = Denied("UnsafePath", "x can be written to by others", hint="chmod")
+        outcome = world.rotation(world.policy, no_secrets, Wish(force=True))
+        assert (outcome.action, outcome.reason, world.exchange.calls) == ("failed", "UnsafePath", [])
+
+    def test_store_refuses(self) -> None:
+        """A store that refuses the write is the outcome; the old Secret is told."""
+
+        def refuse() -> None:
+            raise Transient("DiskFull", "no space", hint="make room")
+
+        world = World()
+        before = world.publish(aws_credential())
+        world.store.before_publish = [refuse]
+        outcome = world.rotation(world.policy, no_secrets, Wish(force=True))
+        assert outcome.error is not None
+        assert (outcome.error.reason, outcome.expires_at) == ("DiskFull", NOW + HOUR)
+        assert world.stored == before
+
+
+class TestBetterOnly:
+    """I1: what is published is never replaced by something worse."""
+
+    @pytest.mark.parametrize("life_s", [-1, 0, 30])
+    def test_too_short(self, life_s: int) -> None:
+        """A credential that is over, or nearly, when it arrives is not published, not even where nothing is."""
+        world = World(aws_credential(NOW - HOUR, HOUR + timedelta(seconds=life_s)))
+        outcome = world.rotation(world.policy, no_secrets, Wish(force=True))
+        assert outcome.error is not None
+        assert outcome.error.reason == "NotBetter"
+        assert world.stored is None
+
+    @pytest.mark.parametrize("credential", [
+        replace(aws_credential(), secret_access_key=Sensitive("")),
+        replace(aws_credential(), session_token=Sensitive("")),
+        replace(aws_credential(), access_key_id=""),
+    ])  # fmt: skip
+    def test_not_usable(self, credential: Credential) -> None:
+        """What does not read back as a credential is not published; the message does not show it."""
+        world = World(credential)
+        before = world.publish(aws_credential(tag="OLD"))
+        outcome = world.rotation(world.policy, no_secrets, Wish(force=True))
+        assert outcome.error is not None
+        assert outcome.error.reason == "NotPublishable"
+        assert "secret-A" not in outcome.error.message
+        assert world.stored == before
+
+    def test_due_and_no_better(self) -> None:
+        """A vendor that hands out the old credential again, when it is due, is a failure that someone has to see."""
+        world = World(aws_credential(tag="SAME"))
+        before = world.publish(aws_credential(tag="SAME"))
+        world.clock.now = NOW + 50 * MINUTE
+        outcome = world.rotation(world.policy, no_secrets, Wish())
+        assert (outcome.action, outcome.reason) == ("failed", "Expiring")
+        assert outcome.error is not None
+        assert outcome.error.reason == "NotBetter"
+        assert world.stored == before
+
+    @pytest.mark.parametrize("life", [HOUR, 50 * MINUTE])
+    def test_early_and_no_better(self, life: timedelta) -> None:
+        """An early pass that gets nothing better keeps what is there, and that is no failure."""
+        world = World(aws_credential(life=life, tag="NEW"))
+        before = world.publish(aws_credential())
+        outcome = world.rotation(world.policy, no_secrets, Wish(within=2 * HOUR))
+        assert (outcome.action, outcome.reason, outcome.expires_at) == ("kept", "NotBetter", NOW + HOUR)
+        assert (world.stored, world.store.writes) == (before, [])
+
+
+class TestConflicts:
+    """I3: one write per rotation, and never a blind one."""
+
+    @pytest.mark.parametrize("wish", [Wish(), Wish(force=True), Wish(within=2 * HOUR)], ids=["due", "force", "within"])
+    def test_adopts(self, wish: Wish) -> None:
+        """Where somebody else was quicker and what is there is fresh, it is adopted, whatever was asked for."""
+        world = World()
+        theirs = render(SECRET, aws_credential(tag="THEIRS"), fingerprint(aws_source()))
+        world.store.before_publish = [lambda: world.store.put(theirs)]
+        outcome = world.rotation(world.policy, no_secrets, wish)
+        assert (outcome.action, outcome.reason, outcome.expires_at) == ("kept", "Adopted", NOW + HOUR)
+        assert (world.stored, world.store.writes, len(world.exchange.calls)) == (theirs, [], 1)
+
+    def test_retries(self) -> None:
+        """Where what is there by now is still due, the credential in hand is written: no second exchange (G36)."""
+        world = World()
+        stale = render(SECRET, aws_credential(NOW - 59 * MINUTE), fingerprint(aws_source()))
+        world.store.before_publish = [lambda: world.store.put(stale)] * (PUBLISH_TRIES - 1)
+        outcome = world.rotation(world.policy, no_secrets, Wish())
+        assert outcome.action == "rotated"
+        assert (len(world.store.writes), len(world.exchange.calls)) == (1, 1)
+
+    def test_deleted_meanwhile(self) -> None:
+        """A Secret that was deleted during the exchange is created from the credential in hand."""
+        world = World()
+        world.publish(aws_credential(NOW - 59 * MINUTE))
+        world.store.before_publish = [world.store.secrets.clear]
+        assert world.rotation(world.policy, no_secrets, Wish()).action == "rotated"
+
+    def test_gives_up(self) -> None:
+        """After five conflicts the pass fails, says so, and has written nothing."""
+        world = World()
+        stale = render(SECRET, aws_credential(NOW - 59 * MINUTE), fingerprint(aws_source()))
+        world.store.before_publish = [lambda: world.store.put(stale)] * 100
+        outcome = world.rotation(world.policy, no_secrets, Wish())
+        assert outcome.error is not None
+        assert (outcome.error.kind, outcome.error.reason) == ("transient", "Conflict")
+        assert len(world.store.before_publish) == 100 - PUBLISH_TRIES
+        assert world.store.writes == []
+
+    def test_forced_against_a_better_one(self) -> None:
+        """After a conflict, ``force`` is no licence to replace what somebody else just wrote by something worse."""
+        world = World(aws_credential(life=2 * MINUTE, tag="NEW"))
+        theirs = render(SECRET, aws_credential(NOW - 10 * MINUTE, 15 * MINUTE), fingerprint(aws_source()))
+        world.store.before_publish = [lambda: world.store.put(theirs)]
+        world.rotation(world.policy, no_secrets, Wish(force=True))
+        assert world.stored == theirs
+
+
+def test_audit(caplog: pytest.LogCaptureFixture) -> None:
+    """Security 9: one record per publication: policy, reason, old and new expiry, request id; and no secret (I9)."""
+    world = World()
+    world.publish(aws_credential(NOW - 50 * MINUTE))
+    with caplog.at_level(logging.DEBUG, "credrotator"):
+        world.rotation(world.policy, no_secrets, Wish())
+    (record,) = [text for text in caplog.messages if text.startswith("published")]
+    for part in (str(KEY), "Expiring", str(NOW + 10 * MINUTE), str(NOW + HOUR), "request-NEW"):
+        assert part in record
+    assert "secret-NEW" not in caplog.text
+    assert "session-NEW" not in caplog.text
+
+
+LIVES = st.integers(-7200, 90_000).map(lambda seconds: timedelta(seconds=seconds))
+CREDENTIALS = st.builds(
+    lambda age, life, tag: aws_credential(NOW - age, life, tag),
+    st.integers(0, 7200).map(lambda seconds: timedelta(seconds=seconds)),
+    LIVES,
+    st.sampled_from(["", "X", "Y", "%"]),
+)
+BROKEN = st.sampled_from([EXPIRY, ISSUED, FINGERPRINT, CONTENT])
+
+
+@st.composite
+def stored_documents(draw: st.DrawFn) -> SecretDocument | None:
+    """Draw what may lie in the store: nothing, garbage, or a credential with more or less right annotations."""
+    kind = draw(st.sampled_from(["nothing", "garbage", "credential", "credential", "damaged"]))
+    if kind == "nothing":
+        return None
+    if kind == "garbage":
+        return document(other=draw(st.text(max_size=5)))
+    role = draw(st.sampled_from(["bedrock", "bedrock", "another"]))
+    whole = render(SECRET, draw(CREDENTIALS), fingerprint(aws_source(role)))
+    if kind == "credential":
+        return whole
+    return with_annotation(whole, draw(BROKEN), draw(st.sampled_from([None, "", "x", "2199-01-01T00:00:00Z"])))
+
+
+@given(
+    before=stored_documents(),
+    result=st.one_of(CREDENTIALS, st.sampled_from(FAILURES)),
+    theirs=st.one_of(st.none(), stored_documents()),
+    wish=st.builds(Wish, LIVES.map(abs), st.booleans(), st.booleans()),
+)
+def test_never_worse(
+    before: SecretDocument | None, result: Credential | RotationError, theirs: SecretDocument | None, wish: Wish
+) -> None:
+    """I1, I2: for any store, any result, any rival and any wish, a good credential never gives way to a worse one."""
+    world = World(result)
+    if before:
+        world.store.put(before)
+    world.store.before_publish = [lambda: world.store.put(theirs)] if theirs else []
+    outcome = world.rotation(world.policy, no_secrets, wish)
+    replaced = theirs if theirs and not world.store.before_publish else before
+    assert len(world.store.writes) <= 1
+    if not world.store.writes:
+        assert world.stored == replaced
+        assert outcome.action != "rotated" or wish.dry_run
+        return
+    assert outcome.action == "rotated"
+    assert not wish.dry_run
+    new, old = parse(world.stored, "aws-oidc"), parse(replaced, "aws-oidc")
+    assert isinstance(new, Published)
+    assert new.issued_at is not None
+    life = new.expires_at - new.issued_at
+    assert new.expires_at >= NOW + (life / 2 if life < TINY_LIFE else max(TINY_LIFE, life * JITTER))
+    good = isinstance(old, Published) and old.expires_at <= NOW + timedelta(hours=24)
+    same_policy = isinstance(old, Published) and old.fingerprint in {None, new.fingerprint}
+    if isinstance(old, Published) and good and same_policy and not (wish.force and replaced is before):
+        assert new.expires_at > old.expires_at
+
+
+@given(before=stored_documents(), result=CREDENTIALS)
+def test_settles(before: SecretDocument | None, result: Credential) -> None:
+    """I4: whatever the store held, a pass that published is followed by one that keeps, without an exchange."""
+    world = World(result)
+    if before:
+        world.store.put(before)
+    if world.rotation(world.policy, no_secrets, Wish()).action != "rotated":
+        return
+    calls = len(world.exchange.calls)
+    published = parse(world.stored, "aws-oidc")
+    assert isinstance(published, Published)
+    state = world.rotation.state(world.policy, aws_source(), Wish())
+    again = world.rotation(world.policy, no_secrets, Wish())
+    if again.action == "kept":
+        assert len(world.exchange.calls) == calls
+    else:  # a credential that was old already when it came is due again, and only for that
+        assert getattr(state.plan, "reason", None) == "Expiring"
+    assert generated_secret(KEY) == SECRET
