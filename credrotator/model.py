@@ -46,6 +46,13 @@ class Sensitive:
     def __bool__(self) -> bool:
         return bool(self._text)
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, object]) -> Self:
+        # NOTE: it never changes, and ``dataclasses.asdict`` copies what it does not know.
+        return self
+
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("a secret is not pickled")
 
@@ -158,6 +165,15 @@ Source = Rotatable | Static | Unsupported
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """The policy that a Secret belongs to, as an owner reference names it."""
+
+    api_version: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A valid BackendSecurityPolicy.
 
@@ -167,6 +183,8 @@ class Policy:
         secret: The Secret that carries the credential, if there is one.
         targets: Backends that the policy itself names (``targetRefs``, v1.x).
         warnings: Oddities that do not stop it.
+        data_key: Key of the Secret that holds the credential, where it is not the gateway's own choice.
+        managed: The gateway sees a static policy; what to do stands in an annotation (``forms.py``).
     """
 
     key: ObjectKey
@@ -177,11 +195,18 @@ class Policy:
     secret: ObjectKey | None
     targets: tuple[ObjectKey, ...] = ()
     warnings: tuple[str, ...] = ()
+    data_key: str | None = None
+    managed: bool = False
 
     @property
     def provider(self) -> str:
         """Name the way in which the policy's credential comes about."""
         return self.source.provider
+
+    @property
+    def owner(self) -> Owner:
+        """Name the policy as the owner of its Secret."""
+        return Owner(self.api_version, self.key.name, self.uid)
 
 
 def generated_secret(policy: ObjectKey) -> ObjectKey:
@@ -243,15 +268,6 @@ class AzureToken:
 
 
 Credential = AwsCredential | AzureToken
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """The policy that a Secret belongs to, as an owner reference names it."""
-
-    api_version: str
-    name: str
-    uid: str
 
 
 @dataclass(frozen=True, slots=True)
