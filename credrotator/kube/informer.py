@@ -1,0 +1,258 @@
+"""A live copy of some objects of the API server, and a call for each that changes.
+
+Owns list and watch: paging, resuming, 410, silence, back-off. It keeps what ``parse`` makes of an object, and not the
+object. Must not decide anything: a change only says "look at this key". Source: client-go ``reflector.go``; Kubernetes
+API concepts, "Efficient detection of changes"; faults.md 29, 30, 32, gaps.md G38.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from credrotator.errors import printable
+from credrotator.kube.apierrors import GONE, NOT_FOUND, ApiError
+from credrotator.kube.pace import Pace, jitter
+from credrotator.model import ObjectKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credrotator.kube.api import KubeApi
+    from credrotator.kube.watching import Watch
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PAGE = 500
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError)
+"""What ``parse`` may raise for an object that is not what it should be."""
+NO_PACE = Pace()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchTiming:
+    """Seconds. A watch ends by the server's hand before silence could mean anything but a dead connection.
+
+    Attributes:
+        lasts_s: How long the server is asked to keep a watch; shortened by up to a quarter.
+        silent_s: A watch that says nothing for so long is dead.
+        stop_s: How long ``stop`` waits for the thread.
+        absent_s: The wait while the resource is not served at all.
+    """
+
+    lasts_s: float = 60.0
+    silent_s: float = 70.0
+    stop_s: float = 1.0
+    absent_s: float = 30.0
+
+
+NO_TIMING = WatchTiming()
+
+
+class Informer(Generic[T]):
+    """Keeps ``items`` equal to what the server has, in a thread of its own.
+
+    ``changed(key, value)`` is called in that thread, once for each object whose parsed value differs from the known
+    one, with None for one that is gone. After a reconnection that includes what happened meanwhile.
+
+    Args:
+        api: The server.
+        path: A collection, of one namespace or of all.
+        parse: Makes the value that is kept; values are compared by ``==``. One that cannot be parsed keeps its last
+            good value.
+        changed: Must not block.
+        label_selector: As kubectl's ``-l``.
+        field_selector: As kubectl's ``--field-selector``.
+        name: For logs and the thread.
+        pace: Waits after failures.
+        timing: Of watches.
+
+    Attributes:
+        synced: Set after the first complete list.
+        restarts: How often it had to list again, by reason.
+        last_contact: ``time.monotonic`` of the last sign of life; of the start, before the first.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        path: str,
+        *,
+        parse: Callable[[dict[str, Any]], T],
+        changed: Callable[[ObjectKey, T | None], None],
+        label_selector: str = "",
+        field_selector: str = "",
+        name: str = "",
+        pace: Pace = NO_PACE,
+        timing: WatchTiming = NO_TIMING,
+    ) -> None:
+        self._api, self._path = api, path
+        self._parse, self._changed = parse, changed
+        self._selectors: dict[str, Any] = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._pace, self._timing = pace, timing
+        self.name = name or path.rpartition("/")[2]
+        self.synced = threading.Event()
+        self.restarts: Counter[str] = Counter()
+        self.last_contact = time.monotonic()
+        self._lock = threading.Lock()
+        self._known: dict[ObjectKey, tuple[str, T]] = {}
+        self._failures = 0
+        self._stopping = threading.Event()
+        self._watch: Watch | None = None
+        self._thread = threading.Thread(target=self._run, name=f"informer-{self.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to list and watch."""
+        self.last_contact = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; returns within about a second, and no change is reported afterwards."""
+        self._stopping.set()
+        with self._lock:
+            watch = self._watch
+        if watch:
+            watch.interrupt()
+        if self._thread.is_alive():
+            self._thread.join(self._timing.stop_s)
+
+    def get(self, key: ObjectKey) -> T | None:
+        """Return the value of one object, None if there is none."""
+        with self._lock:
+            found = self._known.get(key)
+        return found[1] if found else None
+
+    def items(self) -> dict[ObjectKey, T]:
+        """Return a copy of all that is known."""
+        with self._lock:
+            return {key: value for key, (_, value) in self._known.items()}
+
+    def _run(self) -> None:
+        version = ""
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            try:
+                version = self._follow(version or self._list())
+                wait_s = self._ended(time.monotonic() - started)
+            except ApiError as error:
+                version, wait_s = "", self._after(error, time.monotonic() - started)
+            except Exception:
+                # The thread's outermost loop: a callback's defect must not end the watching.
+                log.exception("%s: unexpected failure, listing again", self.name)
+                version, wait_s = "", self._failed("Unexpected")
+            self._stopping.wait(wait_s)
+
+    def _ended(self, lasted_s: float) -> float:
+        if lasted_s < self._pace.first_s:
+            # One that ends at once, again and again, would be a tight loop.
+            return self._failed("EndedEarly")
+        self._failures = 0
+        return 0.0
+
+    def _after(self, error: ApiError, lasted_s: float) -> float:
+        if self._stopping.is_set():
+            return 0.0
+        if lasted_s > self._pace.longest_s:
+            self._failures = 0
+        reason = {GONE: "Gone", NOT_FOUND: "NotFound"}.get(error.status, error.reason)
+        wait_s = self._failed("Silent" if reason == "Timeout" else reason)
+        if error.status == NOT_FOUND:
+            wait_s = max(wait_s, self._timing.absent_s)
+        elif error.retry_after:
+            wait_s = max(wait_s, error.retry_after.total_seconds())
+        log.log(
+            logging.INFO if reason == "Gone" else logging.WARNING, "%s: %s; again in %.0f s", self.name, error, wait_s
+        )
+        return wait_s
+
+    def _failed(self, reason: str) -> float:
+        self._failures += 1
+        self.restarts[reason] += 1
+        return self._pace.wait_s(self._failures, self.name)
+
+    def _list(self) -> str:
+        found: dict[ObjectKey, tuple[str, T]] = {}
+        page: dict[str, Any] = {}
+        while True:
+            token = page.get("metadata", {}).get("continue")
+            page = self._api.get(self._path, limit=PAGE, **{"continue": token}, **self._selectors)
+            self.last_contact = time.monotonic()
+            for item in page.get("items") or ():
+                self._read(item, found)
+            if not page.get("metadata", {}).get("continue"):
+                break
+        for key in self._known.keys() - found.keys():
+            self._store(key, None)
+        for key, entry in found.items():
+            self._store(key, entry)
+        self.synced.set()
+        return str(page["metadata"]["resourceVersion"])
+
+    def _follow(self, version: str) -> str:
+        """Watch until the server ends it; return the version to go on from."""
+        lasts_s = self._timing.lasts_s * (1 - jitter(self.name, int(time.monotonic())) / 4)
+        watch = self._api.watch(
+            self._path,
+            read_timeout_s=self._timing.silent_s,
+            resourceVersion=version,
+            allowWatchBookmarks=True,
+            timeoutSeconds=max(int(lasts_s), 1),
+            **self._selectors,
+        )
+        with watch:
+            with self._lock:
+                self._watch = watch
+            if self._stopping.is_set():
+                return version
+            for event in watch:
+                self.last_contact = time.monotonic()
+                version = self._apply(event)
+        return version
+
+    def _apply(self, event: dict[str, Any]) -> str:
+        item = event["object"]
+        match event.get("type"):
+            case "ADDED" | "MODIFIED":
+                found: dict[ObjectKey, tuple[str, T]] = {}
+                self._read(item, found)
+                for key, entry in found.items():
+                    self._store(key, entry)
+            case "DELETED":
+                self._store(_key(item), None)
+        return str(item["metadata"]["resourceVersion"])
+
+    def _read(self, item: dict[str, Any], found: dict[ObjectKey, tuple[str, T]]) -> None:
+        key, version = _key(item), str(item["metadata"]["resourceVersion"])
+        known = self._known.get(key)
+        if known and known[0] == version:
+            found[key] = known
+            return
+        try:
+            found[key] = (version, self._parse(item))
+        except MALFORMED as error:
+            log.warning("%s: %s cannot be read: %s", self.name, key, printable(f"{type(error).__name__}: {error}"))
+            if known:
+                found[key] = (version, known[1])
+
+    def _store(self, key: ObjectKey, entry: tuple[str, T] | None) -> None:
+        with self._lock:
+            known = self._known.get(key)
+            if entry:
+                self._known[key] = entry
+            else:
+                self._known.pop(key, None)
+        differs = (known is None) != (entry is None) or (
+            known is not None and entry is not None and known[1] != entry[1]
+        )
+        if differs and not self._stopping.is_set():
+            self._changed(key, entry[1] if entry else None)
+
+
+def _key(item: dict[str, Any]) -> ObjectKey:
+    return ObjectKey(str(item["metadata"].get("namespace", "")), str(item["metadata"]["name"]))
