@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING, Any, TextIO
 import yaml
 
 from credrotator import api
+from credrotator.api import KIND
 from credrotator.errors import UsageError, printable
-from credrotator.inventory import KIND, Inventory, read_backend, read_grant, read_route
+from credrotator.forms import read_form
+from credrotator.inventory import Inventory, read_backend, read_grant, read_route
 from credrotator.model import ObjectKey
-from credrotator.policy import Defaults, read_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from credrotator.policy import Defaults
+
 SUFFIXES = {".yaml", ".yml", ".json"}
 _JSON = re.compile(r'\s*\{\s*"')
+_CONTENT = re.compile(r"^[ \t]*[^#\s]", re.MULTILINE)
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 
@@ -164,7 +168,8 @@ def _documents(text: str, origin: str, problems: list[str]) -> Iterator[tuple[in
     for start, end in zip(starts, ends, strict=True):
         part, line = text[start:end], text.count("\n", 0, start) + 1
         try:
-            yield line + len(part) - len(part.lstrip("\n")), _parse(part)
+            first = _CONTENT.search(part)
+            yield line + (part.count("\n", 0, first.start()) if first else 0), _parse(part)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             at, why = _explain(error)
             problems.append(f"{origin}:{line + at}: not readable as YAML or JSON: {why}")
@@ -229,7 +234,7 @@ def _sort_in(manifest: object, origin: str, reading: Reading, defaults: Defaults
     elif kind == "List" or (kind.endswith("List") and "items" in manifest):
         _sort_in_list(manifest, origin, reading, defaults, lists + 1)
     elif kind == KIND:
-        reading.inventory.add_policy(read_policy(manifest, origin, defaults))
+        reading.inventory.add_policy(read_form(manifest, origin, defaults))
     elif kind in _GROUPS:
         _sort_in_other(manifest, kind, origin, reading, defaults.namespace)
 
