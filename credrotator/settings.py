@@ -71,7 +71,7 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
     entries = {
         str(options[key].name): [value] if options[key].multiple and not isinstance(value, list) else value
         for key, value in found.items()
-        if key in options
+        if key in options and value is not None
     }
     context.default_map = {**(context.default_map or {}), **entries}
     return name
