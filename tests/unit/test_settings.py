@@ -1,0 +1,227 @@
+"""Flags win over variables, variables over the config file; what cannot be meant is refused before anything is done."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from credrotator.errors import UsageError
+from credrotator.settings import Settings, Span, load_config, setting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+seen: dict[str, Any] = {}
+
+
+@click.command()
+@setting("--workers", type=click.IntRange(1, 64), default=16)
+@setting("-f", "--filename", multiple=True)
+@setting("--within", type=Span(), default="0s")
+@setting("--dry-run", is_flag=True)
+@setting("--config", is_eager=True, callback=load_config, expose_value=False)
+def probe(**options: Any) -> None:
+    """Note what the settings came to."""
+    seen.clear()
+    seen.update(options)
+
+
+@click.command()
+@setting("--listen")
+def neighbour(listen: str) -> None:
+    """Be another command with another setting."""
+
+
+both = click.Group(commands={"probe": probe, "neighbour": neighbour})
+
+
+def run(*arguments: str, **variables: str) -> str:
+    """Run the probe; return what it complains of."""
+    result = CliRunner().invoke(both, ["probe", *arguments], env=variables)
+    assert result.exit_code in {0, 2}, result.output
+    assert (result.exit_code == 2) == bool(result.output)
+    return result.output
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Return a config file that sets each option."""
+    path = tmp_path / "config.yaml"
+    path.write_text("workers: 3\nfilename: [file-a, file-b]\nwithin: 3m\ndry-run: true\n")
+    return path
+
+
+class TestPrecedence:
+    """Each pair of sources."""
+
+    def test_default(self) -> None:
+        """Without any source the default holds."""
+        run()
+        assert seen == {"workers": 16, "filename": (), "within": timedelta(0), "dry_run": False}
+
+    def test_config_over_default(self, config: Path) -> None:
+        """The config file wins over defaults."""
+        run("--config", str(config))
+        assert seen == {
+            "workers": 3,
+            "filename": ("file-a", "file-b"),
+            "within": timedelta(minutes=3),
+            "dry_run": True,
+        }
+
+    def test_variable_over_config(self, config: Path) -> None:
+        """Variables win over the config file, which itself may be named by one."""
+        run(
+            CREDROTATOR_CONFIG=str(config),
+            CREDROTATOR_WORKERS="4",
+            CREDROTATOR_FILENAME="env-a env-b",
+            CREDROTATOR_WITHIN="4m",
+            CREDROTATOR_DRY_RUN="0",
+        )
+        assert seen == {
+            "workers": 4,
+            "filename": ("env-a", "env-b"),
+            "within": timedelta(minutes=4),
+            "dry_run": False,
+        }
+
+    def test_flag_over_variable(self) -> None:
+        """Flags win over variables."""
+        run("--workers", "5", "-f", "flag", "--within", "5m", CREDROTATOR_WORKERS="4", CREDROTATOR_FILENAME="env")
+        assert (seen["workers"], seen["filename"], seen["within"]) == (5, ("flag",), timedelta(minutes=5))
+
+    def test_flag_over_config(self, config: Path) -> None:
+        """Flags win over the config file."""
+        run("--config", str(config), "--workers", "5", "-f", "flag")
+        assert (seen["workers"], seen["filename"], seen["within"]) == (5, ("flag",), timedelta(minutes=3))
+
+
+class TestConfig:
+    """The config file itself."""
+
+    def test_single_value(self, config: Path) -> None:
+        """One value for a repeatable option need not be a list, and is not taken apart into letters."""
+        config.write_text("filename: file-a")
+        run("--config", str(config))
+        assert seen["filename"] == ("file-a",)
+
+    def test_of_another_command(self, config: Path) -> None:
+        """One file serves all commands: what only another one knows is passed over."""
+        config.write_text("workers: 3\nlisten: 0.0.0.0:9090\n")
+        assert run("--config", str(config)) == ""
+        assert seen["workers"] == 3
+
+    @pytest.mark.parametrize("text", ["worker: 3", "names: [a/b]", "config: other.yaml", "dry_run: true", "1: 2"])
+    def test_unknown(self, config: Path, text: str) -> None:
+        """A key that no command knows is refused, with those that are known."""
+        config.write_text(text)
+        output = run("--config", str(config))
+        assert f"unknown settings: {text.partition(':')[0]}" in output
+        assert "dry-run" in output
+
+    @pytest.mark.parametrize("text", ["- a", "just text", "3"])
+    def test_no_settings(self, config: Path, text: str) -> None:
+        """A file that holds no settings is refused."""
+        config.write_text(text)
+        assert "expected settings" in run("--config", str(config))
+
+    def test_empty(self, config: Path) -> None:
+        """An empty file sets nothing, and a key without a value leaves its default."""
+        config.write_text("# nothing yet\n")
+        run("--config", str(config))
+        config.write_text("workers:\n")
+        run("--config", str(config))
+        assert seen["workers"] == 16
+
+    def test_not_yaml(self, config: Path) -> None:
+        """What is not YAML, or not text, is named."""
+        config.write_text("a: [")
+        assert "is not YAML" in run("--config", str(config))
+        config.write_bytes(b"\xff\xfe")
+        assert "is not YAML" in run("--config", str(config))
+
+    def test_missing(self, config: Path) -> None:
+        """A file that is not there, or is a directory, is named."""
+        assert "cannot read" in run("--config", f"{config}.not-there")
+        assert "cannot read" in run("--config", str(config.parent))
+
+    @pytest.mark.parametrize("text", ["workers: many", "workers: 99", "within: 5", "within: -5m", "dry-run: perhaps"])
+    def test_bad_value(self, config: Path, text: str) -> None:
+        """A value of the wrong kind is refused as on the command line."""
+        config.write_text(text)
+        assert "Invalid value" in run("--config", str(config))
+
+
+class TestDurations:
+    """Durations on the command line."""
+
+    @pytest.mark.parametrize(("text", "span"), [("90s", 90), ("1h30m", 5400), ("0", 0), ("1d", 86400), ("0.5h", 1800)])
+    def test_understood(self, text: str, span: int) -> None:
+        """Go's notation, and days."""
+        run("--within", text)
+        assert seen["within"] == timedelta(seconds=span)
+
+    @pytest.mark.parametrize("text", ["5", "5 m", "", "-5m", "m", "1h1", "1e3s", "99999999d", "five"])
+    def test_refused(self, text: str) -> None:
+        """What is none is refused, with an example."""
+        output = run(f"--within={text}")
+        assert "--within" in output
+        assert "30m" in output or "ten years" in output
+
+
+class TestSettings:
+    """What the commands that read policies share."""
+
+    def test_ca_file(self, tmp_path: Path) -> None:
+        """A CA file that is not there is refused at once, not at the first handshake."""
+        with pytest.raises(UsageError, match="no such file"):
+            Settings(("x",), ca_file=str(tmp_path / "missing.pem"))
+
+    @pytest.mark.parametrize("glob", [
+        "", "*", "idp.example", "*.example", "ftp://idp.example", "https://", "https:///x", "//idp.example", "https*",
+        "https://idp example",
+    ])  # fmt: skip
+    def test_bad_globs(self, glob: str) -> None:
+        """A glob that can match no issuer is a mistake, which would silently shut everybody out."""
+        with pytest.raises(UsageError, match="--allowed-issuer"):
+            Settings(("x",), allowed_issuers=("https://fine.example", glob))
+
+    @pytest.mark.parametrize("glob", [
+        "https://idp.example/*", "https://*.idp.example", "http://localhost:8080/realms/*", "https://*", "HTTPS://x/*",
+        "https://idp[ab].example/", "https://[::1]:8443",
+    ])  # fmt: skip
+    def test_good_globs(self, glob: str) -> None:
+        """Globs over whole URLs are fine, in host and path."""
+        assert Settings(("x",), allowed_issuers=(glob,)).allowed_issuers == (glob,)
+
+    @pytest.mark.parametrize(("host", "authority"), [
+        ("", "https://login.microsoftonline.com"),
+        ("  ", "https://login.microsoftonline.com"),
+        ("login.microsoftonline.us", "https://login.microsoftonline.us"),
+        ("https://login.microsoftonline.us", "https://login.microsoftonline.us"),
+        ("https://login.microsoftonline.us/", "https://login.microsoftonline.us"),
+        (" login.chinacloudapi.cn/ ", "https://login.chinacloudapi.cn"),
+        ("localhost:9445", "https://localhost:9445"),
+    ])  # fmt: skip
+    def test_authority(self, host: str, authority: str) -> None:
+        """AZURE_AUTHORITY_HOST is a host with or without https:// before and a slash behind it, as in Azure's SDKs."""
+        settings = Settings(("x",), environment={"AZURE_AUTHORITY_HOST": host})
+        assert settings.defaults.azure_authority == authority
+
+    @pytest.mark.parametrize("host", [
+        "http://login.microsoftonline.us", "https://a/b", "https://a?b", "https://a#b", "https://user@a", "https://[a",
+        "https://https://a", "a b", "ftp://a", "https://", "a:b", "a:123456", "x\nHost: evil",
+    ])  # fmt: skip
+    def test_bad_authority(self, host: str) -> None:
+        """Anything else is refused: a client secret would be posted there."""
+        with pytest.raises(UsageError, match="AZURE_AUTHORITY_HOST"):
+            _ = Settings(("x",), environment={"AZURE_AUTHORITY_HOST": host}).defaults
+
+    def test_namespace(self) -> None:
+        """``-n`` is the namespace of manifests that name none; else it is ``default``."""
+        assert Settings(("x",), environment={}).defaults.namespace == "default"
+        assert Settings(("x",), namespaces=("prod",), environment={}).defaults.namespace == "prod"
