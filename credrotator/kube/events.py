@@ -1,0 +1,154 @@
+"""Events on a policy: what ``kubectl describe`` shows of a rotation.
+
+Owns the shape, the limits and the counting of repeated Events. Must never make a rotation fail: an Event that cannot be
+written is a line in the debug log. Source: core/v1 Event; client-go ``tools/record``; API conventions, "Events".
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from credrotator.clock import system_clock
+from credrotator.errors import RotationError, printable
+from credrotator.kube import paths
+from credrotator.kube.apierrors import NOT_FOUND, ApiError
+from credrotator.model import ObjectKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credrotator.kube.api import KubeApi
+    from credrotator.ports import Clock
+
+log = logging.getLogger(__name__)
+
+COMPONENT = "credrotator"
+MESSAGE_BYTES = 1024
+NAME_LENGTH = 253
+TOGETHER = timedelta(minutes=10)
+REMEMBERED = 4096
+"""Events that a repetition is recognised of; older ones are made anew."""
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The object that an Event is about."""
+
+    key: ObjectKey
+    uid: str
+    api_version: str
+    kind: str = "BackendSecurityPolicy"
+
+
+@dataclass(slots=True)
+class _Emitted:
+    key: ObjectKey
+    count: int
+    at: float
+
+
+class EventRecorder:
+    """Writes Events; safe to share between threads.
+
+    Args:
+        api: The server.
+        instance: This process, as it appears in the Event.
+        clock: For the times in the Event.
+        monotonic: Seconds, to tell what belongs together.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        instance: str,
+        *,
+        clock: Clock = system_clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api, self._instance = api, instance
+        self._clock, self._monotonic = clock, monotonic
+        self._lock = threading.Lock()
+        self._emitted: OrderedDict[tuple[str, str, str, str], _Emitted] = OrderedDict()
+
+    def emit(
+        self, subject: Subject, reason: str, message: str, *, kind: Literal["Normal", "Warning"] = "Normal"
+    ) -> None:
+        """Write an Event, or count the same one up if it was last written less than ten minutes ago.
+
+        Args:
+            subject: What it is about.
+            reason: CamelCase, short, stable.
+            message: Made printable and cut to 1024 bytes.
+            kind: ``Warning`` where a person should look.
+        """
+        text = cut_bytes(printable(message, MESSAGE_BYTES), MESSAGE_BYTES)
+        same = (subject.uid, kind, reason, text)
+        now = self._monotonic()
+        with self._lock:
+            known = self._emitted.get(same)
+            if known and now - known.at >= TOGETHER.total_seconds():
+                known = None
+            if known is None:
+                known = self._emitted[same] = _Emitted(_event_key(subject), 0, now)
+            known.count, known.at = known.count + 1, now
+            count = known.count
+            self._emitted.move_to_end(same)
+            while len(self._emitted) > REMEMBERED:
+                self._emitted.popitem(last=False)
+        try:
+            self._write(subject, known.key, count, {"reason": reason, "message": text, "type": kind})
+        except (ApiError, RotationError) as error:
+            log.debug("no Event %s on %s: %s", reason, subject.key, error)
+            with self._lock:
+                self._emitted.pop(same, None)
+
+    def _write(self, subject: Subject, key: ObjectKey, count: int, what: dict[str, Any]) -> None:
+        now = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if count > 1:
+            try:
+                self._api.patch(paths.event(key), {"count": count, "lastTimestamp": now}, read_timeout_s=TIMEOUT_S)
+            except ApiError as error:
+                # Events live for an hour by default, and people delete them.
+                if error.status != NOT_FOUND:
+                    raise
+            else:
+                return
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": key.name, "namespace": key.namespace},
+            "involvedObject": {
+                "apiVersion": subject.api_version,
+                "kind": subject.kind,
+                "namespace": subject.key.namespace,
+                "name": subject.key.name,
+                "uid": subject.uid,
+            },
+            **what,
+            "count": count,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "source": {"component": COMPONENT, "host": self._instance},
+            "reportingComponent": COMPONENT,
+            "reportingInstance": self._instance,
+        }
+        self._api.post(paths.events(key.namespace), body, read_timeout_s=TIMEOUT_S)
+
+
+def cut_bytes(text: str, limit: int) -> str:
+    """Cut to ``limit`` bytes of UTF-8, between characters."""
+    data = text.encode()
+    return text if len(data) <= limit else data[: limit - 3].decode(errors="ignore") + "…"
+
+
+def _event_key(subject: Subject) -> ObjectKey:
+    suffix = f".{uuid.uuid4().hex[:16]}"
+    return ObjectKey(subject.key.namespace, subject.key.name[: NAME_LENGTH - len(suffix)].rstrip(".-") + suffix)

@@ -1,0 +1,244 @@
+"""One Lease, and whether this process holds it.
+
+Owns leader election by client-go's rules: a record counts as expired only after nobody was seen to change it for as
+long as it says, on this process's own clock that only grows. The times in the record are for people and never read.
+Must not know what leaders do. Source: client-go ``tools/leaderelection/leaderelection.go``; faults.md I8, 33, 34, 50.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from credrotator.clock import system_clock
+from credrotator.errors import printable
+from credrotator.kube import paths
+from credrotator.kube.apierrors import CONFLICT, NO_ANSWER, NOT_FOUND, ApiError
+from credrotator.kube.pace import jitter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credrotator.kube.api import KubeApi
+    from credrotator.model import ObjectKey
+    from credrotator.ports import Clock
+
+log = logging.getLogger(__name__)
+
+JITTER = 1.2
+RELEASE_TRIES = 3
+
+
+def suspend_aware() -> float:
+    """Return seconds that only grow and, where the system can tell, count suspension too.
+
+    NOTE: ``time.monotonic`` stands still while a machine is suspended; its leader would wake up still believing.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTiming:
+    """client-go's three durations and their defaults.
+
+    Attributes:
+        lease_duration: Others wait for so long without seeing a change before they take over; whole seconds.
+        renew_deadline: The holder stops believing in itself so long after its last renewal.
+        retry_period: Between tries.
+    """
+
+    lease_duration: timedelta = timedelta(seconds=15)
+    renew_deadline: timedelta = timedelta(seconds=10)
+    retry_period: timedelta = timedelta(seconds=2)
+
+    def __post_init__(self) -> None:
+        if not self.lease_duration > self.renew_deadline > self.retry_period * JITTER > timedelta():
+            raise ValueError("lease_duration must exceed renew_deadline, and that 1.2 times retry_period")
+
+
+DEFAULT_TIMING = LeaseTiming()
+
+
+class LeaderElection:
+    """Tries to get a Lease and to keep it, in a thread of its own, until stopped.
+
+    Args:
+        api: The server.
+        lease: Created if it is absent.
+        identity: Unique for each process; a restart is another one.
+        started: Called when the Lease was got. Called, like ``stopped``, in the election's thread; must not block.
+        stopped: Called when it was lost or is about to be released, after ``is_leader`` turned False.
+        timing: Durations.
+        clock: For the times in the record, which nobody decides by.
+        seconds: Seconds that only grow; all decisions are made by them.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        lease: ObjectKey,
+        identity: str,
+        *,
+        started: Callable[[], None],
+        stopped: Callable[[], None],
+        timing: LeaseTiming = DEFAULT_TIMING,
+        clock: Clock = system_clock,
+        seconds: Callable[[], float] = suspend_aware,
+    ) -> None:
+        self.lease, self.identity = lease, identity
+        self._api, self._timing = api, timing
+        self._started, self._stopped = started, stopped
+        self._clock, self._seconds = clock, seconds
+        self._object: dict[str, Any] = {}
+        self._observed_at = 0.0
+        self._valid_until: float | None = None
+        self._leading = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leader-election", daemon=True)
+
+    def start(self) -> None:
+        """Begin to try."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Release the Lease, if it is held, and end. Writes that it guards must have ended before."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(self._timing.renew_deadline.total_seconds())
+
+    def is_leader(self) -> bool:
+        """Tell whether this process may write at this moment; ask right before each write.
+
+        It turns False by itself when the renewals fail to come, even if the election's thread hangs.
+        """
+        valid_until = self._valid_until
+        return valid_until is not None and self._seconds() < valid_until
+
+    def holder(self) -> str:
+        """Return who held the Lease when it was last seen; empty for nobody."""
+        return _holder(self._object)
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._stopping.is_set():
+            attempt += 1
+            try:
+                self._step()
+            except Exception:
+                # The thread's outermost loop: a callback's defect must not make a leader that never renews.
+                log.exception("Lease %s: unexpected failure", self.lease)
+            spread = 0.0 if self._leading else JITTER * jitter(self.identity, attempt)
+            self._stopping.wait(self._timing.retry_period.total_seconds() * (1 + spread))
+        self._valid_until = None
+        self._follow()
+        self._release()
+
+    def _step(self) -> None:
+        try:
+            self._try()
+        except ApiError as error:
+            expected = error.status == CONFLICT
+            log.log(logging.DEBUG if expected else logging.WARNING, "Lease %s: %s", self.lease, error)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Let the callbacks know what became of it."""
+        if self.is_leader() != self._leading:
+            self._leading = not self._leading
+            log.info("Lease %s: %s", self.lease, "got it" if self._leading else "lost or given up")
+            (self._started if self._leading else self._stopped)()
+
+    def _try(self) -> None:
+        """Acquire or renew; the steps are numbered as in client-go's ``tryAcquireOrRenew``."""
+        # 1. The holder renews without looking first.
+        if self.is_leader():
+            try:
+                self._write(self._object)
+            except ApiError as error:
+                if error.status == NO_ANSWER:
+                    # Looking would hang as well; what time is left is for the next try.
+                    raise
+            else:
+                return
+        # 2. Get the record, or make it.
+        try:
+            found = self._api.get(paths.lease(self.lease), read_timeout_s=self._patience_s())
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            self._write(None)
+            return
+        # 3. Somebody else's counts until it was seen unchanged for as long as it says.
+        self._observe(found)
+        if _holder(found) not in {"", self.identity} and not self._expired():
+            if self.is_leader():
+                log.warning("Lease %s: taken by %s", self.lease, printable(_holder(found)))
+                self._valid_until = None
+            return
+        # 4. Take it, or renew it.
+        self._write(found)
+
+    def _write(self, present: dict[str, Any] | None) -> None:
+        """Write the record over ``present`` and believe in it from before the request was sent."""
+        asked_at = self._seconds()
+        now = self._clock().isoformat(timespec="microseconds")
+        spec = present.get("spec", {}) if present else {}
+        renewed = bool(present) and _holder(present or {}) == self.identity
+        record = {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": math.ceil(self._timing.lease_duration.total_seconds()),
+            "acquireTime": spec.get("acquireTime") if renewed else now,
+            "renewTime": now,
+            "leaseTransitions": (spec.get("leaseTransitions") or 0) + (0 if renewed or not present else 1),
+        }
+        self._observe(self._send(present, record, self._patience_s()))
+        self._valid_until = asked_at + self._timing.renew_deadline.total_seconds()
+
+    def _send(self, present: dict[str, Any] | None, record: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        if present is None:
+            made = {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": self.lease.name, "namespace": self.lease.namespace},
+                "spec": record,
+            }
+            return self._api.post(paths.leases(self.lease.namespace), made, read_timeout_s=timeout_s)
+        # With the resourceVersion of what was seen: of two who take over at once, one gets 409.
+        changed = {**present, "spec": {**present.get("spec", {}), **record}}
+        return self._api.put(paths.lease(self.lease), changed, read_timeout_s=timeout_s)
+
+    def _observe(self, found: dict[str, Any]) -> None:
+        if found.get("spec") != self._object.get("spec"):
+            self._observed_at = self._seconds()
+        self._object = found
+
+    def _expired(self) -> bool:
+        lasts_s = self._object.get("spec", {}).get("leaseDurationSeconds") or 0
+        return self._seconds() >= self._observed_at + lasts_s
+
+    def _patience_s(self) -> float:
+        return self._timing.renew_deadline.total_seconds() / 2
+
+    def _release(self) -> None:
+        """Hand over at once instead of after the whole duration."""
+        now = self._clock().isoformat(timespec="microseconds")
+        record = {"holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now}
+        for _ in range(RELEASE_TRIES):
+            try:
+                found = self._api.get(paths.lease(self.lease), read_timeout_s=self._patience_s() / 2)
+                if _holder(found) == self.identity:
+                    self._object = self._send(found, record, self._patience_s() / 2)
+            except ApiError as error:
+                if error.status == CONFLICT:
+                    continue
+                log.info("Lease %s: not released: %s", self.lease, error)
+            return
+
+
+def _holder(lease: dict[str, Any]) -> str:
+    return str(lease.get("spec", {}).get("holderIdentity") or "")
