@@ -88,8 +88,8 @@ class Sts:
             )
         except botocore.exceptions.ClientError as error:
             raise _refusal(error, source, self._clock()) from error
-        except (ResponseParserError, ValueError) as error:
-            # ValueError: a timestamp that is none.
+        except (ResponseParserError, ValueError, RuntimeError) as error:
+            # The latter two: a timestamp that is none.
             hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
             raise Transient("InvalidResponse", "the answer of AWS STS is not readable", hint=hint) from error
         except botocore.exceptions.BotoCoreError as error:

@@ -122,7 +122,7 @@ class Entra:
     def _token(self, found: dict[str, Any], request_id: str | None) -> AzureToken:
         """Read the token response (RFC 6749 §5.1)."""
         if str(found.get("token_type")).lower() != "bearer":
-            raise unusable(ENTRA, f"token_type is {printable(found.get('token_type'), 40)}, expected Bearer")
+            raise unusable(ENTRA, "token_type is not Bearer")
         value = found.get("access_token")
         if not isinstance(value, str) or not value.strip() or not value.isascii():
             raise unusable(ENTRA, "access_token is missing or empty")

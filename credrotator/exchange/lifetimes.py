@@ -6,7 +6,7 @@ import math
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.errors import Transient, printable
+from credrotator.errors import Transient
 
 if TYPE_CHECKING:
     from credrotator.exchange.transport import Endpoint
@@ -46,5 +46,6 @@ def _span(endpoint: Endpoint, value: object) -> timedelta:
     except (ValueError, OverflowError):
         seconds = math.nan
     if not seconds > 0:
-        raise unusable(endpoint, f"expires_in is {printable(value, 40)}, expected a positive number of seconds")
+        shown = f"{seconds:g}" if math.isfinite(seconds) else f"a {type(value).__name__}"
+        raise unusable(endpoint, f"expires_in is {shown}, expected a positive number of seconds")
     return min(timedelta(seconds=min(seconds, 1e8)), LONGEST_TOKEN)

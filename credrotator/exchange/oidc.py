@@ -207,7 +207,7 @@ class Issuers:
         """Read the token response (RFC 6749 §5.1) into the token that is exchanged."""
         now = self._clock()
         if str(answer.get("token_type")).lower() != "bearer":
-            raise unusable(ISSUER, f"token_type is {printable(answer.get('token_type'), 40)}, expected Bearer")
+            raise unusable(ISSUER, "token_type is not Bearer")
         name = request.client.subject_token
         value = answer.get(name)
         if not isinstance(value, str) or not value:

@@ -105,6 +105,10 @@ class World:
         settings = ExchangeSettings(AllowedIssuers(globs), file, timedelta(seconds=timeout_s))
         return Exchanger(settings, self.clock, environment or {})
 
+    def unlisted(self) -> Exchanger:
+        """Make an exchanger whose operator names no issuers."""
+        return Exchanger(ExchangeSettings(ca_file=str(self.sandbox.ca_file)), self.clock, {})
+
     def secrets(self, ref: SecretKeyRef) -> Sensitive:
         """Read what a policy refers to."""
         try:

@@ -1,0 +1,443 @@
+"""Trust, addresses and proxies of every request, on real sockets (faults.md 1, 6, 47, 49; G26)."""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+import socket
+import ssl
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from credrotator.errors import Denied, RotationError, Transient
+from credrotator.exchange import connections
+from credrotator.exchange.connections import check_literal
+from credrotator.exchange.shared import FAILURE_LIFE
+from credrotator.exchange.transport import ISSUER, Transport, answering
+from credrotator.sandbox import Certificate, Proxy, Refuse, Reset
+from tests.exchange.world import TOKEN, World, check_showable, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from credrotator.exchange.exchanger import Exchanger
+    from credrotator.sandbox.certificates import Flaw
+    from credrotator.sandbox.service import Service
+
+ASKS: dict[str, tuple[Callable[[World], Service], Callable[[World, Exchanger], object]]] = {
+    "Issuer": (lambda world: world.sandbox.issuer, lambda world, exchanger: world.token(exchanger)),
+    "Sts": (lambda world: world.sandbox.sts, lambda world, exchanger: world.exchange_aws(exchanger)),
+    "Entra": (
+        lambda world: world.sandbox.entra,
+        lambda world, exchanger: world.exchange_azure(world.azure_secret(), exchanger),
+    ),
+}
+everywhere = pytest.mark.parametrize("name", ASKS)
+
+
+@everywhere
+def test_fault_01_refused(world: World, name: str) -> None:
+    """Fault 1: a refused connection is transient and unreachable, by the name of whom it was for."""
+    service_of, ask = ASKS[name]
+    with service_of(world).faults.add(Refuse()), refused(Transient, f"{name}Unreachable") as caught:
+        ask(world, world.exchanger())
+    assert "refused" in caught.value.message
+    ask(world, world.exchanger())
+
+
+def test_fault_01_no_such_name(world: World) -> None:
+    """Fault 1: a name that does not resolve is transient and unreachable."""
+    with refused(Transient, "IssuerUnreachable") as caught:
+        world.token(world.exchanger("https://*"), issuer="https://nowhere.invalid")
+    assert "nowhere.invalid" in caught.value.message
+
+
+@everywhere
+@pytest.mark.parametrize("after_bytes", [None, 3])
+def test_a_reset_is_transient(world: World, name: str, after_bytes: int | None) -> None:
+    """Fault 17 and its like: a connection that breaks before or in the answer is worth another try."""
+    service_of, ask = ASKS[name]
+    with service_of(world).faults.add(Reset(after_bytes)), pytest.raises(Transient) as caught:
+        ask(world, world.exchanger())
+    check_showable(caught.value)
+    assert caught.value.reason in {f"{name}Unreachable", "InvalidResponse"}
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("flaw", "word"), [("expired", "expired"), ("unknown-ca", "self-signed|issuer"), ("wrong-host", "localhost")]
+)
+def test_fault_06_certificates(world: World, name: str, flaw: Flaw, word: str) -> None:
+    """Fault 6: an expired, unknown or foreign certificate is refused, reason TLS; the message says which it is."""
+    service_of, ask = ASKS[name]
+    with service_of(world).faults.add(Certificate(flaw)), refused(Denied, f"{name}TLS") as caught:
+        ask(world, world.exchanger())
+    assert any(part in caught.value.message for part in word.split("|")), caught.value.message
+
+
+@pytest.mark.parametrize("name", ["Issuer", "Entra"])
+def test_fault_06_without_the_ca(world: World, name: str) -> None:
+    """Security 3: what a public CA did not sign is refused, unless --ca-file names its CA (STS: see its bundle)."""
+    _, ask = ASKS[name]
+    with refused(Denied, f"{name}TLS"):
+        ask(world, world.exchanger(ca_file=None))
+
+
+@everywhere
+def test_fault_06_a_new_ca_needs_no_restart(world: World, name: str) -> None:
+    """Fault 6: the CA file is read again at the next attempt, connections by the old one are left alone."""
+    _, ask = ASKS[name]
+    own = world.sandbox.ca_file.with_name("own.pem")
+    shutil.copy(world.sandbox.ca_file, own)
+    exchanger = world.exchanger(ca_file=str(own))
+    ask(world, exchanger)
+    world.sandbox.renew_ca()
+    # Other keys, so that nothing is answered from memory.
+    world.values["oidc"] = world.sandbox.issuer.clients["credrotator"].secret = "another"
+    with pytest.raises(Denied) as caught:
+        ask(world, exchanger)
+    assert caught.value.reason.endswith("TLS")
+    shutil.copy(world.sandbox.ca_file, own)
+    world.values["oidc"] = world.sandbox.issuer.clients["credrotator"].secret = "a third"
+    world.clock.offset += FAILURE_LIFE
+    ask(world, exchanger)
+
+
+def test_the_context_is_made_anew_only_on_a_change(world: World) -> None:
+    """Fault 6: looking at the CA files again costs two stats, not a context (10 ms) and new connections."""
+    own = world.sandbox.ca_file.with_name("own.pem")
+    shutil.copy(world.sandbox.ca_file, own)
+    transport = Transport(ISSUER, bundles=(str(own),))
+    first = transport.tls()
+    assert transport.tls() is first
+    shutil.copy(own, own.with_suffix(".new"))
+    own.with_suffix(".new").replace(own)
+    assert transport.tls() is not first
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nx\n"])
+def test_an_unusable_ca_file(world: World, tmp_path: Path, content: str | None) -> None:
+    """Fault 6: a CA file that is gone or no PEM is named as such, not taken for an untrusted issuer."""
+    own = tmp_path / "broken.pem"
+    if content is not None:
+        own.write_text(content)
+    with refused(Denied, "CaFileUnreadable") as caught:
+        world.token(world.exchanger(ca_file=str(own)))
+    assert "broken.pem" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [("REQUESTS_CA_BUNDLE", "Issuer"), ("REQUESTS_CA_BUNDLE", "Entra")],
+)
+def test_bundles_of_the_environment(world: World, variable: str, name: str) -> None:
+    """The usual variable names the CAs of issuer and Entra, a file or a hashed directory."""
+    _, ask = ASKS[name]
+    ask(world, world.exchanger(ca_file=None, environment={variable: str(world.sandbox.ca_file)}))
+
+
+def test_the_bundle_of_aws(world: World, tmp_path: Path) -> None:
+    """AWS_CA_BUNDLE wins for STS; without it REQUESTS_CA_BUNDLE holds, as botocore has it; --ca-file adds to either."""
+    stranger = tmp_path / "stranger.pem"
+    trustme.CA().cert_pem.write_to_path(str(stranger))
+    ours = str(world.sandbox.ca_file)
+    world.exchange_aws(world.exchanger(ca_file=None, environment={"REQUESTS_CA_BUNDLE": ours}))
+    world.exchange_aws(world.exchanger(environment={"AWS_CA_BUNDLE": str(stranger)}))
+    with refused(Denied, "StsTLS"):
+        both = {"REQUESTS_CA_BUNDLE": ours, "AWS_CA_BUNDLE": str(stranger)}
+        world.exchange_aws(world.exchanger(ca_file=None, environment=both))
+
+
+def test_a_directory_of_cas(world: World, tmp_path: Path) -> None:
+    """REQUESTS_CA_BUNDLE may be a directory, as it may for requests."""
+    (tmp_path / "certs").mkdir()
+    bundle = {"REQUESTS_CA_BUNDLE": str(tmp_path / "certs")}
+    world.token(world.exchanger(environment=bundle))
+
+
+def test_old_tls_is_refused(world: World) -> None:
+    """Security 3: TLS 1.2 is the least that is spoken, whatever the machine's OpenSSL would allow."""
+    context = Transport(ISSUER, bundles=(str(world.sandbox.ca_file),)).tls()
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+def test_old_tls_on_the_wire() -> None:
+    """Security 3: a server that speaks TLS 1.1 only gets no request, and is refused by reason TLS."""
+    ca = trustme.CA()
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(old)
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with (
+        ca.cert_pem.tempfile() as bundle,
+        listening(lambda peer: old.wrap_socket(peer, server_side=True)) as port,
+        Transport(ISSUER, bundles=(bundle,)) as transport,
+        refused(Denied, "IssuerTLS"),
+    ):
+        transport.get(f"https://localhost:{port}/")
+
+
+def test_a_hang_up_in_the_handshake_is_transient(world: World) -> None:
+    """Fault 1: a peer that closes during the handshake has shown no certificate to distrust."""
+    with (
+        listening(lambda _: None) as port,
+        Transport(ISSUER, bundles=(str(world.sandbox.ca_file),)) as transport,
+        refused(Transient, "IssuerUnreachable"),
+    ):
+        transport.get(f"https://localhost:{port}/")
+
+
+@pytest.fixture
+def proxy(world: World) -> Proxy:
+    """Run a proxy in front of the sandbox."""
+    return world.sandbox.add_proxy()
+
+
+@everywhere
+def test_fault_49_by_way_of_a_proxy(world: World, proxy: Proxy, name: str) -> None:
+    """Fault 49: HTTPS_PROXY is taken by all, and certificates are verified through it."""
+    service_of, ask = ASKS[name]
+    ask(world, world.exchanger(environment={"HTTPS_PROXY": proxy.url}))
+    assert f"localhost:{service_of(world).port}" in proxy.targets
+    with service_of(world).faults.add(Certificate("wrong-host")), refused(Denied, f"{name}TLS"):
+        ask(world, world.exchanger(environment={"HTTPS_PROXY": proxy.url}))
+
+
+@everywhere
+def test_fault_49_no_proxy(world: World, proxy: Proxy, name: str) -> None:
+    """Fault 49: NO_PROXY is honoured."""
+    _, ask = ASKS[name]
+    ask(world, world.exchanger(environment={"HTTPS_PROXY": proxy.url, "NO_PROXY": "localhost"}))
+    assert proxy.targets == []
+
+
+@everywhere
+def test_fault_49_proxy_down(world: World, proxy: Proxy, name: str) -> None:
+    """Fault 49: a proxy that is down has a reason of its own, and is not gone around."""
+    service_of, ask = ASKS[name]
+    proxy.stop()
+    with refused(Transient, "ProxyFailed"):
+        ask(world, world.exchanger(environment={"HTTPS_PROXY": proxy.url}))
+    assert service_of(world).requests.total == 0
+
+
+@everywhere
+def test_fault_49_proxy_wants_credentials(world: World, proxy: Proxy, name: str) -> None:
+    """Fault 49: a proxy that asks who is there has the same reason; with credentials in its URL it lets in."""
+    _, ask = ASKS[name]
+    proxy.credentials = ("me", "canary-word")
+    with refused(Transient, "ProxyFailed") as caught:
+        ask(world, world.exchanger(environment={"HTTPS_PROXY": proxy.url}))
+    assert "407" in caught.value.message
+    known = proxy.url.replace("http://", "http://me:canary-word@")
+    ask(world, world.exchanger(environment={"HTTPS_PROXY": known}))
+
+
+@everywhere
+@pytest.mark.parametrize("url", ["socks5://localhost:1", "http://", "http://canary-user:pass@:x", "http://[", "::::"])
+def test_g26_a_bad_proxy_is_never_bypassed(world: World, name: str, url: str) -> None:
+    """G26: what is no proxy that can be used is refused; nothing goes out without one, and its URL is not shown."""
+    service_of, ask = ASKS[name]
+    with refused(Denied, "ProxyInvalid") as caught:
+        ask(world, world.exchanger(environment={"HTTPS_PROXY": url}))
+    assert "canary" not in caught.value.message
+    assert service_of(world).requests.total == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"), [("AI_GATEWAY_STS_PROXY_URL", "Sts"), ("AI_GATEWAY_AZURE_PROXY_URL", "Entra")]
+)
+def test_the_gateways_own_proxies(world: World, proxy: Proxy, variable: str, name: str) -> None:
+    """The gateway's variables send that vendor's traffic, and no other, to a proxy; before HTTPS_PROXY and NO_PROXY."""
+    service_of, ask = ASKS[name]
+    ask(world, world.exchanger(environment={variable: proxy.url, "HTTPS_PROXY": "http://localhost:1", "NO_PROXY": "*"}))
+    assert set(proxy.targets) == {f"localhost:{service_of(world).port}"}
+    with refused(Denied, "ProxyInvalid"):
+        ask(world, world.exchanger(environment={variable: "nonsense://"}))
+
+
+def test_an_https_proxy_is_verified_by_our_trust(world: World) -> None:
+    """G26: a proxy behind TLS is verified by the same CAs, also after their file changed, and obeys the deadline."""
+    own = world.sandbox.ca_file.with_name("own.pem")
+    shutil.copy(world.sandbox.ca_file, own)
+    transport = Transport(ISSUER, bundles=(str(own),), proxy=f"https://localhost:{world.sandbox.sts.port}")
+    for _ in range(2):
+        # The sandbox's STS is no proxy: it answers CONNECT with an error, which only a verified connection can carry.
+        with transport, pytest.raises(RotationError) as caught:
+            transport.get("https://idp.example/")
+        assert caught.value.reason == "ProxyFailed"
+        assert "certificate" not in caught.value.message
+        world.sandbox.renew_ca()
+        shutil.copy(world.sandbox.ca_file, own)
+
+
+LOCAL = [
+    "127.0.0.1",
+    "127.9.9.9",
+    "::1",
+    "169.254.169.254",
+    "fe80::1",
+    "0.0.0.0",  # noqa: S104
+    "::",
+    "::ffff:127.0.0.1",
+    "224.0.0.1",
+]
+
+
+@pytest.mark.parametrize("address", LOCAL)
+def test_fault_47_local_addresses(address: str) -> None:
+    """Fault 47: loopback, link-local, unspecified, mapped: a policy may name none of them."""
+    host = f"[{address}]" if ":" in address else address
+    with Transport(ISSUER, guarded=True) as transport, refused(Denied, "IssuerAddressForbidden"):
+        transport.get(f"https://{host}/")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST", "x.localhost", "localhost.", "127.0.0.1", "127.1", "0x7f.0.0.1"]
+)
+def test_fault_47_names_of_local_addresses(world: World, host: str) -> None:
+    """Fault 47: checked after resolution, whatever the name looks like; unnamed issuers only."""
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        pytest.skip("does not resolve here")
+    with pytest.raises(RotationError) as caught:
+        world.unlisted().issuers.transport_for("https://x").get(f"https://{host}:{world.issuer.port}/")
+    assert caught.value.reason == "IssuerAddressForbidden"
+    assert world.issuer.requests.total == 0
+
+
+def test_fault_47_without_a_list_no_local_issuer(world: World) -> None:
+    """Fault 47: without --allowed-issuer a local issuer is refused before anything is sent."""
+    with refused(Denied, "IssuerAddressForbidden") as caught:
+        world.token(world.unlisted())
+    assert "--allowed-issuer" in caught.value.hint
+    assert world.issuer.requests.total == 0
+
+
+def test_fault_47_the_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 47: the cluster's API server is nobody's issuer."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "203.0.113.7")
+    with Transport(ISSUER, guarded=True) as transport, refused(Denied, "IssuerAddressForbidden"):
+        transport.get("https://203.0.113.7/")
+
+
+@pytest.mark.parametrize("host", [*LOCAL, "localhost", "LocalHost.", "a.localhost"])
+def test_fault_47_behind_a_proxy(host: str) -> None:
+    """Fault 47: where a proxy resolves, what is plainly local is refused before it is asked."""
+    url = f"https://[{host}]/" if ":" in host else f"https://{host}/"
+    with (
+        Transport(ISSUER, guarded=True, proxy="http://localhost:1") as transport,
+        refused(Denied, "IssuerAddressForbidden"),
+    ):
+        transport.get(url)
+
+
+def test_public_addresses_pass() -> None:
+    """Fault 47: an address is refused for what it is, not for being one."""
+    for host in ("idp.example", "192.0.2.1", "2001:db8::1", "10.0.0.1"):
+        check_literal(host)
+
+
+def test_fault_47_no_second_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 47: the address that was checked is the one that is connected to, however DNS answers next time."""
+    asked: list[str] = []
+
+    def resolve(host: str, port: int | None, _timeout_s: float | None) -> list[object]:
+        asked.append(host)
+        address = "192.0.2.1" if len(asked) == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    reached: list[ipaddress.IPv4Address] = []
+
+    def connect(addresses: list[tuple[object, object, object, str, tuple[str, int]]], _timeout_s: object) -> None:
+        reached.extend(ipaddress.IPv4Address(address[4][0]) for address in addresses)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(connections, "resolve", resolve)
+    monkeypatch.setattr(connections, "_connect", connect)
+    with Transport(ISSUER, guarded=True) as transport, pytest.raises(Transient):
+        transport.get("https://rebinding.example/")
+    assert asked == ["rebinding.example"]
+    assert reached == [ipaddress.IPv4Address("192.0.2.1")]
+
+
+def test_fault_04_http_where_it_is_named(world: World) -> None:
+    """Fault 4: an issuer in the clear is used where the operator names it with http, and refused otherwise."""
+    clear = world.sandbox.add_issuer(scheme="http")
+    with refused(Denied, "InsecureIssuer"):
+        world.token(world.unlisted(), issuer=clear.url)
+    assert clear.requests.total == 0
+    clear.clients = world.issuer.clients
+    world.token(world.exchanger(clear.url), issuer=clear.url)
+    assert clear.requests.count(TOKEN) == 1
+
+
+def test_nothing_of_the_machine_is_added(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A .netrc never replaces the client's own credentials, and no cookie is kept."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login evil password evil\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    world.exchange_aws()
+    for service in (world.issuer, world.sandbox.sts):
+        for request in service.requests:
+            assert "Cookie" not in request.headers
+    assert "Authorization" not in world.sandbox.sts.requests[0].headers
+
+
+@pytest.mark.parametrize("url", ["https://", "https://host:99999/", "https://ho st/", "ftp://host/", "https://xn--a/"])
+def test_an_address_that_is_none(url: str) -> None:
+    """What cannot be an address is a refusal with a hint, whoever named it; never another exception."""
+    with Transport(ISSUER) as transport, pytest.raises(RotationError) as caught:
+        transport.get(url)
+    check_showable(caught.value)
+
+
+def test_causes_are_the_requests_own() -> None:
+    """A message tells the innermost cause of this request, and nothing of what the caller was handling meanwhile."""
+    failure = ConnectionRefusedError(111, "Connection refused")
+    failure.__context__ = ValueError("canary of the caller")
+    with pytest.raises(RotationError) as caught, answering(ISSUER, "https://idp.example/?code=canary"):
+        raise failure
+    assert "canary" not in caught.value.message
+    assert "refused" in caught.value.message
+
+
+class listening:  # noqa: N801 - reads as the context manager it is
+    """A server that does one thing to each connection, and then closes it."""
+
+    def __init__(self, serve: Callable[[socket.socket], object]) -> None:
+        self._serve = serve
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> int:
+        self._thread.start()
+        return int(self._socket.getsockname()[1])
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                peer, _ = self._socket.accept()
+            except OSError:
+                return
+            with closing(peer):
+                try:
+                    self._serve(peer)
+                except OSError:
+                    continue
