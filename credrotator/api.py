@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from credrotator.errors import printable
 
 GROUP = "aigateway.envoyproxy.io"
+KIND = "BackendSecurityPolicy"
 VERSIONS = ("v1alpha1", "v1beta1")
 INFERENCE_GROUP = "inference.networking.k8s.io"
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "rotate": "One pass over the policies that are due.",
     "run": "The daemon: rotate every policy before its credential expires.",
     "status": "Per policy: identity, expiry, next renewal, last outcome, dependants.",
+    "convert": "Print OIDC policies in the managed form, as manifests.",
     "check": "Try every step of each exchange; write nothing.",
     "sandbox": "A local OIDC issuer, STS and Entra, to try all of it without an account.",
 }

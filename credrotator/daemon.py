@@ -49,6 +49,7 @@ class Daemon:
         metrics: Kept up to date.
         leads: Tells whether this process may write; asked before each look and right before each write.
         listener: Told of each outcome.
+        gone: Told of each policy that was deleted.
         workers: How many policies at a time; a quarter of them at most for one issuer.
     """
 
@@ -62,6 +63,7 @@ class Daemon:
         metrics: Metrics,
         leads: Callable[[], bool],
         listener: Listener,
+        gone: Callable[[ObjectKey], None] = lambda _: None,
         workers: int,
     ) -> None:
         self._source = source
@@ -69,6 +71,7 @@ class Daemon:
         self._metrics = metrics
         self._leads = leads
         self._listener = listener
+        self._gone = gone
         self._rotation = Rotation(store, exchange, clock, self._guard)
         self._queue = WorkQueue(self._lane, max(1, workers // 4))
         self._timetable = Timetable(self._due, clock)
@@ -181,3 +184,4 @@ class Daemon:
         self._failures.pop(key, None)
         self._expiries.pop(key, None)
         self._metrics.forget(key)
+        self._gone(key)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from credrotator.api import GROUP
+from credrotator.api import GROUP, KIND
 from credrotator.errors import PolicyError, printable
 from credrotator.model import InvalidPolicy, ObjectKey, Policy, Problem, SecretKeyRef, Sensitive, backend_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-KIND = "BackendSecurityPolicy"
+    from credrotator.ports import SecretReader
+
 MODEL_HEADERS = ("x-ai-eg-model", "x-aigw-model")
 
 
@@ -53,6 +54,7 @@ class Inventory:
 
     Attributes:
         secrets: Values by Secret and key, bytes as they are (a Secret need not be text).
+        manifests: The policies as they were read.
         damaged: Values that stand in a manifest and could not be read; each was reported there.
     """
 
@@ -63,6 +65,7 @@ class Inventory:
     backends: dict[ObjectKey, ObjectKey | None] = field(default_factory=dict)
     routes: dict[ObjectKey, Route] = field(default_factory=dict)
     grants: set[Grant] = field(default_factory=set)
+    manifests: dict[ObjectKey, Mapping[str, Any]] = field(default_factory=dict)
 
     def add_policy(self, policy: Policy | InvalidPolicy) -> None:
         """Keep a policy. Of two that differ under one name nobody can tell which is meant, so neither is used."""
@@ -105,9 +108,17 @@ class Inventory:
             ordered = tuple(sorted(shared, key=lambda problem: problem.path))
             self._keep(InvalidPolicy(key, policy.origin, ordered, policy.provider))
 
-    def reader(self, policy: ObjectKey) -> _Reader:
+    def reader(self, policy: ObjectKey) -> SecretReader:
         """Return the SecretReader for one policy's references."""
-        return _Reader(self, policy)
+        return secret_reader(self, policy)
+
+    def values(self, secret: ObjectKey) -> Mapping[str, bytes] | None:
+        """See ``References``."""
+        return self.secrets.get(secret)
+
+    def unreadable(self, secret: ObjectKey, key: str) -> bool:
+        """See ``References``."""
+        return (secret, key) in self.damaged
 
     def dependants(self, policy: Policy) -> Dependants:
         """Find the backends, routes and models that hang on a policy."""
@@ -125,28 +136,38 @@ class Inventory:
         return any(Grant(source, secret.namespace, name) in self.grants for name in names)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    inventory: Inventory
-    policy: ObjectKey
+class References(Protocol):
+    """What is asked when a policy's reference to a Secret is followed."""
 
-    def __call__(self, ref: SecretKeyRef) -> Sensitive:
-        """Read one value; see ``ports.SecretReader``."""
-        secret, where = ref.secret, f"{ref.path} of {self.policy}"
-        if not self.inventory.granted(self.policy.namespace, secret):
+    def granted(self, source: str, secret: ObjectKey) -> bool:
+        """Tell whether policies of namespace ``source`` may use ``secret``."""
+
+    def values(self, secret: ObjectKey) -> Mapping[str, bytes] | None:
+        """Return a Secret's values, None if there is no such Secret."""
+
+    def unreadable(self, secret: ObjectKey, key: str) -> bool:
+        """Tell whether a value is there in a form that could not be read."""
+
+
+def secret_reader(references: References, policy: ObjectKey) -> SecretReader:
+    """Return how one policy's references are read: the rules, whoever holds the Secrets."""
+
+    def read(ref: SecretKeyRef) -> Sensitive:
+        secret, where = ref.secret, f"{ref.path} of {policy}"
+        if not references.granted(policy.namespace, secret):
             raise PolicyError(
                 "RefNotPermitted",
                 f"{where}: Secret {secret} is in another namespace, and no ReferenceGrant there permits it",
                 hint=f"add a ReferenceGrant in namespace {secret.namespace} from {KIND} in "
-                f"{self.policy.namespace} to Secret {secret.name}",
+                f"{policy.namespace} to Secret {secret.name}",
             )
-        if (secret, ref.key) in self.inventory.damaged:
+        if references.unreadable(secret, ref.key):
             raise PolicyError(
                 "SecretNotReadable",
                 f"{where}: key {ref.key} of Secret {secret} could not be read",
                 hint="see the problem that is reported for that Secret",
             )
-        values = self.inventory.secrets.get(secret)
+        values = references.values(secret)
         if values is None:
             raise PolicyError(
                 "SecretNotFound",
@@ -154,6 +175,8 @@ class _Reader:
                 hint=f"create Secret {secret} with the key {ref.key}",
             )
         return _text(values, ref, where)
+
+    return read
 
 
 def _text(values: Mapping[str, bytes], ref: SecretKeyRef, where: str) -> Sensitive:

@@ -234,7 +234,9 @@ def _sort_in(manifest: object, origin: str, reading: Reading, defaults: Defaults
     elif kind == "List" or (kind.endswith("List") and "items" in manifest):
         _sort_in_list(manifest, origin, reading, defaults, lists + 1)
     elif kind == KIND:
-        reading.inventory.add_policy(read_form(manifest, origin, defaults))
+        policy = read_form(manifest, origin, defaults)
+        reading.inventory.add_policy(policy)
+        reading.inventory.manifests[policy.key] = manifest
     elif kind in _GROUPS:
         _sort_in_other(manifest, kind, origin, reading, defaults.namespace)
 

@@ -124,7 +124,7 @@ class Rotation:
         """
         assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
         stored = self._store.read(policy.secret)
-        published = parse(stored.document if stored else None, policy.provider)
+        published = parse(stored.document if stored else None, policy.provider, policy.data_key)
         decided = plan(
             published,
             fingerprint=fingerprint(source),
@@ -139,7 +139,8 @@ class Rotation:
         state = self.state(policy, source, wish)
         match state.plan:
             case Keep():
-                return self._outcome(policy, "kept", "Fresh", state.published)
+                adopted = isinstance(state.published, Published) and state.published.fingerprint is None
+                return self._outcome(policy, "kept", "Adopted" if adopted else "Fresh", state.published)
             case Rotate(reason=reason) if wish.dry_run:
                 return self._outcome(policy, "rotated", reason, state.published)
             case Rotate(reason=reason, detail=detail):
@@ -153,7 +154,8 @@ class Rotation:
         held = self._held.get(policy.key)
         if held is None or wish.force or policy.secret is None:
             return None
-        published = parse(render(policy.secret, held.credential, held.fingerprint), policy.provider)
+        document = render(policy.secret, held.credential, held.fingerprint, data_key=policy.data_key)
+        published = parse(document, policy.provider, policy.data_key)
         wanted = fingerprint(source)
         decided = plan(published, fingerprint=wanted, seed=policy.uid, now=self._clock(), within=wish.within)
         return held.credential if isinstance(decided, Keep) else None
@@ -161,8 +163,8 @@ class Rotation:
     def _publish(self, policy: Policy, source: Rotatable, credential: Credential, state: State, wish: Wish) -> Outcome:
         """Write the credential; when somebody else was quicker, read and decide again with it in hand."""
         assert policy.secret is not None  # noqa: S101 - see state()
-        document = render(policy.secret, credential, fingerprint(source))
-        candidate = parse(document, policy.provider)
+        document = render(policy.secret, credential, fingerprint(source), data_key=policy.data_key, owner=policy.owner)
+        candidate = parse(document, policy.provider, policy.data_key)
         for _ in range(PUBLISH_TRIES):
             decided = state.plan
             if isinstance(decided, Keep):

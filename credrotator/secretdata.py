@@ -19,6 +19,7 @@ from credrotator.model import (
     AzureToken,
     Credential,
     ObjectKey,
+    Owner,
     Published,
     SecretDocument,
     Sensitive,
@@ -33,6 +34,8 @@ EXPIRY = "rotators/expiration-time"
 ISSUED = "credrotator.io/issued-at"
 FINGERPRINT = "credrotator.io/fingerprint"
 CONTENT = "credrotator.io/content-hash"
+PARKED = "credrotator.io/true-expiration-time"
+"""The expiry as it is, on a Secret whose gateway annotation is put off while its issuer fails; empty if unknown."""
 
 AWS_KEY = "credentials"
 AZURE_KEY = "azureAccessToken"
@@ -43,26 +46,38 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 AWS_OPTIONS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
 
-def render(key: ObjectKey, credential: Credential, fingerprint: str) -> SecretDocument:
-    """Write a credential as the gateway's Secret."""
+def render(
+    key: ObjectKey,
+    credential: Credential,
+    fingerprint: str,
+    *,
+    data_key: str | None = None,
+    owner: Owner | None = None,
+) -> SecretDocument:
+    """Write a credential as the gateway's Secret.
+
+    Args:
+        key: The Secret.
+        credential: What it is to hold.
+        fingerprint: Of the policy that it was issued for.
+        data_key: Where the gateway reads it; by default where its own rotator would write it.
+        owner: The policy that the Secret belongs to.
+    """
     match credential:
         case AwsCredential():
-            data = {AWS_KEY: Sensitive(_aws_file(credential))}
+            data = {data_key or AWS_KEY: Sensitive(_aws_file(credential))}
         case AzureToken():
-            data = {AZURE_KEY: credential.token}
-    return SecretDocument(
-        key,
-        data,
-        {
-            EXPIRY: show_time(min(credential.expires_at, credential.issued_at + LONGEST_LIFE)),
-            ISSUED: show_time(credential.issued_at),
-            FINGERPRINT: fingerprint,
-            CONTENT: content_hash(data),
-        },
-    )
+            data = {data_key or AZURE_KEY: credential.token}
+    annotations = {
+        EXPIRY: show_time(min(credential.expires_at, credential.issued_at + LONGEST_LIFE)),
+        ISSUED: show_time(credential.issued_at),
+        FINGERPRINT: fingerprint,
+        CONTENT: content_hash(data),
+    }
+    return SecretDocument(key, data, annotations, owner)
 
 
-def parse(document: SecretDocument | None, provider: str) -> Published | Unreadable | None:
+def parse(document: SecretDocument | None, provider: str, data_key: str | None = None) -> Published | Unreadable | None:
     """Read a Secret back as planning sees it; never raises for what is in it.
 
     A Secret without our annotations but with the gateway's is adopted: issue and fingerprint stay unknown. Where the
@@ -70,21 +85,40 @@ def parse(document: SecretDocument | None, provider: str) -> Published | Unreada
     """
     if document is None:
         return None
-    wanted = DATA_KEYS[provider]
+    notes = document.annotations
+    if PARKED in notes and not document.data:
+        return None
+    native = DATA_KEYS[provider]
+    wanted = data_key or native
     value = document.data.get(wanted)
     if not value or not value.reveal().strip():
         return Unreadable(f"the Secret has no key {wanted}, or an empty one")
-    if wanted == AWS_KEY and (missing := _missing_options(value)):
+    if native == AWS_KEY and (missing := _missing_options(value)):
         return Unreadable(f"its credentials file lacks {missing} in profile default")
-    notes = document.annotations
     if notes.get(CONTENT, content_hash(document.data)) != content_hash(document.data):
         return Unreadable("its data was changed by somebody else")
-    expires_at = read_time(notes.get(EXPIRY)) or (
-        claim_time(read_claims(value), "exp") if wanted == AZURE_KEY else None
+    expires_at = read_time(notes.get(PARKED, notes.get(EXPIRY))) or (
+        claim_time(read_claims(value), "exp") if native == AZURE_KEY else None
     )
     if expires_at is None:
         return Unreadable(f"its annotation {EXPIRY} is missing or not a time")
     return Published(expires_at, read_time(notes.get(ISSUED)), notes.get(FINGERPRINT))
+
+
+def park(stored: SecretDocument | None, key: ObjectKey, owner: Owner, until: datetime) -> SecretDocument:
+    """Return the Secret with the gateway's expiry annotation put off, so that its rotator leaves the policy alone.
+
+    The data stays as it is, none if there was none; the true expiry moves to an annotation of ours.
+    """
+    data = dict(stored.data) if stored else {}
+    notes = dict(stored.annotations) if stored else {}
+    true_expiry = notes.get(PARKED, notes.get(EXPIRY, ""))
+    return SecretDocument(key, data, {**notes, EXPIRY: show_time(until), PARKED: true_expiry}, owner)
+
+
+def parked_until(document: SecretDocument | None) -> datetime | None:
+    """Return up to when the gateway's rotator takes the Secret for good; None if it does not."""
+    return read_time(document.annotations.get(EXPIRY)) if document else None
 
 
 def content_hash(data: Mapping[str, Sensitive]) -> str:

@@ -98,8 +98,9 @@ class Settings:
 
     filenames: tuple[str, ...]
     out: Path | None = None
-    namespace: str | None = None
+    namespaces: tuple[str, ...] = ()
     all_namespaces: bool = False
+    selector: str = ""
     kubeconfig: str | None = None
     context: str | None = None
     allowed_issuers: tuple[str, ...] = ()
@@ -109,13 +110,25 @@ class Settings:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def __post_init__(self) -> None:
-        if not self.filenames:
-            raise UsageError("name the manifests to read with -f; reading from a cluster is not built yet")
+        if self.filenames and (self.kubeconfig or self.context or self.selector):
+            raise UsageError("-f reads manifests, so --kubeconfig, --context and --selector have no place beside it")
+        if self.out and not self.filenames:
+            raise UsageError("--out goes with -f: in a cluster credentials are published as Secrets")
         if self.ca_file and not Path(self.ca_file).is_file():
             raise UsageError(f"--ca-file {self.ca_file}: there is no such file")
         for glob in self.allowed_issuers:
             if not _GLOB.fullmatch(glob):
                 raise UsageError(f"--allowed-issuer {printable(glob)}: expected a URL such as https://idp.example/*")
+
+    @property
+    def namespace(self) -> str | None:
+        """The namespace of manifests, and of policies that are named, which name none."""
+        return self.namespaces[0] if self.namespaces else None
+
+    @property
+    def in_cluster(self) -> bool:
+        """Tell whether policies come from an API server."""
+        return not self.filenames
 
     @property
     def defaults(self) -> Defaults:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credrotator.check import Check, Report, Step
-from credrotator.commands.common import choose, exchanger, read, read_settings, reads_policies
+from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
+from credrotator.commands.world import world
 from credrotator.report import align, structured
 
 if TYPE_CHECKING:
@@ -33,17 +34,18 @@ def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
       credrotator check -f policies/ prod/aws-bedrock -o json | jq '.policies[].advice'
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)
-    reading = read(settings)
-    inventory, check = reading.inventory, Check(exchanger(settings), settings.timeout)
-    reports = [
-        check(inventory.policies.get(key) or inventory.invalid[key], inventory.reader(key))
-        for key in choose(inventory, names, settings)
-    ]
+    check = Check(exchanger(settings), settings.timeout)
+    with world(settings, store_needed=False) as here:
+        inventory = here.inventory
+        reports = [
+            check(inventory.policies.get(key) or inventory.invalid[key], inventory.reader(key))
+            for key in choose(inventory, names, settings)
+        ]
     if output in {"json", "yaml"}:
         click.echo(structured({"policies": [document(report) for report in reports]}, output), nl=False)
     else:
         click.echo("\n".join(map(text, reports)), nl=False)
-    return int(bool(reading.problems) or any(report.failed for report in reports))
+    return int(bool(here.problems) or any(report.failed for report in reports))
 
 
 def document(report: Report) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from credrotator.directory import DirectoryStore
 from credrotator.errors import UsageError
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.issuers import AllowedIssuers
-from credrotator.manifests import Reading, read_manifests
 from credrotator.model import ObjectKey
 from credrotator.settings import Settings, Span, load_config, setting
 
@@ -41,8 +39,9 @@ def reading_options(command: Command) -> Command:
     options: list[Callable[[Command], Command]] = [
         setting("-f", "--filename", multiple=True, help="Manifests: a file, a directory or -; repeatable."),
         setting("--out", metavar="DIR", help="Where the Secrets are published: DIR/<namespace>/<secret>/<key>."),
-        setting("-n", "--namespace", help="Only this namespace; also that of manifests which name none."),
+        setting("-n", "--namespace", multiple=True, help="Only this namespace; repeatable."),
         setting("-A", "--all-namespaces", is_flag=True, help="All namespaces (the default with -f)."),
+        setting("-l", "--selector", default="", help="Only policies with these labels."),
         setting("--kubeconfig", help="Read from the cluster of this kubeconfig."),
         setting("--context", help="Context of the kubeconfig."),
         setting("--allowed-issuer", multiple=True, metavar="GLOB", help="Issuers that policies may use; repeatable."),
@@ -65,26 +64,21 @@ def read_settings(common: dict[str, Any]) -> Settings:
     out = common.pop("out")
     common["filenames"] = common.pop("filename")
     common["allowed_issuers"] = common.pop("allowed_issuer")
+    common["namespaces"] = common.pop("namespace")
     return Settings(out=Path(out) if out else None, **common)
 
 
-def need_store(settings: Settings) -> DirectoryStore:
-    """Return the store of ``--out``.
+def need_store(settings: Settings, *, required: bool = True) -> DirectoryStore:
+    """Return the store of ``--out``; one that is never read where it is not required.
 
     Raises:
         UsageError: There is none.
     """
+    if settings.out is None and not required:
+        return DirectoryStore(Path("/nonexistent"), system_clock)
     if settings.out is None:
         raise UsageError("name a directory for the credentials with --out DIR")
     return DirectoryStore(settings.out, system_clock)
-
-
-def read(settings: Settings) -> Reading:
-    """Read the manifests, and say on standard error what could not be read."""
-    reading = read_manifests(settings.filenames, sys.stdin, settings.defaults)
-    for problem in reading.problems:
-        click.echo(f"warning: {problem}", err=True)
-    return reading
 
 
 def exchanger(settings: Settings) -> Exchanger:
@@ -100,11 +94,13 @@ def choose(inventory: Inventory, names: Sequence[str], settings: Settings) -> li
         UsageError: A name is not there, or nothing is left.
     """
     there = sorted({*inventory.policies, *inventory.invalid})
-    if settings.namespace and not settings.all_namespaces:
-        there = [key for key in there if key.namespace == settings.namespace]
+    if settings.namespaces and not settings.all_namespaces:
+        there = [key for key in there if key.namespace in settings.namespaces]
     if not there:
-        where = f" in namespace {settings.namespace}" if settings.namespace and not settings.all_namespaces else ""
-        raise UsageError(f"there is no BackendSecurityPolicy{where} in what -f names")
+        within = settings.namespaces and not settings.all_namespaces
+        where = f" in namespace {' or '.join(settings.namespaces)}" if within else ""
+        source = "the cluster" if settings.in_cluster else "what -f names"
+        raise UsageError(f"there is no BackendSecurityPolicy{where} in {source}")
     asked = [ObjectKey.parse(name, settings.namespace or "default") for name in names]
     for key in asked:
         if key not in there:

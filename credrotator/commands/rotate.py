@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,7 +10,9 @@ import click
 
 from credrotator import report
 from credrotator.clock import system_clock
-from credrotator.commands.common import choose, exchanger, need_store, read, read_settings, reads_policies
+from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
+from credrotator.commands.world import world
+from credrotator.errors import UsageError
 from credrotator.model import Outcome, Sensitive
 from credrotator.passes import run_pass
 from credrotator.progress import progress
@@ -64,30 +67,29 @@ def command(
     Exit code 0: all well; 1: some failed; 2: wrong use.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)
-    store = need_store(settings)
-    reading = read(settings)
-    keys = choose(reading.inventory, names, settings)
-    renderer = templates_of(template, reading, store)
-    writes = not dry_run
+    with world(settings) as here:
+        keys = choose(here.inventory, names, settings)
+        renderer = templates_of(template, here, here.directory)
 
-    def after(outcome: Outcome) -> None:
-        if writes:
-            store.record(report.outcome_document(outcome), outcome.policy)
-        if writes and outcome.action == "rotated":
+        def after(outcome: Outcome) -> None:
+            if dry_run:
+                return
+            here.after(outcome)
+            if outcome.action == "rotated":
+                renderer.render()
+
+        with progress() as shown:
+            outcomes = run_pass(
+                keys,
+                here.inventory,
+                Rotation(here.store, exchanger(settings), system_clock),
+                Wish(within, force, dry_run),
+                workers=workers,
+                after=after,
+                progress=shown,
+            )
+        if not dry_run:
             renderer.render()
-
-    with progress() as shown:
-        outcomes = run_pass(
-            keys,
-            reading.inventory,
-            Rotation(store, exchanger(settings), system_clock),
-            Wish(within, force, dry_run),
-            workers=workers,
-            after=after,
-            progress=shown,
-        )
-    if writes:
-        renderer.render()
     if output in {"json", "yaml"}:
         click.echo(report.structured(report.rotate_document(outcomes), output), nl=False)
     else:
@@ -96,15 +98,17 @@ def command(
     for failure in renderer.failures.values():
         click.echo(f"template: {failure.reason}: {failure.message}\n  what to do: {failure.hint}", err=True)
     failed = any(outcome.action == "failed" for outcome in outcomes)
-    sys.exit(int(failed or bool(reading.problems) or bool(renderer.failures)))
+    sys.exit(int(failed or bool(here.problems) or bool(renderer.failures)))
 
 
-def templates_of(pairs: tuple[str, ...], source: HasInventory, store: DirectoryStore) -> Templates:
+def templates_of(pairs: tuple[str, ...], source: HasInventory, store: DirectoryStore | None) -> Templates:
     """Compile the templates; they see every Secret that carries a policy's credential.
 
     Raises:
-        UsageError: A template cannot be read.
+        UsageError: A template cannot be read, or there is no directory to render from.
     """
+    if pairs and store is None:
+        raise UsageError("--template goes with -f and --out: in a cluster the gateway feeds its filter itself")
 
     def secrets() -> dict[str, dict[str, Sensitive]]:
         inventory = source.inventory
@@ -114,8 +118,8 @@ def templates_of(pairs: tuple[str, ...], source: HasInventory, store: DirectoryS
                 found[str(key)] = {
                     name: Sensitive(raw.decode(errors="replace")) for name, raw in inventory.secrets[key].items()
                 }
-            if stored := store.read(key):
+            if store and (stored := store.read(key)):
                 found[str(key)] = dict(stored.document.data)
         return found
 
-    return Templates(pairs, secrets, store.exclusive)
+    return Templates(pairs, secrets, store.exclusive if store else contextlib.nullcontext)

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,12 +23,14 @@ from credrotator.telemetry import HealthServer, Metrics
 from credrotator.watching import ManifestSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from credrotator.model import InvalidPolicy, Outcome, Policy
     from credrotator.settings import Settings
 
 log = logging.getLogger("credrotator.run")
+
+TICK_S = 1.0
 
 
 class Address(click.ParamType[tuple[str, int]]):
@@ -45,16 +48,45 @@ class Address(click.ParamType[tuple[str, int]]):
         return host.strip("[]"), int(port)
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A daemon at work: what its probes ask, and what is to be done every second beside it."""
+
+    alive: Callable[[], str | None]
+    ready: Callable[[], str | None]
+    tick: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Election:
+    """Whether to take part in leader election, and by which Lease (``NAMESPACE/NAME``)."""
+
+    on: bool
+    lease: str | None
+
+
 @click.command("run")
 @reading_options
 @setting("--template", multiple=True, metavar="SRC:DST", help="With --out: render a file after each publish.")
 @setting("--workers", type=click.IntRange(1, MAX_WORKERS), default=16, show_default=True, help="Policies at a time.")
 @setting("--listen", type=Address(), metavar="ADDR:PORT", help="Serve /metrics, /healthz and /readyz there.")
-def command(*, template: tuple[str, ...], workers: int, listen: tuple[str, int] | None, **common: Any) -> int:
+@setting("--leader-elect/--no-leader-elect", default=True, show_default=True, help="One of several replicas writes.")
+@setting("--lease", metavar="NAMESPACE/NAME", help="The Lease of the election [default: credrotator, own namespace].")
+def command(
+    *,
+    template: tuple[str, ...],
+    workers: int,
+    listen: tuple[str, int] | None,
+    leader_elect: bool,
+    lease: str | None,
+    **common: Any,
+) -> int:
     """The daemon: rotate every policy before its credential expires, until it is told to stop.
 
     \b
     Examples:
+      credrotator run -A --listen 0.0.0.0:8080
+      credrotator run -n team-a -n team-b --lease team-a/credrotator
       credrotator run -f policies/ --out /var/lib/credrotator --listen 127.0.0.1:8080
 
     SIGTERM or Ctrl-C ends it within ten seconds; a write in hand is finished.
@@ -65,20 +97,22 @@ def command(*, template: tuple[str, ...], workers: int, listen: tuple[str, int] 
         signal.signal(number, lambda *_: stopping.set())
     logging.getLogger("credrotator").setLevel(min(logging.INFO, logging.getLogger("credrotator").level))
     metrics = Metrics()
-    with (
-        _over_directory(settings, template, workers, metrics) as (daemon, source),
-        _health(listen, metrics, daemon, source),
-    ):
+    if settings.in_cluster:
+        if template:
+            raise UsageError("--template goes with -f and --out: in a cluster the gateway feeds its filter itself")
+        running = _over_cluster(settings, Election(leader_elect, lease), workers, metrics, stopping)
+    else:
+        running = _over_directory(settings, template, workers, metrics)
+    with running as daemon, _health(listen, metrics, daemon):
         log.info("running with %d workers", workers)
-        stopping.wait()
+        while not stopping.wait(TICK_S):
+            daemon.tick()
         log.info("stopping")
     return 0
 
 
 @contextlib.contextmanager
-def _over_directory(
-    settings: Settings, template: tuple[str, ...], workers: int, metrics: Metrics
-) -> Iterator[tuple[Daemon, ManifestSource]]:
+def _over_directory(settings: Settings, template: tuple[str, ...], workers: int, metrics: Metrics) -> Iterator[Running]:
     """Run over manifests and ``--out``."""
     store = need_store(settings)
     source = ManifestSource(settings.filenames, settings.defaults, store)
@@ -95,26 +129,38 @@ def _over_directory(
     daemon = Daemon(
         source, store, exchange, system_clock, metrics=metrics, leads=lambda: True, listener=listen, workers=workers
     )
+    metrics.leader.set(1)
     daemon.start()
     try:
-        yield daemon, source
+        yield Running(daemon.trouble, lambda: daemon.trouble() or source.trouble())
     finally:
         daemon.stop()
 
 
 @contextlib.contextmanager
-def _health(listen: tuple[str, int] | None, metrics: Metrics, daemon: Daemon, source: ManifestSource) -> Iterator[None]:
+def _over_cluster(
+    settings: Settings, election: Election, workers: int, metrics: Metrics, stopping: threading.Event
+) -> Iterator[Running]:
+    """Run over a cluster; imported late, since a directory needs none of it."""
+    from credrotator.commands.incluster import running_in_cluster  # noqa: PLC0415
+
+    with running_in_cluster(settings, election, workers, metrics, stopping) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _health(listen: tuple[str, int] | None, metrics: Metrics, running: Running) -> Iterator[None]:
     if listen is None:
         yield
         return
-    probes = {"/healthz": daemon.trouble, "/readyz": lambda: daemon.trouble() or source.trouble()}
     try:
-        server = HealthServer(*listen, metrics, probes)
+        server = HealthServer(*listen, metrics, {"/healthz": running.alive, "/readyz": running.ready})
     except OSError as error:
         raise UsageError(f"--listen {listen[0]}:{listen[1]}: {error.strerror}") from error
     server.start()
     # Said on a line of its own, since port 0 lets the system choose.
     sys.stderr.write(f"listening on {listen[0] or '*'}:{server.port}\n")
+    sys.stderr.flush()
     try:
         yield
     finally:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credrotator.clock import system_clock
-from credrotator.commands.common import choose, exchanger, need_store, read, read_settings, reads_policies
+from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
+from credrotator.commands.world import world
 from credrotator.overview import Row, overview
 from credrotator.report import NONE, align, show_span, structured
 from credrotator.rotation import Rotation
@@ -31,12 +32,10 @@ def command(names: tuple[str, ...], *, output: str, **common: Any) -> None:
       credrotator status -f policies/ --out out/ prod/aws-bedrock -o yaml
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)
-    store = need_store(settings)
-    inventory = read(settings).inventory
-    rotation, now = Rotation(store, exchanger(settings), system_clock), system_clock()
-    rows = [
-        overview(key, inventory, rotation, store.last_outcome(key), now) for key in choose(inventory, names, settings)
-    ]
+    with world(settings) as here:
+        rotation, now = Rotation(here.store, exchanger(settings), system_clock), system_clock()
+        keys = choose(here.inventory, names, settings)
+        rows = [overview(key, here.inventory, rotation, here.last(key), now) for key in keys]
     if output in {"json", "yaml"}:
         click.echo(structured({"policies": [document(row) for row in rows]}, output), nl=False)
         return

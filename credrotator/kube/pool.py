@@ -54,6 +54,9 @@ def no_answer(error: Exception, what: str) -> ApiError:
     """Say why there was no answer about ``what`` (a path)."""
     shown = printable(what)
     match error:
+        case failures.NewConnectionError():
+            # NOTE: urllib3 makes it a kind of timeout, which it is not.
+            return ApiError(NO_ANSWER, "Unreachable", f"the API server cannot be reached: {printable(error)}")
         case failures.TimeoutError() | TimeoutError():
             return ApiError(NO_ANSWER, "Timeout", f"no answer in time: {shown}")
         case failures.SSLError() | ssl.SSLError():

@@ -1,0 +1,83 @@
+"""A cluster, put together for commands that look once and for the daemon."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Self
+
+from credrotator.kube.api import KubeApi
+from credrotator.kube.delivery import Delivery
+from credrotator.kube.events import EventRecorder
+from credrotator.kube.listener import CONDITION, ClusterListener, Observer
+from credrotator.kube.paths import served_version
+from credrotator.kube.reading import ClusterInventory, read_cluster
+from credrotator.kube.source import Scope
+from credrotator.kube.store import ClusterStore
+from credrotator.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from credrotator.model import ObjectKey, Outcome
+    from credrotator.ports import Clock
+    from credrotator.settings import Settings
+
+
+class Cluster:
+    """The parts that talk to one API server; a context manager."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self.api = KubeApi.from_config(settings.kubeconfig, settings.context)
+        self.store = ClusterStore(self.api)
+        self.identity = f"{socket.gethostname()}_{os.getpid()}"
+        self._inventory = ClusterInventory()
+        self._listener: ClusterListener | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.api.close()
+
+    def scope(self) -> Scope:
+        """Return which policies are meant: the namespaces of ``-n``, all with ``-A``, else the context's own.
+
+        Raises:
+            RotationError: The gateway's API is not served, or the server cannot be asked.
+        """
+        settings = self._settings
+        named = settings.namespaces or (self.api.default_namespace,)
+        return Scope(served_version(self.api), () if settings.all_namespaces else named, settings.selector)
+
+    def listener(self, scope: Scope, source: Observer, delivery: Delivery) -> ClusterListener:
+        """Return what follows an outcome."""
+        events = EventRecorder(self.api, self.identity)
+        return ClusterListener(
+            self.api, scope.version, self._clock, store=self.store, source=source, delivery=delivery, events=events
+        )
+
+    def read(self) -> tuple[ClusterInventory, list[str]]:
+        """Read policies and dependants once; see ``read_cluster``."""
+        scope = self.scope()
+        self._inventory, problems = read_cluster(self.api, scope, self._settings.defaults)
+        self._listener = self.listener(scope, self._inventory, Delivery(self.api, self._clock, Metrics()))
+        return self._inventory, problems
+
+    def after(self, outcome: Outcome) -> None:
+        """Ring the doorbell and tell people, as the daemon does."""
+        policy = self._inventory.policies.get(outcome.policy) or self._inventory.invalid.get(outcome.policy)
+        if policy and self._listener:
+            self._listener(policy, outcome)
+
+    def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
+        """Read the latest outcome from the policy's condition."""
+        observed = self._inventory.observed(key)
+        for condition in observed.conditions if observed else ():
+            if condition.get("type") == CONDITION:
+                ready, reason = condition.get("status") == "True", condition.get("reason")
+                message = condition.get("message")
+                error = None if ready else {"kind": "see events", "reason": reason, "message": message, "hint": ""}
+                action = "rotated" if ready else "failed"
+                return {"at": condition.get("lastTransitionTime"), "action": action, "reason": reason, "error": error}
+        return None

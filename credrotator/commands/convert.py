@@ -1,0 +1,51 @@
+"""``credrotator convert``: the managed form of OIDC policies, as manifests on standard output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import yaml
+
+from credrotator.commands.common import choose, read_settings, reading_options
+from credrotator.commands.world import world
+from credrotator.forms import convert
+from credrotator.model import Policy, Rotatable
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML for people: a text of several lines stands as a block."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+@click.command("convert")
+@click.argument("names", nargs=-1, metavar="[NAMESPACE/NAME]...")
+@reading_options
+def command(names: tuple[str, ...], **common: Any) -> int:
+    """Print OIDC policies in the managed form: the gateway then sees a policy without a rotator in it.
+
+    Policies that need no rotation, or have this form already, are left out. Nothing is changed anywhere.
+
+    \b
+    Examples:
+      credrotator convert -f policies/ > managed.yaml
+      credrotator convert -A | kubectl apply --dry-run=server -f -
+    """  # noqa: D301 - \b keeps click from filling the paragraph
+    settings = read_settings(common)
+    with world(settings, store_needed=False) as here:
+        keys = choose(here.inventory, names, settings)
+        for key in keys:
+            policy = here.inventory.policies.get(key)
+            if isinstance(policy, Policy) and isinstance(policy.source, Rotatable) and not policy.managed:
+                manifest = convert(here.inventory.manifests[key], policy)
+                click.echo("---\n" + yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120), nl=False)
+        invalid = [here.inventory.invalid[key] for key in keys if key in here.inventory.invalid]
+    for wrong in invalid:
+        click.echo(f"warning: {wrong.key} is left out: {'; '.join(map(str, wrong.problems))}", err=True)
+    return int(bool(invalid or here.problems))

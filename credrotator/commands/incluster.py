@@ -1,0 +1,127 @@
+"""The daemon over a cluster: informers, leader election, delivery, and their order at start and end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from credrotator.clock import system_clock
+from credrotator.commands.cluster import Cluster
+from credrotator.commands.common import exchanger
+from credrotator.commands.run import Election, Running
+from credrotator.daemon import Daemon
+from credrotator.errors import RotationError
+from credrotator.kube.delivery import Delivery
+from credrotator.kube.lease import LeaderElection
+from credrotator.kube.source import ClusterSource, Scope
+from credrotator.model import ObjectKey
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+
+    from credrotator.settings import Settings
+    from credrotator.telemetry import Metrics
+
+log = logging.getLogger("credrotator.run")
+
+LEASE = "credrotator"
+TOKEN_PATIENCE = timedelta(minutes=2)
+"""For so long a refused token may be one that is just being replaced."""
+LONGEST_WAIT_S = 30.0
+
+
+@contextlib.contextmanager
+def running_in_cluster(
+    settings: Settings, election: Election, workers: int, metrics: Metrics, stopping: threading.Event
+) -> Iterator[Running]:
+    """Start everything, yield, and end it in order: no new writes, the Lease released, watches closed."""
+    with Cluster(settings, system_clock) as cluster:
+        scope = _wait_for_scope(cluster, stopping)
+        if scope is None:
+            yield Running(lambda: None, lambda: "stopping")
+            return
+        delivery = Delivery(cluster.api, system_clock, metrics)
+        source = ClusterSource(cluster.api, scope, settings.defaults, delivery.heard)
+        listener = cluster.listener(scope, source, delivery)
+        leadership = _Leadership(cluster, election, metrics)
+        daemon = Daemon(
+            source,
+            cluster.store,
+            exchanger(settings),
+            system_clock,
+            metrics=metrics,
+            leads=leadership.holds,
+            listener=listener,
+            gone=listener.forget,
+            workers=workers,
+        )
+
+        def ready() -> str | None:
+            refused = cluster.api.unauthorized_for()
+            if refused > TOKEN_PATIENCE:
+                return f"the API server has refused the token for {refused.total_seconds():.0f} s"
+            return daemon.trouble() or source.trouble()
+
+        daemon.start()
+        leadership.start(daemon.look_at_all)
+        try:
+            yield Running(daemon.trouble, ready, delivery.sweep)
+        finally:
+            daemon.stop()
+            leadership.stop()
+
+
+def _wait_for_scope(cluster: Cluster, stopping: threading.Event) -> Scope | None:
+    """Wait until the gateway's API is served: it may be installed after us. None when told to stop meanwhile."""
+    wait_s = 1.0
+    while True:
+        try:
+            return cluster.scope()
+        except RotationError as error:
+            log.warning("%s: %s; trying again in %.0f s", error.reason, error.message, wait_s)
+        if stopping.wait(wait_s):
+            return None
+        wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+
+class _Leadership:
+    """Leader election, or the lack of it."""
+
+    def __init__(self, cluster: Cluster, election: Election, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._election: LeaderElection | None = None
+        self._look_at_all: Callable[[], None] = lambda: None
+        if election.on:
+            lease = ObjectKey.parse(election.lease or LEASE, cluster.api.default_namespace)
+            self._election = LeaderElection(
+                cluster.api, lease, cluster.identity, started=self._started, stopped=self._stopped
+            )
+
+    def start(self, look_at_all: Callable[[], None]) -> None:
+        """Take part; ``look_at_all`` is called each time this process becomes the leader."""
+        self._look_at_all = look_at_all
+        if self._election:
+            self._election.start()
+        else:
+            self._started()
+
+    def stop(self) -> None:
+        """Release the Lease."""
+        if self._election:
+            self._election.stop()
+
+    def holds(self) -> bool:
+        """Tell whether this process may write now."""
+        return self._election.is_leader() if self._election else True
+
+    def _started(self) -> None:
+        log.info("leading%s", f" by Lease {self._election.lease}" if self._election else "")
+        self._metrics.leader.set(1)
+        self._look_at_all()
+
+    def _stopped(self) -> None:
+        log.info("not leading any more")
+        self._metrics.leader.set(0)

@@ -1,0 +1,86 @@
+"""Where a command's policies come from, and where their credentials go: manifests and a directory, or a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credrotator import report
+from credrotator.clock import system_clock
+from credrotator.commands.common import need_store
+from credrotator.errors import RotationError, UsageError
+from credrotator.manifests import read_manifests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from credrotator.directory import DirectoryStore
+    from credrotator.inventory import Inventory
+    from credrotator.model import ObjectKey, Outcome
+    from credrotator.ports import SecretStore
+    from credrotator.settings import Settings
+
+
+def _nothing(_outcome: Outcome) -> None:
+    """Nothing follows an outcome."""
+
+
+@dataclass
+class World:
+    """What a command that looks once works on.
+
+    Attributes:
+        inventory: The policies, and what is asked about them.
+        problems: What could not be read; it was said already.
+        store: Where credentials are published.
+        last: The outcome of the latest pass over a policy, as ``report.outcome_document`` has it, with ``at``.
+        after: What follows an outcome that was not only looked at.
+        directory: The store, if it is one on the file system.
+    """
+
+    inventory: Inventory
+    store: SecretStore
+    last: Callable[[ObjectKey], dict[str, Any] | None]
+    problems: list[str] = field(default_factory=list)
+    after: Callable[[Outcome], None] = _nothing
+    directory: DirectoryStore | None = None
+
+
+@contextlib.contextmanager
+def world(settings: Settings, *, store_needed: bool = True) -> Iterator[World]:
+    """Read everything, and say on standard error what could not be read.
+
+    Raises:
+        UsageError: Nothing can be read there at all.
+    """
+    with _in_cluster(settings) if settings.in_cluster else _in_directory(settings, store_needed) as found:
+        for problem in found.problems:
+            click.echo(f"warning: {problem}", err=True)
+        yield found
+
+
+@contextlib.contextmanager
+def _in_directory(settings: Settings, store_needed: bool) -> Iterator[World]:  # noqa: FBT001
+    store = need_store(settings, required=store_needed)
+    reading = read_manifests(settings.filenames, sys.stdin, settings.defaults)
+
+    def after(outcome: Outcome) -> None:
+        store.record(report.outcome_document(outcome), outcome.policy)
+
+    yield World(reading.inventory, store, store.last_outcome, reading.problems, after, store)
+
+
+@contextlib.contextmanager
+def _in_cluster(settings: Settings) -> Iterator[World]:
+    from credrotator.commands.cluster import Cluster  # noqa: PLC0415 - without -f only
+
+    try:
+        with Cluster(settings, system_clock) as cluster:
+            inventory, problems = cluster.read()
+            yield World(inventory, cluster.store, cluster.last_outcome, problems, cluster.after)
+    except RotationError as error:
+        raise UsageError(f"{error.message}; {error.hint}") from error

@@ -1,0 +1,99 @@
+"""One reading of a cluster, for commands that look once: policies, and the backends and routes that depend on them.
+
+Secrets are not listed: what a policy refers to is read when it is needed, one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from credrotator.api import KIND
+from credrotator.inventory import Inventory, read_backend, read_route, secret_reader
+from credrotator.kube import paths
+from credrotator.kube.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.references import ClusterReferences
+from credrotator.kube.source import Observed, Scope, observe
+from credrotator.model import ObjectKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from credrotator.policy import Defaults
+    from credrotator.ports import SecretReader
+
+PAGE = 500
+NOT_FOUND, FORBIDDEN = 404, 403
+
+
+@dataclass
+class ClusterInventory(Inventory):
+    """An inventory whose Secrets and grants stay in the cluster until they are asked for."""
+
+    references: ClusterReferences | None = None
+    seen: dict[ObjectKey, Observed] = field(default_factory=dict)
+
+    def reader(self, policy: ObjectKey) -> SecretReader:
+        """See ``Inventory.reader``."""
+        assert self.references is not None  # noqa: S101 - set by read_cluster
+        return secret_reader(self.references.for_policy(policy), policy)
+
+    def observed(self, key: ObjectKey) -> Observed | None:
+        """Return a policy with what its status said."""
+        return self.seen.get(key)
+
+
+def read_cluster(api: KubeApi, scope: Scope, defaults: Defaults) -> tuple[ClusterInventory, list[str]]:
+    """Read the policies in scope, and who depends on them; the second part is what could not be read.
+
+    Raises:
+        RotationError: The policies cannot be listed.
+    """
+    inventory = ClusterInventory(references=ClusterReferences(api, lambda _: None, watching=False))
+    problems: list[str] = []
+    for namespace in scope.namespaces or (None,):
+        try:
+            listed = list(_list(api, paths.policies(scope.version, namespace), scope.selector))
+        except ApiError as error:
+            raise as_rotation_error(error, "list BackendSecurityPolicies") from error
+        for found in listed:
+            observed = observe(found, defaults)
+            inventory.seen[observed.policy.key] = observed
+            inventory.add_policy(observed.policy)
+            inventory.manifests[observed.policy.key] = {"kind": KIND, **found}
+        for kind, path in (
+            ("AIServiceBackends", paths.backends(scope.version, namespace)),
+            ("AIGatewayRoutes", paths.routes(scope.version, namespace)),
+        ):
+            try:
+                _add_dependants(inventory, kind, _list(api, path, ""))
+            except ApiError as error:
+                # A courtesy of status: without the right to read them, or the kind, the rest goes on.
+                if error.status not in {NOT_FOUND, FORBIDDEN}:
+                    raise as_rotation_error(error, f"list {kind}") from error
+                problems.append(f"{kind} cannot be listed ({error.reason}); who depends on a policy is not shown")
+    return inventory, problems
+
+
+def _add_dependants(inventory: Inventory, kind: str, listed: Iterator[dict[str, Any]]) -> None:
+    for found in listed:
+        key = ObjectKey(found["metadata"]["namespace"], found["metadata"]["name"])
+        if kind == "AIServiceBackends":
+            inventory.backends[key] = read_backend(found, key)
+        else:
+            inventory.routes[key] = read_route(found, key)
+
+
+def _list(api: KubeApi, path: str, selector: str) -> Iterator[dict[str, Any]]:
+    """List page by page.
+
+    Raises:
+        ApiError: The server's refusal.
+    """
+    following = ""
+    while True:
+        page = api.get(path, limit=PAGE, labelSelector=selector, **{"continue": following})  # type: ignore[arg-type]
+        yield from page.get("items") or []
+        following = (page.get("metadata") or {}).get("continue") or ""
+        if not following:
+            return

@@ -1,0 +1,153 @@
+"""What policies refer to on the API server: client Secrets, watched one by one by name, and the grants for them.
+
+Never lists the Secrets of a namespace. A watch is started when a policy first refers to a Secret, and ends when no
+policy has for a while; a change of the Secret's data is reported for the policies that asked for it.
+Source: Gateway API, ReferenceGrant; faults.md 41, 42.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import threading
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from credrotator.inventory import Grant, read_grant
+from credrotator.kube import paths
+from credrotator.kube.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.informer import Informer
+from credrotator.model import ObjectKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Values = dict[str, bytes]
+
+SYNC_S = 10.0
+GRANTS_LIFE_S = 10.0
+MOST_WATCHES = 500
+"""Distinct client Secrets that are watched; any beyond are read when they are needed."""
+NOT_FOUND = 404
+
+
+class ClusterReferences:
+    """References of one cluster; safe to share between threads. ``watching`` off: each is read when it is needed."""
+
+    def __init__(self, api: KubeApi, changed: Callable[[ObjectKey], None], *, watching: bool = True) -> None:
+        self._api = api
+        self._changed = changed
+        self._most = MOST_WATCHES if watching else 0
+        self._lock = threading.Lock()
+        self._watches: dict[ObjectKey, Informer[Values]] = {}
+        self._readers: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
+        self._grants: dict[str, tuple[float, set[Grant]]] = {}
+
+    def for_policy(self, policy: ObjectKey) -> PolicyReferences:
+        """Return the references of one policy, which is then told when one of them changes."""
+        return PolicyReferences(self, policy)
+
+    def granted(self, source: str, secret: ObjectKey) -> bool:
+        """See ``inventory.References``; grants are read anew after a few seconds."""
+        if source == secret.namespace:
+            return True
+        grants = self._grants_of(secret.namespace)
+        return any(Grant(source, secret.namespace, name) in grants for name in (None, secret.name))
+
+    def values(self, secret: ObjectKey, policy: ObjectKey) -> Values | None:
+        """Return a Secret's values for a policy, from its watch."""
+        informer = self._watch(secret, policy)
+        if informer is None:
+            return self._read(secret)
+        if not informer.synced.wait(SYNC_S):
+            # The watch cannot say why; a plain read can.
+            return self._read(secret)
+        return informer.get(secret)
+
+    def stop(self) -> None:
+        """End all watches."""
+        with self._lock:
+            watches = list(self._watches.values())
+            self._watches.clear()
+        for watch in watches:
+            watch.stop()
+
+    def _watch(self, secret: ObjectKey, policy: ObjectKey) -> Informer[Values] | None:
+        with self._lock:
+            self._readers[secret].add(policy)
+            known = self._watches.get(secret)
+            if known is not None or len(self._watches) >= self._most:
+                return known
+            informer = self._watches[secret] = Informer(
+                self._api,
+                paths.secrets(secret.namespace),
+                parse=_values,
+                changed=self._report,
+                field_selector=f"metadata.name={secret.name}",
+                name="client-secret",
+            )
+        informer.start()
+        return informer
+
+    def _report(self, secret: ObjectKey, _values: Values | None) -> None:
+        with self._lock:
+            readers = list(self._readers.get(secret, ()))
+        for policy in readers:
+            self._changed(policy)
+
+    def _read(self, secret: ObjectKey) -> Values | None:
+        try:
+            return _values(self._api.get(paths.secret(secret)))
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise as_rotation_error(error, f"read Secret {secret}") from error
+
+    def _grants_of(self, namespace: str) -> set[Grant]:
+        """Read the ReferenceGrants of a namespace.
+
+        Raises:
+            RotationError: They cannot be read; without them nothing is permitted, but not for good.
+        """
+        known = self._grants.get(namespace)
+        if known and time.monotonic() - known[0] < GRANTS_LIFE_S:
+            return known[1]
+        version = paths.served_grant_version(self._api)
+        try:
+            found = self._api.get(paths.reference_grants(version, namespace)).get("items") or [] if version else []
+        except ApiError as error:
+            raise as_rotation_error(error, f"read the ReferenceGrants of namespace {namespace}") from error
+        grants = {grant for item in found for grant in read_grant(item, ObjectKey(namespace, item["metadata"]["name"]))}
+        self._grants[namespace] = (time.monotonic(), grants)
+        return grants
+
+
+class PolicyReferences:
+    """The references of one policy; see ``inventory.References``."""
+
+    def __init__(self, references: ClusterReferences, policy: ObjectKey) -> None:
+        self._references = references
+        self._policy = policy
+
+    def granted(self, source: str, secret: ObjectKey) -> bool:
+        """See ``inventory.References``."""
+        return self._references.granted(source, secret)
+
+    def values(self, secret: ObjectKey) -> Mapping[str, bytes] | None:
+        """See ``inventory.References``."""
+        return self._references.values(secret, self._policy)
+
+    def unreadable(self, secret: ObjectKey, key: str) -> bool:  # noqa: ARG002
+        """See ``inventory.References``; the API server stores nothing but base64."""
+        return False
+
+
+def _values(found: Mapping[str, Any]) -> Values:
+    values: Values = {}
+    for name, encoded in (found.get("data") or {}).items():
+        try:
+            values[name] = base64.b64decode(encoded)
+        except (binascii.Error, ValueError):
+            values[name] = b""
+    return values

@@ -1,0 +1,180 @@
+"""Policies from the API server, by list and watch; and the Secrets of ours, by label, to notice what others do to them.
+
+A PolicySource. A change of a policy's status is no reason to look at it, but it is how the gateway acknowledges a
+delivery; a Secret of ours is one only if it was deleted, or its data is not what its annotations say.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from credrotator.forms import read_form
+from credrotator.inventory import secret_reader
+from credrotator.kube import paths
+from credrotator.kube.events import Subject
+from credrotator.kube.informer import Informer
+from credrotator.kube.references import ClusterReferences
+from credrotator.kube.store import POLICY, SELECTOR, stored_secret
+from credrotator.model import InvalidPolicy, ObjectKey, Policy
+from credrotator.secretdata import CONTENT, content_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from credrotator.kube.api import KubeApi
+    from credrotator.policy import Defaults
+    from credrotator.ports import SecretReader
+
+ORIGIN = "the API server"
+BELL = "credrotator.io/bell"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A policy as it was last seen. ``last_transition`` is the gateway's latest word in its status."""
+
+    policy: Policy | InvalidPolicy
+    subject: Subject
+    last_transition: str
+    conditions: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OurSecret:
+    """What matters of a Secret of ours: whose it is, and whether its data is what we wrote."""
+
+    policy: ObjectKey
+    intact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which policies are this daemon's. No namespaces: all of them."""
+
+    version: str
+    namespaces: tuple[str, ...] = ()
+    selector: str = ""
+
+
+class ClusterSource:
+    """Policies of one cluster."""
+
+    def __init__(self, api: KubeApi, scope: Scope, defaults: Defaults, heard: Callable[[ObjectKey, str], None]) -> None:
+        self._scope = scope
+        self._defaults = defaults
+        self._heard = heard
+        self._changed: Callable[[ObjectKey], None] = lambda _: None
+        self._lock = threading.Lock()
+        self._policies: dict[ObjectKey, Observed] = {}
+        self._secrets: dict[ObjectKey, ObjectKey] = {}
+        self._references = ClusterReferences(api, self._report)
+        namespaces: Iterable[str | None] = scope.namespaces or (None,)
+        self._informers: list[Informer[Any]] = []
+        for namespace in namespaces:
+            self._informers += [
+                Informer(
+                    api,
+                    paths.policies(scope.version, namespace),
+                    parse=self._parse,
+                    changed=self._policy_changed,
+                    label_selector=scope.selector,
+                    name="policies",
+                ),
+                Informer(
+                    api,
+                    paths.secrets(namespace),
+                    parse=_our_secret,
+                    changed=self._secret_changed,
+                    label_selector=f"{SELECTOR},!{BELL}",
+                    name="secrets",
+                ),
+            ]
+
+    def start(self, changed: Callable[[ObjectKey], None]) -> None:
+        """See ``ports.PolicySource``; returns at once, policies are reported as they are listed."""
+        self._changed = changed
+        for informer in self._informers:
+            informer.start()
+
+    def stop(self) -> None:
+        """See ``ports.PolicySource``."""
+        for informer in self._informers:
+            informer.stop()
+        self._references.stop()
+
+    def get(self, key: ObjectKey) -> Policy | InvalidPolicy | None:
+        """See ``ports.PolicySource``."""
+        observed = self.observed(key)
+        return observed.policy if observed else None
+
+    def observed(self, key: ObjectKey) -> Observed | None:
+        """Return a policy with what its status says."""
+        with self._lock:
+            return self._policies.get(key)
+
+    def policies(self) -> Iterable[ObjectKey]:
+        """See ``ports.PolicySource``."""
+        with self._lock:
+            return list(self._policies)
+
+    def reader(self, key: ObjectKey) -> SecretReader:
+        """See ``ports.PolicySource``."""
+        return secret_reader(self._references.for_policy(key), key)
+
+    def trouble(self) -> str | None:
+        """See ``ports.PolicySource``."""
+        waiting = [informer.name for informer in self._informers if not informer.synced.is_set()]
+        return f"not listed yet: {', '.join(waiting)}" if waiting else None
+
+    def restarts(self) -> Mapping[str, int]:
+        """Count the watches that began anew, by reason."""
+        total: dict[str, int] = {}
+        for informer in self._informers:
+            for reason, count in informer.restarts.items():
+                total[reason] = total.get(reason, 0) + count
+        return total
+
+    def _parse(self, found: dict[str, Any]) -> Observed:
+        return observe(found, self._defaults)
+
+    def _report(self, key: ObjectKey) -> None:
+        """Pass on that a Secret changed which a policy refers to."""
+        self._changed(key)
+
+    def _policy_changed(self, key: ObjectKey, observed: Observed | None) -> None:
+        with self._lock:
+            before = self._policies.get(key)
+            if observed is None:
+                self._policies.pop(key, None)
+            else:
+                self._policies[key] = observed
+        if observed is not None:
+            self._heard(key, observed.last_transition)
+        if observed is None or before is None or before.policy != observed.policy:
+            self._changed(key)
+
+    def _secret_changed(self, key: ObjectKey, secret: OurSecret | None) -> None:
+        with self._lock:
+            policy = self._secrets.pop(key, None) if secret is None else secret.policy
+            if secret is not None:
+                self._secrets[key] = secret.policy
+        if policy is not None and (secret is None or not secret.intact):
+            self._changed(policy)
+
+
+def observe(found: dict[str, Any], defaults: Defaults) -> Observed:
+    """Read a policy of the API server, with what its status says."""
+    conditions = (found.get("status") or {}).get("conditions") or []
+    latest = conditions[-1].get("lastTransitionTime", "") if conditions else ""
+    policy, metadata = read_form(found, ORIGIN, defaults), found.get("metadata") or {}
+    subject = Subject(policy.key, str(metadata.get("uid", "")), str(found.get("apiVersion", "")))
+    return Observed(policy, subject, str(latest), tuple(conditions))
+
+
+def _our_secret(found: dict[str, Any]) -> OurSecret:
+    document = stored_secret(found).document
+    owner = document.annotations.get(POLICY, "")
+    intact = document.annotations.get(CONTENT) == content_hash(document.data)
+    return OurSecret(ObjectKey(document.key.namespace, owner), intact)

@@ -1,0 +1,172 @@
+"""Secrets on the API server: one write carries data and annotations, and names the version that it replaces.
+
+A SecretStore. Owns what else a Secret of ours holds (labels, the owner reference) and the rule that a foreign Secret
+is never touched. Must not decide what is published. Source: contract.md, "The Secret"; faults.md I3, 26-28, 40.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any
+
+from credrotator.api import KIND
+from credrotator.errors import Conflict, Denied
+from credrotator.kube import paths
+from credrotator.kube.api import ApiError, KubeApi, as_rotation_error
+from credrotator.model import ObjectKey, Owner, SecretDocument, Sensitive, StoredSecret
+from credrotator.policy import PREFIX
+from credrotator.secretdata import CONTENT, EXPIRY, FINGERPRINT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "credrotator"
+LABELS = {MANAGED_BY: MANAGER}
+SELECTOR = f"{MANAGED_BY}={MANAGER}"
+POLICY = "credrotator.io/policy"
+"""Annotation that leads from a Secret back to its policy, since a label cannot hold a long name."""
+NOT_FOUND, CONFLICT = 404, 409
+UNKNOWN_OUTCOME = 500
+"""From here on, and without any answer, a write may have happened all the same."""
+
+
+class ClusterStore:
+    """Secrets of one cluster; safe to share between threads."""
+
+    def __init__(self, api: KubeApi) -> None:
+        self._api = api
+
+    def read(self, key: ObjectKey) -> StoredSecret | None:
+        """See ``ports.SecretStore``; the version is the resourceVersion."""
+        found = self._get(key)
+        return None if found is None else stored_secret(found)
+
+    def publish(self, document: SecretDocument, expected: str | None) -> None:
+        """See ``ports.SecretStore``.
+
+        Raises:
+            Denied: SecretNotOurs or ForeignOwner: the Secret is somebody else's.
+        """
+        present = None if expected is None else self._get(document.key)
+        if present is not None and present["metadata"]["resourceVersion"] != expected:
+            raise Conflict(f"{document.key} was changed meanwhile")
+        if present is None and expected is not None:
+            raise Conflict(f"{document.key} was deleted meanwhile")
+        if present is not None:
+            refuse_foreign(present, document)
+        try:
+            self._write(document, present)
+        except ApiError as error:
+            if error.status not in {0, *range(UNKNOWN_OUTCOME, 600)} or not self._is_written(document):
+                raise as_rotation_error(error, f"write Secret {document.key}") from error
+
+    def _get(self, key: ObjectKey) -> dict[str, Any] | None:
+        try:
+            return self._api.get(paths.secret(key))
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise as_rotation_error(error, f"read Secret {key}") from error
+
+    def _write(self, document: SecretDocument, present: dict[str, Any] | None) -> None:
+        body = manifest(document, present)
+        if present is None:
+            self._api.post(paths.secrets(document.key.namespace), body, fieldManager=MANAGER)
+        else:
+            self._api.put(paths.secret(document.key), body, fieldManager=MANAGER)
+
+    def _is_written(self, document: SecretDocument) -> bool:
+        """Read back after a write whose outcome is unknown, and compare (fault 28)."""
+        try:
+            found = self._api.get(paths.secret(document.key))
+        except ApiError:
+            return False
+        there = stored_secret(found).document
+        return dict(there.data) == dict(document.data) and all(
+            there.annotations.get(name) == value for name, value in document.annotations.items()
+        )
+
+
+def stored_secret(found: Mapping[str, Any]) -> StoredSecret:
+    """Read a Secret of the API."""
+    metadata = found["metadata"]
+    data = {name: Sensitive(_text(value)) for name, value in (found.get("data") or {}).items()}
+    key = ObjectKey(metadata["namespace"], metadata["name"])
+    annotations = dict(metadata.get("annotations") or {})
+    return StoredSecret(SecretDocument(key, data, annotations), metadata["resourceVersion"])
+
+
+def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the whole object to write: our data, our metadata, and what others put into metadata."""
+    old: dict[str, Any] = dict(present["metadata"]) if present else {}
+    owner = document.owner
+    # Annotations of ours that the document does not have are stale; those of others stay.
+    others = {name: text for name, text in (old.get("annotations") or {}).items() if not name.startswith(PREFIX)}
+    annotations = {**others, **document.annotations}
+    if owner:
+        annotations[POLICY] = owner.name
+    kept: dict[str, Any] = {name: old[name] for name in ("resourceVersion", "uid", "finalizers") if name in old}
+    metadata = {
+        **kept,
+        "namespace": document.key.namespace,
+        "name": document.key.name,
+        "labels": {**(old.get("labels") or {}), **LABELS},
+        "annotations": annotations,
+        "ownerReferences": _owners(old.get("ownerReferences") or [], owner),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": present.get("type", "Opaque") if present else "Opaque",
+        "metadata": metadata,
+        "data": {name: base64.b64encode(value.reveal().encode()).decode() for name, value in document.data.items()},
+    }
+
+
+def owner_reference(owner: Owner) -> dict[str, Any]:
+    """Return the controller reference by which the Secret goes with its policy."""
+    return {
+        "apiVersion": owner.api_version,
+        "kind": KIND,
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def _owners(present: list[dict[str, Any]], owner: Owner | None) -> list[dict[str, Any]]:
+    """Keep other owners; the policy is there once, by its present version and UID."""
+    if owner is None:
+        return present
+    others = [reference for reference in present if (reference["kind"], reference["name"]) != (KIND, owner.name)]
+    return [*others, owner_reference(owner)]
+
+
+def refuse_foreign(present: Mapping[str, Any], document: SecretDocument) -> None:
+    """Let only a Secret be overwritten that is ours, or that the gateway made for the same policy (faults 40, G23).
+
+    Raises:
+        Denied: It is somebody else's.
+    """
+    metadata = present["metadata"]
+    owner = document.owner
+    for reference in metadata.get("ownerReferences") or []:
+        same = owner and (reference["kind"], reference["name"]) == (KIND, owner.name)
+        if reference.get("controller") and not same:
+            message = f"Secret {document.key} is controlled by {reference['kind']} {reference['name']}"
+            raise Denied("ForeignOwner", message, hint="remove that owner reference, or rename the policy")
+    notes = metadata.get("annotations") or {}
+    ours = (metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER
+    if not ours and not notes.keys() & {EXPIRY, FINGERPRINT, CONTENT}:
+        message = f"Secret {document.key} exists and was not made by credrotator or the gateway"
+        raise Denied("SecretNotOurs", message, hint="rename or delete it, or label it: " + SELECTOR)
+
+
+def _text(value: str) -> str:
+    try:
+        return base64.b64decode(value).decode(errors="replace")
+    except (binascii.Error, ValueError):
+        return ""
