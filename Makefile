@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+IMAGE ?= localhost/credrotator:latest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint e2e e2e-smoke lock clean
+.PHONY: help demo test lint e2e e2e-smoke image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,10 @@ e2e: $(READY) ## the real parts, built and started: Keycloak, MinIO, Envoy, the 
 
 e2e-smoke: $(READY) ## one policy through the whole real chain
 	$(BIN)/python -m pytest -m 'e2e and smoke' -s
+
+image: $(READY) ## the container image, built without engine or registry, started and rotated with; see docs/install.md
+	tools/image.sh $(IMAGE)
+	$(BIN)/python tools/try_image.py $(IMAGE)
 
 lock: ## pin the newest allowed versions again
 	$(PYTHON) -m venv $(VENV)
