@@ -54,13 +54,25 @@ def command(issuer_port: int, sts_port: int, entra_port: int, directory: str | N
 
 def _run(command: tuple[str, ...], variables: Mapping[str, str]) -> int:
     """Run a command within the sandbox; its exit code is ours, 128 + N where signal N ended it, as in a shell."""
+    # Ctrl-C on a terminal reaches the child too, and SIGTERM is passed on: the child decides when it ends. The handlers
+    # come first: a signal in between would end us and leave the child alone.
+    children: list[subprocess.Popen[bytes]] = []
+    told = threading.Event()
+
+    def pass_on(*_: object) -> None:
+        told.set()
+        for child in children:
+            child.terminate()
+
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, pass_on)
     try:
         child = subprocess.Popen(command, env={**os.environ, **variables})  # noqa: S603
     except OSError as error:
         raise UsageError(f"cannot run {command[0]}: {error.strerror}") from error
-    # Ctrl-C on a terminal reaches the child too, and SIGTERM is passed on: the child decides when it ends.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    children.append(child)
+    if told.is_set():
+        child.terminate()
     code = child.wait()
     return 128 - code if code < 0 else code
 
