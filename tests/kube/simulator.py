@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import yaml
 
@@ -87,7 +87,9 @@ class ApiServer:
         """Return a client; ``user`` is its token."""
         return KubeApi(Connection(server=self.url, credentials=FixedToken(user)), read_timeout_s=read_timeout_s)
 
-    def kubeconfig(self, path: Path, *, namespace: str = "default", user: Json | None = None, **cluster: Any) -> Path:
+    def kubeconfig(
+        self, path: Path, *, namespace: str = "default", user: Json | None = None, cluster: Json | None = None
+    ) -> Path:
         """Write a kubeconfig for it; ``user`` and ``cluster`` as they stand in one."""
         config = {
             "apiVersion": "v1",
@@ -96,7 +98,7 @@ class ApiServer:
             "contexts": [
                 {"name": "simulated", "context": {"cluster": "here", "user": "tester", "namespace": namespace}}
             ],
-            "clusters": [{"name": "here", "cluster": {"server": self.url, **cluster}}],
+            "clusters": [{"name": "here", "cluster": {"server": self.url, **(cluster or {})}}],
             "users": [{"name": "tester", "user": {"token": "tester"} if user is None else user}],
         }
         path.write_text(yaml.safe_dump(config))
@@ -214,13 +216,16 @@ class ApiServer:
         return any(match.covers(request) for match in self._forbidden)
 
     def faults_for(self, request: Request) -> list[Fault]:
-        """Take the faults that apply to a request."""
+        """Take the faults that apply to a request, up to the first that decides its fate."""
+        taken: list[Fault] = []
         with self.objects.changed:
-            found = [fault for fault in self._faults if fault.match.covers(request)]
-            found = [fault for fault in found if fault.times is None or fault.taken < fault.times]
-            for fault in found:
-                fault.taken += 1
-        return found
+            for fault in self._faults:
+                if fault.match.covers(request) and (fault.times is None or fault.taken < fault.times):
+                    fault.taken += 1
+                    taken.append(fault)
+                    if fault.status or fault.drop:
+                        break
+        return taken
 
     def active(self, fault: Fault) -> bool:
         """Tell whether a fault was not healed yet."""

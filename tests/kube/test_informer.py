@@ -1,0 +1,316 @@
+"""The live copy: what it knows, what it reports, and that nothing makes it give up or run wild."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from credrotator.kube import informer as module
+from credrotator.kube import paths
+from credrotator.kube.informer import Informer, WatchTiming
+from credrotator.kube.pace import Pace
+from credrotator.model import ObjectKey
+from tests.kube.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from credrotator.kube.api import KubeApi
+    from tests.kube.simulator import ApiServer
+
+POLICIES = "backendsecuritypolicies"
+PATH = paths.policies("v1beta1")
+FAST = Pace(first_s=0.02, longest_s=0.1)
+
+
+def policy(name: str, size: int = 1) -> dict[str, Any]:
+    """Return an object with something in it."""
+    return {"metadata": {"name": name, "labels": {"team": name}}, "spec": {"size": size}}
+
+
+def size_of(item: dict[str, Any]) -> int:
+    """Parse it, with the errors that parsing has."""
+    size = item["spec"]["size"]
+    if not isinstance(size, int):
+        raise TypeError("not a number")
+    return size
+
+
+class Started:
+    """Informers that are stopped with the test, and what they reported."""
+
+    def __init__(self, api: KubeApi) -> None:
+        self.api = api
+        self.running: list[Informer[int]] = []
+        self.reported: list[tuple[str, int | None]] = []
+
+    def __call__(
+        self, *, changed: Callable[[ObjectKey, int | None], None] | None = None, synced: bool = True, **settings: Any
+    ) -> Informer[int]:
+        informer = Informer(
+            self.api,
+            settings.pop("path", PATH),
+            changed=changed or (lambda key, size: self.reported.append((key.name, size))),
+            **{"parse": size_of, "pace": FAST, **settings},
+        )
+        self.running.append(informer)
+        informer.start()
+        if synced:
+            assert informer.synced.wait(5)
+        return informer
+
+
+@pytest.fixture
+def start(api: KubeApi) -> Iterator[Started]:
+    """Return a function that starts an informer."""
+    started = Started(api)
+    yield started
+    for informer in started.running:
+        informer.stop()
+
+
+def test_it_knows_what_is_there_and_what_comes(server: ApiServer, start: Started) -> None:
+    """The list, then each change once; values are what ``parse`` makes of the objects."""
+    server.create(POLICIES, policy("a"))
+    informer = start()
+    assert informer.items() == {ObjectKey("default", "a"): 1}
+    server.create(POLICIES, policy("b", 2))
+    server.patch(POLICIES, "b", {"spec": {"size": 3}})
+    server.delete(POLICIES, "a")
+    eventually(lambda: len(start.reported) == 4)
+    assert start.reported == [("a", 1), ("b", 2), ("b", 3), ("a", None)]
+    assert (informer.get(ObjectKey("default", "a")), informer.get(ObjectKey("default", "b"))) == (None, 3)
+    assert not informer.restarts
+
+
+def test_a_change_that_leaves_the_value_alone_is_not_reported(server: ApiServer, start: Started) -> None:
+    """The gateway moves a time in the status at each of its reconciles: that is no change of a policy."""
+    server.create(POLICIES, policy("a"))
+    start()
+    for second in range(3):
+        server.patch(POLICIES, "a", {"status": {"at": second}}, subresource="status")
+    server.create(POLICIES, policy("b"))
+    eventually(lambda: ("b", 1) in start.reported)
+    assert start.reported == [("a", 1), ("b", 1)]
+
+
+def test_selectors_and_namespaces_narrow_it(server: ApiServer, start: Started) -> None:
+    """An object that ceases to match is gone, as far as the informer knows."""
+    for name in ("a", "b"):
+        server.create(POLICIES, policy(name))
+    labelled = start(label_selector="team=a")
+    named = start(field_selector="metadata.name=b")
+    elsewhere = start(path=paths.policies("v1beta1", "elsewhere"))
+    assert [len(informer.items()) for informer in (labelled, named, elsewhere)] == [1, 1, 0]
+    server.patch(POLICIES, "a", {"metadata": {"labels": {"team": "z"}}})
+    eventually(lambda: not labelled.items())
+
+
+def test_long_lists_come_in_pages(server: ApiServer, start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer is larger than a page; together they are one state."""
+    monkeypatch.setattr(module, "PAGE", 7)
+    for number in range(20):
+        server.create(POLICIES, policy(f"p{number:02}"))
+    assert len(start().items()) == 20
+    assert [request.query["limit"] for request in server.seen("list")] == ["7", "7", "7"]
+
+
+def test_a_page_token_that_expired_starts_the_list_again(
+    server: ApiServer, start: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a list is never taken for the whole: nothing seems deleted."""
+    monkeypatch.setattr(module, "PAGE", 1)
+    for name in ("a", "b"):
+        server.create(POLICIES, policy(name))
+
+    def parse(item: dict[str, Any]) -> int:
+        # Between the first page and the second.
+        if len(server.seen("list")) == 1:
+            server.compact()
+        return size_of(item)
+
+    informer = start(parse=parse)
+    assert informer.restarts == {"Gone": 1}
+    assert start.reported == [("a", 1), ("b", 1)]
+    assert len(server.seen("list")) == 4
+
+
+def test_an_ordinary_end_is_resumed_from_where_it_was(server: ApiServer, start: Started) -> None:
+    """No new list when the server ends a watch in due time; bookmarks move the place on."""
+    server.bookmark_every_s = 0.05
+    server.create(POLICIES, policy("a"))
+    informer = start()
+    server.create("configmaps", {"metadata": {"name": "something else"}})
+    eventually(lambda: informer.last_contact > time.monotonic() - 0.04)
+    time.sleep(0.1)
+    server.end_watches()
+    server.wait_for(2, "watch")
+    server.create(POLICIES, policy("b"))
+    eventually(lambda: ("b", 1) in start.reported)
+    first, second = server.seen("watch")
+    assert int(second.query["resourceVersion"]) > int(first.query["resourceVersion"])
+    assert first.query["allowWatchBookmarks"] == "true"
+    assert len(server.seen("list")) == 1
+    assert not informer.restarts
+
+
+def test_a_watch_is_asked_to_end_before_silence_means_anything() -> None:
+    """The server ends each watch before the read timeout, so that only dead connections reach it."""
+    timing = WatchTiming()
+    assert timing.lasts_s < timing.silent_s == 70
+
+
+def test_fault_29_a_silent_watch_is_given_up_and_listed_again(server: ApiServer, start: Started) -> None:
+    """A half-open connection: what happened meanwhile is found by a new list, deletions too, each once."""
+    for name in ("a", "b", "c"):
+        server.create(POLICIES, policy(name))
+    informer = start(timing=WatchTiming(lasts_s=60, silent_s=0.3))
+    server.wait_for(1, "watch")
+    server.silent = True
+    server.delete(POLICIES, "a")
+    server.patch(POLICIES, "b", {"spec": {"size": 2}})
+    server.create(POLICIES, policy("d"))
+    eventually(lambda: len(start.reported) == 6)
+    assert sorted(start.reported[3:], key=str) == [("a", None), ("b", 2), ("d", 1)]
+    assert informer.restarts["Silent"] == 1
+
+
+@pytest.mark.parametrize("as_event", [True, False])
+def test_fault_30_gone_means_list_again(server: ApiServer, start: Started, *, as_event: bool) -> None:
+    """410, as event or as status: list again, compare, report only what differs."""
+    server.gone_as_event = as_event
+    server.create(POLICIES, policy("a"))
+    server.create(POLICIES, policy("b"))
+    informer = start()
+    server.wait_for(1, "watch")
+    hold = server.delay(float("inf"), verb="watch")
+    server.end_watches("dropped")
+    server.wait_for(2, "watch")
+    server.patch(POLICIES, "b", {"spec": {"size": 2}})
+    server.compact()
+    server.heal(hold)
+    eventually(lambda: ("b", 2) in start.reported)
+    assert start.reported == [("a", 1), ("b", 1), ("b", 2)]
+    assert informer.restarts["Gone"] == 1
+
+
+def test_a_broken_connection_is_listed_again(server: ApiServer, start: Started) -> None:
+    """Nothing is lost when a load balancer cuts the connection."""
+    informer = start()
+    server.wait_for(1, "watch")
+    server.end_watches("dropped")
+    server.create(POLICIES, policy("a"))
+    eventually(lambda: start.reported == [("a", 1)])
+    assert informer.restarts["Disconnected"] >= 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500])
+def test_lasting_refusals_are_asked_about_ever_more_slowly(server: ApiServer, start: Started, status: int) -> None:
+    """Never a tight loop (the vendor's informer asks 23 times a second), and it recovers by itself."""
+    server.fail(status, "Refused")
+    informer = start(synced=False, pace=Pace(first_s=0.05, longest_s=0.2))
+    time.sleep(1)
+    asked = len(server.requests)
+    assert 4 <= asked <= 20
+    assert informer.restarts["Refused"] >= asked - 1
+    server.heal()
+    assert informer.synced.wait(2)
+
+
+def test_a_refused_watch_is_no_tight_loop_either(server: ApiServer, start: Started) -> None:
+    """A list that works must not reset the waiting when the watch never does."""
+    server.forbid("watch")
+    start(pace=Pace(first_s=0.05, longest_s=0.4))
+    time.sleep(1)
+    assert len(server.seen("list")) <= 10
+
+
+def test_watches_that_end_at_once_are_no_tight_loop(server: ApiServer, start: Started) -> None:
+    """An ordinary end is resumed without waiting, unless it comes at once, again and again."""
+    server.fail(200, verb="watch")
+    informer = start(pace=Pace(first_s=0.05, longest_s=0.4))
+    time.sleep(0.7)
+    assert 2 <= len(server.seen("watch")) <= 12
+    assert sum(informer.restarts.values()) >= 2
+
+
+def test_retry_after_is_obeyed(server: ApiServer, start: Started) -> None:
+    """A server that asks for a second gets it, though the pace would be faster."""
+    server.fail(429, "TooManyRequests", retry_after_s=1, times=1)
+    started = time.monotonic()
+    start()
+    assert time.monotonic() - started >= 1
+
+
+def test_fault_32_a_resource_that_is_not_served_is_waited_for(server: ApiServer, start: Started) -> None:
+    """The definition may be installed later; until then it asks slowly."""
+    served = server.resources.pop(POLICIES)
+    informer = start(synced=False, timing=WatchTiming(absent_s=0.3))
+    time.sleep(0.7)
+    assert informer.restarts["NotFound"] in {2, 3}
+    server.resources[POLICIES] = served
+    assert informer.synced.wait(2)
+
+
+def test_an_object_that_cannot_be_parsed_is_left_out(server: ApiServer, start: Started) -> None:
+    """It costs a log line; the last good value stays, and the others are not concerned."""
+    server.create(POLICIES, {"metadata": {"name": "bad"}, "spec": {}})
+    server.create(POLICIES, policy("good"))
+    informer = start()
+    server.patch(POLICIES, "good", {"spec": {"size": "many"}})
+    server.create(POLICIES, policy("late"))
+    eventually(lambda: ("late", 1) in start.reported)
+    assert {key.name: size for key, size in informer.items().items()} == {"good": 1, "late": 1}
+    server.patch(POLICIES, "good", {"spec": {"size": 5}})
+    eventually(lambda: ("good", 5) in start.reported)
+    assert not informer.restarts
+
+
+def test_a_defect_in_a_callback_does_not_end_the_watching(server: ApiServer, start: Started) -> None:
+    """It is logged, and the informer lists again."""
+    reported: list[str] = []
+
+    def changed(key: ObjectKey, _: int | None) -> None:
+        reported.append(key.name)
+        if len(reported) == 1:
+            raise ZeroDivisionError
+
+    server.create(POLICIES, policy("a"))
+    informer = start(changed=changed)
+    server.create(POLICIES, policy("b"))
+    eventually(lambda: "b" in reported)
+    assert informer.restarts == {"Unexpected": 1}
+
+
+def test_stopping_takes_no_time_though_the_watch_blocks(server: ApiServer, start: Started) -> None:
+    """Shutdown does not wait for the server, and nothing is reported afterwards."""
+    informer = start()
+    server.wait_for(1, "watch")
+    time.sleep(0.05)
+    started = time.monotonic()
+    informer.stop()
+    assert time.monotonic() - started < 0.5
+    assert not informer._thread.is_alive()
+    server.create(POLICIES, policy("late"))
+    time.sleep(0.05)
+    assert start.reported == []
+
+
+def test_stopping_takes_about_a_second_though_nothing_answers(server: ApiServer, start: Started) -> None:
+    """Even before the first answer, ``stop`` comes back."""
+    server.delay(float("inf"))
+    informer = start(synced=False, timing=WatchTiming(stop_s=0.2))
+    server.wait_for(1)
+    started = time.monotonic()
+    informer.stop()
+    assert time.monotonic() - started < 0.5
+
+
+def test_the_pace_doubles_to_its_ceiling_and_differs() -> None:
+    """1 s..30 s, shortened by up to a half, never under the first wait; replicas differ."""
+    waits = [Pace().wait_s(attempt, "x") for attempt in range(1, 40)]
+    assert all(1 <= wait <= 30 for wait in waits)
+    assert all(wait >= 15 for wait in waits[5:])
+    assert Pace().wait_s(5, "x") != Pace().wait_s(5, "y")

@@ -1,0 +1,312 @@
+"""Leader election: at most one believes in itself at any time, and there is one again soon.
+
+Durations are a twentieth of the real ones. Each elector has a client of its own, so that one can be cut off.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from credrotator.kube.lease import LeaderElection, LeaseTiming
+from credrotator.model import ObjectKey
+from tests.kube.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.kube.simulator import ApiServer
+
+LEASE = ObjectKey("default", "credrotator")
+SHORT = LeaseTiming(timedelta(seconds=1), timedelta(seconds=0.6), timedelta(seconds=0.05))
+
+
+class Clock:
+    """Both clocks of a process; a test moves them."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta()
+        self.slept_s = 0.0
+
+    def wall(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+    def seconds(self) -> float:
+        return time.monotonic() + self.slept_s
+
+
+class Electors:
+    """Electors that are stopped with the test, and what they were told."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
+        self.running: dict[str, LeaderElection] = {}
+        self.clocks: dict[str, Clock] = {}
+        self.told: list[str] = []
+        self.overlaps = 0
+
+    def start(self, name: str, timing: LeaseTiming = SHORT) -> LeaderElection:
+        clock = self.clocks[name] = Clock()
+        election = self.running[name] = LeaderElection(
+            self.server.api(name, read_timeout_s=2),
+            LEASE,
+            name,
+            started=lambda: self.told.append(f"{name} started"),
+            stopped=lambda: self.told.append(f"{name} stopped"),
+            timing=timing,
+            clock=clock.wall,
+            seconds=clock.seconds,
+        )
+        election.start()
+        return election
+
+    def leaders(self) -> list[str]:
+        return [name for name, election in self.running.items() if election.is_leader()]
+
+    def observe(self, until: list[str], within_s: float = 5.0) -> float:
+        """Wait until just these lead; count the moments at which more than one did."""
+        began = time.monotonic()
+        while (leaders := self.leaders()) != until:
+            self.overlaps += len(leaders) > 1
+            assert time.monotonic() - began < within_s, f"{leaders} lead, not {until}"
+            time.sleep(0.002)
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def electors(server: ApiServer) -> Iterator[Electors]:
+    """Return a group of electors."""
+    group = Electors(server)
+    yield group
+    server.heal()
+    for election in group.running.values():
+        election.stop()
+        election._api.close()
+    assert not group.overlaps, "two led at once"
+
+
+def spec(server: ApiServer) -> dict[str, object]:
+    """Return the record as it is."""
+    found = server.get("leases", LEASE.name)
+    assert found
+    assert isinstance(found["spec"], dict)
+    return found["spec"]
+
+
+def test_the_first_leads_and_the_second_waits(server: ApiServer, electors: Electors) -> None:
+    """A missing Lease is created; who comes later only looks, however long."""
+    electors.start("a")
+    electors.observe(["a"])
+    electors.start("b")
+    time.sleep(1.5)
+    assert electors.leaders() == ["a"]
+    assert electors.told == ["a started"]
+    assert electors.running["b"].holder() == "a"
+    assert {request.user for request in server.seen("update", "leases")} == {"a"}
+
+
+def test_the_record_is_what_client_go_writes(server: ApiServer, electors: Electors) -> None:
+    """Other tools read it: integers, times with microseconds, transitions counted at each change of holder."""
+    electors.start("a")
+    electors.observe(["a"])
+    first = spec(server)
+    assert (first["holderIdentity"], first["leaseDurationSeconds"], first["leaseTransitions"]) == ("a", 1, 0)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", str(first["renewTime"]))
+    eventually(lambda: spec(server)["renewTime"] != first["renewTime"])
+    renewed = spec(server)
+    assert (renewed["acquireTime"], renewed["leaseTransitions"]) == (first["acquireTime"], 0)
+    electors.start("b")
+    electors.running["a"].stop()
+    electors.observe(["b"])
+    assert (spec(server)["leaseTransitions"], spec(server)["holderIdentity"]) == (1, "b")
+
+
+def test_fault_50_a_leader_that_ends_releases_the_lease(server: ApiServer, electors: Electors) -> None:
+    """The other need not wait for the whole duration; the leader was told before anybody else could lead."""
+    electors.start("a", LeaseTiming(timedelta(seconds=60), timedelta(seconds=40), timedelta(seconds=0.05)))
+    electors.observe(["a"])
+    electors.start("b")
+    eventually(lambda: electors.running["b"].holder() == "a")
+    electors.running["a"].stop()
+    assert electors.told[:2] == ["a started", "a stopped"]
+    assert electors.observe(["b"]) < 1
+
+
+def test_a_release_leaves_an_empty_record(server: ApiServer, electors: Electors) -> None:
+    """HolderIdentity empty and a duration of a second, as client-go leaves it."""
+    electors.start("a")
+    electors.observe(["a"])
+    server.fail(409, "Conflict", verb="update", times=1)
+    electors.running["a"].stop()
+    assert (spec(server)["holderIdentity"], spec(server)["leaseDurationSeconds"]) == ("", 1)
+
+
+def test_who_never_led_releases_nothing(server: ApiServer, electors: Electors) -> None:
+    """A standby that ends does not touch the leader's record."""
+    electors.start("a")
+    electors.observe(["a"])
+    electors.start("b")
+    eventually(lambda: electors.running["b"].holder() == "a")
+    electors.running["b"].stop()
+    assert spec(server)["holderIdentity"] == "a"
+    assert electors.told == ["a started"]
+
+
+def test_fault_35_a_leader_that_vanished_is_replaced(server: ApiServer, electors: Electors) -> None:
+    """A record of a dead process counts for its duration from when it was first seen, then is taken over."""
+    server.create(
+        "leases",
+        {
+            "metadata": {"name": LEASE.name},
+            "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 1, "leaseTransitions": 4},
+        },
+    )
+    electors.start("a")
+    took = electors.observe(["a"])
+    assert 0.9 <= took < 2.5
+    assert spec(server)["leaseTransitions"] == 5
+
+
+@pytest.mark.parametrize("how", ["dropped", "hanging"])
+def test_fault_34_a_leader_that_is_cut_off_steps_down_before_another_steps_up(
+    server: ApiServer, electors: Electors, how: str
+) -> None:
+    """Partition: the old leader stops believing at its renew deadline, the new one begins a duration after."""
+    electors.start("a")
+    electors.observe(["a"])
+    electors.start("b")
+    eventually(lambda: electors.running["b"].holder() == "a")
+    fault = server.drop(user="a") if how == "dropped" else server.delay(float("inf"), user="a")
+    assert electors.observe([]) < 0.75
+    electors.observe(["b"])
+    eventually(lambda: electors.told == ["a started", "a stopped", "b started"])
+    server.heal(fault)
+    time.sleep(0.3)
+    assert electors.leaders() == ["b"]
+
+
+def test_fault_33_leadership_ends_by_itself_while_the_loop_hangs(server: ApiServer, electors: Electors) -> None:
+    """``is_leader`` needs no thread to turn False: it is asked right before each write."""
+    slow = LeaseTiming(timedelta(seconds=60), timedelta(seconds=30), timedelta(seconds=0.05))
+    electors.start("a", slow)
+    electors.observe(["a"])
+    server.delay(float("inf"), user="a")
+    server.wait_for(len(server.requests) + 1)
+    electors.clocks["a"].slept_s = 29.0
+    assert electors.leaders() == ["a"]
+    electors.clocks["a"].slept_s = 31.0
+    assert electors.leaders() == []
+
+
+def test_fault_24_a_leader_that_was_suspended_does_not_wake_up_as_one(server: ApiServer, electors: Electors) -> None:
+    """The clock counts suspension: on waking, leadership has ended before the first look at the Lease."""
+    electors.start("a")
+    electors.observe(["a"])
+    server.delay(float("inf"), user="a")
+    electors.clocks["a"].slept_s = 3600.0
+    assert electors.leaders() == []
+
+
+def test_fault_23_steps_of_the_wall_clock_mean_nothing(server: ApiServer, electors: Electors) -> None:
+    """An hour forward or back, on either side: the leader stays, the standby waits."""
+    electors.start("a")
+    electors.observe(["a"])
+    electors.start("b")
+    for hours in (1, -2, 24):
+        electors.clocks["a"].offset = timedelta(hours=hours)
+        electors.clocks["b"].offset = -timedelta(hours=hours)
+        time.sleep(0.3)
+        assert electors.leaders() == ["a"]
+    assert electors.told == ["a started"]
+
+
+def test_of_two_who_take_over_at_once_one_leads(server: ApiServer, electors: Electors) -> None:
+    """Each write names the resourceVersion that was seen, so the second gets 409."""
+    record = {"holderIdentity": "dead", "leaseDurationSeconds": 1}
+    server.create("leases", {"metadata": {"name": LEASE.name}, "spec": record})
+    server.delay(0.05, verb="get")
+    for name in ("a", "b", "c"):
+        electors.start(name)
+    eventually(electors.leaders)
+    leaders = electors.leaders()
+    time.sleep(0.5)
+    assert electors.leaders() == leaders
+    assert len(leaders) == 1
+
+
+def test_two_who_create_it_at_once(server: ApiServer, electors: Electors) -> None:
+    """AlreadyExists is a lost race, nothing more."""
+    server.delay(0.1, verb="create")
+    electors.start("a")
+    electors.start("b")
+    eventually(electors.leaders)
+    time.sleep(0.3)
+    assert len(electors.leaders()) == 1
+
+
+def test_a_renewal_without_an_answer_is_found_out(server: ApiServer, electors: Electors) -> None:
+    """Unknown outcome: the record has moved on, so the leader reads it, finds itself, and goes on."""
+    electors.start("a")
+    electors.observe(["a"])
+    server.drop("after", verb="update", times=3)
+    seen = len(server.seen("update"))
+    server.wait_for(seen + 8, "update")
+    assert electors.leaders() == ["a"]
+    assert electors.told == ["a started"]
+
+
+def test_a_lease_that_somebody_deletes_is_made_again(server: ApiServer, electors: Electors) -> None:
+    """The leader notices at its next renewal and stays the leader."""
+    electors.start("a")
+    electors.observe(["a"])
+    server.delete("leases", LEASE.name)
+    eventually(lambda: server.get("leases", LEASE.name))
+    assert electors.leaders() == ["a"]
+
+
+def test_a_lease_that_somebody_else_took_is_given_up_at_once(server: ApiServer, electors: Electors) -> None:
+    """Whatever was the reason: two never both believe."""
+    electors.start("a")
+    electors.observe(["a"])
+    server.patch("leases", LEASE.name, {"spec": {"holderIdentity": "intruder"}})
+    assert electors.observe([]) < 0.5
+    eventually(lambda: electors.told == ["a started", "a stopped"])
+
+
+def test_refusals_do_not_end_the_election(server: ApiServer, electors: Electors) -> None:
+    """Without the right to see Leases nobody leads; once it is granted somebody does."""
+    server.forbid(resource="leases")
+    electors.start("a")
+    server.wait_for(3, "get", "leases")
+    assert electors.leaders() == []
+    server.permit()
+    electors.observe(["a"])
+
+
+def test_a_defect_in_a_callback_leaves_the_election_running(server: ApiServer) -> None:
+    """It is logged; the Lease is still renewed."""
+    called = threading.Event()
+
+    def started() -> None:
+        called.set()
+        raise ZeroDivisionError
+
+    with server.api() as api:
+        election = LeaderElection(api, LEASE, "a", started=started, stopped=lambda: None, timing=SHORT)
+        election.start()
+        assert called.wait(2)
+        server.wait_for(3, "update", "leases")
+        assert election.is_leader()
+        election.stop()
+
+
+@pytest.mark.parametrize("durations", [(10, 10, 2), (15, 10, 9), (15, 10, 0)])
+def test_durations_that_cannot_work_are_refused(durations: tuple[int, int, int]) -> None:
+    """Client-go's own checks: the holder must give up before others take over, and try more than once."""
+    with pytest.raises(ValueError, match="must exceed"):
+        LeaseTiming(*(timedelta(seconds=duration) for duration in durations))

@@ -1,0 +1,21 @@
+"""Waiting for what another thread will do, without a fixed sleep."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def eventually(holds: Callable[[], object], within_s: float = 5.0) -> None:
+    """Return as soon as ``holds()`` is true.
+
+    Raises:
+        AssertionError: It is not, in time.
+    """
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
