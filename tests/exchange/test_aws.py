@@ -103,7 +103,7 @@ class Recorder(Transport):
         super().__init__(STS)
         self.urls: list[str] = []
 
-    def request(self, method: str, url: str | bytes, **kwargs: Any) -> requests.Response:
+    def request(self, method: str, url: str | bytes, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         self.urls.append(str(url))
         raise Transient("Recorded", "not sent", hint="none")
 
