@@ -206,8 +206,11 @@ def _explained(error: OSError, where: str) -> RotationError:
             return Transient("DiskFull", f"{where}: {text}", hint="make room there; the last good credential stays")
         case errno.EMFILE | errno.ENFILE:
             return Transient("TooManyFiles", f"{where}: {text}", hint="raise ulimit -n, or lower --workers")
-        case errno.ELOOP | errno.ENOTDIR | errno.EISDIR | errno.EEXIST:
-            message = f"{where}: a symlink stands there, or a file in the place of a directory, or the reverse ({text})"
+        case errno.ELOOP | errno.ENOTDIR:
+            message = f"{where}: a symlink stands there, or something else where a directory is expected"
+            return Denied("UnsafePath", message, hint="look at each part of that path; see who put it there, remove it")
+        case errno.EISDIR | errno.EEXIST:
+            message = f"{where}: a directory stands there where a file is expected"
             return Denied("UnsafePath", message, hint="see who put it there, then remove it")
         case errno.ENOENT:
             return Denied("NotWritable", f"{where}: {text}", hint="create the directory, or name another one")
