@@ -114,6 +114,8 @@ class Settings:
             raise UsageError("-f reads manifests, so --kubeconfig, --context and --selector have no place beside it")
         if self.out and not self.filenames:
             raise UsageError("--out goes with -f: in a cluster credentials are published as Secrets")
+        if self.out and self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out}: this is not a directory")
         if self.ca_file and not Path(self.ca_file).is_file():
             raise UsageError(f"--ca-file {self.ca_file}: there is no such file")
         for glob in self.allowed_issuers:
