@@ -1,6 +1,6 @@
 """The data plane, put together: Envoy, the gateway's filter on a rendered configuration, and the upstream."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +61,14 @@ def verifiers(published: Published, entra: Entra) -> Mapping[str, Verifier]:
 
 
 @contextmanager
-def serving(cache: Cache, filter_file: Path, judges: Mapping[str, Verifier], *, directory: Path) -> Iterator[Chain]:
+def serving(
+    cache: Cache,
+    filter_file: Path,
+    judges: Mapping[str, Verifier],
+    *,
+    directory: Path,
+    backends: Sequence[Backend] = BACKENDS,
+) -> Iterator[Chain]:
     """Run the data plane on a rendered filter configuration, from the upstream forward."""
     with (
         server.serving(judges) as upstream,
@@ -70,7 +77,7 @@ def serving(cache: Cache, filter_file: Path, judges: Mapping[str, Verifier], *, 
             envoy.executable(cache),
             "gateway.yaml.j2",
             directory=directory,
-            backends=BACKENDS,
+            backends=backends,
             filter_port=filter_port,
             upstream_port=upstream.port,
         ) as port,

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import chain, realms
+from credrotator.sandbox import Sandbox
+from tests.e2e import chain, gateway_site, realms
 from tests.e2e.chain import Chain, StartChain
 from tests.e2e.command import Credrotator
-from tests.e2e.parts import cache, entra, envoy, keycloak, minio
+from tests.e2e.gateway_site import Site
+from tests.e2e.parts import cache, cluster, controller, entra, envoy, keycloak, minio
+from tests.e2e.parts.kubernetes import Programs
 
 _HERE = Path(__file__).parent
 # The first test that needs a part waits until it is built, which takes minutes on a cold machine.
@@ -101,3 +104,31 @@ def start_chain(parts: cache.Cache, tenant: entra.Entra) -> StartChain:
         return chain.serving(parts, credrotator.filter_file, judges, directory=credrotator.directory)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def programs(parts: cache.Cache) -> Programs:
+    """etcd, Kubernetes and Helm, each built when it is needed."""
+    return Programs(parts)
+
+
+@pytest.fixture(scope="module")
+def kubernetes(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.Cluster]:
+    """An empty cluster for the tests of one file."""
+    with cluster.serving(programs, directory=tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """An issuer, an STS and an Entra that keep count of what they are asked."""
+    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(parts: cache.Cache, kubernetes: cluster.Cluster, sandbox: Sandbox) -> Iterator[Site]:
+    """The cluster with the gateway's controller in it."""
+    program = controller.executable(parts)
+    with gateway_site.serving(kubernetes, sandbox, program, directory=kubernetes.directory) as running:
+        yield running

@@ -1,0 +1,115 @@
+"""Policies as they stand in a cluster, with the sandbox as issuer, STS and tenant, and the Secrets beside them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from credrotator.sandbox import (
+    DEFAULT_APP,
+    DEFAULT_APP_SECRET,
+    DEFAULT_CLIENT,
+    DEFAULT_CLIENT_SECRET,
+    DEFAULT_ROLE,
+    DEFAULT_TENANT,
+)
+from tests.e2e.parts.api import Json, Resource
+
+GROUP = "aigateway.envoyproxy.io"
+POLICIES = Resource(f"{GROUP}/v1beta1", "backendsecuritypolicies")
+SECRETS = Resource("v1", "secrets")
+NAMESPACE = "default"
+REGION = "us-east-1"
+
+# The names of the Secrets that all policies share.
+ISSUER_CLIENT = "issuer-client"
+ENTRA_CLIENT = "entra-client"
+
+_TOKEN_EXCHANGE = "api://AzureADTokenExchange"
+_AWS_ANNOTATION = "credrotator.io/aws-credentials"
+
+
+def client_secrets(namespace: str = NAMESPACE) -> list[Json]:
+    """Return the Secrets with which the policies prove themselves at the issuer and at Entra."""
+    return [
+        secret(ISSUER_CLIENT, {"client-secret": DEFAULT_CLIENT_SECRET}, namespace=namespace),
+        secret(ENTRA_CLIENT, {"client-secret": DEFAULT_APP_SECRET}, namespace=namespace),
+    ]
+
+
+def aws(name: str, issuer: str, *, role: str = DEFAULT_ROLE, namespace: str = NAMESPACE) -> Json:
+    """Return a policy that assumes a role with a web identity."""
+    return policy(name, {"type": "AWSCredentials", "awsCredentials": aws_exchange(issuer, role)}, namespace=namespace)
+
+
+def aws_managed(name: str, issuer: str, *, role: str = DEFAULT_ROLE, namespace: str = NAMESPACE) -> Json:
+    """Return the managed form of `aws`: to the gateway a file in a Secret, to credrotator an annotation."""
+    file = {"secretRef": {"name": name}}
+    spec = {"type": "AWSCredentials", "awsCredentials": {"region": REGION, "credentialsFile": file}}
+    annotations = {_AWS_ANNOTATION: json.dumps(aws_exchange(issuer, role))}
+    return policy(name, spec, annotations=annotations, namespace=namespace)
+
+
+def azure_federated(name: str, issuer: str, *, namespace: str = NAMESPACE) -> Json:
+    """Return a policy that presents the issuer's token to Entra."""
+    return policy(name, _azure(oidcExchangeToken={"aud": _TOKEN_EXCHANGE, "oidc": _oidc(issuer)}), namespace=namespace)
+
+
+def azure_secret(name: str, *, namespace: str = NAMESPACE) -> Json:
+    """Return a policy that presents a client secret to Entra."""
+    return policy(name, _azure(clientSecretRef={"name": ENTRA_CLIENT}), namespace=namespace)
+
+
+def api_key(name: str, *, namespace: str = NAMESPACE) -> Json:
+    """Return a policy whose key lies in the Secret of the same name."""
+    return policy(name, {"type": "APIKey", "apiKey": {"secretRef": {"name": name}}}, namespace=namespace)
+
+
+def aws_exchange(issuer: str, role: str) -> Json:
+    """Return the `awsCredentials` of a policy with a web identity."""
+    exchange = {"aud": "sts.amazonaws.com", "awsRoleArn": role, "oidc": _oidc(issuer)}
+    return {"region": REGION, "oidcExchangeToken": exchange}
+
+
+def policy(
+    name: str, spec: Mapping[str, Any], *, annotations: Mapping[str, str] | None = None, namespace: str = NAMESPACE
+) -> Json:
+    """Return a policy for the backend of the same name."""
+    target = {"group": GROUP, "kind": "AIServiceBackend", "name": name}
+    return {
+        "apiVersion": POLICIES.api_version,
+        "kind": "BackendSecurityPolicy",
+        "metadata": {"name": name, "namespace": namespace, "annotations": dict(annotations or {})},
+        "spec": {"targetRefs": [target], **spec},
+    }
+
+
+def secret(
+    name: str,
+    data: Mapping[str, str],
+    *,
+    annotations: Mapping[str, str] | None = None,
+    owner: Json | None = None,
+    namespace: str = NAMESPACE,
+) -> Json:
+    """Return a Secret, in the clear, owned by a policy that the API server has returned."""
+    metadata: Json = {"name": name, "namespace": namespace, "annotations": dict(annotations or {})}
+    if owner:
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": owner["apiVersion"],
+                "kind": owner["kind"],
+                "name": owner["metadata"]["name"],
+                "uid": owner["metadata"]["uid"],
+                "controller": True,
+            }
+        ]
+    return {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "stringData": dict(data)}
+
+
+def _azure(**credential: object) -> Json:
+    azure = {"clientID": DEFAULT_APP, "tenantID": DEFAULT_TENANT, **credential}
+    return {"type": "AzureCredentials", "azureCredentials": azure}
+
+
+def _oidc(issuer: str) -> Json:
+    return {"provider": {"issuer": issuer}, "clientID": DEFAULT_CLIENT, "clientSecret": {"name": ISSUER_CLIENT}}

@@ -1,0 +1,78 @@
+"""A cluster with a gateway in it: CRDs, the real controller, one Gateway, and the sandbox for its credentials."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from credrotator.sandbox import Sandbox
+from tests.e2e import cluster_policies, filter_config, gateway_objects
+from tests.e2e.cluster_policies import NAMESPACE, POLICIES
+from tests.e2e.filter_config import FilterConfig
+from tests.e2e.gateway_objects import backend, routes
+from tests.e2e.parts import controller, gateway_crds
+from tests.e2e.parts.api import Json, Name
+from tests.e2e.parts.cluster import Cluster
+
+_SCHEMAS = {
+    "AWSCredentials": ("AWSBedrock", None),
+    "AzureCredentials": ("AzureOpenAI", "2025-01-01-preview"),
+    "APIKey": ("OpenAI", None),
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """The running parts, and what the controller has made of them so far."""
+
+    cluster: Cluster
+    sandbox: Sandbox
+    config: FilterConfig
+
+    @property
+    def issuer(self) -> str:
+        return self.sandbox.issuer.url
+
+    @property
+    def exchanges(self) -> int:
+        """How many credentials STS was asked for, by whomever."""
+        return self.sandbox.sts.requests.count(method="POST")
+
+    def add(self, route: str, policies: Sequence[Json]) -> list[Json]:
+        """Create policies, a backend for each, and routes to those; return the policies as the server has them."""
+        created = [self.cluster.api.create(POLICIES, policy) for policy in policies]
+        names = [policy["metadata"]["name"] for policy in created]
+        backends = [
+            backend(name, *_SCHEMAS[policy["spec"]["type"]]) for name, policy in zip(names, created, strict=True)
+        ]
+        self.cluster.apply(*backends, *routes(route, names))
+        return created
+
+    def policy(self, name: str) -> Json:
+        return self.cluster.api.get(POLICIES, Name(NAMESPACE, name))
+
+
+@contextmanager
+def serving(cluster: Cluster, sandbox: Sandbox, program: Path, *, directory: Path) -> Iterator[Site]:
+    """Run the gateway's controller on an empty cluster and yield it with one Gateway, still without a route."""
+    cluster.apply_crds(gateway_crds.current(cluster.programs.cache))
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": controller.SYSTEM_NAMESPACE}})
+    cluster.apply(*gateway_objects.gateway(), *cluster_policies.client_secrets())
+    with (
+        filter_config.following(cluster.api) as config,
+        controller.serving(program, cluster, directory=directory, namespaces=(NAMESPACE,), env=_environment(sandbox)),
+    ):
+        yield Site(cluster, sandbox, config)
+
+
+def _environment(sandbox: Sandbox) -> dict[str, str]:
+    """Return the variables with which the controller's own rotator finds the sandbox and trusts it."""
+    ca = str(sandbox.ca_file)
+    return {
+        "SSL_CERT_FILE": ca,
+        "SSL_CERT_DIR": "",
+        "AWS_CA_BUNDLE": ca,
+        "AWS_ENDPOINT_URL_STS": sandbox.sts.url,
+        "AZURE_AUTHORITY_HOST": sandbox.entra.url,
+        "NO_PROXY": sandbox.environment()["NO_PROXY"],
+    }
