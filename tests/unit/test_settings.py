@@ -181,6 +181,13 @@ class TestSettings:
         with pytest.raises(UsageError, match="no such file"):
             Settings(("x",), ca_file=str(tmp_path / "missing.pem"))
 
+    def test_out_is_a_file(self, tmp_path: Path) -> None:
+        """A file in the place of the directory for credentials is refused once, not for each policy."""
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(UsageError, match="is not a directory"):
+            Settings(("x",), out=tmp_path / "file")
+        assert Settings(("x",), out=tmp_path / "not-there-yet").out
+
     @pytest.mark.parametrize("glob", [
         "", "*", "idp.example", "*.example", "ftp://idp.example", "https://", "https:///x", "//idp.example", "https*",
         "https://idp example",
