@@ -1,0 +1,16 @@
+{{/* What a schema cannot say in words that help. */}}
+{{- define "credrotator.checks" -}}
+{{- $values := .Values -}}
+{{- if and $values.caBundle.configMap $values.caBundle.secret -}}
+{{- fail "caBundle: name a configMap or a secret, not both" -}}
+{{- end -}}
+{{- if and (eq $values.mode "deployment") (not $values.leaderElection.enabled) (gt (int $values.replicas) 1) -}}
+{{- fail (printf "leaderElection.enabled=false with replicas=%d: two would write at once; set replicas=1" (int $values.replicas)) -}}
+{{- end -}}
+{{- if and $values.clientSecretNamespaces (not $values.watchNamespaces) -}}
+{{- fail "clientSecretNamespaces is for watchNamespaces; without those every namespace can be read" -}}
+{{- end -}}
+{{- if and (not $values.serviceAccount.create) (not $values.serviceAccount.name) $values.rbac.create -}}
+{{- fail "serviceAccount.create=false: name the account in serviceAccount.name; the default one of the namespace gets no rights from this chart" -}}
+{{- end -}}
+{{- end -}}

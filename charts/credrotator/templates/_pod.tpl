@@ -1,0 +1,167 @@
+{{/* The pod, the same for the daemon and the job but for the command; takes (dict "root" $ "command" list). */}}
+{{- define "credrotator.pod" -}}
+{{- $root := .root -}}
+{{- $values := $root.Values -}}
+metadata:
+  labels:
+    {{- include "credrotator.labels" $root | nindent 4 }}
+    {{- with $values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    kubectl.kubernetes.io/default-container: credrotator
+    {{- with $values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "credrotator.serviceAccountName" $root }}
+  # The account itself mounts its token nowhere; this pod talks to the API server.
+  automountServiceAccountToken: true
+  enableServiceLinks: false
+  {{- if eq $values.mode "cronjob" }}
+  restartPolicy: Never
+  {{- end }}
+  terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+  {{- with $values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  securityContext:
+    {{- toYaml $values.podSecurityContext | nindent 4 }}
+  containers:
+    - name: credrotator
+      image: {{ include "credrotator.image" $root | quote }}
+      imagePullPolicy: {{ $values.image.pullPolicy }}
+      args:
+        {{- range .command }}
+        - {{ . | quote }}
+        {{- end }}
+        {{- include "credrotator.readingArgs" $root | trim | nindent 8 }}
+        {{- range $values.extraArgs }}
+        - {{ . | quote }}
+        {{- end }}
+      {{- with include "credrotator.env" $root | trim }}
+      env:
+        {{- . | nindent 8 }}
+      {{- end }}
+      {{- with $values.extraEnvFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- if eq $values.mode "deployment" }}
+      ports:
+        - {name: http, containerPort: {{ $values.listen.port }}, protocol: TCP}
+      startupProbe:
+        httpGet: {path: /healthz, port: http}
+        {{- toYaml $values.startupProbe | nindent 8 }}
+      livenessProbe:
+        httpGet: {path: /healthz, port: http}
+        {{- toYaml $values.livenessProbe | nindent 8 }}
+      readinessProbe:
+        httpGet: {path: /readyz, port: http}
+        {{- toYaml $values.readinessProbe | nindent 8 }}
+      {{- end }}
+      securityContext:
+        {{- toYaml $values.securityContext | nindent 8 }}
+      resources:
+        {{- toYaml $values.resources | nindent 8 }}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        {{- if or $values.caBundle.configMap $values.caBundle.secret }}
+        # The directory and not the file, which would stay as it was when the pod started.
+        - {name: ca, mountPath: /etc/credrotator/ca, readOnly: true}
+        {{- end }}
+        {{- with $values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+  volumes:
+    # The only place that can be written; nothing secret is kept there.
+    - name: tmp
+      emptyDir: {medium: Memory, sizeLimit: 16Mi}
+    {{- with $values.caBundle.configMap }}
+    - name: ca
+      configMap: {name: {{ . }}}
+    {{- end }}
+    {{- with $values.caBundle.secret }}
+    - name: ca
+      secret: {secretName: {{ . }}, items: [{key: {{ $values.caBundle.key }}, path: {{ $values.caBundle.key }}}]}
+    {{- end }}
+    {{- with $values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with $values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if and (eq $values.mode "deployment") $values.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- $labels := include "credrotator.selectorLabels" $root | fromYaml }}
+    {{- range $values.topologySpreadConstraints }}
+    - {{ merge (dict) . (dict "labelSelector" (dict "matchLabels" $labels)) | toJson }}
+    {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* What `run` and `rotate` have in common. */}}
+{{- define "credrotator.readingArgs" -}}
+{{- $values := .Values -}}
+{{- range $values.watchNamespaces }}
+- {{ printf "--namespace=%s" . | quote }}
+{{- else }}
+- "--all-namespaces"
+{{- end }}
+{{- with $values.selector }}
+- {{ printf "--selector=%s" . | quote }}
+{{- end }}
+{{- range $values.allowedIssuers }}
+- {{ printf "--allowed-issuer=%s" . | quote }}
+{{- end }}
+{{- if or $values.caBundle.configMap $values.caBundle.secret }}
+- {{ printf "--ca-file=/etc/credrotator/ca/%s" $values.caBundle.key | quote }}
+{{- end }}
+- {{ printf "--timeout=%s" $values.timeout | quote }}
+- {{ printf "--workers=%d" (int $values.workers) | quote }}
+{{- with $values.azure.scope }}
+- {{ printf "--azure-scope=%s" . | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "credrotator.env" -}}
+{{- $values := .Values -}}
+{{- with $values.aws.stsEndpointUrl }}
+- {name: AWS_ENDPOINT_URL_STS, value: {{ . | quote }}}
+{{- end }}
+{{- if $values.aws.useFipsEndpoint }}
+- {name: AWS_USE_FIPS_ENDPOINT, value: "true"}
+{{- end }}
+{{- with $values.azure.authorityHost }}
+- {name: AZURE_AUTHORITY_HOST, value: {{ . | quote }}}
+{{- end }}
+{{- with $values.proxy.https }}
+- {name: HTTPS_PROXY, value: {{ . | quote }}}
+{{- end }}
+{{- with $values.proxy.http }}
+- {name: HTTP_PROXY, value: {{ . | quote }}}
+{{- end }}
+{{- if or $values.proxy.https $values.proxy.http $values.proxy.noProxy }}
+{{- $own := list "localhost" "127.0.0.1" "$(KUBERNETES_SERVICE_HOST)" ".svc" ".cluster.local" }}
+- {name: NO_PROXY, value: {{ concat $own $values.proxy.noProxy | join "," | quote }}}
+{{- end }}
+{{- range $name, $value := $values.env }}
+- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+{{- end }}
+{{- with $values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

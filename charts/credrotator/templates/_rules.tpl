@@ -1,0 +1,53 @@
+{{/*
+Rights, by verb. Everything that is watched is watched by the daemon only; the job reads what it needs, once.
+
+RBAC can tie get, update, patch and delete to names, and list and watch where they ask for one name; never create, and
+nothing to labels. The names of client secrets, and of the Secrets that are published, come with the policies, so only
+the Lease's can stand here.
+*/}}
+{{- define "credrotator.rules" -}}
+{{- $daemon := eq .Values.mode "deployment" -}}
+- apiGroups: [aigateway.envoyproxy.io]
+  resources: [backendsecuritypolicies]
+  verbs: [get, list{{ if $daemon }}, watch{{ end }}]
+- apiGroups: [aigateway.envoyproxy.io]
+  resources: [backendsecuritypolicies/status]
+  verbs: [patch]
+# For `status`, which shows who depends on a policy.
+- apiGroups: [aigateway.envoyproxy.io]
+  resources: [aiservicebackends, aigatewayroutes]
+  verbs: [get, list]
+# Publishing; deleted is only what was created a moment before, to make the gateway look.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, update, delete]
+{{- if $daemon }}
+# Those of ours are watched by label, client secrets one by one by name.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [list, watch]
+{{- end }}
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [referencegrants]
+  verbs: [get, list]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
+{{/* For a namespace that only holds client secrets. */}}
+{{- define "credrotator.clientSecretRules" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get{{ if eq .Values.mode "deployment" }}, list, watch{{ end }}]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [referencegrants]
+  verbs: [get, list]
+{{- end -}}
+
+{{- define "credrotator.subjects" -}}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "credrotator.serviceAccountName" . }}
+    namespace: {{ .Release.Namespace }}
+{{- end -}}
