@@ -305,7 +305,6 @@ def _worse(candidate: Published | Unreadable | None, state: State, now: datetime
         why = candidate.why if candidate else "it is empty"
         hint = "report this: a credential was issued that does not read back"
         raise Transient("NotPublishable", f"the new credential is not usable: {why}", hint=hint)
-    # An edited policy makes the published credential the wrong one, however long it lives; so does an expiry that
-    # nobody can have issued.
-    wrong = isinstance(state.plan, Rotate) and state.plan.reason in {Reason.SPEC_CHANGED, Reason.UNREADABLE}
-    return refusal(candidate, state.published, now=now, replace=wish.force or wrong)
+    # An edited policy makes the published credential the wrong one, however long it lives.
+    changed = isinstance(state.plan, Rotate) and state.plan.reason is Reason.SPEC_CHANGED
+    return refusal(candidate, state.published, now=now, replace=wish.force or changed)
