@@ -25,7 +25,7 @@ from credrotator.model import (
     Unsupported,
     generated_secret,
 )
-from credrotator.planning import JITTER, TINY_LIFE
+from credrotator.planning import TINY_LIFE
 from credrotator.policy import fingerprint
 from credrotator.rotation import PUBLISH_TRIES, Rotation, Wish
 from credrotator.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, parse, render, show_time
@@ -458,7 +458,8 @@ def test_never_worse(
     assert isinstance(new, Published)
     assert new.issued_at is not None
     life = new.expires_at - new.issued_at
-    assert new.expires_at >= NOW + (life / 2 if life < TINY_LIFE else max(TINY_LIFE, life * JITTER))
+    assert new.expires_at > NOW
+    assert new.expires_at >= NOW + min(life / 2, max(TINY_LIFE, life * 0.05))
     good = isinstance(old, Published) and old.expires_at <= NOW + timedelta(hours=24)
     same_policy = isinstance(old, Published) and old.fingerprint in {None, new.fingerprint}
     if isinstance(old, Published) and good and same_policy and not (wish.force and replaced is before):
