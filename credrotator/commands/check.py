@@ -15,6 +15,8 @@ from credrotator.report import align, structured
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from credrotator.kube.access import Right
+
 TITLES = {
     "awsTrustPolicy": "the role's trust policy that fits this token",
     "entraFederatedCredential": "the application's federated credential that fits this token",
@@ -41,11 +43,16 @@ def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
             check(inventory.policies.get(key) or inventory.invalid[key], inventory.reader(key))
             for key in choose(inventory, names, settings)
         ]
+        rights = here.cluster.rights() if here.cluster else []
     if output in {"json", "yaml"}:
-        click.echo(structured({"policies": [document(report) for report in reports]}, output), nl=False)
+        whole = {"policies": [document(report) for report in reports]}
+        if settings.in_cluster:
+            whole["rights"] = [_right(right) for right in rights]
+        click.echo(structured(whole, output), nl=False)
     else:
-        click.echo("\n".join(map(text, reports)), nl=False)
-    return int(bool(here.problems) or any(report.failed for report in reports))
+        click.echo("\n".join(map(text, reports)) + _rights(rights), nl=False)
+    lacking = any(right.missing or right.trouble for right in rights)
+    return int(bool(here.problems) or lacking or any(report.failed for report in reports))
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -71,6 +78,26 @@ def _step(step: Step) -> dict[str, Any]:
         if error
         else None,
     }
+
+
+def _right(right: Right) -> dict[str, Any]:
+    return {
+        "what": right.what,
+        "result": "failed" if right.missing or right.trouble else "ok",
+        "missing": list(right.missing),
+        "trouble": right.trouble or None,
+    }
+
+
+def _rights(rights: list[Right]) -> str:
+    """Write what this account may do in the cluster, for a person; nothing without one."""
+    if not rights:
+        return ""
+    rows = []
+    for right in rights:
+        lacks = f"missing: {', '.join(right.missing)}; grant it to this account" if right.missing else right.trouble
+        rows.append([f"  {'failed' if lacks else 'ok'}", right.what, lacks])
+    return "\nrights in the cluster\n" + align(rows)
 
 
 def text(report: Report) -> str:

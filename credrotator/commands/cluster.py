@@ -6,6 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Self
 
+from credrotator.kube.access import Right, check_rights, try_write
 from credrotator.kube.api import KubeApi
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.events import EventRecorder
@@ -14,12 +15,17 @@ from credrotator.kube.paths import served_version
 from credrotator.kube.reading import ClusterInventory, read_cluster
 from credrotator.kube.source import Scope
 from credrotator.kube.store import ClusterStore
+from credrotator.model import ObjectKey
 from credrotator.telemetry import Metrics
 
 if TYPE_CHECKING:
-    from credrotator.model import ObjectKey, Outcome
+    from credrotator.model import Outcome
     from credrotator.ports import Clock
     from credrotator.settings import Settings
+
+
+LEASE = "credrotator"
+"""Name of the Lease by which replicas agree on a leader, unless ``--lease`` says another."""
 
 
 class Cluster:
@@ -63,6 +69,17 @@ class Cluster:
         self._inventory, problems = read_cluster(self.api, scope, self._settings.defaults)
         self._listener = self.listener(scope, self._inventory, Delivery(self.api, self._clock, Metrics()))
         return self._inventory, problems
+
+    def rights(self) -> list[Right]:
+        """Ask what this account may do where the policies are, and try a write without storing it."""
+        settings = self._settings
+        named = settings.namespaces or (self.api.default_namespace,)
+        lease = ObjectKey.parse(LEASE, self.api.default_namespace)
+        rights = list(check_rights(self.api, (None,) if settings.all_namespaces else named, lease))
+        return [
+            *rights,
+            *(try_write(self.api, name) for name in sorted({key.namespace for key in self._inventory.seen})),
+        ]
 
     def after(self, outcome: Outcome) -> None:
         """Ring the doorbell and tell people, as the daemon does."""

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.clock import system_clock
-from credrotator.commands.cluster import Cluster
+from credrotator.commands.cluster import LEASE, Cluster
 from credrotator.commands.common import exchanger
 from credrotator.commands.run import Election, Running
 from credrotator.daemon import Daemon
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("credrotator.run")
 
-LEASE = "credrotator"
 TOKEN_PATIENCE = timedelta(minutes=2)
 """For so long a refused token may be one that is just being replaced."""
 LONGEST_WAIT_S = 30.0

@@ -18,6 +18,7 @@ from credrotator.manifests import read_manifests
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from credrotator.commands.cluster import Cluster
     from credrotator.directory import DirectoryStore
     from credrotator.inventory import Inventory
     from credrotator.model import ObjectKey, Outcome
@@ -40,6 +41,7 @@ class World:
         last: The outcome of the latest pass over a policy, as ``report.outcome_document`` has it, with ``at``.
         after: What follows an outcome that was not only looked at.
         directory: The store, if it is one on the file system.
+        cluster: The cluster, if it is one.
     """
 
     inventory: Inventory
@@ -48,6 +50,7 @@ class World:
     problems: list[str] = field(default_factory=list)
     after: Callable[[Outcome], None] = _nothing
     directory: DirectoryStore | None = None
+    cluster: Cluster | None = None
 
 
 @contextlib.contextmanager
@@ -81,6 +84,6 @@ def _in_cluster(settings: Settings) -> Iterator[World]:
     try:
         with Cluster(settings, system_clock) as cluster:
             inventory, problems = cluster.read()
-            yield World(inventory, cluster.store, cluster.last_outcome, problems, cluster.after)
+            yield World(inventory, cluster.store, cluster.last_outcome, problems, cluster.after, cluster=cluster)
     except RotationError as error:
         raise UsageError(f"{error.message}; {error.hint}") from error

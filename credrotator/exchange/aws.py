@@ -78,9 +78,10 @@ class Sts:
         duration: dict[str, Any] = {}
         if source.duration:
             duration["DurationSeconds"] = int(source.duration.total_seconds())
-        issued_at = self._clock()
         try:
-            answer = self._client(source.region).assume_role_with_web_identity(
+            client = self._client(source.region)
+            issued_at = self._clock()
+            answer = client.assume_role_with_web_identity(
                 RoleArn=source.role_arn,
                 RoleSessionName=session_name(policy),
                 WebIdentityToken=token.token.reveal(),

@@ -27,10 +27,12 @@ from credrotator.exchange.transport import (
     json_object,
     refuse_failure,
     retry_after,
+    text,
 )
 from credrotator.model import AzureToken, EntraApp, Sensitive, SubjectToken
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     import requests
@@ -81,11 +83,7 @@ class Entra:
             transport=RequestsTransport(session=self._transport, session_owner=False),
             retry_total=0,
         )
-        try:
-            credential.get_token(app.scope)
-        except (AzureError, ValueError, KeyError, TypeError) as error:
-            raise unusable(ENTRA, type(error).__name__) from error
-        return self._received.token
+        return self._receive(lambda: credential.get_token(app.scope))
 
     def by_secret(self, app: EntraApp, client_secret: Sensitive) -> AzureToken:
         """Present the application's client secret.
@@ -93,7 +91,8 @@ class Entra:
         Raises:
             RotationError: With Entra's own code as reason where it sent one.
         """
-        try:
+
+        def acquire() -> None:
             application = msal.ConfidentialClientApplication(
                 app.client_id,
                 authority=f"{app.authority}/{app.tenant_id}",
@@ -102,9 +101,22 @@ class Entra:
                 instance_discovery=False,
             )
             application.acquire_token_for_client([app.scope])
-        except (ValueError, KeyError, TypeError) as error:
-            raise unusable(ENTRA, type(error).__name__) from error
-        return self._received.token
+
+        return self._receive(acquire)
+
+    def _receive(self, ask: Callable[[], object]) -> AzureToken:
+        """Have a library ask, and return what was received meanwhile; a token of before must never do for it."""
+        self._received.take()
+        failure: Exception | None = None
+        try:
+            ask()
+        except (AzureError, ValueError, KeyError, TypeError) as error:
+            # Of no interest where the token is there: the library stumbled over something beside it.
+            failure = error
+        token = self._received.take()
+        if token is None:
+            raise unusable(ENTRA, type(failure).__name__ if failure else "no token came") from failure
+        return token
 
     def _checked(self, response: requests.Response, **_: object) -> None:
         """Let the libraries see nothing but success; called for each response of the transport.
@@ -134,16 +146,21 @@ class Entra:
 class _Received(threading.local):
     """The token that the thread's own request brought."""
 
-    token: AzureToken
+    token: AzureToken | None = None
+
+    def take(self) -> AzureToken | None:
+        """Return it, and keep it no longer."""
+        token, self.token = self.token, None
+        return token
 
 
 def _refusal(found: dict[str, Any], response: requests.Response, now: datetime) -> RotationError:
     """Class an error response by its AADSTS codes (``error_codes``, a list of numbers)."""
     listed = found.get("error_codes")
     codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
-    described = printable(next(iter(str(found.get("error_description", "")).splitlines()), ""))
-    trace = printable(found.get("correlation_id", "none"), 60)
-    status, error = response.status_code, printable(found.get("error"), 60)
+    described = printable(next(iter(text(found, "error_description").splitlines()), ""))
+    trace = printable(text(found, "correlation_id") or "none", 60)
+    status, error = response.status_code, printable(text(found, "error"), 60)
     message = f"Microsoft Entra answered {status} {error}: {described} (correlation {trace})"
     reason = f"AADSTS{codes[0]}" if codes and 0 < codes[0] < CODE_LIMIT else "EntraRefused"
     if any(code in TRANSIENT_CODES for code in codes) or status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:

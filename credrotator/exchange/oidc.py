@@ -20,7 +20,7 @@ from credrotator.claims import claim_time, read_claims
 from credrotator.errors import Denied, PolicyError, Transient, printable
 from credrotator.exchange.lifetimes import expiry, unusable
 from credrotator.exchange.shared import Pauses, Shared
-from credrotator.exchange.transport import ISSUER, Transport, answering, json_object, refuse_failure
+from credrotator.exchange.transport import ISSUER, Transport, answering, json_object, refuse_failure, text
 from credrotator.model import OidcClient, Sensitive, SubjectToken
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Issuers:
         if urlsplit(endpoint).netloc != urlsplit(issuer).netloc:
             log.info("issuer %s has its token endpoint elsewhere: %s", printable(issuer), printable(endpoint))
         methods = found.get("token_endpoint_auth_methods_supported", [_BASIC])
-        offered = tuple(map(str, methods)) if isinstance(methods, list) else (_BASIC,)
+        offered = tuple(each for each in methods if isinstance(each, str)) if isinstance(methods, list) else (_BASIC,)
         return Metadata(endpoint, offered), self._clock() + _lifetime(response.headers)
 
     def _request(
@@ -301,7 +301,7 @@ def _check_issuer(found: object, issuer: str) -> None:
     """OpenID Connect Discovery 1.0 §4.3: exactly equal, or no secret is sent."""
     if found == issuer:
         return
-    shown = printable(found)
+    shown = printable(found) if isinstance(found, str) else "(no text)"
     slash = isinstance(found, str) and found.rstrip("/") == issuer.rstrip("/")
     differ = "they differ in the trailing slash" if slash else "they must be equal"
     message = f"the issuer calls itself {shown}, the policy calls it {printable(issuer)}; {differ}"
@@ -319,8 +319,8 @@ def _refusal(response: requests.Response, request: TokenRequest) -> Denied:
         found = json_object(response)
     except Transient:
         found = {}
-    code = printable(_without(request, found.get("error", "")), 60)
-    described = printable(_without(request, found.get("error_description", "")))
+    code = printable(_without(request, text(found, "error")), 60)
+    described = printable(_without(request, text(found, "error_description")))
     client = request.client
     said = f": {described}" if described else ""
     if response.status_code == UNAUTHORIZED and code == "unauthorized_client":
@@ -350,9 +350,9 @@ def _refusal(response: requests.Response, request: TokenRequest) -> Denied:
     return Denied("TokenRefused", message, hint=hint)
 
 
-def _without(request: TokenRequest, text: object) -> str:
+def _without(request: TokenRequest, said: str) -> str:
     """Take the client secret out of what the issuer says, before it is cut: half a secret would not be found."""
-    said, secret = str(text), request.client_secret.reveal()
+    secret = request.client_secret.reveal()
     for form in {secret, quote_plus(secret), secret.strip()} - {""}:
         said = said.replace(form, "***")
     return said

@@ -141,9 +141,9 @@ class Transport(requests.Session):
         Raises:
             RotationError: No answer, or none that may be read.
         """
-        text = url if isinstance(url, str) else url.decode()
-        with answering(self.endpoint, text):
-            return super().request(method, text, **{**kwargs, **self.settings_for(text)})
+        where = url if isinstance(url, str) else url.decode()
+        with answering(self.endpoint, where):
+            return super().request(method, where, **{**kwargs, **self.settings_for(where)})
 
 
 class _Trust:
@@ -327,6 +327,12 @@ def json_object(response: requests.Response) -> dict[str, Any]:
     return found
 
 
+def text(found: Mapping[str, Any], name: str) -> str:
+    """Return a member that should be text; what is none can be nested too deeply even to be shown."""
+    value = found.get(name)
+    return value if isinstance(value, str) else ""
+
+
 def _invalid(response: requests.Response, what: str) -> Transient:
     where, kind = printable(response.url.partition("?")[0]), printable(response.headers.get("Content-Type", "no type"))
     return Transient(
@@ -338,11 +344,11 @@ def _invalid(response: requests.Response, what: str) -> Transient:
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """Read Retry-After as seconds or HTTP-date (RFC 9110 §10.2.3); None for garbage, never negative, at most 1 h."""
-    text = headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(timedelta(seconds=min(int(text[:9]), 10**6)), LONGEST_RETRY_AFTER)
+    wish = headers.get("Retry-After", "").strip()
+    if wish.isascii() and wish.isdigit():
+        return min(timedelta(seconds=min(int(wish[:9]), 10**6)), LONGEST_RETRY_AFTER)
     try:
-        date = parsedate_to_datetime(text)
+        date = parsedate_to_datetime(wish)
     except (TypeError, ValueError):
         return None
     wait = (date if date.tzinfo else date.replace(tzinfo=UTC)) - now

@@ -1,0 +1,87 @@
+"""What this account may do in the cluster, asked before it is needed: access reviews, and a dry run of a write.
+
+Sources: Kubernetes API, SelfSubjectAccessReview; "Dry-run" of API concepts (admission is run, nothing is stored).
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from credrotator.errors import printable
+from credrotator.kube import paths
+from credrotator.kube.api import ApiError, KubeApi
+from credrotator.kube.store import LABELS, MANAGER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from credrotator.model import ObjectKey
+
+CORE, COORDINATION = "", "coordination.k8s.io"
+IN_EACH_NAMESPACE = (
+    (paths.GATEWAY_GROUP, "backendsecuritypolicies", ("get", "list", "watch")),
+    (paths.GATEWAY_GROUP, "backendsecuritypolicies/status", ("patch",)),
+    (CORE, "secrets", ("get", "list", "watch", "create", "update", "delete")),
+    (CORE, "events", ("create", "patch")),
+    (paths.GRANT_GROUP, "referencegrants", ("list",)),
+)
+FOR_THE_LEASE = ((COORDINATION, "leases", ("get", "create", "update")),)
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One question and its answer; ``missing`` names the verbs that are not granted."""
+
+    what: str
+    missing: tuple[str, ...]
+    trouble: str = ""
+
+
+def check_rights(api: KubeApi, namespaces: Iterable[str | None], lease: ObjectKey) -> Iterator[Right]:
+    """Ask for everything that the daemon does; a namespace of None means all of them."""
+    for namespace in namespaces:
+        for group, resource, verbs in IN_EACH_NAMESPACE:
+            yield _right(api, namespace, group, resource, verbs)
+    for group, resource, verbs in FOR_THE_LEASE:
+        yield _right(api, lease.namespace, group, resource, verbs)
+
+
+def try_write(api: KubeApi, namespace: str) -> Right:
+    """Create a Secret without storing it: quota, admission and policy engines have their say."""
+    name = f"credrotator-check-{secrets.token_hex(4)}"
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace, "labels": LABELS},
+        "type": "Opaque",
+    }
+    what = f"create a Secret in {namespace} (dry run)"
+    try:
+        api.post(paths.secrets(namespace), body, dryRun="All", fieldManager=MANAGER)
+    except ApiError as error:
+        return Right(what, (), error.message)
+    return Right(what, ())
+
+
+def _right(api: KubeApi, namespace: str | None, group: str, resource: str, verbs: tuple[str, ...]) -> Right:
+    name, _, subresource = resource.partition("/")
+    where = f"in {namespace}" if namespace else "in all namespaces"
+    missing = []
+    for verb in verbs:
+        attributes = {"group": group, "resource": name, "subresource": subresource, "verb": verb}
+        if namespace:
+            attributes["namespace"] = namespace
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        try:
+            answer = api.post(paths.SELF_SUBJECT_ACCESS_REVIEWS, review)
+        except ApiError as error:
+            return Right(f"{resource} {where}", (), printable(error))
+        if not (answer.get("status") or {}).get("allowed"):
+            missing.append(verb)
+    return Right(f"{', '.join(verbs)} {resource} {where}", tuple(missing))
