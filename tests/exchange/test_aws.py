@@ -55,7 +55,7 @@ def test_g24_the_duration(world: World) -> None:
     credential = world.exchange_aws(duration=timedelta(minutes=20))
     assert world.sandbox.sts.requests[0].form["DurationSeconds"] == "1200"
     life = credential.expires_at - credential.issued_at
-    assert timedelta(minutes=19, seconds=58) < life <= timedelta(minutes=20)
+    assert timedelta(minutes=19, seconds=50) < life <= timedelta(minutes=20)
 
 
 def test_the_expiry_is_awss_own(world: World) -> None:
@@ -171,6 +171,15 @@ def test_ambient_settings_are_left_alone(world: World, monkeypatch: pytest.Monke
     (request,) = world.sandbox.sts.requests
     assert "Authorization" not in request.headers
     assert b"ambient" not in request.body.lower()
+
+
+def test_no_credential_is_looked_up(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The SDK's chain of credentials is not walked: what it would run, read or ask is none of ours."""
+    config, marker = tmp_path / "aws-config", tmp_path / "marker"
+    config.write_text(f"[default]\ncredential_process = touch {marker}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    world.exchange_aws()
+    assert not marker.exists()
 
 
 def test_ambient_retries_are_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

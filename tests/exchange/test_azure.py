@@ -265,6 +265,9 @@ def test_odd_refusals(world: World, status: int, body: dict[str, Any], kind: typ
         ({"expires_in": float("nan")}, "InvalidResponse"),
         ({"access_token": "e30.e30." + "\n"}, None),
         ({"expires_in": "3599"}, None),
+        ({"expires_in": "3599.5"}, None),
+        ({"expires_in": MISSING}, None),
+        ({"expires_in": None}, None),
         ({"expires_in": 1e12}, None),
     ],
 )
@@ -314,6 +317,14 @@ def test_fault_46_hostile_text(world: World, way: str) -> None:
     goes_wrong(world, hostile("7000215", 500_000))
     with refused(Denied, "AADSTS7000215"):
         world.exchange_azure(policy(world, way))
+
+
+def test_no_token_of_before(world: World) -> None:
+    """What one exchange received is never the result of another, whatever a library answers without asking."""
+    exchanger = world.exchanger()
+    world.exchange_azure(exchanger=exchanger)
+    with refused(Transient, "InvalidResponse"):
+        exchanger.entra._receive(lambda: None)
 
 
 def test_a_secret_that_looks_like_something_else(world: World) -> None:

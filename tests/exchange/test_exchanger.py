@@ -53,6 +53,18 @@ def test_fault_02_one_total_deadline(world: World, name: str, kind: str) -> None
     rule.remove()
 
 
+def test_fault_02_in_the_clear(world: World) -> None:
+    """Fault 2: a drip ends with the deadline on a connection without TLS too."""
+    clear = world.sandbox.add_issuer(scheme="http")
+    exchanger = world.exchanger(clear.url, timeout_s=DEADLINE_S)
+    warm(exchanger)
+    clear.faults.add(Drip(0.05))
+    began = time.monotonic()
+    with refused(Transient, "IssuerTimeout"):
+        world.exchange_aws(exchanger, oidc=world.oidc(issuer=clear.url))
+    assert time.monotonic() - began < DEADLINE_S + SLACK_S
+
+
 def warm(exchanger: Exchanger) -> None:
     """Import the vendors, and make the SDK's client, before the clock starts."""
     exchanger.sts._client("eu-central-1")

@@ -127,11 +127,12 @@ def test_fault_04_a_discovered_endpoint_in_the_clear(world: World) -> None:
 def test_g25_discovery_is_cached_for_its_http_lifetime(world: World, header: str | None, held_s: int) -> None:
     """G25: discovery is asked once per lifetime that its answer allows, at most a day, 10 min where it says nothing."""
     caches_for(world, header)
-    world.issuer.token_life = timedelta(seconds=1)
     exchanger = world.exchanger()
-    for moment, wanted in [(0, 1), (held_s - 2, 1), (held_s + 2, 2)]:
+    moments = [("openid", 0, 1), ("profile", held_s - 20, 1), ("email", held_s + 20, 2)]
+    for scope, moment, wanted in moments:
+        # Another scope each time, so that no token answers in place of the document.
         world.clock.offset = timedelta(seconds=moment)
-        world.token(exchanger)
+        world.token(exchanger, scopes=(scope,))
         assert world.issuer.requests.count(DISCOVERY) == wanted, moment
 
 
@@ -169,6 +170,15 @@ def test_fault_07_discovery_goes_nowhere_else(world: World, to: str) -> None:
         world.token()
     assert caught.value.reason in {"RedirectRefused", "InvalidResponse"}
     assert world.issuer.requests.total == 1
+
+
+def test_fault_07_never_led_on_in_the_clear(world: World) -> None:
+    """Fault 7: what an issuer in the clear redirects to may come from anybody, on its own origin too."""
+    clear = world.sandbox.add_issuer(scheme="http")
+    clear.faults.add(Redirect("same-origin"), path=DISCOVERY)
+    with refused(Denied, "RedirectRefused"):
+        world.token(world.exchanger(clear.url), issuer=clear.url)
+    assert clear.requests.total == 1
 
 
 def test_fault_07_a_loop_of_redirects_ends(world: World) -> None:

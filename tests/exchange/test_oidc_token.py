@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -304,19 +305,28 @@ requests = st.builds(
 )
 
 
+PARTS = ["issuer", "token_endpoint", "scopes", "resources", "audience", "subject_token", "client_id", "client_secret"]
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow])
-@given(one=requests, other=requests)
-def test_i6_the_key_is_all_that_is_sent(one: TokenRequest, other: TokenRequest) -> None:
+@given(one=requests, other=requests, part=st.sampled_from(PARTS))
+def test_i6_the_key_is_all_that_is_sent(one: TokenRequest, other: TokenRequest, part: str) -> None:
     """I6: two requests are the same exactly if every part of them is, so no token reaches who did not ask for it."""
+    if part in {"client_id", "client_secret"}:
+        changed = replace(one, **{part: getattr(other, part)})
+        differs = getattr(one, part) != getattr(other, part)
+    else:
+        changed = replace(one, client=replace(one.client, **{part: getattr(other.client, part)}))
+        differs = getattr(one.client, part) != getattr(other.client, part)
+    assert (one.key != changed.key) is differs
+    assert replace(one).key == one.key
 
-    def parts(request: TokenRequest) -> list[object]:
-        client = request.client
-        return [
-            *(client.issuer, client.token_endpoint, client.scopes, client.resources, client.audience),
-            *(client.subject_token, request.client_id, request.client_secret.reveal()),
-        ]
 
-    assert (one.key == other.key) is (parts(one) == parts(other))
+@given(one=requests)
+def test_i6_the_key_knows_no_policy(one: TokenRequest) -> None:
+    """I6: where a policy's secret lies, and how its client id came about, is no part of what is sent."""
+    client = replace(one.client, client_id=key_ref("id"), client_secret=key_ref("elsewhere"))
+    assert replace(one, client=client).key == one.key
 
 
 @pytest.mark.parametrize(
