@@ -44,7 +44,7 @@ class Refusal(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
+            **({"reason": self.reason} if self.reason else {}),
             "details": details,
             "code": self.status,
         }
@@ -127,7 +127,7 @@ class Objects:
                 self._snapshots[revision] = self.select(resource, namespace, query)
             found = self._snapshots[revision]
         page = found[start : start + limit] if limit else found[start:]
-        metadata: Json = {"resourceVersion": str(revision)}
+        metadata: Json = {"resourceVersion": str(revision)} | ({"continue": ""} if resource.custom else {})
         if start + len(page) < len(found):
             token = base64.urlsafe_b64encode(json.dumps([revision, start + len(page)]).encode()).decode()
             metadata |= {"continue": token, "remainingItemCount": len(found) - start - len(page)}
@@ -154,7 +154,7 @@ class Objects:
         if metadata.setdefault("namespace", namespace) != namespace:
             raise Refusal(400, "BadRequest", "the namespace of the object does not match the namespace on the request")
         if metadata.get("resourceVersion"):
-            raise Refusal(400, "BadRequest", "resourceVersion should not be set on objects to be created")
+            raise Refusal(500, "", "resourceVersion should not be set on objects to be created")
         if resource.custom:
             new.pop("status", None)
             metadata["generation"] = 1
@@ -178,7 +178,7 @@ class Objects:
                     409, "Conflict", f'Operation cannot be fulfilled on {resource.title} "{key[1]}": {message}'
                 )
             if body.get("metadata", {}).get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
-                raise Refusal(409, "Conflict", f'Precondition failed: UID in "{key[1]}" differs')
+                raise Refusal(409, "Conflict", f'Precondition failed: UID of "{key[1]}" differs')
             new = _merged(resource, old, body, subresource)
             _check(resource, old, new)
             if _content(new) == _content(old):
@@ -191,6 +191,8 @@ class Objects:
         """Apply a JSON merge patch (RFC 7396)."""
         with self.changed:
             old = copy.deepcopy(self.find(resource, key))
+            if patch.get("metadata", {}).get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
+                raise Refusal(422, "Invalid", "metadata.uid: Invalid value: field is immutable")
             if not patch.get("metadata", {}).get("resourceVersion"):
                 del old["metadata"]["resourceVersion"]
             return self.update(resource, key, merge_patch(old, patch), subresource=subresource, dry_run=dry_run)

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from tests.kube.faults import Request
-from tests.kube.objects import Json, Refusal, Resource
 
 if TYPE_CHECKING:
+    from tests.kube.objects import Json, Resource
     from tests.kube.simulator import ApiServer
 
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+class NotServed(Exception):
+    """Nothing is served there: 404 without a Status object, as the real server has it."""
 
 
 def route(simulator: ApiServer, request: Request) -> Resource | None:
@@ -41,7 +45,7 @@ def discovery(simulator: ApiServer, request: Request) -> Json:
     """Answer what is served, and what the asker may do.
 
     Raises:
-        Refusal: 404 for everything else.
+        NotServed: Everything else.
     """
     match request.path.strip("/").split("/"):
         case ["version"]:
@@ -56,7 +60,7 @@ def discovery(simulator: ApiServer, request: Request) -> Json:
             return _resource_list(simulator, group, version)
         case ["api", "v1"]:
             return _resource_list(simulator, "", "v1")
-    raise Refusal(404, "NotFound", "the server could not find the requested resource")
+    raise NotServed
 
 
 def _versions(simulator: ApiServer, group: str) -> list[str]:

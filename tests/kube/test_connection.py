@@ -152,6 +152,14 @@ class TestFault31:
             assert [request.user for request in server.requests] == ["old", "old", "new"]
             assert not api.unauthorized_for()
 
+    def test_fault_31_a_token_file_wins_over_a_literal(self, server: ApiServer, tmp_path: Path) -> None:
+        """As in client-go; only the file can be read again."""
+        (tmp_path / "token").write_text("from file\n")
+        path = server.kubeconfig(tmp_path / "config", user={"token": "literal", "tokenFile": "token"})
+        with KubeApi.from_config(str(path)) as api:
+            api.get("/version")
+        assert server.requests[-1].user == "from file"
+
     def test_fault_31_a_lasting_refusal_is_told_by_its_age(
         self, server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tests.kube.faults import Request
 from tests.kube.objects import Change, Json, Refusal, Resource
-from tests.kube.routing import discovery, route
+from tests.kube.routing import NotServed, discovery, route
 from tests.kube.selectors import matches
 
 if TYPE_CHECKING:
@@ -113,6 +113,9 @@ class Handler(BaseHTTPRequestHandler):
                 self._cut()
             elif found is not None:
                 self._send(request, 201 if request.verb == "create" else 200, found)
+        except NotServed:
+            self.send_error(404)
+            request.status = 404
         except Refusal as refusal:
             self._send(request, refusal.status, refusal.body(), refusal.retry_after_s)
         except (Dropped, OSError):
@@ -184,9 +187,8 @@ class Handler(BaseHTTPRequestHandler):
                     raise Refusal(415, "UnsupportedMediaType", "only merge patches here")
                 found = simulator.objects.patch(resource, key, request.body, subresource=request.subresource, **how)
             case _:
-                found = simulator.objects.delete(resource, key, request.body, **how)
-                if not resource.custom:
-                    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+                simulator.objects.delete(resource, key, request.body, **how)
+                return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
         return _shown(found, request, resource)
 
     def _send(self, request: Request, status: int, body: Json, retry_after_s: int | None = None) -> None:
@@ -285,7 +287,12 @@ def _event(change: Change, request: Request) -> Json | None:
         case False, True:
             return {"type": "ADDED", "object": change.new}
         case True, False:
-            return {"type": "DELETED", "object": change.new or change.old}
+            # As it was when it still matched, at the version at which it ceased to.
+            old = change.old or {}
+            return {
+                "type": "DELETED",
+                "object": {**old, "metadata": old["metadata"] | {"resourceVersion": str(change.revision)}},
+            }
     return None
 
 
