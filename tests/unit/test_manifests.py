@@ -97,6 +97,13 @@ def test_files_of_windows(tmp_path: Path, style: Any) -> None:
     assert list(from_files(tmp_path).inventory.policies) == [POLICY]
 
 
+def test_a_byte_order_mark_hides_no_json(tmp_path: Path) -> None:
+    """Broken JSON is explained in JSON's words behind a mark, too."""
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"kind" 1}')
+    (found,) = from_files(tmp_path).problems
+    assert found.endswith("Expecting ':' delimiter")
+
+
 def test_the_examples_are_sound() -> None:
     """What the documentation shows reads without a problem or a warning."""
     reading = from_files(EXAMPLES)

@@ -293,6 +293,12 @@ def test_the_content_hash_tells_contents_apart(data: dict[str, str], other: dict
     assert hashed({"a": "bc"}) != hashed({"ab": "c"})
 
 
+def test_what_is_no_text_reads_too() -> None:
+    """A lone surrogate, as a store may hand over for a stray byte, is hashed like anything else."""
+    document = azure_document("\ud800", expiry=show_time(NOW), content="another")
+    assert parse(document, "azure-oidc") == Unreadable("its data was changed by somebody else")
+
+
 def test_shown_times_are_utc_and_never_later_than_true() -> None:
     """A fraction is cut: rounding up would promise time that is not there."""
     moment = NOW.astimezone(timezone(timedelta(hours=-8))) + timedelta(microseconds=999_999)
