@@ -158,7 +158,10 @@ def _check_ownership(descriptor: int, shown: object) -> None:
         raise Denied(
             "UnsafePath",
             f"directory {shown} can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})",
-            hint=f"chmod go-w {shown}, or name a new directory inside it",
+            # Nobody should follow such advice about /tmp.
+            hint="name a new directory inside it"
+            if status.st_mode & stat.S_ISVTX
+            else f"chmod go-w {shown}, or name a new directory inside it",
         )
 
 
