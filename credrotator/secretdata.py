@@ -10,7 +10,7 @@ from __future__ import annotations
 import configparser
 import hashlib
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.claims import claim_time, read_claims
@@ -25,7 +25,7 @@ from credrotator.model import (
     Sensitive,
     Unreadable,
 )
-from credrotator.planning import LONGEST_LIFE
+from credrotator.planning import LONGEST_LIFE, MARGIN_LIFE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +34,10 @@ EXPIRY = "rotators/expiration-time"
 ISSUED = "credrotator.io/issued-at"
 FINGERPRINT = "credrotator.io/fingerprint"
 CONTENT = "credrotator.io/content-hash"
-PARKED = "credrotator.io/true-expiration-time"
-"""The expiry as it is, on a Secret whose gateway annotation is put off while its issuer fails; empty if unknown."""
+TRUE_EXPIRY = "credrotator.io/true-expiration-time"
+"""The expiry as it is, where the gateway's annotation says another: on a parked Secret, or with a short life."""
+GATEWAY_WAKES = timedelta(minutes=5)
+"""The gateway's rotator acts when its annotation is less than this ahead."""
 
 AWS_KEY = "credentials"
 AZURE_KEY = "azureAccessToken"
@@ -69,7 +71,7 @@ def render(
         case AzureToken():
             data = {data_key or AZURE_KEY: credential.token}
     annotations = {
-        EXPIRY: show_time(min(credential.expires_at, credential.issued_at + LONGEST_LIFE)),
+        **_expiry_notes(min(credential.expires_at, credential.issued_at + LONGEST_LIFE), credential.issued_at),
         ISSUED: show_time(credential.issued_at),
         FINGERPRINT: fingerprint,
         CONTENT: content_hash(data),
@@ -86,7 +88,7 @@ def parse(document: SecretDocument | None, provider: str, data_key: str | None =
     if document is None:
         return None
     notes = document.annotations
-    if PARKED in notes and not document.data:
+    if TRUE_EXPIRY in notes and not document.data:
         return None
     native = DATA_KEYS[provider]
     wanted = data_key or native
@@ -97,12 +99,23 @@ def parse(document: SecretDocument | None, provider: str, data_key: str | None =
         return Unreadable(f"its credentials file lacks {missing} in profile default")
     if notes.get(CONTENT, content_hash(document.data)) != content_hash(document.data):
         return Unreadable("its data was changed by somebody else")
-    expires_at = read_time(notes.get(PARKED, notes.get(EXPIRY))) or (
+    expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY))) or (
         claim_time(read_claims(value), "exp") if native == AZURE_KEY else None
     )
     if expires_at is None:
         return Unreadable(f"its annotation {EXPIRY} is missing or not a time")
     return Published(expires_at, read_time(notes.get(ISSUED)), notes.get(FINGERPRINT))
+
+
+def _expiry_notes(expires_at: datetime, issued_at: datetime) -> dict[str, str]:
+    """Tell the gateway when to act: long after we have renewed, so that it is the spare wheel and no rival.
+
+    With a life of 20 min or less its five minutes would come before or together with our renewal; it is then told to
+    wake at the true expiry, which stands in an annotation of ours.
+    """
+    if expires_at - issued_at > MARGIN_LIFE:
+        return {EXPIRY: show_time(expires_at)}
+    return {EXPIRY: show_time(expires_at + GATEWAY_WAKES), TRUE_EXPIRY: show_time(expires_at)}
 
 
 def park(stored: SecretDocument | None, key: ObjectKey, owner: Owner, until: datetime) -> SecretDocument:
@@ -112,8 +125,8 @@ def park(stored: SecretDocument | None, key: ObjectKey, owner: Owner, until: dat
     """
     data = dict(stored.data) if stored else {}
     notes = dict(stored.annotations) if stored else {}
-    true_expiry = notes.get(PARKED, notes.get(EXPIRY, ""))
-    return SecretDocument(key, data, {**notes, EXPIRY: show_time(until), PARKED: true_expiry}, owner)
+    true_expiry = notes.get(TRUE_EXPIRY, notes.get(EXPIRY, ""))
+    return SecretDocument(key, data, {**notes, EXPIRY: show_time(until), TRUE_EXPIRY: true_expiry}, owner)
 
 
 def parked_until(document: SecretDocument | None) -> datetime | None:

@@ -343,3 +343,21 @@ def test_sane_times() -> None:
 def test_the_key_is_kept() -> None:
     """A document is for one Secret."""
     assert render(ObjectKey("a", "b"), azure_token(), "f").key == ("a", "b")
+
+
+@given(life_s=st.integers(61, 24 * 3600), uid=st.uuids())
+def test_the_gateway_never_wakes_before_our_renewal(life_s: int, uid: Any) -> None:
+    """The gateway's rotator acts 5 min before its annotation; by then we have renewed, with any life.
+
+    Where the life leaves no such time, the annotation says another than the true expiry, which planning goes by.
+    """
+    credential = replace(aws_credential(), issued_at=NOW, expires_at=NOW + timedelta(seconds=life_s))
+    document = render(SECRET, credential, FINGERPRINT)
+    wakes_at = read_time(document.annotations[EXPIRY]) - timedelta(minutes=5)  # type: ignore[operator]
+    decided = plan(parse(document, "aws-oidc"), fingerprint=FINGERPRINT, seed=str(uid), now=NOW)
+    assert isinstance(decided, Keep)
+    assert decided.until < wakes_at
+    assert wakes_at <= credential.expires_at
+    published = parse(document, "aws-oidc")
+    assert isinstance(published, Published)
+    assert published.expires_at == credential.expires_at
