@@ -11,12 +11,8 @@ import yaml
 from tests.chart.reference import CHART
 from tests.chart.rendering import NAME, NAMESPACE
 from tests.chart.test_templates import SWITCHES
-from tests.e2e.parts import cluster
-from tests.e2e.parts.cache import Cache, default_root
-from tests.e2e.parts.kubernetes import Programs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.chart.rendering import Helm
@@ -24,19 +20,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(40 * 60)]
 
-NAMESPACES = (NAMESPACE, "team-a", "team-b", "vault")
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{NAME}"
 # What its operator's own definitions would validate.
 FOREIGN = {"ServiceMonitor"}
-
-
-@pytest.fixture(scope="module")
-def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster with the namespaces of the tests."""
-    programs = Programs(Cache(default_root()))
-    with cluster.serving(programs, directory=tmp_path_factory.mktemp("cluster")) as running:
-        running.apply(*({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES))
-        yield running
 
 
 @pytest.mark.parametrize("values", SWITCHES, ids=str)
