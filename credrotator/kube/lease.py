@@ -98,6 +98,7 @@ class LeaderElection:
         self._observed_at = 0.0
         self._valid_until: float | None = None
         self._leading = False
+        self._complaint = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leader-election", daemon=True)
 
@@ -106,10 +107,13 @@ class LeaderElection:
         self._thread.start()
 
     def stop(self) -> None:
-        """Release the Lease, if it is held, and end. Writes that it guards must have ended before."""
+        """Release the Lease, if it is held, and end. Writes that it guards must have ended before.
+
+        Where the server does not answer, the Lease is left to expire: ending on time matters more (faults.md 50).
+        """
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(self._timing.renew_deadline.total_seconds())
+            self._thread.join(self._patience_s())
 
     def is_leader(self) -> bool:
         """Tell whether this process may write at this moment; ask right before each write.
@@ -135,15 +139,21 @@ class LeaderElection:
             spread = 0.0 if self._leading else JITTER * jitter(self.identity, attempt)
             self._stopping.wait(self._timing.retry_period.total_seconds() * (1 + spread))
         self._valid_until = None
-        self._follow()
-        self._release()
+        try:
+            self._follow()
+        finally:
+            self._release()
 
     def _step(self) -> None:
         try:
             self._try()
         except ApiError as error:
-            expected = error.status == CONFLICT
-            log.log(logging.DEBUG if expected else logging.WARNING, "Lease %s: %s", self.lease, error)
+            # An outage is said once, not every two seconds.
+            known, self._complaint = self._complaint, str(error)
+            quiet = error.status == CONFLICT or known == self._complaint
+            log.log(logging.DEBUG if quiet else logging.WARNING, "Lease %s: %s", self.lease, error)
+        else:
+            self._complaint = ""
         self._follow()
 
     def _follow(self) -> None:

@@ -238,6 +238,20 @@ def test_watches_that_end_at_once_are_no_tight_loop(server: ApiServer, start: St
     assert sum(informer.restarts.values()) >= 2
 
 
+def test_old_failures_are_forgiven_after_a_good_while(server: ApiServer, start: Started) -> None:
+    """A connection that breaks once an hour is not waited for as one that broke a hundred times in a row."""
+    outage = server.fail(500)
+    informer = start(synced=False, pace=Pace(first_s=0.02, longest_s=0.5))
+    eventually(lambda: informer.restarts["Status500"] >= 6)
+    server.heal(outage)
+    assert informer.synced.wait(2)
+    time.sleep(0.6)
+    server.end_watches("dropped")
+    broke = time.monotonic()
+    server.wait_for(2, "watch")
+    assert time.monotonic() - broke < 0.2
+
+
 def test_retry_after_is_obeyed(server: ApiServer, start: Started) -> None:
     """A server that asks for a second gets it, though the pace would be faster."""
     server.fail(429, "TooManyRequests", retry_after_s=1, times=1)

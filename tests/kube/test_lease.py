@@ -278,12 +278,26 @@ def test_a_lease_that_somebody_else_took_is_given_up_at_once(server: ApiServer, 
     eventually(lambda: electors.told == ["a started", "a stopped"])
 
 
-def test_refusals_do_not_end_the_election(server: ApiServer, electors: Electors) -> None:
-    """Without the right to see Leases nobody leads; once it is granted somebody does."""
+def test_fault_50_a_server_that_hangs_does_not_keep_a_leader_from_ending(server: ApiServer, electors: Electors) -> None:
+    """The Lease is left to expire; who ends has stopped believing before."""
+    electors.start("a")
+    electors.observe(["a"])
+    server.delay(float("inf"), user="a")
+    server.wait_for(len(server.requests) + 1)
+    began = time.monotonic()
+    electors.running["a"].stop()
+    assert time.monotonic() - began < 1
+
+
+def test_refusals_do_not_end_the_election(
+    server: ApiServer, electors: Electors, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the right to see Leases nobody leads, which is said once; once it is granted somebody does."""
     server.forbid(resource="leases")
     electors.start("a")
     server.wait_for(3, "get", "leases")
     assert electors.leaders() == []
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
     server.permit()
     electors.observe(["a"])
 
