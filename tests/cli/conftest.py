@@ -193,18 +193,34 @@ def secret(name: str, value: str, key: str = "client-secret") -> dict[str, Any]:
 
 def run(*arguments: str, stdin: str = "") -> Ran:
     """Run the command line in this process."""
-    out, err, before = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        _process_wide_state(),
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         patch.setattr(sys, "argv", ["credrotator", *arguments])
         patch.setattr(sys, "stdin", io.StringIO(stdin))
         try:
             main()
         except SystemExit as ended:
             code = int(ended.code or 0)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            logging.getLogger("credrotator").setLevel(logging.NOTSET)
     return Ran(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _process_wide_state() -> Iterator[None]:
+    """Put back what a command line sets for its whole process."""
+    root, ours = logging.getLogger(), logging.getLogger("credrotator")
+    handlers, levels, on_term = root.handlers[:], (root.level, ours.level), signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, on_term)
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])
 
 
 def run_outside(command: list[str], **variables: str) -> Ran:

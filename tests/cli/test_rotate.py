@@ -115,14 +115,17 @@ class TestPass:
         assert (ran.code, ran.actions) == (0, {"default/bedrock": "rotated"})
 
     def test_two_at_once(self, world: World) -> None:
-        """Two processes that force everything at once both succeed, and leave whole Secrets that a third one keeps."""
+        """Two processes that force everything at once both succeed; a third keeps all; the template shows the last."""
+        source, target = world.directory / "in", world.directory / "rendered"
+        source.write_text("{% for name in secrets | sort %}{{ secrets[name].credentials }}{% endfor %}")
         for number in range(6):
             world.aws(f"p{number}")
-        command = world.command("--force", "-o", "json")
+        command = world.command("--force", "-o", "json", "--template", f"{source}:{target}")
         both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"]
         for process in both:
             out, err = process.communicate(timeout=60)
             assert (process.returncode, err) == (0, ""), out
+        assert target.read_text() == "".join(world.value(f"p{number}") for number in range(6))
         third = world.rotate("-o", "json")
         assert (third.code, set(third.actions.values())) == (0, {"kept"})
 

@@ -118,12 +118,16 @@ def test_device() -> None:
 
 @pytest.mark.parametrize("mode", [0o770, 0o1777, 0o707])
 def test_directory_of_others(target: Path, mode: int) -> None:
-    """Where others may write, they could exchange the file: refused, with the mode and the command that helps."""
+    """Where others may write, they could exchange the file: refused, with the mode and with what helps.
+
+    What helps is never to change the mode of a directory such as /tmp.
+    """
     write_file(target, b"old")
     target.parent.chmod(mode)
     with pytest.raises(Denied, match=f"mode {mode:04o}") as caught:
         write_file(target, b"new")
-    assert caught.value.hint.startswith(f"chmod go-w {target.parent}")
+    assert caught.value.hint.startswith(f"chmod go-w {target.parent}") is (mode != 0o1777)
+    assert "name a new directory inside it" in caught.value.hint
     assert target.read_bytes() == b"old"
 
 
