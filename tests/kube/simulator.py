@@ -136,6 +136,20 @@ class ApiServer:
         """Delete an object."""
         self.objects.delete(self.resources[plural], (namespace, name))
 
+    def collect_garbage(self) -> int:
+        """Delete what is owned only by objects that are gone, as the garbage collector would; return how many."""
+        everything = [(plural, item) for plural in self.resources for item in self.items(plural)]
+        alive = {item["metadata"]["uid"] for _, item in everything}
+        orphans = [
+            (plural, item["metadata"])
+            for plural, item in everything
+            if (owners := item["metadata"].get("ownerReferences"))
+            and alive.isdisjoint(owner["uid"] for owner in owners)
+        ]
+        for plural, metadata in orphans:
+            self.delete(plural, metadata["name"], metadata["namespace"])
+        return len(orphans)
+
     def serve(self, plural: str, kind: str, group: str, *versions: str) -> None:
         """Serve one more custom resource."""
         self.resources[plural] = Resource(plural, kind, group, list(versions), custom=True)

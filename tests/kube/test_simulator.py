@@ -187,6 +187,18 @@ class TestRights:
         return allowed
 
 
+def test_what_is_owned_goes_with_its_owner(server: ApiServer) -> None:
+    """When the test says that the garbage collector came by."""
+    owner = server.create(POLICIES, {"metadata": {"name": "owner"}, "spec": {}})
+    reference = {"apiVersion": "v1", "kind": "X", "name": "owner", "uid": owner["metadata"]["uid"]}
+    server.create("secrets", {"metadata": {"name": "owned", "ownerReferences": [reference]}})
+    server.create("secrets", {"metadata": {"name": "free"}})
+    assert server.collect_garbage() == 0
+    server.delete(POLICIES, "owner")
+    assert server.collect_garbage() == 1
+    assert [item["metadata"]["name"] for item in server.items("secrets")] == ["free"]
+
+
 def test_leases_take_times_with_microseconds_only(api: KubeApi) -> None:
     """The real server parses them strictly."""
     lease = {"metadata": {"name": "one"}, "spec": {"renewTime": "2026-11-24T12:00:00Z"}}
