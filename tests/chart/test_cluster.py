@@ -33,6 +33,17 @@ def test_every_object_is_valid(helm: Helm, kubernetes: Cluster, values: dict[str
     kubernetes.kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", stdin=manifest)
 
 
+@pytest.mark.parametrize("values", SWITCHES, ids=str)
+def test_the_pod_meets_the_restricted_standard(helm: Helm, kubernetes: Cluster, values: dict[str, Any]) -> None:
+    """A namespace that enforces Kubernetes' strictest pod security standard takes the pod."""
+    namespace = {"name": "restricted", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    kubernetes.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace})
+    template = helm.render(values).template()
+    spec = {"restartPolicy": "Always", **template["spec"], "priorityClassName": None}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "namespace": "restricted"}, "spec": spec}
+    kubernetes.kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", stdin=json.dumps(pod))
+
+
 def test_install_change_and_remove(kubernetes: Cluster, tmp_path: Path) -> None:
     """A release goes from a daemon for all namespaces to a job for one and back, and leaves nothing behind."""
 

@@ -44,7 +44,7 @@ SWITCHES: list[dict[str, Any]] = [
     {"networkPolicy": {"dnsPorts": [], "extraPorts": [8443]}},
     {"serviceAccount": {"create": False, "name": "mine"}},
     {"serviceAccount": {"annotations": {"azure.workload.identity/client-id": "x"}}, "podLabels": {"a": "b"}},
-    {"podAnnotations": {"a": "1"}, "priorityClassName": "high", "nodeSelector": {"a": "b"}, "extraArgs": ["--verbose"]},
+    {"podAnnotations": {"a": "1"}, "priorityClassName": "high", "nodeSelector": {"a": "b"}, "verbosity": 2},
     {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {}}, "topologySpreadConstraints": []},
     {"extraVolumes": [{"name": "v", "emptyDir": {}}], "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}]},
     {"podSecurityContext": {"runAsUser": None, "runAsGroup": None}, "global": {"x": 1}},
@@ -161,6 +161,7 @@ def test_settings_become_arguments(helm: Helm) -> None:
     """What the values say reaches the command line, once per entry."""
     rendered = helm.render(
         {
+            "verbosity": 1,
             "selector": "tier=gold",
             "allowedIssuers": ["https://a/*", "https://b/*"],
             "timeout": "1m",
@@ -169,7 +170,8 @@ def test_settings_become_arguments(helm: Helm) -> None:
             "extraArgs": ["--more"],
         }
     )
-    assert rendered.container()["args"][5:] == [
+    assert rendered.container()["args"][:2] == ["-v", "run"]
+    assert rendered.container()["args"][6:] == [
         "--selector=tier=gold", "--allowed-issuer=https://a/*", "--allowed-issuer=https://b/*", "--timeout=1m",
         "--workers=4", "--azure-scope=api://x/.default", "--more",
     ]  # fmt: skip

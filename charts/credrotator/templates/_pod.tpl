@@ -36,6 +36,9 @@ spec:
       image: {{ include "credrotator.image" $root | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
       args:
+        {{- range until (int $values.verbosity) }}
+        - "-v"
+        {{- end }}
         {{- range .command }}
         - {{ . | quote }}
         {{- end }}
