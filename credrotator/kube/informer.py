@@ -1,8 +1,8 @@
 """A live copy of some objects of the API server, and a call for each that changes.
 
-Owns list and watch: paging, resuming, 410, silence, back-off. It keeps what ``parse`` makes of an object, and not the
-object. Must not decide anything: a change only says "look at this key". Source: client-go ``reflector.go``; Kubernetes
-API concepts, "Efficient detection of changes"; faults.md 29, 30, 32, gaps.md G38.
+Owns list and watch: paging, resuming, 410, silence, back-off; what is known is kept by ``livecopy``. Must not decide
+anything: a change only says "look at this key". Source: client-go ``reflector.go``; Kubernetes API concepts, "Efficient
+detection of changes"; faults.md 29, 30, 32, gaps.md G38.
 """
 
 from __future__ import annotations
@@ -14,24 +14,22 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from credrotator.errors import printable
 from credrotator.kube.apierrors import GONE, NOT_FOUND, ApiError
+from credrotator.kube.livecopy import Entry, LiveCopy
 from credrotator.kube.pace import Pace, jitter
-from credrotator.model import ObjectKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credrotator.kube.api import KubeApi
     from credrotator.kube.watching import Watch
+    from credrotator.model import ObjectKey
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 PAGE = 500
-MALFORMED = (ValueError, TypeError, LookupError, AttributeError)
-"""What ``parse`` may raise for an object that is not what it should be."""
 NO_PACE = Pace()
 
 
@@ -93,15 +91,14 @@ class Informer(Generic[T]):
         timing: WatchTiming = NO_TIMING,
     ) -> None:
         self._api, self._path = api, path
-        self._parse, self._changed = parse, changed
         self._selectors: dict[str, Any] = {"labelSelector": label_selector, "fieldSelector": field_selector}
         self._pace, self._timing = pace, timing
         self.name = name or path.rpartition("/")[2]
+        self._copy = LiveCopy(self.name, parse, changed)
         self.synced = threading.Event()
         self.restarts: Counter[str] = Counter()
         self.last_contact = time.monotonic()
         self._lock = threading.Lock()
-        self._known: dict[ObjectKey, tuple[str, T]] = {}
         self._failures = 0
         self._stopping = threading.Event()
         self._watch: Watch | None = None
@@ -115,6 +112,7 @@ class Informer(Generic[T]):
     def stop(self) -> None:
         """End it; returns within about a second, and no change is reported afterwards."""
         self._stopping.set()
+        self._copy.fall_silent()
         with self._lock:
             watch = self._watch
         if watch:
@@ -124,14 +122,11 @@ class Informer(Generic[T]):
 
     def get(self, key: ObjectKey) -> T | None:
         """Return the value of one object, None if there is none."""
-        with self._lock:
-            found = self._known.get(key)
-        return found[1] if found else None
+        return self._copy.get(key)
 
     def items(self) -> dict[ObjectKey, T]:
         """Return a copy of all that is known."""
-        with self._lock:
-            return {key: value for key, (_, value) in self._known.items()}
+        return self._copy.items()
 
     def _run(self) -> None:
         version = ""
@@ -177,20 +172,17 @@ class Informer(Generic[T]):
         return self._pace.wait_s(self._failures, self.name)
 
     def _list(self) -> str:
-        found: dict[ObjectKey, tuple[str, T]] = {}
+        found: dict[ObjectKey, Entry[T]] = {}
         page: dict[str, Any] = {}
         while True:
             token = page.get("metadata", {}).get("continue")
             page = self._api.get(self._path, limit=PAGE, **{"continue": token}, **self._selectors)
             self.last_contact = time.monotonic()
             for item in page.get("items") or ():
-                self._read(item, found)
+                self._copy.read(item, found)
             if not page.get("metadata", {}).get("continue"):
                 break
-        for key in self._known.keys() - found.keys():
-            self._store(key, None)
-        for key, entry in found.items():
-            self._store(key, entry)
+        self._copy.replace(found)
         self.synced.set()
         return str(page["metadata"]["resourceVersion"])
 
@@ -212,47 +204,5 @@ class Informer(Generic[T]):
                 return version
             for event in watch:
                 self.last_contact = time.monotonic()
-                version = self._apply(event)
+                version = self._copy.apply(event)
         return version
-
-    def _apply(self, event: dict[str, Any]) -> str:
-        item = event["object"]
-        match event.get("type"):
-            case "ADDED" | "MODIFIED":
-                found: dict[ObjectKey, tuple[str, T]] = {}
-                self._read(item, found)
-                for key, entry in found.items():
-                    self._store(key, entry)
-            case "DELETED":
-                self._store(_key(item), None)
-        return str(item["metadata"]["resourceVersion"])
-
-    def _read(self, item: dict[str, Any], found: dict[ObjectKey, tuple[str, T]]) -> None:
-        key, version = _key(item), str(item["metadata"]["resourceVersion"])
-        known = self._known.get(key)
-        if known and known[0] == version:
-            found[key] = known
-            return
-        try:
-            found[key] = (version, self._parse(item))
-        except MALFORMED as error:
-            log.warning("%s: %s cannot be read: %s", self.name, key, printable(f"{type(error).__name__}: {error}"))
-            if known:
-                found[key] = (version, known[1])
-
-    def _store(self, key: ObjectKey, entry: tuple[str, T] | None) -> None:
-        with self._lock:
-            known = self._known.get(key)
-            if entry:
-                self._known[key] = entry
-            else:
-                self._known.pop(key, None)
-        differs = (known is None) != (entry is None) or (
-            known is not None and entry is not None and known[1] != entry[1]
-        )
-        if differs and not self._stopping.is_set():
-            self._changed(key, entry[1] if entry else None)
-
-
-def _key(item: dict[str, Any]) -> ObjectKey:
-    return ObjectKey(str(item["metadata"].get("namespace", "")), str(item["metadata"]["name"]))
