@@ -8,17 +8,16 @@ Must not know what leaders do. Source: client-go ``tools/leaderelection/leaderel
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from credrotator.clock import system_clock
 from credrotator.errors import printable
-from credrotator.kube import paths
-from credrotator.kube.apierrors import CONFLICT, NO_ANSWER, NOT_FOUND, ApiError
+from credrotator.kube.apierrors import CONFLICT, NO_ANSWER, ApiError
+from credrotator.kube.leaselock import Lease, LeaseLock, holder_of, spec_of
 from credrotator.kube.pace import jitter
 
 if TYPE_CHECKING:
@@ -91,10 +90,11 @@ class LeaderElection:
         seconds: Callable[[], float] = suspend_aware,
     ) -> None:
         self.lease, self.identity = lease, identity
-        self._api, self._timing = api, timing
+        self._lock = LeaseLock(api, lease, identity, lease_duration=timing.lease_duration, clock=clock)
+        self._timing = timing
         self._started, self._stopped = started, stopped
-        self._clock, self._seconds = clock, seconds
-        self._object: dict[str, Any] = {}
+        self._seconds = seconds
+        self._seen: Lease = {}
         self._observed_at = 0.0
         self._valid_until: float | None = None
         self._leading = False
@@ -125,7 +125,7 @@ class LeaderElection:
 
     def holder(self) -> str:
         """Return who held the Lease when it was last seen; empty for nobody."""
-        return _holder(self._object)
+        return holder_of(self._seen)
 
     def _run(self) -> None:
         attempt = 0
@@ -168,7 +168,7 @@ class LeaderElection:
         # 1. The holder renews without looking first.
         if self.is_leader():
             try:
-                self._write(self._object)
+                self._believe(self._lock.take, self._seen)
             except ApiError as error:
                 if error.status == NO_ANSWER:
                     # Looking would hang as well; what time is left is for the next try.
@@ -176,59 +176,33 @@ class LeaderElection:
             else:
                 return
         # 2. Get the record, or make it.
-        try:
-            found = self._api.get(paths.lease(self.lease), read_timeout_s=self._patience_s())
-        except ApiError as error:
-            if error.status != NOT_FOUND:
-                raise
-            self._write(None)
+        found = self._lock.read(self._patience_s())
+        if found is None:
+            self._believe(self._lock.create)
             return
         # 3. Somebody else's counts until it was seen unchanged for as long as it says.
         self._observe(found)
-        if _holder(found) not in {"", self.identity} and not self._expired():
+        if holder_of(found) not in {"", self.identity} and not self._expired():
             if self.is_leader():
-                log.warning("Lease %s: taken by %s", self.lease, printable(_holder(found)))
+                log.warning("Lease %s: taken by %s", self.lease, printable(holder_of(found)))
                 self._valid_until = None
             return
         # 4. Take it, or renew it.
-        self._write(found)
+        self._believe(self._lock.take, found)
 
-    def _write(self, present: dict[str, Any] | None) -> None:
-        """Write the record over ``present`` and believe in it from before the request was sent."""
+    def _believe(self, write: Callable[..., Lease], *seen: Lease) -> None:
+        """Write the record, and believe in it from before the request was sent."""
         asked_at = self._seconds()
-        now = self._clock().isoformat(timespec="microseconds")
-        spec = present.get("spec", {}) if present else {}
-        renewed = bool(present) and _holder(present or {}) == self.identity
-        record = {
-            "holderIdentity": self.identity,
-            "leaseDurationSeconds": math.ceil(self._timing.lease_duration.total_seconds()),
-            "acquireTime": spec.get("acquireTime") if renewed else now,
-            "renewTime": now,
-            "leaseTransitions": (spec.get("leaseTransitions") or 0) + (0 if renewed or not present else 1),
-        }
-        self._observe(self._send(present, record, self._patience_s()))
+        self._observe(write(*seen, self._patience_s()))
         self._valid_until = asked_at + self._timing.renew_deadline.total_seconds()
 
-    def _send(self, present: dict[str, Any] | None, record: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        if present is None:
-            made = {
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {"name": self.lease.name, "namespace": self.lease.namespace},
-                "spec": record,
-            }
-            return self._api.post(paths.leases(self.lease.namespace), made, read_timeout_s=timeout_s)
-        # With the resourceVersion of what was seen: of two who take over at once, one gets 409.
-        changed = {**present, "spec": {**present.get("spec", {}), **record}}
-        return self._api.put(paths.lease(self.lease), changed, read_timeout_s=timeout_s)
-
-    def _observe(self, found: dict[str, Any]) -> None:
-        if found.get("spec") != self._object.get("spec"):
+    def _observe(self, found: Lease) -> None:
+        if spec_of(found) != spec_of(self._seen):
             self._observed_at = self._seconds()
-        self._object = found
+        self._seen = found
 
     def _expired(self) -> bool:
-        lasts_s = self._object.get("spec", {}).get("leaseDurationSeconds") or 0
+        lasts_s = spec_of(self._seen).get("leaseDurationSeconds") or 0
         return self._seconds() >= self._observed_at + lasts_s
 
     def _patience_s(self) -> float:
@@ -236,19 +210,13 @@ class LeaderElection:
 
     def _release(self) -> None:
         """Hand over at once instead of after the whole duration."""
-        now = self._clock().isoformat(timespec="microseconds")
-        record = {"holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now}
         for _ in range(RELEASE_TRIES):
             try:
-                found = self._api.get(paths.lease(self.lease), read_timeout_s=self._patience_s() / 2)
-                if _holder(found) == self.identity:
-                    self._object = self._send(found, record, self._patience_s() / 2)
+                found = self._lock.read(self._patience_s() / 2)
+                if found and holder_of(found) == self.identity:
+                    self._lock.release(found, self._patience_s() / 2)
             except ApiError as error:
                 if error.status == CONFLICT:
                     continue
                 log.info("Lease %s: not released: %s", self.lease, error)
             return
-
-
-def _holder(lease: dict[str, Any]) -> str:
-    return str(lease.get("spec", {}).get("holderIdentity") or "")

@@ -20,6 +20,7 @@ from tests.kube.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from credrotator.kube.api import KubeApi
     from tests.kube.simulator import ApiServer
 
 LEASE = ObjectKey("default", "credrotator")
@@ -47,13 +48,15 @@ class Electors:
         self.server = server
         self.running: dict[str, LeaderElection] = {}
         self.clocks: dict[str, Clock] = {}
+        self.apis: list[KubeApi] = []
         self.told: list[str] = []
         self.overlaps = 0
 
     def start(self, name: str, timing: LeaseTiming = SHORT) -> LeaderElection:
         clock = self.clocks[name] = Clock()
+        self.apis.append(self.server.api(name, read_timeout_s=2))
         election = self.running[name] = LeaderElection(
-            self.server.api(name, read_timeout_s=2),
+            self.apis[-1],
             LEASE,
             name,
             started=lambda: self.told.append(f"{name} started"),
@@ -86,7 +89,8 @@ def electors(server: ApiServer) -> Iterator[Electors]:
     server.heal()
     for election in group.running.values():
         election.stop()
-        election._api.close()
+    for api in group.apis:
+        api.close()
     assert not group.overlaps, "two led at once"
 
 
