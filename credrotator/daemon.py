@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from credrotator.backoff import next_try
 from credrotator.errors import Abandoned
-from credrotator.model import AzureClientSecret, InvalidPolicy, ObjectKey, Outcome, Policy, Rotatable
+from credrotator.model import AwsOidc, AzureClientSecret, AzureOidc, InvalidPolicy, ObjectKey, Outcome, Policy
 from credrotator.policy import fingerprint
 from credrotator.rotation import Rotation, Wish
 from credrotator.timetable import Timetable
@@ -34,7 +34,7 @@ NEAR_EXPIRY = timedelta(minutes=5)
 STATIC_LOOK = timedelta(minutes=10)
 """How often a policy without rotation is looked at again: what it names may have come or gone meanwhile."""
 AFTER_A_FAULT = timedelta(minutes=1)
-STOP_S = 9.0
+STOP_S = 7.0
 """Time for workers to finish what they write; a hanging exchange is left behind."""
 
 
@@ -50,7 +50,7 @@ class Daemon:
         leads: Tells whether this process may write; asked before each look and right before each write.
         listener: Told of each outcome.
         gone: Told of each policy that was deleted.
-        workers: How many policies at a time; a quarter of them at most for one issuer.
+        workers: How many policies at a time; a quarter of them at most for one issuer, and for one vendor's endpoint.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Daemon:
         self._listener = listener
         self._gone = gone
         self._rotation = Rotation(store, exchange, clock, self._guard)
-        self._queue = WorkQueue(self._lane, max(1, workers // 4))
+        self._queue = WorkQueue(self._lanes, max(1, workers // 4))
         self._timetable = Timetable(self._due, clock)
         self._failures: dict[ObjectKey, int] = {}
         self._expiries: dict[ObjectKey, float] = {}
@@ -108,6 +108,17 @@ class Daemon:
         for key in self._source.policies():
             self.look_at(key)
 
+    def stand_down(self) -> None:
+        """Forget everything: another one leads, and what this one knows, and shows in its metrics, grows stale."""
+        self._queue.clear()
+        for key in [*self._expiries, *self._source.policies()]:
+            self._drop(key)
+
+    def look_at_failures(self) -> None:
+        """Have every policy looked at that failed last: an endpoint that was away is back."""
+        for key in list(self._failures):
+            self._queue.add(key, SOON)
+
     def trouble(self) -> str | None:
         """Say what keeps the daemon from its work, None if nothing does (liveness)."""
         dead = [worker.name for worker in self._workers if worker.ident and not worker.is_alive()]
@@ -118,19 +129,26 @@ class Daemon:
         near = expiry - self._clock().timestamp() < NEAR_EXPIRY.total_seconds()
         self._queue.add(key, URGENT if near else ROUTINE)
 
-    def _lane(self, key: ObjectKey) -> str:
-        """Name what a policy's exchange depends on first; one that hangs takes a quarter of the workers at most."""
+    def _lanes(self, key: ObjectKey) -> tuple[str, ...]:
+        """Name what a policy's exchange depends on; any of it that hangs takes a quarter of the workers at most."""
         policy = self._source.get(key)
-        if not isinstance(policy, Policy) or not isinstance(policy.source, Rotatable):
-            return ""
-        source = policy.source
-        return source.app.authority if isinstance(source, AzureClientSecret) else source.oidc.issuer
+        match policy.source if isinstance(policy, Policy) else None:
+            case AwsOidc() as aws:
+                return aws.oidc.issuer, f"STS {aws.region}"
+            case AzureOidc() as azure:
+                return azure.oidc.issuer, f"Entra {azure.app.authority}"
+            case AzureClientSecret() as azure:
+                return (f"Entra {azure.app.authority}",)
+        return ()
 
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:
             try:
                 if self._leads():
                     self._look(key)
+                if not self._leads():
+                    # Whoever stood down meanwhile could not know of what this look left behind.
+                    self._drop(key)
             except Exception:
                 # The last line of defence: a fault of ours in one policy must not cost a worker.
                 log.exception("looking at %s failed; it will be looked at again", key)
@@ -139,19 +157,32 @@ class Daemon:
                 self._queue.done(key)
 
     def _look(self, key: ObjectKey) -> None:
+        # Off the timetable first: the sweep would else ask for another look as long as this one takes.
+        due, started_s = self._timetable.take(key), time.monotonic()
         policy = self._source.get(key)
         if policy is None:
             self._forget(key)
             return
-        due, started = self._timetable.time_of(key), time.monotonic()
+        began = self._clock()
         outcome = self._rotation(policy, self._source.reader(key), Wish())
         if outcome.action == "rotated":
-            self._metrics.duration.labels("total").observe(time.monotonic() - started)
-            self._metrics.observe_lateness(due, self._clock())
+            self._metrics.duration.labels("total").observe(time.monotonic() - started_s)
+            self._metrics.observe_lateness(due, began)
         self._metrics.record(outcome)
         self._expiries[key] = outcome.expires_at.timestamp() if outcome.expires_at else 0.0
         self._timetable.put(key, self._next_look(outcome))
-        self._listener(policy, outcome)
+        if outcome.action == "rotated" or self._is_current(policy):
+            self._listener(policy, outcome)
+
+    def _is_current(self, policy: Policy | InvalidPolicy) -> bool:
+        """Tell whether a look's outcome still matters: an exchange takes time, and what follows may write."""
+        if isinstance(policy, InvalidPolicy):
+            return self._leads() and self._source.get(policy.key) == policy
+        try:
+            self._guard(policy)
+        except Abandoned:
+            return False
+        return True
 
     def _next_look(self, outcome: Outcome) -> datetime:
         now, key = self._clock(), outcome.policy
@@ -179,9 +210,13 @@ class Daemon:
             raise Abandoned("PolicyEdited")
 
     def _forget(self, key: ObjectKey) -> None:
-        self._timetable.forget(key)
+        """Drop all that is known of a policy that is gone."""
+        self._drop(key)
         self._rotation.forget(key)
+        self._gone(key)
+
+    def _drop(self, key: ObjectKey) -> None:
+        self._timetable.take(key)
         self._failures.pop(key, None)
         self._expiries.pop(key, None)
         self._metrics.forget(key)
-        self._gone(key)

@@ -6,6 +6,11 @@ that is gone are removed.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import socket
+import socketserver
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,9 +21,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from credrotator.model import ObjectKey, Outcome
+
+log = logging.getLogger(__name__)
 
 Probe = Callable[[], str | None]
 """Returns what is wrong, or None."""
@@ -46,6 +53,7 @@ class Metrics:
         self.leader = gauge("leader", "1 while this process is the leader.", [])
         self.queue_depth = gauge("queue_depth", "Policies that wait for a worker.", [])
         self.restarts = counter("watch_restarts", "Watches that began anew, by reason.", ["reason"])
+        self.skew = gauge("clock_skew_seconds", "Their clock minus ours.", ["endpoint"])
         self._providers: dict[ObjectKey, str] = {}
 
     def _makers(self) -> tuple[Callable[..., Gauge], Callable[..., Counter], Callable[..., Histogram]]:
@@ -72,7 +80,10 @@ class Metrics:
         if outcome.action in {"rotated", "failed"}:
             self.rotations.labels(provider, outcome.action, reason).inc()
         for gauge, moment in ((self.expiration, outcome.expires_at), (self.renewal, outcome.renew_at)):
-            if moment is not None:
+            if moment is None:
+                # What is not known (any more) must not look like what was.
+                _remove(gauge, *key, provider)
+            else:
                 gauge.labels(*key, provider).set(moment.timestamp())
         ready = outcome.action != "failed"
         for condition, holds in (("True", ready), ("False", not ready)):
@@ -83,13 +94,15 @@ class Metrics:
         provider = self._providers.pop(key, None)
         if provider is None:
             return
-        for gauge, rows in (
-            (self.expiration, [(*key, provider)]),
-            (self.renewal, [(*key, provider)]),
-            (self.ready, [(*key, "True"), (*key, "False")]),
-        ):
-            for row in rows:
-                gauge.remove(*row)
+        for gauge in (self.expiration, self.renewal):
+            _remove(gauge, *key, provider)
+        for condition in ("True", "False"):
+            _remove(self.ready, *key, condition)
+
+    def note_skew(self, seen: Mapping[str, timedelta]) -> None:
+        """Show by how much others' clocks differ from this machine's."""
+        for endpoint, difference in seen.items():
+            self.skew.labels(endpoint).set(difference.total_seconds())
 
     def observe_lateness(self, due: datetime | None, now: datetime) -> None:
         """Count by how much a renewal came too late; one that was not due before counts as in time."""
@@ -97,12 +110,18 @@ class Metrics:
             self.lateness.observe(max(0.0, (now - due).total_seconds()))
 
 
+def _remove(gauge: Gauge, *labels: str) -> None:
+    """Remove a series, if there is one."""
+    with contextlib.suppress(KeyError):
+        gauge.remove(*labels)
+
+
 class HealthServer:
     """Serves /metrics, /healthz and /readyz on one address."""
 
     def __init__(self, host: str, port: int, metrics: Metrics, probes: Mapping[str, Probe]) -> None:
         handler = type("Handler", (_Handler,), {"metrics": metrics, "probes": dict(probes)})
-        self._server = _Server((host, port), handler)
+        self._server = (_Server6 if ":" in host else _Server)((host, port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property
@@ -123,6 +142,19 @@ class HealthServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        # NOTE: HTTPServer's own looks the host's name up in DNS, which may hang, and nobody asks for it here.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[0], self.server_address[1]  # type: ignore[assignment]
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """Keep a prober that hangs up out of the log's traces."""
+        log.debug("answering %s failed: %s", client_address, sys.exception())
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,7 +1,8 @@
 """When to look at which policy, by APScheduler; a job does nothing but call back.
 
 Timers are hints. APScheduler sleeps on a monotonic wait that it computed once, so a stepped clock or a suspended
-machine makes it late; the sweep, every few seconds against the wall clock, finds what is overdue.
+machine makes it late; the sweep, every few seconds against the wall clock, finds what is overdue. The sweep has a
+thread of its own, since a clock that is set back would put off a job of APScheduler by as much (faults.md I10, 23).
 """
 
 from __future__ import annotations
@@ -32,20 +33,22 @@ class Timetable:
         self._sweep_every = sweep
         self._lock = threading.Lock()
         self._times: dict[ObjectKey, datetime] = {}
+        self._stopping = threading.Event()
+        self._sweeper = threading.Thread(target=self._keep_sweeping, name="sweep", daemon=True)
         # Misfires are never dropped: the default grace of a second loses jobs that are due together.
         self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True})
 
     def start(self) -> None:
         """Begin to keep time."""
-        self._scheduler.add_job(
-            self.sweep, "interval", seconds=self._sweep_every.total_seconds(), id="sweep", max_instances=1
-        )
         self._scheduler.start()
+        self._sweeper.start()
 
     def stop(self) -> None:
         """Stop; nothing is due any more."""
+        self._stopping.set()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)
+            self._sweeper.join()
 
     def put(self, key: ObjectKey, moment: datetime) -> None:
         """Have a look at the key at that moment, instead of the one that was set before."""
@@ -58,17 +61,14 @@ class Timetable:
             return
         self._scheduler.add_job(self._fire, "date", [key], run_date=moment, id=str(key), replace_existing=True)
 
-    def forget(self, key: ObjectKey) -> None:
-        """Take the key off the timetable."""
+    def take(self, key: ObjectKey) -> datetime | None:
+        """Take the key off the timetable; return when it was due, if it was on it."""
         with self._lock:
-            self._times.pop(key, None)
-        with contextlib.suppress(JobLookupError):
-            self._scheduler.remove_job(str(key))
-
-    def time_of(self, key: ObjectKey) -> datetime | None:
-        """Return when the key is due, if it is on the timetable."""
-        with self._lock:
-            return self._times.get(key)
+            moment = self._times.pop(key, None)
+        if moment is not None:
+            with contextlib.suppress(JobLookupError):
+                self._scheduler.remove_job(str(key))
+        return moment
 
     def sweep(self) -> None:
         """Fire everything whose time has come by the wall clock, whatever the timers think."""
@@ -78,6 +78,10 @@ class Timetable:
         for _, key in overdue:
             self._fire(key)
 
+    def _keep_sweeping(self) -> None:
+        while not self._stopping.wait(self._sweep_every.total_seconds()):
+            self.sweep()
+
     def _fire(self, key: ObjectKey) -> None:
-        """Hand the key over; it stays until the next ``put``, so that a look that got lost is repeated by the sweep."""
+        """Hand the key over; it stays until ``take``, so that a look that got lost is repeated by the sweep."""
         self._due(key)

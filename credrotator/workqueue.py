@@ -1,8 +1,8 @@
 """The keyed queue of the daemon: client-go's semantics, priorities, and lanes that keep one issuer from all workers.
 
 Owns: a key is in the queue at most once; it is never handled by two workers; a key that is added while it is handled
-is handled once more afterwards. Keys of one lane (those that depend on one endpoint) take a bounded number of workers,
-the rest of the queue flows past them. Decides under the lock, acts outside it.
+is handled once more afterwards. Each key is in some lanes, one for each endpoint that it depends on; keys of one lane
+take a bounded number of workers, and the rest of the queue flows past them. Decides under the lock, acts outside it.
 Source: client-go ``util/workqueue/queue.go``.
 """
 
@@ -11,12 +11,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from credrotator.model import ObjectKey
 
@@ -29,26 +29,28 @@ class _Entry:
     priority: int
     order: int
     key: ObjectKey = field(compare=False)
-    lane: str = field(compare=False)
+    lanes: tuple[str, ...] = field(compare=False)
 
 
 class WorkQueue:
     """A priority queue of keys; see the module's docstring.
 
     Args:
-        lane_of: Names the lane of a key; asked when the key is added.
+        lanes_of: Names the lanes of a key; asked when the key is added.
         lane_limit: How many keys of one lane may be handled at a time.
     """
 
-    def __init__(self, lane_of: Callable[[ObjectKey], str], lane_limit: int) -> None:
-        self._lane_of = lane_of
+    def __init__(self, lanes_of: Callable[[ObjectKey], tuple[str, ...]], lane_limit: int) -> None:
+        self._lanes_of = lanes_of
         self._lane_limit = lane_limit
+        # An entry is in one heap: among the ready, or among those that wait for room in a lane. One that is not the
+        # key's own in _queued any more is passed over when it comes up.
         self._ready: list[_Entry] = []
         self._blocked: defaultdict[str, list[_Entry]] = defaultdict(list)
         self._queued: dict[ObjectKey, _Entry] = {}
-        self._handled: dict[ObjectKey, str] = {}
-        self._again: dict[ObjectKey, int] = {}
-        self._busy: defaultdict[str, int] = defaultdict(int)
+        self._handled: dict[ObjectKey, tuple[str, ...]] = {}
+        self._again: dict[ObjectKey, tuple[int, tuple[str, ...]]] = {}
+        self._busy: Counter[str] = Counter()
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
@@ -60,39 +62,40 @@ class WorkQueue:
 
     def add(self, key: ObjectKey, priority: int = ROUTINE) -> None:
         """Ask for a look at a key; asking again only ever makes it more urgent."""
-        lane = self._lane_of(key)
+        lanes = tuple(dict.fromkeys(self._lanes_of(key)))
         with self._changed:
             if self._closed:
                 return
             if key in self._handled:
-                self._again[key] = min(priority, self._again.get(key, priority))
+                known, _ = self._again.get(key, (priority, lanes))
+                self._again[key] = (min(priority, known), lanes)
                 return
-            self._push(key, priority, lane)
+            self._push(key, priority, lanes)
             self._changed.notify()
 
     def get(self, timeout_s: float | None = None) -> ObjectKey | None:
-        """Take the most urgent key whose lane has room; None when the queue was closed, or after the timeout."""
+        """Take the most urgent key whose lanes have room; None when the queue was closed, or after the timeout."""
         with self._changed:
-            while not self._closed:
-                if entry := self._take():
-                    self._handled[entry.key] = entry.lane
-                    self._busy[entry.lane] += 1
-                    return entry.key
-                if not self._changed.wait(timeout_s):
-                    return None
-            return None
+            entry = self._changed.wait_for(lambda: self._closed or self._take(), timeout_s)
+            if not isinstance(entry, _Entry):
+                return None
+            self._handled[entry.key] = entry.lanes
+            self._busy.update(entry.lanes)
+            return entry.key
 
     def done(self, key: ObjectKey) -> None:
         """Give a key back; to be called once for each ``get``, whatever came of it."""
         with self._changed:
-            lane = self._handled.pop(key)
-            self._busy[lane] -= 1
-            if not self._busy[lane]:
-                del self._busy[lane]
+            lanes = self._handled.pop(key)
+            self._busy.subtract(lanes)
+            for lane in lanes:
+                if not self._busy[lane]:
+                    del self._busy[lane]
             if key in self._again:
-                self._push(key, self._again.pop(key), lane)
-            self._unblock(lane)
-            self._changed.notify()
+                self._push(key, *self._again.pop(key))
+            self._unblock(lanes)
+            # Its own key and one of each lane may have come up.
+            self._changed.notify(1 + len(lanes))
 
     def close(self) -> None:
         """Hand out nothing more; workers that wait come back with None."""
@@ -108,34 +111,37 @@ class WorkQueue:
             self._queued.clear()
             self._again.clear()
 
-    def _push(self, key: ObjectKey, priority: int, lane: str) -> None:
+    def _push(self, key: ObjectKey, priority: int, lanes: tuple[str, ...]) -> None:
         known = self._queued.get(key)
-        if known is not None and known.priority <= priority:
-            return
-        # The less urgent entry stays in its heap and is passed over when it comes up: it is no longer in _queued.
-        entry = _Entry(priority, next(self._order), key, lane)
+        if known is not None:
+            if known.priority <= priority and known.lanes == lanes:
+                return
+            priority = min(priority, known.priority)
+        entry = _Entry(priority, next(self._order), key, lanes)
         self._queued[key] = entry
         heapq.heappush(self._ready, entry)
 
-    def _unblock(self, lane: str) -> None:
-        """Let one more entry of a lane come up, as there is room for it now."""
-        waiting = self._blocked.get(lane, [])
-        while waiting:
-            entry = heapq.heappop(waiting)
-            if self._queued.get(entry.key) is entry:
-                heapq.heappush(self._ready, entry)
-                break
-        if not waiting:
-            self._blocked.pop(lane, None)
+    def _unblock(self, lanes: Iterable[str]) -> None:
+        """Let one more entry of each lane that has room come up."""
+        for lane in lanes:
+            waiting = self._blocked.get(lane)
+            while waiting and self._busy[lane] < self._lane_limit:
+                entry = heapq.heappop(waiting)
+                if self._queued.get(entry.key) is entry:
+                    heapq.heappush(self._ready, entry)
+                    break
+            if not waiting:
+                self._blocked.pop(lane, None)
 
     def _take(self) -> _Entry | None:
         while self._ready:
             entry = heapq.heappop(self._ready)
-            if self._queued.get(entry.key) is not entry:
-                continue
-            if self._busy[entry.lane] >= self._lane_limit:
-                heapq.heappush(self._blocked[entry.lane], entry)
-                continue
-            del self._queued[entry.key]
-            return entry
+            if self._queued.get(entry.key) is entry:
+                full = next((lane for lane in entry.lanes if self._busy[lane] >= self._lane_limit), None)
+                if full is None:
+                    del self._queued[entry.key]
+                    return entry
+                heapq.heappush(self._blocked[full], entry)
+            # It came up where another of its lanes might have: that one's turn is now.
+            self._unblock(entry.lanes)
         return None
