@@ -8,14 +8,17 @@ Source: contract.md, "From the Secret to the filter".
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from credrotator.kube import paths
 from credrotator.kube.api import ApiError, KubeApi
+from credrotator.kube.source import BELL
 from credrotator.kube.store import LABELS, MANAGED_BY, MANAGER, owner_reference
 from credrotator.model import AzureClientSecret, ObjectKey, Owner, Policy
 from credrotator.secretdata import show_time
@@ -34,6 +37,16 @@ NOT_FOUND, CONFLICT = 404, 409
 Form = Literal["doorbell", "create-and-delete"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    """A bell that was rung, and what the gateway's status said before. ``blind``: it may have heard without a trace."""
+
+    at_s: float
+    form: Form
+    last_transition: str
+    blind: bool
+
+
 class Delivery:
     """Rings for policies, one thread per policy, and keeps an eye on the acknowledgement."""
 
@@ -43,9 +56,10 @@ class Delivery:
         self._metrics = metrics
         self._patience_s = patience_s
         self._lock = threading.Lock()
-        self._waiting: dict[ObjectKey, tuple[float, Form, str]] = {}
+        self._waiting: dict[ObjectKey, _Rung] = {}
         self._unheard: set[ObjectKey] = set()
         self._foreign: set[ObjectKey] = set()
+        self._bells: dict[ObjectKey, str] = {}
 
     def ring(self, policy: Policy, owner: Owner, last_transition: str) -> None:
         """Tell the gateway to look at a policy's Secret. ``last_transition`` is what its status said before.
@@ -53,45 +67,45 @@ class Delivery:
         A bell that cannot be rung is logged, not raised: the credential is published, and the gateway finds it by
         itself five minutes before the old one expires.
         """
+        key = policy.key
         form: Form = "create-and-delete" if self._needs_other_bell(policy) else "doorbell"
-        with self._lock:
-            self._waiting[policy.key] = (time.monotonic(), form, last_transition)
+        # NOTE: the status has whole seconds. A gateway that spoke in this very second can answer in it as well, and
+        # then its status, which is how it would be heard, does not change.
+        blind = last_transition >= show_time(self._clock())
+        self._wait_for_answer(key, _Rung(time.monotonic(), form, last_transition, blind))
         try:
-            if form == "doorbell" and not self._touch(policy.key, owner):
-                self._foreign.add(policy.key)
+            if form == "doorbell" and not self._touch(key, owner):
+                with self._lock:
+                    self._foreign.add(key)
+                self._wait_for_answer(key, _Rung(time.monotonic(), "create-and-delete", last_transition, blind))
                 form = "create-and-delete"
             if form == "create-and-delete":
-                self._come_and_go(policy.key, owner)
+                self._come_and_go(key, owner)
         except ApiError as error:
-            log.warning("%s: the gateway could not be told of the new credential: %s", policy.key, error)
+            log.warning("%s: the gateway could not be told of the new credential: %s", key, error)
 
     def heard(self, key: ObjectKey, last_transition: str) -> None:
         """Take note of what a policy's status says now; a moved time is the acknowledgement."""
         with self._lock:
-            waiting = self._waiting.get(key)
-            if waiting is None or waiting[2] == last_transition:
+            rung = self._waiting.get(key)
+            if rung is None or rung.last_transition == last_transition:
                 return
             del self._waiting[key]
             self._unheard.discard(key)
-        self._metrics.delivery.labels(waiting[1]).observe(time.monotonic() - waiting[0])
+        self._metrics.delivery.labels(rung.form).observe(time.monotonic() - rung.at_s)
 
     def sweep(self) -> None:
         """Count what nobody reacted to in time, and say so once."""
         now_s = time.monotonic()
         with self._lock:
-            late = [key for key, (rung_s, *_) in self._waiting.items() if now_s - rung_s > self._patience_s]
-            for key in late:
-                del self._waiting[key]
-            self._unheard.update(late)
+            late = [key for key, rung in self._waiting.items() if now_s - rung.at_s > self._patience_s]
+            unheard = [key for key in late if not self._waiting.pop(key).blind]
+            news = [key for key in unheard if key not in self._unheard]
+            self._unheard.update(unheard)
             count = len(self._unheard)
-        for key in late:
+        for key in news:
             log.warning("%s: the gateway did not react to the new credential within %.0f s", key, self._patience_s)
         self._metrics.unacknowledged.set(count)
-
-    def state(self, key: ObjectKey) -> str:
-        """Say how the latest delivery stands: ``waiting``, ``unacknowledged`` or ``acknowledged``."""
-        with self._lock:
-            return "waiting" if key in self._waiting else "unacknowledged" if key in self._unheard else "acknowledged"
 
     def forget(self, key: ObjectKey) -> None:
         """Drop what is known of a policy that is gone; its bell goes with it, by the owner reference."""
@@ -99,6 +113,11 @@ class Delivery:
             self._waiting.pop(key, None)
             self._unheard.discard(key)
             self._foreign.discard(key)
+            self._bells.pop(key, None)
+
+    def _wait_for_answer(self, key: ObjectKey, rung: _Rung) -> None:
+        with self._lock:
+            self._waiting[key] = rung
 
     def _needs_other_bell(self, policy: Policy) -> bool:
         """The gateway indexes a policy with a client secret under that Secret, so the doorbell is not heard."""
@@ -106,38 +125,61 @@ class Delivery:
 
     def _touch(self, key: ObjectKey, owner: Owner) -> bool:
         """Create or change the bell; False if a Secret of that name is somebody else's, which is left alone."""
-        bell = self._bell(key.namespace, owner)
-        bell["metadata"]["name"] = key.name
+        bell = self._bell(key, owner)
         try:
-            self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER)
+            # The usual case: the bell is as it was left, so that one request does.
+            if key in self._bells:
+                self._put(key, bell, self._bells[key])
+                return True
+        except ApiError as error:
+            if error.status not in {NOT_FOUND, CONFLICT}:
+                raise
+        try:
+            self._note(key, self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER))
         except ApiError as error:
             if error.status != CONFLICT:
                 raise
         else:
             return True
         present = self._api.get(paths.secret(key))
-        metadata = present["metadata"]
-        if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or present.get("data"):
+        labels = present["metadata"].get("labels") or {}
+        if labels.get(MANAGED_BY) != MANAGER or BELL not in labels or present.get("data"):
             return False
-        bell["metadata"]["resourceVersion"] = metadata["resourceVersion"]
-        self._api.put(paths.secret(key), bell, fieldManager=MANAGER)
+        self._put(key, bell, present["metadata"]["resourceVersion"])
         return True
 
-    def _come_and_go(self, key: ObjectKey, owner: Owner) -> None:
-        """Create an owned Secret and delete it at once; either event is heard."""
-        bell = self._bell(key.namespace, owner)
-        bell["metadata"]["name"] = f"credrotator-bell-{secrets.token_hex(8)}"
-        self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER)
-        self._api.delete(paths.secret(ObjectKey(key.namespace, bell["metadata"]["name"])))
+    def _put(self, key: ObjectKey, bell: dict[str, Any], version: str) -> None:
+        metadata = {**bell["metadata"], "resourceVersion": version}
+        self._note(key, self._api.put(paths.secret(key), {**bell, "metadata": metadata}, fieldManager=MANAGER))
 
-    def _bell(self, namespace: str, owner: Owner) -> dict[str, Any]:
+    def _note(self, key: ObjectKey, bell: dict[str, Any]) -> None:
+        with self._lock:
+            self._bells[key] = bell["metadata"]["resourceVersion"]
+
+    def _come_and_go(self, key: ObjectKey, owner: Owner) -> None:
+        """Create an owned Secret and delete it at once; either event is heard. One that was left over is deleted."""
+        name = f"credrotator-bell-{hashlib.sha256(key.name.encode()).hexdigest()[:16]}"
+        visitor = ObjectKey(key.namespace, name)
+        try:
+            self._api.post(paths.secrets(key.namespace), self._bell(visitor, owner), fieldManager=MANAGER)
+        except ApiError as error:
+            if error.status != CONFLICT:
+                raise
+        try:
+            self._api.delete(paths.secret(visitor))
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+
+    def _bell(self, key: ObjectKey, owner: Owner) -> dict[str, Any]:
         return {
             "apiVersion": "v1",
             "kind": "Secret",
             "type": "Opaque",
             "metadata": {
-                "namespace": namespace,
-                "labels": {**LABELS, "credrotator.io/bell": "true"},
+                "namespace": key.namespace,
+                "name": key.name,
+                "labels": {**LABELS, BELL: "true"},
                 "annotations": {RUNG: f"{show_time(self._clock())} {secrets.token_hex(4)}"},
                 "ownerReferences": [owner_reference(owner)],
             },

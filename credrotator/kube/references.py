@@ -21,12 +21,14 @@ from credrotator.kube.informer import Informer
 from credrotator.model import ObjectKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 Values = dict[str, bytes]
 
 SYNC_S = 10.0
 GRANTS_LIFE_S = 10.0
+LINGER_S = 60.0
+"""How long a watch outlives the last policy that refers to its Secret: policies are edited and put back."""
 MOST_WATCHES = 500
 """Distinct client Secrets that are watched; any beyond are read when they are needed."""
 NOT_FOUND = 404
@@ -42,6 +44,7 @@ class ClusterReferences:
         self._lock = threading.Lock()
         self._watches: dict[ObjectKey, Informer[Values]] = {}
         self._readers: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
+        self._idle_since_s: dict[ObjectKey, float] = {}
         self._grants: dict[str, tuple[float, set[Grant]]] = {}
 
     def for_policy(self, policy: ObjectKey) -> PolicyReferences:
@@ -64,6 +67,26 @@ class ClusterReferences:
             # The watch cannot say why; a plain read can.
             return self._read(secret)
         return informer.get(secret)
+
+    def keep(self, policy: ObjectKey, secrets: Collection[ObjectKey]) -> None:
+        """Take note that a policy refers to these Secrets and to no others (any more)."""
+        with self._lock:
+            for secret in [secret for secret, readers in self._readers.items() if policy in readers]:
+                if secret not in secrets:
+                    self._readers[secret].discard(policy)
+                    if not self._readers[secret]:
+                        del self._readers[secret]
+
+    def sweep(self, now_s: float | None = None) -> None:
+        """End the watches that nobody has needed for a while; ``now_s``: on the clock of ``time.monotonic``."""
+        now_s = time.monotonic() if now_s is None else now_s
+        with self._lock:
+            idle = {secret: self._idle_since_s.get(secret, now_s) for secret in self._watches.keys() - self._readers}
+            over = [secret for secret, since_s in idle.items() if now_s - since_s >= LINGER_S]
+            ended = [self._watches.pop(secret) for secret in over]
+            self._idle_since_s = {secret: since_s for secret, since_s in idle.items() if secret not in over}
+        for watch in ended:
+            watch.stop()
 
     def stop(self) -> None:
         """End all watches."""
@@ -92,7 +115,10 @@ class ClusterReferences:
 
     def _report(self, secret: ObjectKey, _values: Values | None) -> None:
         with self._lock:
-            readers = list(self._readers.get(secret, ()))
+            watch, readers = self._watches.get(secret), list(self._readers.get(secret, ()))
+        if watch is None or not watch.synced.is_set():
+            # The first list is what the policy that caused the watch is reading at this moment: no news to it.
+            return
         for policy in readers:
             self._changed(policy)
 

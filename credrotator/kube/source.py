@@ -17,8 +17,17 @@ from credrotator.kube.events import Subject
 from credrotator.kube.informer import Informer
 from credrotator.kube.references import ClusterReferences
 from credrotator.kube.store import POLICY, SELECTOR, stored_secret
-from credrotator.model import InvalidPolicy, ObjectKey, Policy
-from credrotator.secretdata import CONTENT, content_hash
+from credrotator.model import (
+    AwsOidc,
+    AzureClientSecret,
+    AzureOidc,
+    InvalidPolicy,
+    ObjectKey,
+    Policy,
+    SecretKeyRef,
+    Static,
+)
+from credrotator.secretdata import CONTENT, EXPIRY, TRUE_EXPIRY, content_hash, read_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,11 +38,12 @@ if TYPE_CHECKING:
 
 ORIGIN = "the API server"
 BELL = "credrotator.io/bell"
+CONDITION = "credrotator.io/Ready"
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A policy as it was last seen. ``last_transition`` is the gateway's latest word in its status."""
+    """A policy as it was last seen. ``last_transition`` is the gateway's latest word in its status, not ours."""
 
     policy: Policy | InvalidPolicy
     subject: Subject
@@ -43,7 +53,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class OurSecret:
-    """What matters of a Secret of ours: whose it is, and whether its data is what we wrote."""
+    """What matters of a Secret of ours: whose it is, and whether what the gateway reads of it is what we wrote."""
 
     policy: ObjectKey
     intact: bool
@@ -72,7 +82,7 @@ class ClusterSource:
         self._references = ClusterReferences(api, self._report)
         namespaces: Iterable[str | None] = scope.namespaces or (None,)
         self._informers: list[Informer[Any]] = []
-        for namespace in namespaces:
+        for namespace in dict.fromkeys(namespaces):
             self._informers += [
                 Informer(
                     api,
@@ -128,6 +138,10 @@ class ClusterSource:
         waiting = [informer.name for informer in self._informers if not informer.synced.is_set()]
         return f"not listed yet: {', '.join(waiting)}" if waiting else None
 
+    def sweep(self) -> None:
+        """End the watches of Secrets that no policy refers to any more; to be called every few seconds."""
+        self._references.sweep()
+
     def restarts(self) -> Mapping[str, int]:
         """Count the watches that began anew, by reason."""
         total: dict[str, int] = {}
@@ -150,6 +164,7 @@ class ClusterSource:
                 self._policies.pop(key, None)
             else:
                 self._policies[key] = observed
+        self._references.keep(key, _referred(observed.policy) if observed else frozenset())
         if observed is not None:
             self._heard(key, observed.last_transition)
         if observed is None or before is None or before.policy != observed.policy:
@@ -167,14 +182,29 @@ class ClusterSource:
 def observe(found: dict[str, Any], defaults: Defaults) -> Observed:
     """Read a policy of the API server, with what its status says."""
     conditions = (found.get("status") or {}).get("conditions") or []
-    latest = conditions[-1].get("lastTransitionTime", "") if conditions else ""
+    words = [condition for condition in conditions if condition.get("type") != CONDITION]
+    latest = words[-1].get("lastTransitionTime", "") if words else ""
     policy, metadata = read_form(found, ORIGIN, defaults), found.get("metadata") or {}
     subject = Subject(policy.key, str(metadata.get("uid", "")), str(found.get("apiVersion", "")))
     return Observed(policy, subject, str(latest), tuple(conditions))
 
 
+def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:
+    """Name the Secrets that a policy reads."""
+    match policy.source if isinstance(policy, Policy) else None:
+        case AwsOidc(oidc=oidc) | AzureOidc(oidc=oidc):
+            references = [oidc.client_secret, oidc.client_id]
+        case AzureClientSecret(client_secret=reference) | Static(secret=SecretKeyRef() as reference):
+            references = [reference]
+        case _:
+            references = []
+    return frozenset(reference.secret for reference in references if isinstance(reference, SecretKeyRef))
+
+
 def _our_secret(found: dict[str, Any]) -> OurSecret:
     document = stored_secret(found).document
-    owner = document.annotations.get(POLICY, "")
-    intact = document.annotations.get(CONTENT) == content_hash(document.data)
-    return OurSecret(ObjectKey(document.key.namespace, owner), intact)
+    notes, data = document.annotations, document.data
+    # A Secret that is only there to park its policy is empty, and as it should be.
+    sound = notes.get(CONTENT) == content_hash(data) or (TRUE_EXPIRY in notes and not data)
+    intact = sound and read_time(notes.get(EXPIRY)) is not None
+    return OurSecret(ObjectKey(document.key.namespace, notes.get(POLICY, "")), intact)
