@@ -11,8 +11,8 @@ WORKDIR /src
 # pip stays here: it installs into the other environment from outside.
 RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/credrotator
 
-# The part of the lock that the project needs when it runs, with the lock's hashes. Only wheels: nothing is compiled, and
-# no package's build script runs. The secret `ca`, where it is given, is the CA of a package index of your own.
+# The part of the lock that the project needs when it runs, with the lock's hashes. Only wheels: nothing is compiled,
+# and no package's build script runs. The secret `ca`, where it is given, is the CA of a package index of your own.
 COPY pyproject.toml requirements.build requirements.lock tools/image_requirements.py ./
 RUN --mount=type=secret,id=ca \
     if [ -f /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
