@@ -25,7 +25,13 @@ ISSUER_CLIENT = "issuer-client"
 ENTRA_CLIENT = "entra-client"
 
 _TOKEN_EXCHANGE = "api://AzureADTokenExchange"
-_AWS_ANNOTATION = "credrotator.io/aws-credentials"
+AWS_ANNOTATION = "credrotator.io/aws-credentials"
+_AZURE_ANNOTATION = "credrotator.io/azure-credentials"
+
+
+def secret_of(policy: str) -> str:
+    """Return the name of a policy's Secret: the gateway's, or in the managed form, the policy's own."""
+    return policy if policy.startswith("managed") else f"ai-eg-bsp-{policy}"
 
 
 def client_secrets(namespace: str = NAMESPACE) -> list[Json]:
@@ -41,17 +47,32 @@ def aws(name: str, issuer: str, *, role: str = DEFAULT_ROLE, namespace: str = NA
     return policy(name, {"type": "AWSCredentials", "awsCredentials": aws_exchange(issuer, role)}, namespace=namespace)
 
 
+def aws_file(name: str, *, namespace: str = NAMESPACE) -> Json:
+    """Return a policy whose credentials file lies in the Secret of the same name."""
+    spec = {
+        "type": "AWSCredentials",
+        "awsCredentials": {"region": REGION, "credentialsFile": {"secretRef": {"name": name}}},
+    }
+    return policy(name, spec, namespace=namespace)
+
+
 def aws_managed(name: str, issuer: str, *, role: str = DEFAULT_ROLE, namespace: str = NAMESPACE) -> Json:
     """Return the managed form of `aws`: to the gateway a file in a Secret, to credrotator an annotation."""
-    file = {"secretRef": {"name": name}}
-    spec = {"type": "AWSCredentials", "awsCredentials": {"region": REGION, "credentialsFile": file}}
-    annotations = {_AWS_ANNOTATION: json.dumps(aws_exchange(issuer, role))}
-    return policy(name, spec, annotations=annotations, namespace=namespace)
+    manifest = aws_file(secret_of(name), namespace=namespace)
+    manifest["metadata"]["annotations"] = {AWS_ANNOTATION: json.dumps(aws_exchange(issuer, role))}
+    return manifest
 
 
 def azure_federated(name: str, issuer: str, *, namespace: str = NAMESPACE) -> Json:
     """Return a policy that presents the issuer's token to Entra."""
     return policy(name, _azure(oidcExchangeToken={"aud": _TOKEN_EXCHANGE, "oidc": _oidc(issuer)}), namespace=namespace)
+
+
+def azure_managed(name: str, *, namespace: str = NAMESPACE) -> Json:
+    """Return the managed form of `azure_secret`: to the gateway an API key in a Secret."""
+    annotations = {_AZURE_ANNOTATION: json.dumps(_azure(clientSecretRef={"name": ENTRA_CLIENT})["azureCredentials"])}
+    spec = {"type": "APIKey", "apiKey": {"secretRef": {"name": secret_of(name)}}}
+    return policy(name, spec, annotations=annotations, namespace=namespace)
 
 
 def azure_secret(name: str, *, namespace: str = NAMESPACE) -> Json:

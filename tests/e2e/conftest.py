@@ -126,9 +126,21 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def gateway_program(parts: cache.Cache) -> Path:
+    """The gateway's controller."""
+    return controller.executable(parts)
+
+
 @pytest.fixture(scope="module")
-def site(parts: cache.Cache, kubernetes: cluster.Cluster, sandbox: Sandbox) -> Iterator[Site]:
-    """The cluster with the gateway's controller in it."""
-    program = controller.executable(parts)
-    with gateway_site.serving(kubernetes, sandbox, program, directory=kubernetes.directory) as running:
-        yield running
+def prepared(kubernetes: cluster.Cluster, sandbox: Sandbox) -> Iterator[Site]:
+    """The cluster with a Gateway, whose controller does not run yet."""
+    with gateway_site.prepared(kubernetes, sandbox) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def site(prepared: Site, gateway_program: Path) -> Iterator[Site]:
+    """The cluster with the gateway's controller at work."""
+    with prepared.controlled(gateway_program):
+        yield prepared

@@ -19,6 +19,8 @@ _SCHEMAS = {
     "AzureCredentials": ("AzureOpenAI", "2025-01-01-preview"),
     "APIKey": ("OpenAI", None),
 }
+# Nothing listens there: what is not the sandbox is refused at once, where a firewall would have it hang.
+_NOWHERE = "http://127.0.0.1:1"
 
 
 @dataclass(frozen=True)
@@ -38,30 +40,43 @@ class Site:
         """How many credentials STS was asked for, by whomever."""
         return self.sandbox.sts.requests.count(method="POST")
 
+    @property
+    def exchanges_of_gateway(self) -> int:
+        """How many tokens and credentials the controller's own rotator asked for: it is the one written in Go."""
+        services = (*self.sandbox.issuers, self.sandbox.sts, self.sandbox.entra)
+        asked = [request for service in services for request in service.requests.matching(method="POST")]
+        return sum(
+            request.headers.get("User-Agent", "").startswith(("Go-", "aws-sdk-go", "azsdk-go")) for request in asked
+        )
+
     def add(self, route: str, policies: Sequence[Json]) -> list[Json]:
         """Create policies, a backend for each, and routes to those; return the policies as the server has them."""
         created = [self.cluster.api.create(POLICIES, policy) for policy in policies]
         names = [policy["metadata"]["name"] for policy in created]
-        backends = [
-            backend(name, *_SCHEMAS[policy["spec"]["type"]]) for name, policy in zip(names, created, strict=True)
-        ]
+        types = [policy["spec"]["type"] for policy in created]
+        backends = [backend(name, *_SCHEMAS[kind]) for name, kind in zip(names, types, strict=True)]
         self.cluster.apply(*backends, *routes(route, names))
         return created
 
     def policy(self, name: str) -> Json:
         return self.cluster.api.get(POLICIES, Name(NAMESPACE, name))
 
+    @contextmanager
+    def controlled(self, program: Path) -> Iterator[None]:
+        """Run the gateway's controller until the block ends."""
+        directory = self.cluster.directory
+        env = _environment(self.sandbox)
+        with controller.serving(program, self.cluster, directory=directory, namespaces=(NAMESPACE,), env=env):
+            yield
+
 
 @contextmanager
-def serving(cluster: Cluster, sandbox: Sandbox, program: Path, *, directory: Path) -> Iterator[Site]:
-    """Run the gateway's controller on an empty cluster and yield it with one Gateway, still without a route."""
+def prepared(cluster: Cluster, sandbox: Sandbox) -> Iterator[Site]:
+    """Make an empty cluster one with a Gateway, still without a route, and without the controller."""
     cluster.apply_crds(gateway_crds.current(cluster.programs.cache))
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": controller.SYSTEM_NAMESPACE}})
     cluster.apply(*gateway_objects.gateway(), *cluster_policies.client_secrets())
-    with (
-        filter_config.following(cluster.api) as config,
-        controller.serving(program, cluster, directory=directory, namespaces=(NAMESPACE,), env=_environment(sandbox)),
-    ):
+    with filter_config.following(cluster.api, cluster.directory / "filter-config.yaml") as config:
         yield Site(cluster, sandbox, config)
 
 
@@ -74,5 +89,6 @@ def _environment(sandbox: Sandbox) -> dict[str, str]:
         "AWS_CA_BUNDLE": ca,
         "AWS_ENDPOINT_URL_STS": sandbox.sts.url,
         "AZURE_AUTHORITY_HOST": sandbox.entra.url,
+        "HTTPS_PROXY": _NOWHERE,
         "NO_PROXY": sandbox.environment()["NO_PROXY"],
     }

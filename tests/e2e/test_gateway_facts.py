@@ -38,7 +38,7 @@ def writer(site: Site) -> Writer:
         [
             cluster_policies.aws("aws", site.issuer),
             cluster_policies.azure_secret("azure-client"),
-            cluster_policies.aws_managed("file", site.issuer),
+            cluster_policies.aws_file("file"),
             cluster_policies.api_key("key"),
         ],
     )

@@ -41,6 +41,12 @@ class Process:
                 raise NotReadyError(f"{self.name} was not ready within {within}:\n{self._log_end()}")
             time.sleep(_POLL_S)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process itself, and wait for its end where the signal cannot be caught."""
+        self._popen.send_signal(number)
+        if number == signal.SIGKILL:
+            self._popen.wait()
+
     def stop(self, *, grace: timedelta) -> None:
         """Ask the process to end, and end its whole group when the grace is over."""
         if self._popen.poll() is None:

@@ -1,4 +1,4 @@
-"""What a collection looked like when: the objects of a watch, each with the moment of its arrival."""
+"""What a collection looked like when: the events of a watch, each with the moment of its arrival."""
 
 import http.client
 import json
@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from tests.e2e.parts.api import Api, Json, Resource
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,78 +30,66 @@ class Seen:
         return str(self.object["metadata"]["name"])
 
 
-class Watch:
-    """The events of one collection since the watch began; safe to read while they arrive.
+class History(Generic[T]):
+    """What was noted of a watch, in order; safe to read while more comes."""
 
-    `heed` is called with each event, one after the other, before anybody else can see it.
-    """
+    def __init__(self) -> None:
+        self._grew = threading.Condition()
+        self._notes: list[T] = []
 
-    def __init__(self, heed: Callable[["Seen"], None] | None = None) -> None:
-        self._heed = heed
-        self._arrived = threading.Condition()
-        self._seen: list[Seen] = []
+    def add(self, note: T) -> None:
+        with self._grew:
+            self._notes.append(note)
+            self._grew.notify_all()
 
-    def add(self, kind: str, observed: Json) -> None:
-        seen = Seen(datetime.now(UTC), kind, observed)
-        if self._heed:
-            self._heed(seen)
-        with self._arrived:
-            self._seen.append(seen)
-            self._arrived.notify_all()
+    def all(self) -> Sequence[T]:
+        with self._grew:
+            return list(self._notes)
 
-    def all(self, name: str | None = None) -> Sequence[Seen]:
-        """Return what has arrived so far, of one object or of all."""
-        with self._arrived:
-            return [seen for seen in self._seen if name in (None, seen.name)]
-
-    def first(self, wanted: Callable[[Seen], bool], *, within: timedelta) -> Seen | None:
-        """Return the first event that is wanted, arrived or still to come, or None when the time is over."""
+    def first(self, wanted: Callable[[T], bool], *, within: timedelta) -> T | None:
+        """Return the first note that is wanted, there or still to come, or None when the time is over."""
         give_up = time.monotonic() + within.total_seconds()
         looked_at = 0
-        with self._arrived:
-            while True:
-                for seen in self._seen[looked_at:]:
-                    if wanted(seen):
-                        return seen
-                looked_at = len(self._seen)
-                if not self._arrived.wait(give_up - time.monotonic()):
+        while True:
+            with self._grew:
+                fresh = self._notes[looked_at:]
+                if not fresh and not self._grew.wait(give_up - time.monotonic()):
                     return None
+            for note in fresh:
+                if wanted(note):
+                    return note
+            looked_at += len(fresh)
 
 
 @contextmanager
 def watching(
-    api: Api,
-    resource: Resource,
-    namespace: str | None = None,
-    *,
-    heed: Callable[[Seen], None] | None = None,
-    **query: str,
-) -> Iterator[Watch]:
-    """Watch a collection until the block ends; it begins with what is there, as ADDED."""
+    api: Api, resource: Resource, namespace: str | None, heed: Callable[[Seen], None], **query: str
+) -> Iterator[None]:
+    """Watch a collection until the block ends; `heed` hears of each event, first of what is there, as ADDED."""
     collection = api.list(resource, namespace, **query)
-    watch = Watch(heed)
     for item in collection["items"]:
-        watch.add("ADDED", item)
+        heed(Seen(datetime.now(UTC), "ADDED", item))
     asked = {**query, "watch": "true", "resourceVersion": collection["metadata"]["resourceVersion"]}
     server = urlsplit(api.url)
     connection = http.client.HTTPSConnection(server.hostname or "", server.port, context=api.tls())
     connection.request("GET", f"{resource.path(namespace)}?{urlencode(asked)}")
     events = connection.getresponse()
     line = connection.sock
-    thread = threading.Thread(target=_read, args=(events, watch))
+    thread = threading.Thread(target=_read, args=(events, heed))
     thread.start()
     try:
-        yield watch
+        yield
     finally:
         line.shutdown(socket.SHUT_RDWR)
         thread.join()
         connection.close()
 
 
-def _read(events: http.client.HTTPResponse, watch: Watch) -> None:
+def _read(events: http.client.HTTPResponse, heed: Callable[[Seen], None]) -> None:
     try:
         for line in events:
+            at = datetime.now(UTC)
             event = json.loads(line)
-            watch.add(event["type"], event["object"])
+            heed(Seen(at, event["type"], event["object"]))
     except (OSError, ValueError, http.client.HTTPException):
         return  # the connection was shut down, perhaps in the middle of a line

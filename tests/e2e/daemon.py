@@ -1,0 +1,76 @@
+"""`credrotator run` against a cluster, as one replica of the Deployment would run it."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from credrotator.sandbox import Sandbox
+from tests.e2e.cluster_policies import NAMESPACE
+from tests.e2e.parts.ports import free_port
+from tests.e2e.parts.process import Process, answers, running
+
+_START = timedelta(seconds=30)
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A running daemon."""
+
+    process: Process
+    url: str
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's samples that have these labels; 0 where there are none."""
+        families = text_string_to_metric_families(requests.get(f"{self.url}/metrics", timeout=5).text)
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+    def wait_for_metric(self, name: str, value: float, *, within: timedelta) -> bool:
+        """Tell whether a metric gets a value in that time."""
+        give_up = time.monotonic() + within.total_seconds()
+        while self.metric(name) != value:
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+    def kill(self) -> None:
+        """End it as a crash would: at once, with nothing released."""
+        self.process.send(signal.SIGKILL)
+
+
+@contextmanager
+def serving(
+    kubeconfig: Path, sandbox: Sandbox, *options: str, directory: Path, name: str = "credrotator"
+) -> Iterator[Daemon]:
+    """Run the daemon with the rights of a kubeconfig and yield it when it is ready."""
+    port = free_port()
+    argv = (
+        sys.executable, "-m", "credrotator", "run",
+        "--kubeconfig", str(kubeconfig),
+        "--namespace", NAMESPACE,
+        "--listen", f"127.0.0.1:{port}",
+        # Each sandbox issuer has a port of its own.
+        "--allowed-issuer", "https://localhost:*",
+        *options,
+    )  # fmt: skip
+    with running(name, *argv, directory=directory, env=environment(sandbox), grace=timedelta(seconds=12)) as process:
+        daemon = Daemon(process, f"http://127.0.0.1:{port}")
+        process.wait_until(lambda: answers(f"{daemon.url}/readyz"), within=_START)
+        yield daemon
+
+
+def environment(sandbox: Sandbox) -> dict[str, str]:
+    """Return the settings with which credrotator finds the sandbox, and none of this machine's."""
+    ours = {name: "" for name in os.environ if name.startswith("CREDROTATOR_")}
+    return {**ours, **sandbox.environment()}

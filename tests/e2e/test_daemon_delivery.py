@@ -1,0 +1,132 @@
+"""From the daemon's write to the filter's configuration: a hundred policies of both forms behind one Gateway."""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from math import ceil
+
+import pytest
+
+from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Role
+from tests.e2e import cluster_policies, daemon, published_secrets
+from tests.e2e.cluster_policies import NAMESPACE, POLICIES, secret_of
+from tests.e2e.gateway_site import Site
+from tests.e2e.parts.api import Json, Name
+from tests.e2e.published_secrets import Publication, PublishedSecrets
+
+_OTHER_ROLE = f"{DEFAULT_ROLE}-2"
+_OF_EACH_FORM = 50
+_FORMS = {
+    "drop-in": [f"drop-in-{number:02}" for number in range(_OF_EACH_FORM)],
+    "managed": [f"managed-{number:02}" for number in range(_OF_EACH_FORM)],
+}
+_ALL = [name for names in _FORMS.values() for name in names]
+# As jitter spreads them; a hundred that are due together are shown beside it.
+_PACE_S = 0.25
+_START = timedelta(seconds=60)
+_DELIVERED_WITHIN = timedelta(seconds=1)
+
+each_form = pytest.mark.parametrize("form", _FORMS)
+
+
+class Rotations:
+    """Makes policies rotate, by giving them the other of two roles, and measures how their credentials get through."""
+
+    def __init__(self, site: Site, published: PublishedSecrets) -> None:
+        self._site = site
+        self._published = published
+        self._edits = dict.fromkeys(_ALL, 0)
+
+    def edit(self, name: str) -> None:
+        self._edits[name] += 1
+        exchange = cluster_policies.aws_exchange(
+            self._site.issuer, _OTHER_ROLE if self._edits[name] % 2 else DEFAULT_ROLE
+        )
+        change: Json = {"spec": {"awsCredentials": exchange}}
+        if name.startswith("managed"):
+            change = {"metadata": {"annotations": {"credrotator.io/aws-credentials": json.dumps(exchange)}}}
+        self._site.cluster.api.patch(POLICIES, Name(NAMESPACE, name), change)
+
+    def newest(self, name: str) -> Publication:
+        """Return what was published after the latest edit."""
+        publication = self._published.wait(secret_of(name), self._edits[name], within=_START)
+        assert publication, f"{name} was not rotated"
+        return publication
+
+    def delay(self, name: str) -> float:
+        """Return the seconds from the latest publish to the filter's configuration."""
+        publication = self.newest(name)
+        delivered = self._site.config.has(publication.text, within=_START)
+        assert delivered, f"{name} was not delivered"
+        return (delivered - publication.at).total_seconds()
+
+
+@pytest.fixture(scope="module")
+def rotations(prepared: Site, request: pytest.FixtureRequest) -> Iterator[Rotations]:
+    """The daemon and the gateway's controller, with every policy rotated once and delivered."""
+    sandbox = prepared.sandbox
+    sandbox.sts.roles[_OTHER_ROLE] = Role(prepared.issuer, subject=DEFAULT_CLIENT)
+    with (
+        published_secrets.following(prepared.cluster.api) as published,
+        daemon.serving(prepared.cluster.admin, sandbox, "--no-leader-elect", directory=prepared.cluster.directory),
+    ):
+        rotations = Rotations(prepared, published)
+        prepared.add("drop-in", [cluster_policies.aws(name, prepared.issuer) for name in _FORMS["drop-in"]])
+        prepared.add("managed", [cluster_policies.aws_managed(name, prepared.issuer) for name in _FORMS["managed"]])
+        for name in _ALL:
+            rotations.newest(name)
+        # Only now, for it would race for the first credential of each policy, which has no Secret yet.
+        request.getfixturevalue("site")
+        for name in _ALL:
+            rotations.delay(name)
+        prepared.config.settle()
+        yield rotations
+
+
+def _show(what: str, delays: Sequence[float]) -> str:
+    load, *_ = os.getloadavg()
+    return (
+        f"{what}: filter config after {statistics.median(delays):.3f} s median, {_p99(delays):.3f} s p99, "
+        f"{max(delays):.3f} s max of {len(delays)} (load {load:.0f})"
+    )
+
+
+def _p99(delays: Sequence[float]) -> float:
+    return sorted(delays)[ceil(0.99 * len(delays)) - 1]
+
+
+@each_form
+def test_a_rotation_is_in_the_filter_config_within_1_s(rotations: Rotations, form: str, figures: list[str]) -> None:
+    """A credential gets from its Secret into the filter's configuration in 1 s, 99 times of 100."""
+    names = _FORMS[form] * 2
+    delays = []
+    for name in names:
+        rotations.edit(name)
+        delays.append(rotations.delay(name))
+        time.sleep(_PACE_S)
+    figures.append(_show(f"{form}, 100 policies behind the Gateway, one at a time", delays))
+    assert _p99(delays) <= _DELIVERED_WITHIN.total_seconds()
+
+
+def test_a_hundred_at_once(rotations: Rotations, site: Site, figures: list[str]) -> None:
+    """A hundred policies that are due together are all rotated and delivered; the figures say how fast."""
+    site.config.settle()
+    began, writes = datetime.now(UTC), site.config.writes
+    for name in _ALL:
+        rotations.edit(name)
+    publications = [rotations.newest(name) for name in _ALL]
+    delays = [rotations.delay(name) for name in _ALL]
+    figures.append(_show("both forms, 100 at once", delays))
+    took = max(publication.at for publication in publications) - began
+    figures.append(
+        f"100 at once: edited and published in {took.total_seconds():.1f} s, "
+        f"{site.config.writes - writes} writes of the filter config"
+    )
+
+
+def test_the_gateway_exchanged_nothing(rotations: Rotations, site: Site) -> None:
+    """While the daemon runs, the gateway's own rotator asks neither issuer nor STS for anything."""
+    assert site.exchanges_of_gateway == 0
