@@ -6,6 +6,7 @@ https://learn.microsoft.com/entra/workload-id/workload-identity-federation-creat
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from credrotator.errors import printable
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from credrotator.model import AwsOidc, ObjectKey
 
+_UNFIT = re.compile(r"[^0-9A-Za-z_-]")
+"""What a federated credential's name cannot hold."""
 SHOWN = ("iss", "aud", "azp", "sub")
 """Claims that decide whether the other side accepts the token."""
 
@@ -31,7 +34,8 @@ def aws_trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str,
 
     IAM compares its ``aud`` key with the token's ``azp`` where there is one, so both values are let in.
     """
-    issuer = printable(claims.get("iss", source.oidc.issuer)).partition("://")[2]
+    # Google's own tokens, for one, name their issuer without a scheme.
+    issuer = printable(claims.get("iss", source.oidc.issuer)).rpartition("://")[2]
     _, partition, _, _, account, _ = source.role_arn.split(":", 5)
     accepted = [*audiences(claims), *([printable(claims["azp"])] if claims.get("azp") else [])]
     equals: dict[str, Any] = {f"{issuer}:aud": accepted[0] if len(accepted) == 1 else accepted}
@@ -53,7 +57,7 @@ def aws_trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str,
 def entra_federated_credential(policy: ObjectKey, claims: Mapping[str, object]) -> dict[str, Any]:
     """Return the application's federated identity credential for this token, as ``az`` and Graph take it."""
     return {
-        "name": f"credrotator-{policy.namespace}-{policy.name}"[:120],
+        "name": _UNFIT.sub("-", f"credrotator-{policy.namespace}-{policy.name}")[:120],
         "issuer": printable(claims.get("iss", "")),
         "subject": printable(claims.get("sub", "")),
         "audiences": audiences(claims)[:1],

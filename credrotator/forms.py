@@ -26,6 +26,7 @@ AZURE = PREFIX + "azure-credentials"
 BLOCKS = {AWS: ("AWSCredentials", "awsCredentials"), AZURE: ("AzureCredentials", "azureCredentials")}
 CARRIERS = {AWS: "aws-credentials-file", AZURE: "api-key"}
 """By what kind of static policy the gateway takes each: the bytes on the wire are then the same."""
+SUFFIX, NAME_LENGTH = "-credentials", 253
 EXPECTED = {AWS: "awsCredentials.credentialsFile.secretRef", AZURE: "type APIKey with apiKey.secretRef"}
 
 
@@ -44,7 +45,15 @@ def read_form(manifest: Mapping[str, Any], origin: str, defaults: Defaults) -> P
     if problems or isinstance(carrier, InvalidPolicy) or isinstance(wanted, InvalidPolicy):
         return InvalidPolicy(carrier.key, origin, tuple(problems))
     assert isinstance(carrier.source, Static) and carrier.source.secret  # noqa: S101, PT018 - by _form_problems
-    return replace(carrier, source=wanted.source, data_key=carrier.source.secret.key, managed=True)
+    path = f"metadata.annotations[{name}]"
+    warnings = [warning.replace(f"spec.{BLOCKS[name][1]}", path) for warning in wanted.warnings]
+    return replace(
+        carrier,
+        source=wanted.source,
+        data_key=carrier.source.secret.key,
+        managed=True,
+        warnings=tuple(dict.fromkeys([*carrier.warnings, *warnings])),
+    )
 
 
 def _wanted(manifest: Mapping[str, Any], name: str, origin: str, defaults: Defaults) -> Policy | InvalidPolicy:
@@ -52,15 +61,36 @@ def _wanted(manifest: Mapping[str, Any], name: str, origin: str, defaults: Defau
     metadata, annotations = manifest["metadata"], manifest["metadata"]["annotations"]
     kind, block = BLOCKS[name]
     try:
-        content = yaml.safe_load(str(annotations[name]))
-    except yaml.YAMLError as error:
-        problem = Problem(
-            f"spec.{block}", f"not readable as YAML or JSON: {printable(getattr(error, 'problem', error))}"
-        )
+        content = _content(annotations[name])
+    except _NotReadable as error:
+        problem = Problem(f"spec.{block}", str(error))
         return InvalidPolicy(read_policy(manifest, origin, defaults).key, origin, (problem,))
     rest = {key: value for key, value in annotations.items() if key not in BLOCKS}
     inner = {**manifest, "metadata": {**metadata, "annotations": rest}, "spec": {"type": kind, block: content}}
     return read_policy(inner, origin, defaults)
+
+
+class _NotReadable(Exception):
+    """An annotation's text is not an object in YAML or JSON."""
+
+
+def _content(text: object) -> dict[Any, Any]:
+    """Read an annotation's text; it may be anybody's.
+
+    Raises:
+        _NotReadable: With what is wrong with it.
+    """
+    if not isinstance(text, str):
+        raise _NotReadable("expected a text that holds YAML or JSON; write | before it, so that it stays a text")
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # A day that no calendar has is a ValueError, and brackets by the thousand are a recursion.
+        what = getattr(error, "problem", None) or type(error).__name__
+        raise _NotReadable(f"not readable as YAML or JSON: {printable(what)}") from error
+    if not isinstance(content, dict):
+        raise _NotReadable("expected an object in YAML or JSON, as it would stand in spec")
+    return content
 
 
 def _problems(policy: Policy | InvalidPolicy, annotation: str | None = None) -> list[Problem]:
@@ -110,7 +140,7 @@ def convert(manifest: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
     _, block = BLOCKS[name]
     spec, metadata = dict(manifest["spec"]), dict(manifest["metadata"])
     content = spec.pop(block)
-    carrier = {"secretRef": {"name": f"{policy.key.name}-credentials"[:253]}}
+    carrier = {"secretRef": {"name": f"{policy.key.name[: NAME_LENGTH - len(SUFFIX)].rstrip('-.')}{SUFFIX}"}}
     if name == AWS:
         spec["awsCredentials"] = {"region": content["region"], "credentialsFile": carrier}
     else:

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from credrotator.errors import RotationError
 from credrotator.inventory import Dependants
-from credrotator.model import AwsOidc, AzureClientSecret, AzureOidc, Rotatable, Source, Static, Unsupported
+from credrotator.model import (
+    AwsOidc,
+    AzureClientSecret,
+    AzureOidc,
+    Published,
+    Rotatable,
+    Source,
+    Static,
+    Unsupported,
+)
 from credrotator.planning import Keep, Reason
 from credrotator.rotation import Rotation, Wish, times
+from credrotator.secretdata import TRUE_EXPIRY, parked_until, show_time
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,7 +37,14 @@ STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One policy's standing. ``state`` is one word; ``why`` explains it where a word does not."""
+    """One policy's standing.
+
+    Attributes:
+        state: One word.
+        why: Explains it where a word does not.
+        last: The outcome of the latest pass.
+        acknowledged: Whether the gateway has looked at the policy since its credential was issued; None: not known.
+    """
 
     policy: ObjectKey
     provider: str
@@ -39,12 +56,28 @@ class Row:
     renew_at: datetime | None = None
     dependants: Dependants = field(default_factory=Dependants)
     last: dict[str, Any] | None = None
+    acknowledged: bool | None = None
 
 
 def overview(
-    key: ObjectKey, inventory: Inventory, rotation: Rotation, last: dict[str, Any] | None, now: datetime
+    key: ObjectKey,
+    inventory: Inventory,
+    rotation: Rotation,
+    last: dict[str, Any] | None,
+    now: datetime,
+    *,
+    heard_at: datetime | None = None,
 ) -> Row:
-    """Describe one policy; what is wrong with it becomes its state."""
+    """Describe one policy; what is wrong with it becomes its state.
+
+    Args:
+        key: The policy.
+        inventory: Where it is found.
+        rotation: The use case, which decides.
+        last: The outcome of the latest pass over it, as ``report.outcome_document`` has it, with ``at``.
+        now: The present moment.
+        heard_at: When the gateway last spoke of it.
+    """
     if wrong := inventory.invalid.get(key):
         return Row(key, wrong.provider, "Invalid", "; ".join(map(str, wrong.problems)), last=last)
     policy = inventory.policies[key]
@@ -59,7 +92,7 @@ def overview(
         last=last,
     )
     if isinstance(source, Rotatable):
-        return _standing(row, policy, source, rotation, now)
+        return _standing(row, policy, rotation, now=now, heard_at=heard_at)
     outcome = rotation(policy, inventory.reader(key), Wish(dry_run=True))
     if outcome.error:
         state = "NotSupported" if outcome.action == "skipped" else "Broken"
@@ -67,15 +100,24 @@ def overview(
     return row
 
 
-def _standing(row: Row, policy: Policy, source: Rotatable, rotation: Rotation, now: datetime) -> Row:
+def _standing(row: Row, policy: Policy, rotation: Rotation, *, now: datetime, heard_at: datetime | None) -> Row:
+    assert isinstance(policy.source, Rotatable)  # noqa: S101 - asked by overview
     try:
-        found = rotation.state(policy, source, Wish())
+        found = rotation.state(policy, policy.source, Wish())
     except RotationError as error:
         return replace(row, state="Unreadable", why=error.message)
     expires_at, renew_at = times(policy, found.published)
     row = replace(row, expires_at=expires_at, renew_at=renew_at)
+    if isinstance(found.published, Published) and (issued_at := found.published.issued_at):
+        heard = None if heard_at is None else heard_at >= issued_at
+        issued = {"at": show_time(issued_at), "action": "rotated", "reason": None, "error": None}
+        row = replace(row, acknowledged=heard, last=row.last or issued)
     if isinstance(found.plan, Keep):
         return replace(row, state="Fresh")
+    if found.stored and not found.stored.document.data and TRUE_EXPIRY in found.stored.document.annotations:
+        until = parked_until(found.stored.document)
+        why = "nothing was issued yet; its empty Secret keeps the gateway's rotator from the issuer"
+        return replace(row, state="Parked", why=f"{why} until {show_time(until)}" if until else why)
     if expires_at is not None and expires_at <= now:
         return replace(row, state="Expired")
     return replace(row, state=STATES.get(found.plan.reason, "Due"), why=found.plan.detail)

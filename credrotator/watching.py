@@ -79,6 +79,8 @@ class ManifestSource:
 
     def trouble(self) -> str | None:
         """See ``ports.PolicySource``."""
+        if self._thread and not self._thread.is_alive():
+            return "the manifests are not watched any more"
         return self._trouble
 
     def _watch(self) -> None:
@@ -86,11 +88,13 @@ class ManifestSource:
             try:
                 if (signature := self._signature()) != self._seen:
                     self._read(signature)
+                self._trouble = None
                 self._look_at_store()
             except UsageError as error:
                 # A file that is being replaced may be away for a moment: what was read last stays in force.
+                if self._trouble != str(error):
+                    log.warning("%s; the policies stay as they were", error)
                 self._trouble = str(error)
-                log.warning("%s; the policies stay as they were", error)
 
     def _signature(self) -> object:
         """Name every file with its time and size; a change of any of them is a reason to read all again."""
@@ -116,6 +120,7 @@ class ManifestSource:
 
     def _look_at_store(self) -> None:
         """Notice a published Secret that somebody removed or replaced."""
+        versions: dict[ObjectKey, str | None] = {}
         for policy in self.inventory.policies.values():
             if policy.secret is None:
                 continue
@@ -123,11 +128,12 @@ class ManifestSource:
                 stored = self._store.read(policy.secret)
             except RotationError as error:
                 log.debug("%s: %s", policy.secret, error.message)
+                versions[policy.key] = self._versions.get(policy.key)
                 continue
-            version = stored.version if stored else None
+            version = versions[policy.key] = stored.version if stored else None
             if self._versions.get(policy.key, version) != version:
                 self._changed(policy.key)
-            self._versions[policy.key] = version
+        self._versions = versions
 
 
 def _keys(inventory: Inventory) -> set[ObjectKey]:

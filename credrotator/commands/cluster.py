@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import socket
+import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 from credrotator.kube.access import Right, check_rights, try_write
 from credrotator.kube.api import KubeApi
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.events import EventRecorder
-from credrotator.kube.listener import CONDITION, ClusterListener, Observer
+from credrotator.kube.listener import ClusterListener, Observer
 from credrotator.kube.paths import served_version
 from credrotator.kube.reading import ClusterInventory, read_cluster
-from credrotator.kube.source import Scope
+from credrotator.kube.source import CONDITION, Scope
 from credrotator.kube.store import ClusterStore
 from credrotator.model import ObjectKey
+from credrotator.secretdata import read_time
 from credrotator.telemetry import Metrics
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from credrotator.model import Outcome
     from credrotator.ports import Clock
     from credrotator.settings import Settings
@@ -36,7 +39,8 @@ class Cluster:
         self._clock = clock
         self.api = KubeApi.from_config(settings.kubeconfig, settings.context)
         self.store = ClusterStore(self.api)
-        self.identity = f"{socket.gethostname()}_{os.getpid()}"
+        # NOTE: host name and pid are not enough: pods in the host's network share the one, and have pid 1 each.
+        self.identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._inventory = ClusterInventory()
         self._listener: ClusterListener | None = None
 
@@ -88,13 +92,17 @@ class Cluster:
             self._listener(policy, outcome)
 
     def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
-        """Read the latest outcome from the policy's condition."""
+        """Read the latest failure from the policy's condition; of what went well, the Secret tells more."""
         observed = self._inventory.observed(key)
         for condition in observed.conditions if observed else ():
-            if condition.get("type") == CONDITION:
-                ready, reason = condition.get("status") == "True", condition.get("reason")
-                message = condition.get("message")
-                error = None if ready else {"kind": "see events", "reason": reason, "message": message, "hint": ""}
-                action = "rotated" if ready else "failed"
-                return {"at": condition.get("lastTransitionTime"), "action": action, "reason": reason, "error": error}
+            if condition.get("type") == CONDITION and condition.get("status") == "False":
+                reason, message = condition.get("reason"), condition.get("message")
+                error = {"kind": None, "reason": reason, "message": message, "hint": None}
+                at = condition.get("lastTransitionTime")
+                return {"at": at, "action": "failed", "reason": reason, "error": error}
         return None
+
+    def heard_at(self, key: ObjectKey) -> datetime | None:
+        """Return when the gateway last spoke of a policy in its status."""
+        observed = self._inventory.observed(key)
+        return read_time(observed.last_transition) if observed else None

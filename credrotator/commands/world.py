@@ -17,6 +17,7 @@ from credrotator.manifests import read_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from credrotator.commands.cluster import Cluster
     from credrotator.directory import DirectoryStore
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 def _nothing(_outcome: Outcome) -> None:
     """Nothing follows an outcome."""
+
+
+def _never(_key: ObjectKey) -> datetime | None:
+    """Nobody speaks here."""
 
 
 @dataclass
@@ -42,6 +47,7 @@ class World:
         after: What follows an outcome that was not only looked at.
         directory: The store, if it is one on the file system.
         cluster: The cluster, if it is one.
+        heard_at: When the gateway last spoke of a policy; None where that is not known.
     """
 
     inventory: Inventory
@@ -51,6 +57,7 @@ class World:
     after: Callable[[Outcome], None] = _nothing
     directory: DirectoryStore | None = None
     cluster: Cluster | None = None
+    heard_at: Callable[[ObjectKey], datetime | None] = _never
 
 
 @contextlib.contextmanager
@@ -84,6 +91,14 @@ def _in_cluster(settings: Settings) -> Iterator[World]:
     try:
         with Cluster(settings, system_clock) as cluster:
             inventory, problems = cluster.read()
-            yield World(inventory, cluster.store, cluster.last_outcome, problems, cluster.after, cluster=cluster)
+            yield World(
+                inventory,
+                cluster.store,
+                cluster.last_outcome,
+                problems,
+                cluster.after,
+                cluster=cluster,
+                heard_at=cluster.heard_at,
+            )
     except RotationError as error:
         raise UsageError(f"{error.message}; {error.hint}") from error

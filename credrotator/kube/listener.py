@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from credrotator.errors import Conflict, RotationError
 from credrotator.kube import paths
 from credrotator.kube.api import ApiError, KubeApi
+from credrotator.kube.apierrors import CONFLICT
+from credrotator.kube.events import MESSAGE_BYTES, cut_bytes
+from credrotator.kube.source import CONDITION
 from credrotator.kube.store import MANAGER
 from credrotator.model import InvalidPolicy, ObjectKey, Outcome, Policy, Rotatable, SecretDocument
 from credrotator.planning import Reason
@@ -21,6 +25,8 @@ from credrotator.policy import fingerprint
 from credrotator.secretdata import CONTENT, FINGERPRINT, content_hash, park, parked_until, show_time
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from credrotator.kube.delivery import Delivery
     from credrotator.kube.events import EventRecorder
     from credrotator.kube.source import Observed
@@ -29,10 +35,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONDITION = "credrotator.io/Ready"
 PARKING = timedelta(minutes=15)
-PARK_AGAIN = timedelta(minutes=8)
-"""The gateway's rotator wakes 5 min before the annotation; failures are retried at most 8 min apart."""
+PARK_AGAIN = timedelta(minutes=14)
+"""The gateway's rotator wakes 5 min before the annotation; the next failure may come 8 min and an exchange later."""
+WRITE_TRIES = 3
+READY = "KeptFresh"
+"""Reason of our condition while all is well."""
+AS_IT_SHOULD_BE = {"Static", "DefaultChain"}
+"""Reasons of a look that was skipped because there is nothing to do, and nothing wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What people were told of a policy; ``reason`` is that of a failure."""
+
+    ready: bool
+    reason: str
 
 
 class Observer(Protocol):
@@ -64,18 +82,20 @@ class ClusterListener:
         self._delivery = delivery
         self._events = events
         self._lock = threading.Lock()
-        self._said: dict[ObjectKey, tuple[bool, str]] = {}
+        self._said: dict[ObjectKey, _Standing] = {}
 
     def __call__(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
         """Do what an outcome calls for."""
+        known = self._standing(policy.key)
         if isinstance(policy, Policy) and isinstance(policy.source, Rotatable):
-            if outcome.action == "rotated":
+            # Kept after a failure: the write had happened all the same, and nobody told the gateway.
+            if outcome.action == "rotated" or (outcome.action == "kept" and known is not None and not known.ready):
                 self._announce(policy)
-            elif outcome.reason == "Adopted":
+            if outcome.reason == "Adopted":
                 self._adopt(policy, policy.source)
             elif outcome.action == "failed" and not policy.managed and outcome.error and outcome.error.kind != "policy":
-                self._park(policy)
-        self._say(policy, outcome)
+                self._park(policy, outcome.error.retry_after or timedelta(0))
+        self._say(policy, outcome, known)
 
     def forget(self, key: ObjectKey) -> None:
         """Drop what is known of a policy that is gone."""
@@ -105,10 +125,13 @@ class ClusterListener:
         else:
             self._tell(policy, "Adopted", f"Secret {policy.secret.name} of the gateway is kept fresh from now on")
 
-    def _park(self, policy: Policy) -> None:
-        """Keep the gateway's single worker from this policy's issuer for as long as it fails."""
+    def _park(self, policy: Policy, patience: timedelta) -> None:
+        """Keep the gateway's single worker from this policy's issuer for as long as it fails.
+
+        ``patience`` is what the issuer asked for: until then there will be no look that could park it again.
+        """
         assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
-        now = self._clock()
+        now = self._clock() + patience
         try:
             stored = self._store.read(policy.secret)
             until = parked_until(stored.document if stored else None)
@@ -121,50 +144,76 @@ class ClusterListener:
         else:
             log.info("%s: parked until %s, while its issuer fails", policy.key, show_time(now + PARKING))
 
-    def _say(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
-        """Tell people, once per change: an Event each time something was done, a condition when it changed."""
-        if outcome.action == "skipped":
-            return
-        error = outcome.error
-        reason = error.reason if error else str(outcome.reason)
-        message = error.message if error else _expiry(outcome)
-        standing = (error is None, reason if error else "")
+    def _standing(self, key: ObjectKey) -> _Standing | None:
+        """Return what was said of a policy last; after a restart, what its condition says."""
         with self._lock:
-            known, self._said[policy.key] = self._said.get(policy.key), standing
+            known = self._said.get(key)
+        observed = self._source.observed(key)
+        if known is not None or observed is None:
+            return known
+        found = [condition for condition in observed.conditions if condition.get("type") == CONDITION]
+        ready = bool(found) and found[0].get("status") == "True"
+        return _Standing(ready, "" if ready else str(found[0].get("reason"))) if found else None
+
+    def _say(self, policy: Policy | InvalidPolicy, outcome: Outcome, known: _Standing | None) -> None:
+        """Tell people, once per change: an Event each time something was done, a condition when it changed."""
+        error = outcome.error
+        if outcome.action == "skipped" and (error or outcome.reason not in AS_IT_SHOULD_BE):
+            return
+        standing = _Standing(error is None, error.reason if error else "")
+        with self._lock:
+            self._said[policy.key] = standing
         if error and known != standing:
-            self._tell(policy, "RotationFailed", f"{reason}: {message}; {error.hint}", warning=True)
+            self._tell(policy, "RotationFailed", f"{error.reason}: {error.message}; {error.hint}", warning=True)
         if outcome.action == "rotated":
-            repaired = outcome.reason == Reason.UNREADABLE or (outcome.reason == Reason.MISSING and known is not None)
-            self._tell(policy, "Repaired" if repaired else "Rotated", f"{reason}: {message}")
+            was_there = known is not None and known.ready
+            repaired = outcome.reason == Reason.UNREADABLE or (outcome.reason == Reason.MISSING and was_there)
+            self._tell(policy, "Repaired" if repaired else "Rotated", f"{outcome.reason}: {_expiry(outcome)}")
         # After a restart a policy that is simply fresh says nothing new.
-        if known != standing and not (known is None and outcome.action == "kept"):
-            self._write_condition(policy, ready=error is None, reason=reason, message=message)
+        if known != standing and not (known is None and outcome.action in {"kept", "skipped"}):
+            self._write_condition(policy, outcome)
 
     def _tell(self, policy: Policy | InvalidPolicy, reason: str, message: str, *, warning: bool = False) -> None:
         observed = self._source.observed(policy.key)
         if observed:
             self._events.emit(observed.subject, reason, message, kind="Warning" if warning else "Normal")
 
-    def _write_condition(self, policy: Policy | InvalidPolicy, *, ready: bool, reason: str, message: str) -> None:
-        """Put our condition first: kubectl shows the last one, which is the gateway's."""
-        observed = self._source.observed(policy.key)
-        present: list[dict[str, Any]] = list(observed.conditions) if observed else []
-        ours = next((dict(condition) for condition in present if condition.get("type") == CONDITION), {})
-        status = "True" if ready else "False"
-        moved = ours.get("status") != status
-        condition = {
+    def _write_condition(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
+        """Put our condition first: kubectl shows the last one, which is the gateway's.
+
+        Read afresh and written with its version: what the gateway says at this moment must not be put back by us.
+        """
+        path = paths.policy(self._version, policy.key)
+        for _ in range(WRITE_TRIES):
+            try:
+                found = self._api.get(path)
+                present: list[dict[str, Any]] = (found.get("status") or {}).get("conditions") or []
+                ours = next((condition for condition in present if condition.get("type") == CONDITION), {})
+                others = [condition for condition in present if condition.get("type") != CONDITION]
+                conditions = [self._condition(outcome, ours), *others]
+                seen = {"resourceVersion": found["metadata"]["resourceVersion"]}
+                body = {"metadata": seen, "status": {"conditions": conditions}}
+                self._api.patch(path + "/status", body, fieldManager=MANAGER)
+            except ApiError as error:
+                if error.status == CONFLICT:
+                    continue
+                log.debug("%s: condition not written: %s", policy.key, error)
+            return
+
+    def _condition(self, outcome: Outcome, present: Mapping[str, Any]) -> dict[str, Any]:
+        """Return our condition; its time is when its status changed last."""
+        error = outcome.error
+        status = "False" if error else "True"
+        kept_fresh = f"the credential in Secret {outcome.secret.name} is kept fresh" if outcome.secret else ""
+        return {
             "type": CONDITION,
             "status": status,
-            "reason": reason,
-            "message": message[:1024],
-            "lastTransitionTime": show_time(self._clock()) if moved else ours["lastTransitionTime"],
+            "reason": error.reason if error else READY,
+            "message": cut_bytes(f"{error.message}; {error.hint}" if error else kept_fresh, MESSAGE_BYTES),
+            "lastTransitionTime": present["lastTransitionTime"]
+            if present.get("status") == status
+            else show_time(self._clock()),
         }
-        others = [condition for condition in present if condition.get("type") != CONDITION]
-        try:
-            path = paths.policy(self._version, policy.key) + "/status"
-            self._api.patch(path, {"status": {"conditions": [condition, *others]}}, fieldManager=MANAGER)
-        except ApiError as error:
-            log.debug("%s: condition not written: %s", policy.key, error)
 
 
 def _expiry(outcome: Outcome) -> str:
