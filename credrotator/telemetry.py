@@ -12,6 +12,7 @@ import socket
 import socketserver
 import sys
 import threading
+from collections import Counter as Counts
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ class Metrics:
         self.restarts = counter("watch_restarts", "Watches that began anew, by reason.", ["reason"])
         self.skew = gauge("clock_skew_seconds", "Their clock minus ours.", ["endpoint"])
         self._providers: dict[ObjectKey, str] = {}
+        self._restarts: Counts[str] = Counts()
 
     def _makers(self) -> tuple[Callable[..., Gauge], Callable[..., Counter], Callable[..., Histogram]]:
         registry = self.registry
@@ -103,6 +105,12 @@ class Metrics:
         """Show by how much others' clocks differ from this machine's."""
         for endpoint, difference in seen.items():
             self.skew.labels(endpoint).set(difference.total_seconds())
+
+    def note_restarts(self, total: Mapping[str, int]) -> None:
+        """Bring the count of watches that began anew up to date."""
+        for reason, count in (Counts(total) - self._restarts).items():
+            self.restarts.labels(reason).inc(count)
+        self._restarts = Counts(total)
 
     def observe_lateness(self, due: datetime | None, now: datetime) -> None:
         """Count by how much a renewal came too late; one that was not due before counts as in time."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from credrotator.inventory import Inventory
+    from credrotator.ports import Clock
 
 FORMATS = click.Choice(["table", "wide", "json", "yaml"])
 
@@ -81,10 +82,10 @@ def need_store(settings: Settings, *, required: bool = True) -> DirectoryStore:
     return DirectoryStore(settings.out, system_clock)
 
 
-def exchanger(settings: Settings) -> Exchanger:
-    """Return the exchange that the settings describe."""
+def exchanger(settings: Settings, clock: Clock = system_clock) -> Exchanger:
+    """Return the exchange that the settings describe; a SkewedClock is put right by it."""
     allowed = AllowedIssuers(settings.allowed_issuers)
-    return Exchanger(ExchangeSettings(allowed, settings.ca_file, settings.timeout), system_clock)
+    return Exchanger(ExchangeSettings(allowed, settings.ca_file, settings.timeout), clock)
 
 
 def choose(inventory: Inventory, names: Sequence[str], settings: Settings) -> list[ObjectKey]:

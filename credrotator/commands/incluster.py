@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from credrotator.clock import system_clock
 from credrotator.commands.cluster import LEASE, Cluster
 from credrotator.commands.common import exchanger
-from credrotator.commands.run import Election, Running
+from credrotator.commands.run import Election, Running, Stop
 from credrotator.daemon import Daemon
 from credrotator.errors import RotationError
+from credrotator.exchange.skew import SkewedClock
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.lease import LeaderElection
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.model import ObjectKey
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator
 
     from credrotator.settings import Settings
@@ -34,29 +34,39 @@ LONGEST_WAIT_S = 30.0
 
 @contextlib.contextmanager
 def running_in_cluster(
-    settings: Settings, election: Election, workers: int, metrics: Metrics, stopping: threading.Event
+    settings: Settings, election: Election, workers: int, metrics: Metrics, stopping: Stop
 ) -> Iterator[Running]:
     """Start everything, yield, and end it in order: no new writes, the Lease released, watches closed."""
     with Cluster(settings, system_clock) as cluster:
         scope = _wait_for_scope(cluster, stopping)
         if scope is None:
-            yield Running(lambda: None, lambda: "stopping")
+            yield Running()
             return
         delivery = Delivery(cluster.api, system_clock, metrics)
         source = ClusterSource(cluster.api, scope, settings.defaults, delivery.heard)
         listener = cluster.listener(scope, source, delivery)
         leadership = _Leadership(cluster, election, metrics)
+        clock = SkewedClock(system_clock)
+        exchange = exchanger(settings, clock)
         daemon = Daemon(
             source,
             cluster.store,
-            exchanger(settings),
-            system_clock,
+            exchange,
+            clock,
             metrics=metrics,
             leads=leadership.holds,
             listener=listener,
             gone=listener.forget,
             workers=workers,
         )
+
+        exchange.gates.recovered = daemon.look_at_failures
+
+        def tick() -> None:
+            delivery.sweep()
+            source.sweep()
+            metrics.note_restarts(source.restarts())
+            metrics.note_skew(clock.seen())
 
         def ready() -> str | None:
             refused = cluster.api.unauthorized_for()
@@ -65,15 +75,15 @@ def running_in_cluster(
             return daemon.trouble() or source.trouble()
 
         daemon.start()
-        leadership.start(daemon.look_at_all)
+        leadership.start(daemon.look_at_all, daemon.stand_down)
         try:
-            yield Running(daemon.trouble, ready, delivery.sweep)
+            yield Running(daemon.trouble, ready, tick)
         finally:
             daemon.stop()
             leadership.stop()
 
 
-def _wait_for_scope(cluster: Cluster, stopping: threading.Event) -> Scope | None:
+def _wait_for_scope(cluster: Cluster, stopping: Stop) -> Scope | None:
     """Wait until the gateway's API is served: it may be installed after us. None when told to stop meanwhile."""
     wait_s = 1.0
     while True:
@@ -93,15 +103,16 @@ class _Leadership:
         self._metrics = metrics
         self._election: LeaderElection | None = None
         self._look_at_all: Callable[[], None] = lambda: None
+        self._stand_down: Callable[[], None] = lambda: None
         if election.on:
             lease = ObjectKey.parse(election.lease or LEASE, cluster.api.default_namespace)
             self._election = LeaderElection(
                 cluster.api, lease, cluster.identity, started=self._started, stopped=self._stopped
             )
 
-    def start(self, look_at_all: Callable[[], None]) -> None:
-        """Take part; ``look_at_all`` is called each time this process becomes the leader."""
-        self._look_at_all = look_at_all
+    def start(self, look_at_all: Callable[[], None], stand_down: Callable[[], None]) -> None:
+        """Take part; ``look_at_all`` is called each time this process becomes the leader, the other when it ceases."""
+        self._look_at_all, self._stand_down = look_at_all, stand_down
         if self._election:
             self._election.start()
         else:
@@ -124,3 +135,4 @@ class _Leadership:
     def _stopped(self) -> None:
         log.info("not leading any more")
         self._metrics.leader.set(0)
+        self._stand_down()

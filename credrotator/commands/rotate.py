@@ -13,6 +13,7 @@ from credrotator.clock import system_clock
 from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
 from credrotator.commands.world import world
 from credrotator.errors import UsageError
+from credrotator.exchange.skew import SkewedClock
 from credrotator.model import Outcome, Sensitive
 from credrotator.passes import run_pass
 from credrotator.progress import progress
@@ -66,7 +67,7 @@ def command(
 
     Exit code 0: all well; 1: some failed; 2: wrong use.
     """  # noqa: D301 - \b keeps click from filling the paragraph
-    settings = read_settings(common)
+    settings, clock = read_settings(common), SkewedClock(system_clock)
     with world(settings) as here:
         keys = choose(here.inventory, names, settings)
         renderer = templates_of(template, here, here.directory)
@@ -82,7 +83,7 @@ def command(
             outcomes = run_pass(
                 keys,
                 here.inventory,
-                Rotation(here.store, exchanger(settings), system_clock),
+                Rotation(here.store, exchanger(settings, clock), clock),
                 Wish(within, force, dry_run),
                 workers=workers,
                 after=after,

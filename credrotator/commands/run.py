@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import signal
 import sys
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from credrotator.commands.common import exchanger, need_store, read_settings, re
 from credrotator.commands.rotate import MAX_WORKERS, templates_of
 from credrotator.daemon import Daemon
 from credrotator.errors import UsageError
+from credrotator.exchange.skew import SkewedClock
 from credrotator.settings import setting
 from credrotator.telemetry import HealthServer, Metrics
 from credrotator.watching import ManifestSource
@@ -48,13 +49,37 @@ class Address(click.ParamType[tuple[str, int]]):
         return host.strip("[]"), int(port)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Running:
-    """A daemon at work: what its probes ask, and what is to be done every second beside it."""
+    """A daemon, from before it is at work: what its probes ask, and what is to be done every second beside it."""
 
-    alive: Callable[[], str | None]
-    ready: Callable[[], str | None]
+    alive: Callable[[], str | None] = lambda: None
+    ready: Callable[[], str | None] = lambda: "starting"
     tick: Callable[[], None] = lambda: None
+
+
+class Stop:
+    """The wish to end, safe to express in a signal handler.
+
+    NOTE: ``threading.Event.set`` takes a lock that the interrupted ``wait`` may hold at that moment; a SimpleQueue is
+    made for this.
+    """
+
+    def __init__(self) -> None:
+        self._wishes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._stopping = False
+
+    def set(self) -> None:
+        """Wish for the end; from anywhere."""
+        self._wishes.put(None)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the wish, and tell whether it came; in one thread only."""
+        if not self._stopping:
+            with contextlib.suppress(queue.Empty):
+                self._wishes.get(timeout=timeout_s)
+                self._stopping = True
+        return self._stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +117,7 @@ def command(
     SIGTERM or Ctrl-C ends it within ten seconds; a write in hand is finished.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)
-    stopping = threading.Event()
+    stopping, running = Stop(), Running()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     logging.getLogger("credrotator").setLevel(min(logging.INFO, logging.getLogger("credrotator").level))
@@ -100,14 +125,17 @@ def command(
     if settings.in_cluster:
         if template:
             raise UsageError("--template goes with -f and --out: in a cluster the gateway feeds its filter itself")
-        running = _over_cluster(settings, Election(leader_elect, lease), workers, metrics, stopping)
+        work = _over_cluster(settings, Election(leader_elect, lease), workers, metrics, stopping)
     else:
-        running = _over_directory(settings, template, workers, metrics)
-    with running as daemon, _health(listen, metrics, daemon):
+        work = _over_directory(settings, template, workers, metrics)
+    # The probes are answered first and last: what is waited for, or ended, must not look dead meanwhile.
+    with _health(listen, metrics, running), work as daemon:
+        running.alive, running.ready = daemon.alive, daemon.ready
         log.info("running with %d workers", workers)
         while not stopping.wait(TICK_S):
             daemon.tick()
         log.info("stopping")
+        running.ready = lambda: "stopping"
     return 0
 
 
@@ -125,21 +153,25 @@ def _over_directory(settings: Settings, template: tuple[str, ...], workers: int,
         for failure in renderer.failures.values():
             log.error("template: %s: %s", failure.reason, failure.message)
 
-    exchange = exchanger(settings)
+    clock = SkewedClock(system_clock)
+    exchange = exchanger(settings, clock)
     daemon = Daemon(
-        source, store, exchange, system_clock, metrics=metrics, leads=lambda: True, listener=listen, workers=workers
+        source, store, exchange, clock, metrics=metrics, leads=lambda: True, listener=listen, workers=workers
     )
+    exchange.gates.recovered = daemon.look_at_failures
     metrics.leader.set(1)
     daemon.start()
     try:
-        yield Running(daemon.trouble, lambda: daemon.trouble() or source.trouble())
+        yield Running(
+            daemon.trouble, lambda: daemon.trouble() or source.trouble(), lambda: metrics.note_skew(clock.seen())
+        )
     finally:
         daemon.stop()
 
 
 @contextlib.contextmanager
 def _over_cluster(
-    settings: Settings, election: Election, workers: int, metrics: Metrics, stopping: threading.Event
+    settings: Settings, election: Election, workers: int, metrics: Metrics, stopping: Stop
 ) -> Iterator[Running]:
     """Run over a cluster; imported late, since a directory needs none of it."""
     from credrotator.commands.incluster import running_in_cluster  # noqa: PLC0415
@@ -154,7 +186,8 @@ def _health(listen: tuple[str, int] | None, metrics: Metrics, running: Running) 
         yield
         return
     try:
-        server = HealthServer(*listen, metrics, {"/healthz": running.alive, "/readyz": running.ready})
+        probes = {"/healthz": lambda: running.alive(), "/readyz": lambda: running.ready()}
+        server = HealthServer(*listen, metrics, probes)
     except OSError as error:
         raise UsageError(f"--listen {listen[0]}:{listen[1]}: {error.strerror}") from error
     server.start()

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from credrotator.errors import Denied
 from credrotator.exchange.deadline import deadline
+from credrotator.exchange.gates import Gate, Gates
 from credrotator.exchange.issuers import AllowedIssuers
 from credrotator.exchange.oidc import Issuers, TokenRequest
+from credrotator.exchange.skew import SkewedClock
 from credrotator.exchange.transport import ENTRA, ISSUER, STS, Endpoint, Transport
 from credrotator.model import AwsOidc, AzureClientSecret, AzureOidc, Credential, ObjectKey, Rotatable, SubjectToken
 
@@ -39,9 +41,19 @@ class ExchangeSettings:
 
 
 class Exchanger:
-    """Gets a credential for a policy; safe to share between threads. ``environment`` holds the vendors' variables."""
+    """Gets a credential for a policy; safe to share between threads.
+
+    Args:
+        settings: The operator's word.
+        clock: The present moment; one that can be put right is, by the dates of vendors.
+        environment: Holds the vendors' variables.
+
+    Attributes:
+        gates: What stands before each endpoint.
+    """
 
     def __init__(self, settings: ExchangeSettings, clock: Clock, environment: Mapping[str, str] = os.environ) -> None:
+        self.gates = Gates()
         self._settings = settings
         self._clock = clock
         self._environment = environment
@@ -53,29 +65,36 @@ class Exchanger:
         with deadline(self._settings.timeout):
             match source:
                 case AwsOidc():
+                    gate = self.gates.of(f"sts {source.region}")
                     return self._with_token(
-                        source.oidc, secrets, lambda token: self.sts.exchange(policy, source, token)
+                        source.oidc, secrets, gate, lambda token: self.sts.exchange(policy, source, token)
                     )
                 case AzureOidc():
+                    gate = self.gates.of(f"entra {source.app.authority}")
                     return self._with_token(
-                        source.oidc, secrets, lambda token: self.entra.by_assertion(source.app, token)
+                        source.oidc, secrets, gate, lambda token: self.entra.by_assertion(source.app, token)
                     )
                 case AzureClientSecret():
-                    return self.entra.by_secret(source.app, secrets(source.client_secret))
+                    secret = secrets(source.client_secret)
+                    with self.gates.of(f"entra {source.app.authority}").turn():
+                        return self.entra.by_secret(source.app, secret)
 
     def _with_token(
-        self, client: OidcClient, secrets: SecretReader, exchange: Callable[[SubjectToken], Credential]
+        self, client: OidcClient, secrets: SecretReader, gate: Gate, exchange: Callable[[SubjectToken], Credential]
     ) -> Credential:
         """Exchange the issuer's token; one that the vendor calls stale is replaced once, in the same attempt."""
         request = token_request(client, secrets)
         token = self.issuers.subject_token(request)
         try:
-            return exchange(token)
+            with gate.turn():
+                return exchange(token)
         except Denied as error:
             if error.reason not in STALE_TOKEN:
                 raise
         self.issuers.forget(request, token)
-        return exchange(self.issuers.subject_token(request))
+        token = self.issuers.subject_token(request)
+        with gate.turn():
+            return exchange(token)
 
     @property
     def issuers(self) -> Issuers:
@@ -90,6 +109,7 @@ class Exchanger:
             named=self._transport(ISSUER),
             allowed=self._settings.allowed,
             clock=self._clock,
+            gates=self.gates,
         )
 
     @property
@@ -129,7 +149,13 @@ class Exchanger:
             proxy=self._environment.get(proxy) or None,
             environment=self._environment,
             guarded=guarded,
+            dated=self._date,
         )
+
+    def _date(self, endpoint: Endpoint, date: str | None) -> None:
+        """Compare clocks; a policy's author chooses the issuer, so an issuer's word is noted and not believed."""
+        if isinstance(self._clock, SkewedClock):
+            self._clock.observe(endpoint.name.lower(), date, trusted=endpoint is not ISSUER)
 
 
 STALE_TOKEN = {"ExpiredTokenException", "ExpiredToken", "InvalidIdentityToken", "AADSTS700024"}

@@ -18,6 +18,7 @@ from authlib.integrations.requests_client import OAuth2Session
 
 from credrotator.claims import claim_time, read_claims
 from credrotator.errors import Denied, PolicyError, Transient, printable
+from credrotator.exchange.gates import Gates
 from credrotator.exchange.lifetimes import expiry, unusable
 from credrotator.exchange.shared import Pauses, Shared
 from credrotator.exchange.transport import ISSUER, Transport, answering, json_object, refuse_failure, text
@@ -76,7 +77,10 @@ class Issuers:
         named: Transport for issuers that the operator named.
     """
 
-    def __init__(self, *, guarded: Transport, named: Transport, allowed: AllowedIssuers, clock: Clock) -> None:
+    def __init__(
+        self, *, guarded: Transport, named: Transport, allowed: AllowedIssuers, clock: Clock, gates: Gates | None = None
+    ) -> None:
+        self._gates = gates or Gates()
         self._guarded = guarded
         self._named = named
         self._allowed = allowed
@@ -117,6 +121,10 @@ class Issuers:
             return self._metadata.get(issuer, lambda: self._discover(issuer, transport))
 
     def _fetch(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
+        with self._gates.of(f"issuer {_origin(request.client.issuer)}", throttles=False).turn():
+            return self._fetch_within(request)
+
+    def _fetch_within(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
         endpoint, methods = self._endpoint(request.client)
         client = request.client
         named = self._allowed.check(client.issuer)
@@ -246,6 +254,11 @@ class _Session(OAuth2Session):
         NOTE: Authlib's own adds ``expires_at`` by the machine's clock, and fails on an ``expires_in`` that is odd.
         """
         return json_object(resp)
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
 class _ClientAuthentication:

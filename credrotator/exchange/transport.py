@@ -37,7 +37,7 @@ from credrotator.exchange.deadline import remaining_s
 from credrotator.exchange.proxies import environment_proxy, usable_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from credrotator.ports import Clock
 
@@ -83,6 +83,7 @@ class Transport(requests.Session):
         proxy: For all requests; else the environment's HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
         environment: Where these are looked up.
         guarded: Refuse loopback and link-local addresses after resolution.
+        dated: Told of each answer's Date header.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Transport(requests.Session):
         proxy: str | None = None,
         environment: Mapping[str, str] = os.environ,
         guarded: bool = False,
+        dated: Callable[[Endpoint, str | None], None] = lambda *_: None,
     ) -> None:
         super().__init__()
         self.endpoint = endpoint
@@ -102,7 +104,11 @@ class Transport(requests.Session):
         self._proxy = proxy
         self._environment = environment
         self._guarded = guarded
-        self.adapter = _Adapter(_Trust(bundles or (DEFAULT_CA_BUNDLE_PATH,), extra_ca), guarded=guarded)
+        self.adapter = _Adapter(
+            _Trust(bundles or (DEFAULT_CA_BUNDLE_PATH,), extra_ca),
+            guarded=guarded,
+            dated=lambda date: dated(endpoint, date),
+        )
         for scheme in ("https://", "http://"):
             self.mount(scheme, self.adapter)
 
@@ -167,8 +173,9 @@ class _Trust:
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, trust: _Trust, *, guarded: bool) -> None:
+    def __init__(self, trust: _Trust, *, guarded: bool, dated: Callable[[str | None], None]) -> None:
         self.trust = trust
+        self._dated = dated
         self._pools = GUARDED_POOLS if guarded else OPEN_POOLS
         super().__init__(pool_connections=HOSTS_KEPT, pool_maxsize=32)
         self.poolmanager.pool_classes_by_scheme = self._pools
@@ -197,6 +204,7 @@ class _Adapter(HTTPAdapter):
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
         """Send, and read the whole answer here, within the limits."""
         response = super().send(*args, **{**kwargs, "stream": True})
+        self._dated(response.headers.get("Date"))
         # A connection whose answer was read to its end is back in the pool by then, and closing is too late to touch
         # it; any other still holds a rest that the next request would take for its own answer.
         with closing(response.raw):

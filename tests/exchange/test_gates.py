@@ -1,0 +1,201 @@
+"""The gate before an endpoint: bounded room, patience when it is asked for, one probe while it is down."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from credrotator.errors import Denied, Transient
+from credrotator.exchange.deadline import deadline
+from credrotator.exchange.gates import FAILURES, ROOM, Gate
+
+if TYPE_CHECKING:
+    from credrotator.errors import RotationError
+    from tests.exchange.world import World
+
+
+class Seconds:
+    """Seconds that a test lets grow."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def down(reason: str = "StsUnreachable", retry_after: timedelta | None = None) -> Transient:
+    """A failure of the endpoint."""
+    return Transient(reason, "no answer", hint="see whether it is up", retry_after=retry_after)
+
+
+def fail(gate: Gate, error: RotationError) -> None:
+    """Go through the gate and come back with a failure."""
+    with pytest.raises(type(error)), gate.turn():
+        raise error
+
+
+def closed(gate: Gate) -> bool:
+    """Tell whether the gate refuses; a turn that it lets through ends well."""
+    try:
+        with gate.turn():
+            return False
+    except Transient:
+        return True
+
+
+@pytest.fixture
+def seconds() -> Seconds:
+    """A clock of the test's own."""
+    return Seconds()
+
+
+@pytest.fixture
+def recovered() -> list[int]:
+    """One entry for each time that a gate has opened again."""
+    return []
+
+
+@pytest.fixture
+def gate(seconds: Seconds, recovered: list[int]) -> Gate:
+    """A gate that is open."""
+    return Gate(lambda: recovered.append(1), seconds=seconds)
+
+
+def test_i7_some_failures_in_a_row_close_it(gate: Gate) -> None:
+    """While an endpoint fails it is not asked by everybody: after some failures in a row the rest fail at once."""
+    for _ in range(FAILURES - 1):
+        fail(gate, down())
+    assert not closed(gate)
+    for _ in range(FAILURES):
+        fail(gate, down())
+    with pytest.raises(Transient, match="not asked again for 1 s") as caught, gate.turn():
+        pass
+    assert caught.value.reason == "StsUnreachable"
+    assert caught.value.retry_after == timedelta(seconds=1)
+
+
+def test_i7_one_probe_at_a_time_at_doubling_intervals(gate: Gate, seconds: Seconds, recovered: list[int]) -> None:
+    """A closed gate lets one through when the pause is over; if that fails too, the pause doubles, up to a ceiling."""
+    for _ in range(FAILURES):
+        fail(gate, down())
+    pauses = []
+    for _ in range(7):
+        start = seconds.now
+        while closed_without_probing(gate):
+            seconds.now += 1
+        pauses.append(seconds.now - start)
+        fail(gate, down())
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+    seconds.now += 30
+    assert not closed(gate)
+    assert recovered == [1]
+    assert not closed(gate)
+
+
+def closed_without_probing(gate: Gate) -> bool:
+    """Tell whether the gate refuses, without taking the probe's place."""
+    try:
+        gate._refuse_if_closed()
+    except Transient:
+        return True
+    return False
+
+
+def test_i7_the_probe_keeps_others_out(gate: Gate, seconds: Seconds) -> None:
+    """While the probe is away nobody else is let through."""
+    for _ in range(FAILURES):
+        fail(gate, down())
+    seconds.now += 1
+    with gate.turn():
+        assert closed(gate)
+    assert not closed(gate)
+
+
+def test_fault_16_throttling_halves_the_room_and_is_obeyed(gate: Gate, seconds: Seconds) -> None:
+    """Throttling is the endpoint's: everybody waits for as long as it wished, and fewer come at a time afterwards."""
+    fail(gate, down("StsThrottled", timedelta(seconds=20)))
+    assert closed(gate)
+    seconds.now += 19
+    assert closed(gate)
+    seconds.now += 2
+    assert not closed(gate)
+    assert together(gate) == ROOM // 2
+    for _ in range(ROOM * ROOM):
+        assert not closed(gate)
+    assert together(gate) == ROOM
+
+
+def together(gate: Gate) -> int:
+    """Count how many the gate lets in at a time."""
+    inside, leave = threading.Semaphore(0), threading.Event()
+
+    def visit() -> None:
+        with gate.turn():
+            inside.release()
+            leave.wait(10)
+
+    visitors = [threading.Thread(target=visit) for _ in range(ROOM + 4)]
+    for visitor in visitors:
+        visitor.start()
+    count = 0
+    while inside.acquire(timeout=0.3):
+        count += 1
+    leave.set()
+    for visitor in visitors:
+        visitor.join()
+    return count
+
+
+def test_i5_waiting_for_room_ends_with_the_deadline(gate: Gate) -> None:
+    """Who finds no room waits no longer than its own deadline."""
+    leave, inside = threading.Event(), threading.Barrier(ROOM + 1)
+
+    def visit() -> None:
+        with gate.turn():
+            inside.wait(10)
+            leave.wait(10)
+
+    visitors = [threading.Thread(target=visit) for _ in range(ROOM)]
+    for visitor in visitors:
+        visitor.start()
+    inside.wait(10)
+    with pytest.raises(TimeoutError), deadline(timedelta(milliseconds=50)), gate.turn():
+        pass
+    leave.set()
+    for visitor in visitors:
+        visitor.join()
+
+
+def test_a_refusal_is_no_failure_of_the_endpoint(gate: Gate) -> None:
+    """A no to one policy says that the endpoint is well, however often it is said."""
+    for _ in range(3 * FAILURES):
+        fail(gate, Denied("AccessDenied", "no", hint="ask"))
+        fail(gate, down("IDPCommunicationError"))
+    assert not closed(gate)
+
+
+def test_an_issuer_throttles_one_client_only(seconds: Seconds) -> None:
+    """Throttling by an issuer is seen to per client; its gate stays open for other clients."""
+    gate = Gate(lambda: None, throttles=False, seconds=seconds)
+    fail(gate, down("IssuerThrottled", timedelta(minutes=1)))
+    assert not closed(gate)
+
+
+def test_fault_17_a_dead_sts_is_asked_a_bounded_number_of_times(world: World) -> None:
+    """With STS away, a hundred exchanges reach it some times only; the others fail at once, with the same reason."""
+    exchanger = world.exchanger()
+    world.sandbox.sts.stop()
+    try:
+        reasons = set()
+        for _ in range(100):
+            with pytest.raises(Transient) as caught:
+                world.exchange_aws(exchanger)
+            reasons.add(caught.value.reason)
+        assert reasons == {"StsUnreachable"}
+        assert "not asked again" in caught.value.message
+    finally:
+        world.sandbox.sts.start()

@@ -1,0 +1,80 @@
+"""The clock that vendors put right, and issuers do not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
+from credrotator.exchange.issuers import AllowedIssuers
+from credrotator.exchange.skew import SkewedClock
+from credrotator.sandbox import SkewedDate
+
+if TYPE_CHECKING:
+    from tests.exchange.world import World
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+
+
+def clock() -> SkewedClock:
+    """A clock that stands still at NOW."""
+    return SkewedClock(lambda: NOW)
+
+
+@pytest.mark.parametrize("minutes", [-600, -10, 10, 600])
+def test_fault_23_a_vendor_puts_the_clock_right(minutes: int) -> None:
+    """A clock that is wrong by minutes is corrected by the Date of a vendor's answer, in both directions."""
+    skewed = clock()
+    skewed.observe("sts", format_datetime(NOW + timedelta(minutes=minutes), usegmt=True), trusted=True)
+    assert skewed() == NOW + timedelta(minutes=minutes)
+    assert skewed.seen() == {"sts": timedelta(minutes=minutes)}
+
+
+def test_fault_23_an_issuer_is_noted_and_not_believed() -> None:
+    """A policy's author chooses the issuer: its date puts off nobody's renewal."""
+    skewed = clock()
+    skewed.observe("issuer", format_datetime(NOW - timedelta(hours=5), usegmt=True), trusted=False)
+    assert skewed() == NOW
+    assert skewed.seen() == {"issuer": timedelta(hours=-5)}
+
+
+def test_delay_is_no_skew() -> None:
+    """Date has whole seconds and is some seconds old when it arrives; that corrects nothing."""
+    skewed = clock()
+    skewed.observe("sts", format_datetime(NOW + timedelta(minutes=10), usegmt=True), trusted=True)
+    skewed.observe("sts", format_datetime(NOW - timedelta(seconds=9), usegmt=True), trusted=True)
+    assert skewed() == NOW
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday", "Tue, 99 Nov 2026 12:00:00 GMT"])
+def test_a_date_that_is_none_says_nothing(date: str | None) -> None:
+    """A header that is absent or malformed changes nothing."""
+    skewed = clock()
+    skewed.observe("sts", date, trusted=True)
+    assert skewed() == NOW
+    assert skewed.seen() == {}
+
+
+def test_fault_23_an_exchange_with_a_wrong_clock(world: World) -> None:
+    """With this machine's clock an hour and a half ahead, STS's expiry looks past; by its own date it is not."""
+    skewed = SkewedClock(lambda: datetime.now(UTC) + timedelta(minutes=90))
+    allowed = AllowedIssuers((world.sandbox.issuer.url,))
+    settings = ExchangeSettings(allowed, str(world.sandbox.ca_file))
+    exchanger = Exchanger(settings, skewed, {})
+    world.sandbox.issuer.token_life = timedelta(hours=6)
+    credential = world.exchange_aws(exchanger)
+    assert timedelta(minutes=58) < credential.expires_at - skewed() <= timedelta(hours=1)
+    assert abs(skewed.offset + timedelta(minutes=90)) < timedelta(seconds=10)
+
+
+def test_fault_23_an_issuer_s_date_over_the_wire(world: World) -> None:
+    """An issuer whose Date is hours off is seen in the metric, and nothing follows from it."""
+    skewed = SkewedClock(lambda: datetime.now(UTC))
+    settings = ExchangeSettings(AllowedIssuers((world.sandbox.issuer.url,)), str(world.sandbox.ca_file))
+    world.sandbox.issuer.faults.add(SkewedDate(timedelta(hours=3)))
+    world.exchange_aws(Exchanger(settings, skewed, {}))
+    assert skewed.offset == timedelta(0)
+    assert skewed.seen()["issuer"] > timedelta(hours=2)
