@@ -16,7 +16,7 @@ from tests.e2e.parts.api import Api, Json
 from tests.e2e.parts.controller import SYSTEM_NAMESPACE
 from tests.e2e.parts.watching import History, Seen, watching
 
-_QUIET_S = 3
+_QUIET_S = 5
 
 
 @dataclass(frozen=True)

@@ -39,15 +39,22 @@ class PublishedSecrets:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._held: dict[str, list[Publication]] = defaultdict(list)
+        self._touched: dict[str, datetime] = {}
 
     def heed(self, seen: Seen) -> None:
         """Take note of a version of a Secret, if it holds another credential than before, or is gone."""
         found = _GONE if seen.kind == "DELETED" else _credential(seen.object.get("data") or {})
         with self._changed:
+            self._touched[seen.name] = seen.at
             held = self._held[seen.name]
             if found and (not held or held[-1].text != found[0]):
                 held.append(Publication(*found, seen.at))
                 self._changed.notify_all()
+
+    def touched(self, secret: str) -> datetime | None:
+        """Return when a Secret was last written, whatever is in it."""
+        with self._changed:
+            return self._touched.get(secret)
 
     def of(self, secret: str) -> Sequence[Publication]:
         with self._changed:
