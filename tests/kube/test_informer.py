@@ -317,13 +317,17 @@ def test_stopping_takes_no_time_though_the_watch_blocks(server: ApiServer, start
 
 
 def test_stopping_takes_about_a_second_though_nothing_answers(server: ApiServer, start: Started) -> None:
-    """Even before the first answer, ``stop`` comes back."""
+    """Even before the first answer, ``stop`` comes back; what is answered later is not reported any more."""
+    server.create(POLICIES, policy("a"))
     server.delay(float("inf"))
     informer = start(synced=False, timing=WatchTiming(stop_s=0.2))
     server.wait_for(1)
     started = time.monotonic()
     informer.stop()
     assert time.monotonic() - started < 0.5
+    server.heal()
+    assert informer.synced.wait(2)
+    assert start.reported == []
 
 
 def test_the_pace_doubles_to_its_ceiling_and_differs() -> None:

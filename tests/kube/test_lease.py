@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LEASE = ObjectKey("default", "credrotator")
 SHORT = LeaseTiming(timedelta(seconds=1), timedelta(seconds=0.6), timedelta(seconds=0.05))
+SLOW = LeaseTiming(timedelta(seconds=60), timedelta(seconds=30), timedelta(seconds=0.05))
 
 
 class Clock:
@@ -132,7 +133,7 @@ def test_the_record_is_what_client_go_writes(server: ApiServer, electors: Electo
 
 def test_fault_50_a_leader_that_ends_releases_the_lease(server: ApiServer, electors: Electors) -> None:
     """The other need not wait for the whole duration; the leader was told before anybody else could lead."""
-    electors.start("a", LeaseTiming(timedelta(seconds=60), timedelta(seconds=40), timedelta(seconds=0.05)))
+    electors.start("a", SLOW)
     electors.observe(["a"])
     electors.start("b")
     eventually(lambda: electors.running["b"].holder() == "a")
@@ -196,8 +197,7 @@ def test_fault_34_a_leader_that_is_cut_off_steps_down_before_another_steps_up(
 
 def test_fault_33_leadership_ends_by_itself_while_the_loop_hangs(server: ApiServer, electors: Electors) -> None:
     """``is_leader`` needs no thread to turn False: it is asked right before each write."""
-    slow = LeaseTiming(timedelta(seconds=60), timedelta(seconds=30), timedelta(seconds=0.05))
-    electors.start("a", slow)
+    electors.start("a", SLOW)
     electors.observe(["a"])
     server.delay(float("inf"), user="a")
     server.wait_for(len(server.requests) + 1)
@@ -205,6 +205,32 @@ def test_fault_33_leadership_ends_by_itself_while_the_loop_hangs(server: ApiServ
     assert electors.leaders() == ["a"]
     electors.clocks["a"].slept_s = 31.0
     assert electors.leaders() == []
+
+
+def test_fault_33_belief_counts_from_before_the_request(server: ApiServer, electors: Electors) -> None:
+    """A renewal that was answered late is as old as its request: others may have seen it as early as that."""
+    electors.start("a")
+    electors.observe(["a"])
+    late = server.delay(float("inf"), verb="update", times=1)
+    eventually(lambda: late.taken)
+    server.drop(user="a")
+    electors.clocks["a"].slept_s = 0.4
+    server.heal(late)
+    time.sleep(0.15)
+    electors.clocks["a"].slept_s = 0.6
+    assert electors.leaders() == []
+
+
+def test_a_leader_without_an_answer_tries_again_rather_than_looking(server: ApiServer, electors: Electors) -> None:
+    """Looking would hang as well, and the time until the deadline is short."""
+    electors.start("a", SLOW)
+    electors.observe(["a"])
+    looked = len(server.seen("get", "leases"))
+    server.drop(verb="update")
+    seen = len(server.seen("update"))
+    server.wait_for(seen + 3, "update")
+    assert electors.leaders() == ["a"]
+    assert len(server.seen("get", "leases")) == looked
 
 
 def test_fault_24_a_leader_that_was_suspended_does_not_wake_up_as_one(server: ApiServer, electors: Electors) -> None:

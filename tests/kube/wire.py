@@ -255,8 +255,8 @@ class Handler(BaseHTTPRequestHandler):
             if now >= min(ends, bookmark):
                 bookmark = now + simulator.bookmark_every_s
                 if request.query.get("allowWatchBookmarks") == "true":
-                    metadata = {"resourceVersion": str(seen), "creationTimestamp": None}
-                    self._chunk({"type": "BOOKMARK", "object": {"kind": resource.kind, "metadata": metadata}})
+                    place = {"metadata": {"resourceVersion": str(seen)}}
+                    self._chunk({"type": "BOOKMARK", "object": _shown(place, request, resource)})
             if now >= ends:
                 return
 
