@@ -32,10 +32,10 @@ lint: $(READY) ## style, types and layers
 	$(BIN)/lint-imports
 
 e2e: $(READY) ## the real parts, built and started: Keycloak, MinIO, Envoy, the gateway's filter
-	$(BIN)/python -m pytest -m e2e -s
+	$(BIN)/python -m pytest tests/e2e tests/chart -m e2e -s
 
 e2e-smoke: $(READY) ## one policy through the whole real chain
-	$(BIN)/python -m pytest -m 'e2e and smoke' -s
+	$(BIN)/python -m pytest tests/e2e -m smoke -s
 
 image: $(READY) ## the container image, built without engine or registry, started and rotated with; see docs/install.md
 	tools/image.sh $(IMAGE)
