@@ -186,7 +186,8 @@ def _health(listen: tuple[str, int] | None, metrics: Metrics, running: Running) 
         yield
         return
     try:
-        probes = {"/healthz": lambda: running.alive(), "/readyz": lambda: running.ready()}
+        # Looked up at each question: what answers it changes while it is served.
+        probes = {"/healthz": lambda: running.alive(), "/readyz": lambda: running.ready()}  # noqa: PLW0108
         server = HealthServer(*listen, metrics, probes)
     except OSError as error:
         raise UsageError(f"--listen {listen[0]}:{listen[1]}: {error.strerror}") from error
