@@ -37,9 +37,10 @@ from credrotator.model import (
     backend_key,
     generated_secret,
 )
+from credrotator.shapes import MANY, few, instead, schema_problems, suggestion, unknown_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 PREFIX = "credrotator.io/"
 DURATION = PREFIX + "duration"
@@ -53,8 +54,6 @@ ANNOTATIONS: Mapping[str, tuple[tuple[type[Source], ...], str]] = {
     AZURE_SCOPE: ((AzureOidc, AzureClientSecret), "azureCredentials"),
 }
 """Our annotations on a policy, and what each applies to."""
-MANY = 20
-"""Problems or warnings that are listed one by one; the rest is counted."""
 
 PUBLIC_AUTHORITY = "https://login.microsoftonline.com"
 # Scope of Azure OpenAI by national cloud; https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
@@ -114,13 +113,13 @@ def read_policy(manifest: Mapping[str, Any], origin: str, defaults: Defaults) ->
     try:
         shape = api.BackendSecurityPolicy.model_validate(manifest)
     except ValidationError as error:
-        problems = [*_schema_problems(error), *_whole_problems(manifest)]
-        return InvalidPolicy(key, origin, _few(problems))
+        problems = [*schema_problems(error), *_whole_problems(manifest)]
+        return InvalidPolicy(key, origin, few(problems))
     reading = _Reading(key, shape, defaults)
     source = reading.source()
     problems = [*_whole_problems(manifest), *reading.problems]
     if source is None or problems:
-        return InvalidPolicy(key, origin, _few(problems))
+        return InvalidPolicy(key, origin, few(problems))
     return Policy(
         key=key,
         source=source,
@@ -168,12 +167,6 @@ def _secret_of(key: ObjectKey, source: Source) -> ObjectKey | None:
     return generated_secret(key)
 
 
-def _few(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    """List the first problems and count the rest: nobody reads a thousand."""
-    more = (Problem("", f"and {len(problems) - MANY} more"),) if len(problems) > MANY else ()
-    return (*problems[:MANY], *more)
-
-
 def _whole_problems(manifest: Mapping[str, Any]) -> Iterator[Problem]:
     """Check what can be seen without a sound shape, so that it is reported beside the shape's own problems."""
     version, metadata, spec = (manifest.get(name) for name in ("apiVersion", "metadata", "spec"))
@@ -183,7 +176,7 @@ def _whole_problems(manifest: Mapping[str, Any]) -> Iterator[Problem]:
     if isinstance(annotations, dict):
         for name in annotations:
             if isinstance(name, str) and name.startswith(PREFIX) and name not in ANNOTATIONS:
-                known = _suggestion(name, ANNOTATIONS) or f"; known are {', '.join(ANNOTATIONS)}"
+                known = suggestion(name, ANNOTATIONS) or f"; known are {', '.join(ANNOTATIONS)}"
                 yield Problem(_annotation(name), f"unknown to credrotator{known}")
     fields = spec if isinstance(spec, dict) else {}
     kind = fields.get("type")
@@ -196,7 +189,7 @@ def _mechanism_problems(spec: Mapping[str, Any], wanted: str, kind: str, *, stri
     if spec.get(wanted) is None:
         unknown = [name[:80] for name in islice(spec, MANY) if name not in SPEC_FIELDS]
         meant = difflib.get_close_matches(wanted, unknown, 1)
-        yield Problem(f"spec.{wanted}", f"required with type {kind}" + _instead(meant))
+        yield Problem(f"spec.{wanted}", f"required with type {kind}" + instead(meant))
     for name in MECHANISMS.values() if strict else ():
         if name != wanted and spec.get(name) is not None:
             yield Problem(f"spec.{name}", f"must not be set with type {kind}; remove it or change the type")
@@ -252,7 +245,7 @@ class _Reading:
         for name, info in api.Spec.model_fields.items():
             if info.alias in MECHANISMS.values() and info.alias != wanted and getattr(spec, name) is not None:
                 self.warnings.append(f"spec.{info.alias}: ignored, the type is {spec.type}")
-        self.warnings += _unknown_fields(spec, "spec")
+        self.warnings += unknown_fields(spec, "spec")
 
     def _check_targets(self) -> None:
         groups = {"AIServiceBackend": api.GROUP, "InferencePool": api.INFERENCE_GROUP}
@@ -415,79 +408,3 @@ class _Reading:
 def partition_of(region: str) -> str:
     """Return the AWS partition that a region belongs to."""
     return next(partition for prefix, partition in PARTITIONS if region.startswith(prefix))
-
-
-def _schema_problems(error: ValidationError) -> Iterator[Problem]:
-    for item in error.errors(include_url=False, include_context=True):
-        yield Problem(_path(item["loc"]), _sentence(item["type"], item["msg"], item["loc"], item["input"]))
-
-
-def _path(location: Sequence[str | int]) -> str:
-    """Write a field path: ``spec.targetRefs[3].name``, ``metadata.annotations[example.com/x]``."""
-    text = ""
-    for index, part in enumerate(location):
-        bracket = isinstance(part, int) or location[:index] == ("metadata", "annotations")
-        text += f"[{printable(part, 80)}]" if bracket else f".{printable(part, 80)}"
-    return text.removeprefix(".")
-
-
-def _sentence(kind: str, message: str, location: Sequence[str | int], got: object) -> str:
-    match kind:
-        case "missing":
-            return "required field is missing" + _instead(_meant(str(location[-1]), got))
-        case "string_too_short":
-            return "must not be empty"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"expected an object, got {_kind_of(got)}"
-        case "literal_error":
-            shown = repr(printable(got, 80)) if isinstance(got, str) else _kind_of(got)
-            return f"{message.replace('Input should be', 'expected')}, got {shown}"
-        case "string_type" if isinstance(got, int | float):
-            return f"expected a string, got {_kind_of(got)}; quote the value"
-        case "string_type" | "list_type":
-            return f"{message.replace('Input should be a valid', 'expected a')}, got {_kind_of(got)}"
-        case "too_long":
-            return message.replace("List should have at most", "expected at most").partition(" after")[0]
-    return printable(message)
-
-
-def _meant(field: str, parent: object) -> list[str]:
-    """Find what the author may have written instead of a field."""
-    names = [name[:80] for name in islice(parent, MANY) if isinstance(name, str)] if isinstance(parent, dict) else []
-    return difflib.get_close_matches(field, names, 1, 0.75)
-
-
-def _instead(found: Sequence[str]) -> str:
-    return "".join(f"; there is {printable(name, 80)}, is that a typing error?" for name in found)
-
-
-def _suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    fields = list(known)
-    longer = [field for field in fields if name.startswith(field)]  # "audience" for "aud"
-    meant = difflib.get_close_matches(name[:80], fields, 1, cutoff) or longer[:1]
-    return "".join(f"; did you mean {field}?" for field in meant)
-
-
-def _kind_of(value: object) -> str:
-    names = {type(None): "nothing", dict: "an object", list: "a list", bool: "a boolean", str: "a string"}
-    return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
-
-
-def _unknown_fields(shape: api.Shape, path: str) -> Iterator[str]:
-    """Name what the API does not know; in ``oidc`` only likely slips, the rest there serves browsers' log-ins."""
-    fields = type(shape).model_fields
-    known = [info.alias or name for name, info in fields.items()]
-    for name in islice(shape.model_extra or {}, MANY):
-        meant = _suggestion(name, known, 0.75 if isinstance(shape, api.Oidc) else 0.6)
-        if meant or not isinstance(shape, api.Oidc):
-            yield f"{path}.{printable(name, 80)}: unknown field{meant}"
-    for name, info in fields.items():
-        value = getattr(shape, name)
-        for index, child in enumerate(_children(value)):
-            suffix = f"[{index}]" if isinstance(value, list) else ""
-            yield from _unknown_fields(child, f"{path}.{info.alias or name}{suffix}")
-
-
-def _children(value: object) -> list[api.Shape]:
-    items = value if isinstance(value, list) else [value]
-    return [item for item in items if isinstance(item, api.Shape)]

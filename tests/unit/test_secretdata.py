@@ -353,7 +353,9 @@ def test_the_gateway_never_wakes_before_our_renewal(life_s: int, uid: Any) -> No
     """
     credential = replace(aws_credential(), issued_at=NOW, expires_at=NOW + timedelta(seconds=life_s))
     document = render(SECRET, credential, FINGERPRINT)
-    wakes_at = read_time(document.annotations[EXPIRY]) - timedelta(minutes=5)  # type: ignore[operator]
+    annotated = read_time(document.annotations[EXPIRY])
+    assert annotated
+    wakes_at = annotated - timedelta(minutes=5)
     decided = plan(parse(document, "aws-oidc"), fingerprint=FINGERPRINT, seed=str(uid), now=NOW)
     assert isinstance(decided, Keep)
     assert decided.until < wakes_at
