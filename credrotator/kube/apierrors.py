@@ -81,11 +81,11 @@ def from_status(found: Mapping[str, Any], status: int | None = None, *, wrote: b
 
 
 def as_rotation_error(error: ApiError, what: str) -> RotationError | Conflict:  # noqa: C901 - a table
-    """Class an error by what to do next. ``what`` completes "… failed": ``"writing Secret ns/name"``.
+    """Class an error by what to do next. ``what`` completes "cannot …": ``"write Secret ns/name"``.
 
     A :class:`Conflict` says: somebody else wrote in the meantime; read again, decide again.
     """
-    sentence = f"{what} failed: {error.message}"
+    sentence = f"cannot {what}: {error.message}"
     match error.status:
         case 409:
             return Conflict(sentence)

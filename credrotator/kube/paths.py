@@ -114,7 +114,7 @@ def _served(api: KubeApi, group: str, resource: str, preferred: tuple[str, ...])
                 if any(found.get("name") == resource for found in listed):
                     return version
     except ApiError as error:
-        raise as_rotation_error(error, f"asking which versions of {group} are served") from error
+        raise as_rotation_error(error, f"ask which versions of {group} are served") from error
     return None
 
 

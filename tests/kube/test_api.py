@@ -79,16 +79,16 @@ def test_refusals_are_classed_by_what_to_do_next(
     server.fail(status, reason, "no\x1b[31m way")
     error = refusal(api.get, paths.secret(KEY))
     assert (error.status, error.reason, error.message) == (status, reason, "no\\x1b[31m way")
-    mapped = as_rotation_error(error, "reading Secret default/one")
+    mapped = as_rotation_error(error, "read Secret default/one")
     assert type(mapped) is kind
-    assert "reading Secret default/one" in str(mapped)
+    assert "cannot read Secret default/one" in str(mapped)
     assert not isinstance(mapped, Denied | Transient) or mapped.hint
 
 
 def test_fault_27_a_quota_has_its_own_reason() -> None:
     """A quota answers 403 like a missing right, but somebody else has to do something else."""
     error = ApiError(403, "Forbidden", 'secrets "x" is forbidden: exceeded quota: small, requested: secrets=1')
-    mapped = as_rotation_error(error, "writing")
+    mapped = as_rotation_error(error, "write it")
     assert isinstance(mapped, Denied)
     assert mapped.reason == "QuotaExceeded"
 
@@ -97,7 +97,7 @@ def test_fault_28_retry_after_is_handed_on(server: ApiServer, api: KubeApi) -> N
     """The server's wish for patience reaches the error, cut to what is sensible."""
     server.fail(429, "TooManyRequests", retry_after_s=7, times=1)
     server.fail(503, "ServiceUnavailable", retry_after_s=10**8, times=1)
-    mapped = as_rotation_error(refusal(api.get, paths.secret(KEY)), "reading")
+    mapped = as_rotation_error(refusal(api.get, paths.secret(KEY)), "read it")
     assert isinstance(mapped, Transient)
     assert mapped.retry_after == timedelta(seconds=7)
     assert refusal(api.get, paths.secret(KEY)).retry_after == timedelta(minutes=5)
@@ -117,7 +117,7 @@ def test_fault_28_no_answer_in_time(server: ApiServer) -> None:
         error = refusal(api.put, paths.secret(KEY), SECRET)
     assert (error.status, error.reason) == (0, "Timeout")
     assert time.monotonic() - started < 2
-    assert isinstance(as_rotation_error(error, "writing"), Transient)
+    assert isinstance(as_rotation_error(error, "write it"), Transient)
 
 
 def test_fault_28_a_write_may_be_applied_without_an_answer(server: ApiServer, api: KubeApi) -> None:
