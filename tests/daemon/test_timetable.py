@@ -1,0 +1,133 @@
+"""The timetable: APScheduler really running, and the sweep that finds what it misses."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from credrotator.model import ObjectKey
+from credrotator.timetable import Timetable
+from tests.kube.waiting import eventually
+from tests.unit.twins import KEY, StandingClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NEVER, SOON = timedelta(hours=1), timedelta(seconds=0.05)
+HOUR = timedelta(hours=1)
+
+
+class Running:
+    """A timetable that runs, and what became due."""
+
+    def __init__(self, clock: StandingClock | None, sweep: timedelta) -> None:
+        self.due: list[ObjectKey] = []
+        self.table = Timetable(self.due.append, clock or (lambda: datetime.now(UTC)), sweep)
+        self.table.start()
+
+
+@pytest.fixture
+def real() -> Iterator[Running]:
+    """A timetable on the machine's clock that does not sweep: what fires is APScheduler's."""
+    running = Running(None, NEVER)
+    yield running
+    running.table.stop()
+
+
+@pytest.fixture
+def clock() -> StandingClock:
+    """A clock that is ten hours ahead, so that no timer of APScheduler comes into play before the sweep."""
+    return StandingClock(datetime.now(UTC) + 10 * HOUR)
+
+
+@pytest.fixture
+def swept(clock: StandingClock) -> Iterator[Running]:
+    """A timetable on that clock that sweeps twenty times a second."""
+    running = Running(clock, SOON)
+    yield running
+    running.table.stop()
+
+
+def test_fires_in_time(real: Running) -> None:
+    """A key is due at its moment, not before, and without a sweep."""
+    began_s = time.monotonic()
+    real.table.put(KEY, datetime.now(UTC) + timedelta(seconds=0.2))
+    assert not real.due
+    eventually(lambda: real.due == [KEY])
+    assert time.monotonic() - began_s >= 0.2
+
+
+def test_past_moments_fire_at_once(real: Running) -> None:
+    """What is overdue already needs no timer."""
+    real.table.put(KEY, datetime.now(UTC) - HOUR)
+    assert real.due == [KEY]
+
+
+def test_2000_jobs_due_together(real: Running) -> None:
+    """None vanishes, which APScheduler's default grace of a second would let happen."""
+    moment = datetime.now(UTC) + timedelta(seconds=1.5)
+    keys = [ObjectKey("default", str(number)) for number in range(2000)]
+    for key in keys:
+        real.table.put(key, moment)
+    eventually(lambda: len(real.due) >= 2000, 30)
+    assert sorted(real.due) == sorted(keys)
+
+
+def test_put_again_replaces(real: Running) -> None:
+    """A key has one moment: the latest that was set."""
+    real.table.put(KEY, datetime.now(UTC) + HOUR)
+    real.table.put(KEY, datetime.now(UTC) + timedelta(seconds=0.1))
+    eventually(lambda: real.due == [KEY])
+
+
+def test_take(real: Running) -> None:
+    """A key that was taken off is not due any more; taking tells when it would have been."""
+    moment = datetime.now(UTC) + timedelta(seconds=0.1)
+    real.table.put(KEY, moment)
+    assert real.table.take(KEY) == moment
+    assert real.table.take(KEY) is None
+    later = ObjectKey("default", "later")
+    real.table.put(later, datetime.now(UTC) + timedelta(seconds=0.2))
+    eventually(lambda: real.due == [later])
+
+
+def test_fault_24_everything_overdue_after_a_suspension(swept: Running, clock: StandingClock) -> None:
+    """A jump of the clock makes all that is overdue fire within a sweep, soonest first."""
+    keys = [ObjectKey("default", name) for name in ("c", "a", "b")]
+    for hours, key in enumerate(keys, 1):
+        swept.table.put(key, clock.now + hours * HOUR)
+    swept.table.sweep()
+    assert not swept.due
+    clock.now += 2.5 * HOUR
+    eventually(lambda: len(swept.due) >= 2)
+    assert [key.name for key in swept.due[:2]] == ["c", "a"]
+
+
+def test_fault_23_a_clock_that_is_set_back_stops_no_sweep(swept: Running, clock: StandingClock) -> None:
+    """The sweep goes by a clock that only grows; what becomes due by the new time is found as before."""
+    clock.now -= 5 * HOUR
+    swept.table.put(KEY, clock.now + HOUR)
+    clock.now += HOUR
+    eventually(lambda: KEY in swept.due)
+
+
+def test_a_look_that_got_lost_is_repeated(swept: Running, clock: StandingClock) -> None:
+    """A key stays due until somebody takes it."""
+    swept.table.put(KEY, clock.now - HOUR)
+    eventually(lambda: len(swept.due) >= 3)
+    swept.table.take(KEY)
+    swept.table.stop()
+    assert KEY in swept.due
+
+
+def test_stop_ends_all_threads(clock: StandingClock) -> None:
+    """Nothing of it is left behind."""
+    before = set(threading.enumerate())
+    running = Running(clock, SOON)
+    assert set(threading.enumerate()) > before
+    running.table.stop()
+    eventually(lambda: set(threading.enumerate()) <= before)
