@@ -1,0 +1,508 @@
+"""The daemon's shell: when it looks at what, what it does with failures, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import generate_latest
+
+from credrotator.daemon import STATIC_LOOK, STOP_S
+from credrotator.errors import Conflict, Denied, Transient
+from credrotator.model import InvalidPolicy, ObjectKey, Problem, Static, generated_secret
+from credrotator.secretdata import EXPIRY
+from tests.daemon.fakes import UNREACHABLE, World, policy
+from tests.kube.waiting import eventually
+from tests.unit.twins import HOUR, KEY, SECRET, with_annotation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+IDP, OTHER = "https://idp.example", "https://other.example"
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A daemon of four workers that runs, without policies."""
+    here = World()
+    here.daemon.start()
+    yield here
+    here.exchange.let_go()
+    here.daemon.stop()
+
+
+class TestTime:
+    """Rotation when it is due, and only then."""
+
+    def test_first_rotation(self, world: World) -> None:
+        """A policy without a Secret is rotated as soon as it is there, once."""
+        world.add("bedrock")
+        eventually(lambda: len(world.outcomes) == 1)
+        world.settled()
+        assert [outcome.action for outcome in world.outcomes] == ["rotated"]
+        assert (len(world.exchange.calls), len(world.store.writes)) == (1, 1)
+
+    def test_renewal_in_time(self, world: World) -> None:
+        """Renewed at two thirds of its life, not before."""
+        world.add("bedrock")
+        world.settled()
+        world.later(35 * MINUTE)
+        world.settled()
+        assert len(world.store.writes) == 1
+        world.later(5 * MINUTE)
+        eventually(lambda: len(world.store.writes) == 2)
+        assert world.outcomes[-1].reason == "Expiring"
+
+    def test_ten_hours(self, world: World) -> None:
+        """Renewals go on for as long as it runs: about one in 39 minutes for a life of an hour (I12)."""
+        world.add("bedrock")
+        world.settled()
+        for _ in range(100):
+            world.later(timedelta(minutes=6))
+            world.settled()
+        assert 14 <= len(world.store.writes) <= 17
+        assert len(world.exchange.calls) == len(world.store.writes)
+
+    def test_static_policies(self, world: World) -> None:
+        """What needs no rotation is looked at now and then: what it names may come or go."""
+        world.source.put(replace(policy(KEY), source=Static("api-key"), secret=None))
+        eventually(lambda: len(world.outcomes) == 1)
+        world.later(STATIC_LOOK - SECOND)
+        world.settled()
+        assert len(world.outcomes) == 1
+        world.later(SECOND)
+        eventually(lambda: len(world.outcomes) == 2)
+        assert not world.exchange.calls
+
+    def test_invalid_policies(self, world: World) -> None:
+        """A policy that cannot work is a failure that only an edit helps; then it is rotated at once."""
+        world.source.put(InvalidPolicy(KEY, "test", (Problem("spec", "wrong"),)))
+        eventually(lambda: [outcome.reason for outcome in world.outcomes] == ["InvalidPolicy"])
+        world.add("bedrock")
+        eventually(lambda: len(world.store.writes) == 1)
+
+    def test_lateness_and_duration(self, world: World) -> None:
+        """Both are measured: from when it was due to when the look began."""
+        world.add("bedrock")
+        world.settled()
+        due = world.outcomes[0].renew_at
+        assert due
+        world.later(due - world.clock.now + 3 * SECOND)
+        eventually(lambda: len(world.store.writes) == 2)
+        eventually(lambda: world.metrics.registry.get_sample_value("credrotator_rotation_lateness_seconds_sum") == 3)
+        assert world.metrics.registry.get_sample_value(
+            "credrotator_rotation_duration_seconds_count", {"stage": "total"}
+        )
+
+
+class TestFailures:
+    """Back-off, and what ends it."""
+
+    def test_back_off(self, world: World) -> None:
+        """After a failure nothing is tried until its time; each failure in a row doubles the wait."""
+        world.exchange.failing[IDP] = Denied("AccessDenied", "no", hint="grant it")
+        (key,) = world.add("bedrock")
+        eventually(lambda: len(world.of(key)) == 1)
+        for waited, tries in ((59, 1), (1, 2), (119, 2), (1, 3), (239, 3), (1, 4)):
+            world.later(waited * SECOND)
+            world.settled()
+            assert len(world.exchange.calls) == tries, f"after {waited} s"
+        world.exchange.failing.clear()
+        world.later(8 * MINUTE)
+        eventually(lambda: world.outcomes[-1].action == "rotated")
+
+    def test_a_success_ends_the_row(self, world: World) -> None:
+        """The next failure waits as briefly as a first one."""
+        world.exchange.failing[IDP] = Denied("AccessDenied", "no", hint="grant it")
+        (key,) = world.add("bedrock")
+        for _ in range(3):
+            world.settled()
+            world.later(8 * MINUTE)
+        world.exchange.failing.clear()
+        world.later(8 * MINUTE)
+        eventually(lambda: world.outcomes[-1].action == "rotated")
+        world.exchange.failing[IDP] = UNREACHABLE
+        world.later(40 * MINUTE)
+        eventually(lambda: world.outcomes[-1].action == "failed")
+        world.settled()
+        due = world.daemon._timetable.take(key)
+        assert due is not None
+        assert due - world.clock.now <= 2 * SECOND
+
+    def test_retry_after(self, world: World) -> None:
+        """The server's wish is obeyed (fault 10)."""
+        world.exchange.failing[IDP] = Transient("Throttled", "slow", hint="wait", retry_after=10 * MINUTE)
+        world.add("bedrock")
+        world.settled()
+        world.later(10 * MINUTE - SECOND)
+        world.settled()
+        assert len(world.exchange.calls) == 1
+        world.later(SECOND)
+        eventually(lambda: len(world.exchange.calls) == 2)
+
+    def test_a_long_exchange_is_not_tried_again_at_once(self, world: World) -> None:
+        """Sweeps that come while a policy is looked at ask for no second look: the back-off would mean nothing."""
+        world.add("bedrock")
+        world.settled()
+        world.exchange.hanging.add(IDP)
+        world.exchange.failing[IDP] = Denied("AccessDenied", "no", hint="grant it")
+        world.later(40 * MINUTE)
+        eventually(lambda: world.exchange.waiting == 1)
+        for _ in range(3):
+            world.later(10 * SECOND)
+        world.exchange.let_go()
+        world.settled()
+        assert len(world.exchange.calls) == 2
+
+    def test_a_change_ends_the_wait(self, world: World) -> None:
+        """An edit, or a new client secret, is a reason to try at once, and to forget earlier failures."""
+        world.exchange.failing[IDP] = Denied("AccessDenied", "no", hint="grant it")
+        (key,) = world.add("bedrock")
+        for _ in range(3):
+            world.settled()
+            world.later(8 * MINUTE)
+        world.settled()
+        world.exchange.failing.clear()
+        assert world.look_again(key).action == "rotated"
+
+    def test_a_fault_of_ours(self, world: World, caplog: pytest.LogCaptureFixture) -> None:
+        """An unexpected exception costs no worker and no policy: it is looked at again a minute later."""
+        world.exchange.failing[IDP] = ZeroDivisionError("a defect")
+        keys = world.add("a", "b", "c", "d", "e")
+        world.settled()
+        assert world.daemon.trouble() is None
+        world.exchange.failing.clear()
+        world.later(59 * SECOND)
+        world.settled()
+        assert not world.outcomes
+        world.later(SECOND)
+        eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(keys))
+
+    def test_a_listener_that_fails(self, world: World) -> None:
+        """What follows an outcome can go wrong; the credential is published, and the next look comes."""
+
+        def fail() -> None:
+            world.listening = lambda: None
+            raise OSError("no space left")
+
+        world.listening = fail
+        world.add("bedrock")
+        world.settled()
+        assert len(world.store.writes) == 1
+        world.later(MINUTE)
+        eventually(lambda: [outcome.action for outcome in world.outcomes] == ["rotated", "kept"])
+
+    @pytest.mark.parametrize("threads", [4, 16])
+    def test_i5_a_hung_issuer_takes_a_quarter_of_the_workers(self, threads: int) -> None:
+        """Policies of others are rotated as if nothing were; those of the hung one come when it is well again."""
+        world = World(workers=threads)
+        world.exchange.hanging.add(IDP)
+        world.daemon.start()
+        hung = world.add(*(f"hung-{number}" for number in range(20)))
+        eventually(lambda: world.exchange.waiting == threads // 4)
+        well = [ObjectKey("default", f"well-{number}") for number in range(20)]
+        for key in well:
+            found = policy(key, issuer=OTHER)
+            world.source.put(replace(found, source=replace(found.source, region="eu-west-1")))  # type: ignore[arg-type]
+        eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(well))
+        assert world.exchange.waiting == threads // 4
+        world.exchange.let_go()
+        eventually(lambda: {outcome.policy for outcome in world.outcomes} == {*well, *hung})
+        world.daemon.stop()
+
+
+class TestChanges:
+    """Edits, deletions, and what others do to a Secret."""
+
+    def test_an_edit_rotates_at_once(self, world: World) -> None:
+        """Another role, another credential, however long the old one would live (G15)."""
+        (key,) = world.add("bedrock")
+        world.settled()
+        world.add("bedrock", role="other")
+        eventually(lambda: [outcome.reason for outcome in world.of(key)] == ["Missing", "SpecChanged"])
+
+    def test_an_edit_that_changes_nothing(self, world: World) -> None:
+        """A look, and no exchange."""
+        (key,) = world.add("bedrock")
+        world.settled()
+        world.add("bedrock")
+        eventually(lambda: [outcome.action for outcome in world.of(key)] == ["rotated", "kept"])
+        assert len(world.exchange.calls) == 1
+
+    def test_a_deleted_policy_is_forgotten(self, world: World) -> None:
+        """No look, no series, nothing in memory; its Secret is its owner's to remove."""
+        (key,) = world.add("bedrock")
+        world.settled()
+        world.source.delete(key)
+        eventually(lambda: world.gone == [key])
+        world.later(24 * HOUR)
+        world.settled()
+        assert len(world.exchange.calls) == 1
+        left = (world.daemon._failures, world.daemon._expiries, world.daemon._timetable._times)
+        assert not any(left)
+        assert not world.daemon._rotation._held
+        assert b'name="bedrock"' not in scrape(world)
+
+    def test_fault_43_deleted_during_the_exchange(self, world: World) -> None:
+        """Nothing is written for a policy that is gone by then, and nobody is told of it."""
+        world.exchange.meanwhile = lambda: world.source.delete(KEY)
+        world.add("bedrock")
+        eventually(lambda: world.gone == [KEY])
+        world.settled()
+        assert not world.store.writes
+        assert not world.outcomes
+        assert not world.daemon._expiries
+
+    def test_fault_43_a_failure_of_a_deleted_policy(self, world: World) -> None:
+        """What follows a failure may write (parking), so it must not follow for a policy that is gone."""
+        world.exchange.failing[IDP] = UNREACHABLE
+        world.exchange.meanwhile = lambda: world.source.delete(KEY)
+        world.add("bedrock")
+        eventually(lambda: world.gone == [KEY])
+        assert not world.outcomes
+
+    def test_fault_43_edited_during_the_exchange(self, world: World) -> None:
+        """The credential of the old wish is thrown away, and the new wish granted."""
+        world.exchange.meanwhile = lambda: world.source.put(policy(KEY, role="other"))
+        world.add("bedrock")
+        eventually(lambda: len(world.store.writes) == 1)
+        world.settled()
+        assert len(world.exchange.calls) == 2
+        assert [outcome.action for outcome in world.outcomes] == ["rotated"]
+
+    def test_fault_43_deleted_and_made_again(self, world: World) -> None:
+        """Another policy of the same name is another policy: the UID tells them apart."""
+
+        def replace_it() -> None:
+            world.source.put(replace(policy(KEY), uid="another"))
+
+        world.exchange.meanwhile = replace_it
+        world.add("bedrock")
+        eventually(lambda: len(world.store.writes) == 1)
+        world.settled()
+        owner = world.store.writes[0].owner
+        assert owner is not None
+        assert owner.uid == "another"
+
+    def test_fault_39_a_deleted_secret_is_put_back(self, world: World) -> None:
+        """From memory, without another exchange."""
+        world.add("bedrock")
+        world.settled()
+        del world.store.secrets[SECRET]
+        assert world.look_again(KEY).action == "rotated"
+        assert len(world.exchange.calls) == 1
+        assert world.store.writes[0].data == world.store.writes[1].data
+
+    def test_g9_a_lost_annotation_is_repaired(self, world: World) -> None:
+        """The expiry is put back, from memory."""
+        world.add("bedrock")
+        world.settled()
+        world.store.put(with_annotation(world.store.writes[0], EXPIRY, None))
+        world.look_again(KEY)
+        assert (len(world.exchange.calls), len(world.store.writes)) == (1, 2)
+        assert world.store.writes[1].annotations == world.store.writes[0].annotations
+
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            Denied("QuotaExceeded", "full", hint="make room"),
+            Transient("ApiServerFailed", "500", hint="wait"),
+        ],
+        ids=["fault 27", "fault 28"],
+    )
+    def test_a_credential_that_could_not_be_written_is_kept(
+        self, world: World, refusal: Denied | Transient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The retry writes what was issued; there is no second exchange."""
+
+        def refuse() -> None:
+            raise refusal
+
+        world.store.before_publish += [refuse, refuse]
+        (key,) = world.add("bedrock")
+        eventually(lambda: len(world.of(key)) == 1)
+        for _ in range(2):
+            world.later(10 * MINUTE)
+            world.settled()
+        assert [outcome.action for outcome in world.outcomes] == ["failed", "failed", "rotated"]
+        assert (len(world.exchange.calls), len(world.store.writes)) == (1, 1)
+
+    def test_g36_a_conflict_costs_no_exchange(self, world: World) -> None:
+        """Somebody else was quicker: read again, decide again, with the credential in hand (fault 26)."""
+
+        def conflict() -> None:
+            raise Conflict("quicker")
+
+        world.store.before_publish += [conflict, conflict]
+        world.add("bedrock")
+        eventually(lambda: len(world.store.writes) == 1)
+        assert len(world.exchange.calls) == 1
+
+
+class TestLeadership:
+    """Only the leader writes (I8)."""
+
+    def test_a_standby_does_nothing(self, world: World) -> None:
+        """No exchange, no write, nothing to see in its metrics."""
+        world.leading = False
+        world.add("bedrock")
+        world.settled()
+        assert not world.exchange.calls
+        assert not world.outcomes
+        assert b'name="bedrock"' not in scrape(world)
+
+    def test_a_new_leader_looks_at_everything(self, world: World) -> None:
+        """What changed while another one led is found."""
+        world.leading = False
+        keys = world.add("a", "b")
+        world.settled()
+        world.leading = True
+        world.daemon.look_at_all()
+        eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(keys))
+
+    def test_fault_33_lost_between_exchange_and_write(self, world: World) -> None:
+        """Leadership is asked for right before the write; nothing is published, and nobody told."""
+
+        def lose() -> None:
+            world.leading = False
+            world.daemon.stand_down()
+
+        world.exchange.meanwhile = lose
+        world.add("bedrock")
+        eventually(lambda: len(world.exchange.calls) == 1)
+        world.settled()
+        assert not world.store.writes
+        assert not world.outcomes
+
+    def test_a_failure_after_it_was_lost(self, world: World) -> None:
+        """Whoever does not lead parks nothing and says nothing."""
+        world.exchange.failing[IDP] = UNREACHABLE
+        world.exchange.meanwhile = lambda: setattr(world, "leading", False)
+        world.add("bedrock")
+        eventually(lambda: len(world.exchange.calls) == 1)
+        world.settled()
+        assert not world.outcomes
+        assert not world.daemon._failures
+
+    def test_standing_down(self, world: World) -> None:
+        """What an old leader showed grows stale, so it shows it no more; and it looks at nothing."""
+        world.add("a", "b")
+        world.settled()
+        assert b'name="a"' in scrape(world)
+        world.leading = False
+        world.daemon.stand_down()
+        assert b'name="a"' not in scrape(world)
+        world.later(2 * HOUR)
+        world.settled()
+        assert len(world.exchange.calls) == 2
+        assert not world.daemon._timetable._times
+
+    def test_coming_back(self, world: World) -> None:
+        """Leading again, it does what is due by the store, with what it still holds."""
+        (key,) = world.add("bedrock")
+        world.settled()
+        world.leading = False
+        world.daemon.stand_down()
+        world.leading = True
+        world.daemon.look_at_all()
+        eventually(lambda: [outcome.action for outcome in world.of(key)] == ["rotated", "kept"])
+        assert b'name="bedrock"' in scrape(world)
+
+
+class TestStartAndEnd:
+    """Restart and stop."""
+
+    def test_i4_a_restart_with_everything_fresh(self) -> None:
+        """No exchange, no write, one read for each policy."""
+        world = World()
+        world.add(*(f"policy-{number}" for number in range(50)))
+        world.daemon.start()
+        world.settled()
+        assert len(world.exchange.calls) == len(world.store.writes) == 50
+        world.restart()
+        eventually(lambda: len(world.outcomes) == 50)
+        world.settled()
+        assert {outcome.action for outcome in world.outcomes} == {"kept"}
+        assert len(world.exchange.calls) == len(world.store.writes) == 50
+        world.daemon.stop()
+
+    def test_i11_a_restart_keeps_the_schedule(self) -> None:
+        """Renewals come when they would have come."""
+        world = World()
+        world.add(*(f"policy-{number}" for number in range(10)))
+        world.daemon.start()
+        world.settled()
+        before = dict(world.daemon._timetable._times)
+        world.restart()
+        eventually(lambda: len(world.outcomes) == 10)
+        world.settled()
+        assert world.daemon._timetable._times == before
+        world.daemon.stop()
+
+    def test_fault_50_stop_with_a_hanging_exchange(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The end does not wait for an exchange; what comes of it later is looked at by nobody."""
+        assert STOP_S < 9
+        monkeypatch.setattr("credrotator.daemon.STOP_S", 0.2)
+        world = World()
+        world.exchange.hanging.add(IDP)
+        world.daemon.start()
+        world.add("bedrock")
+        eventually(lambda: world.exchange.waiting == 1)
+        began_s = time.monotonic()
+        world.daemon.stop()
+        assert time.monotonic() - began_s < 2
+        world.leading = False
+        world.exchange.let_go()
+
+    def test_stop_lets_a_write_finish(self) -> None:
+        """What is being written is written before stop returns."""
+        world = World()
+        writing, written = threading.Event(), threading.Event()
+
+        def slowly() -> None:
+            writing.set()
+            written.wait(5)
+
+        world.store.before_publish.append(slowly)
+        world.daemon.start()
+        world.add("bedrock")
+        assert writing.wait(5)
+        threading.Timer(0.2, written.set).start()
+        world.daemon.stop()
+        assert len(world.store.writes) == 1
+
+    def test_stop_ends_all_threads(self) -> None:
+        """Nothing of it is left behind."""
+        before = set(threading.enumerate())
+        world = World(workers=8)
+        world.daemon.start()
+        world.add("a", "b", "c")
+        world.settled()
+        world.daemon.stop()
+        eventually(lambda: set(threading.enumerate()) <= before)
+
+    def test_dead_workers_are_trouble(self, world: World) -> None:
+        """Liveness tells of a worker that ended though it should not have."""
+        assert world.daemon.trouble() is None
+        world.daemon._queue.close()
+        eventually(lambda: "worker-0" in (world.daemon.trouble() or ""))
+
+
+def scrape(world: World) -> bytes:
+    """Return the metrics text."""
+    return generate_latest(world.metrics.registry)
+
+
+def test_the_secret_is_the_only_state(world: World) -> None:
+    """A credential that another one published meanwhile is taken as it is."""
+    (key,) = world.add("bedrock")
+    world.settled()
+    document = world.store.writes[0]
+    world.store.put(document)
+    assert world.look_again(key).action == "kept"
+    assert world.store.secrets[generated_secret(key)].document == document
