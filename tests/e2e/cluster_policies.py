@@ -132,5 +132,7 @@ def _azure(**credential: object) -> Json:
     return {"type": "AzureCredentials", "azureCredentials": azure}
 
 
-def _oidc(issuer: str) -> Json:
-    return {"provider": {"issuer": issuer}, "clientID": DEFAULT_CLIENT, "clientSecret": {"name": ISSUER_CLIENT}}
+def _oidc(issuer: str, namespace: str = NAMESPACE) -> Json:
+    # NOTE: without its namespace the gateway's own rotator fails, and could take over from nobody.
+    secret = {"name": ISSUER_CLIENT, "namespace": namespace}
+    return {"provider": {"issuer": issuer}, "clientID": DEFAULT_CLIENT, "clientSecret": secret}

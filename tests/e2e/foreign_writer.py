@@ -1,6 +1,7 @@
 """Somebody who writes credentials into Secrets beside the gateway's controller: a rotator without an exchange."""
 
 import secrets
+import time
 from datetime import UTC, datetime, timedelta
 
 from tests.e2e.cluster_policies import NAMESPACE, SECRETS, secret
@@ -8,6 +9,9 @@ from tests.e2e.gateway_site import Site
 from tests.e2e.parts.api import Name
 
 _EXPIRATION = "rotators/expiration-time"
+_ISSUED = "credrotator.io/issued-at"
+_PARKED = timedelta(minutes=10)
+_POLL_S = 0.1
 
 
 class Writer:
@@ -37,6 +41,21 @@ class Writer:
         """Change nothing but an annotation of a Secret."""
         annotation = {"metadata": {"annotations": {"touched": secrets.token_hex(4)}}}
         self._api.patch(SECRETS, Name(NAMESPACE, name), annotation)
+
+    def age(self, policy: str, left: timedelta) -> None:
+        """Write the notes of a policy's Secret as if its credential had been issued an hour ago and ended soon."""
+        notes = {_EXPIRATION: _in(left), _ISSUED: _in(-timedelta(hours=1))}
+        self._api.patch(SECRETS, Name(NAMESPACE, f"ai-eg-bsp-{policy}"), {"metadata": {"annotations": notes}})
+
+    def wait_until_parked(self, policy: str, *, within: timedelta) -> bool:
+        """Tell whether the expiry that the gateway reads is put off, far beyond the true one, in that time."""
+        give_up = datetime.now(UTC) + within
+        while datetime.now(UTC) < give_up:
+            notes = self._api.get(SECRETS, Name(NAMESPACE, f"ai-eg-bsp-{policy}"))["metadata"]["annotations"]
+            if datetime.fromisoformat(notes[_EXPIRATION]) > datetime.now(UTC) + _PARKED:
+                return True
+            time.sleep(_POLL_S)
+        return False
 
     def hang_a_bell(self, policy: str) -> None:
         """Create the empty Secret that bears the name of a policy."""

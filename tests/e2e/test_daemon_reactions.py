@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, DEFAULT_ROLE, Client, Role
+from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, DEFAULT_ROLE, Client, Hang, Role
 from tests.e2e import cluster_policies, daemon, published_secrets
 from tests.e2e.cluster_policies import ISSUER_CLIENT, NAMESPACE, POLICIES, SECRETS, secret_of
 from tests.e2e.gateway_site import Site
@@ -19,6 +19,7 @@ _START = timedelta(seconds=30)
 _OTHER_ROLE = f"{DEFAULT_ROLE}-2"
 _OTHER_CLIENT = "another-client"
 _OTHER_AUDIENCE = "sts.another.example"
+_HANGING = 20
 _POLICIES = ("aws", "managed-aws", "azure", "managed-azure")
 _EXCHANGE = ("awsCredentials", "oidcExchangeToken")
 
@@ -135,6 +136,18 @@ def test_an_edited_secret_is_repaired(prepared: Site, react: React, policy: str)
     """What somebody else wrote over a credential does not stay."""
     publication = react(policy, lambda: _damage(prepared, policy), 1)
     assert publication.text not in {"damaged", "ASIADAMAGED"}
+
+
+def test_a_hung_issuer_delays_nobody(prepared: Site, react: React) -> None:
+    """More policies than there are workers hang on one issuer; another is rotated as ever."""
+    api, hung = prepared.cluster.api, prepared.sandbox.add_issuer()
+    with hung.faults.add(Hang()):
+        for number in range(_HANGING):
+            api.create(POLICIES, cluster_policies.aws(f"hung-{number}", hung.url))
+        assert hung.requests.wait_for(lambda log: log.in_flight > 0, _START.total_seconds())
+        react("aws", lambda: _edit(prepared, "aws", "awsCredentials", "region", to="eu-central-1"), 0)
+        for number in range(_HANGING):
+            api.delete(POLICIES, Name(NAMESPACE, f"hung-{number}"))
 
 
 def test_a_new_client_secret_is_used_at_once(prepared: Site, published: PublishedSecrets) -> None:
