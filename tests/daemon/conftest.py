@@ -1,0 +1,7 @@
+"""A simulated API server and a client for each test; nothing of the machine's own cluster."""
+
+from __future__ import annotations
+
+from tests.kube.conftest import _no_own_cluster, api, server
+
+__all__ = ["_no_own_cluster", "api", "server"]

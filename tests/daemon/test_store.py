@@ -1,0 +1,317 @@
+"""Secrets on the API server: the port's promises, whose a Secret is, and what a write leaves alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from credrotator.errors import Conflict, Denied, RotationError, Transient
+from credrotator.kube.store import LABELS, MANAGED_BY, ClusterStore, manifest, owner_reference
+from credrotator.model import Owner, SecretDocument
+from credrotator.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, TRUE_EXPIRY, render
+from tests.daemon.manifests import secret, values
+from tests.unit.test_directory import SecretStoreCompliance
+from tests.unit.twins import SECRET, aws_credential, document, with_annotation
+
+if TYPE_CHECKING:
+    from credrotator.kube.api import KubeApi
+    from tests.kube.simulator import ApiServer
+
+OWNER = Owner("aigateway.envoyproxy.io/v1beta1", "bedrock", "uid-1")
+NAME = SECRET.name
+
+
+@pytest.fixture
+def store(api: KubeApi) -> ClusterStore:
+    """A store over the simulated server."""
+    return ClusterStore(api)
+
+
+def credential(tag: str = "A") -> SecretDocument:
+    """A credential, rendered for its policy."""
+    return render(SECRET, aws_credential(tag=tag), "fingerprint", owner=OWNER)
+
+
+def version(store: ClusterStore) -> str | None:
+    """The version that the next write has to name."""
+    stored = store.read(SECRET)
+    return stored.version if stored else None
+
+
+def metadata(server: ApiServer) -> dict[str, Any]:
+    """The metadata of the Secret as it is."""
+    found = server.get("secrets", NAME)
+    assert found
+    assert isinstance(found["metadata"], dict)
+    return found["metadata"]
+
+
+class TestClusterStore(SecretStoreCompliance):
+    """What every SecretStore promises."""
+
+    @pytest.fixture
+    def store(self, api: KubeApi) -> ClusterStore:
+        return ClusterStore(api)
+
+    def test_whole(self, store: ClusterStore) -> None:  # type: ignore[override]
+        """A write replaces data and our annotations as a whole; here a Secret may have others, which stay."""
+        store.publish(document(annotations=[(FINGERPRINT, "1"), ("theirs", "kept")], credentials="x"), None)
+        store.publish(document(annotations=[(ISSUED, "2")], azureAccessToken="y"), version(store))
+        stored = store.read(SECRET)
+        assert stored is not None
+        expected = document(annotations=[(ISSUED, "2"), ("theirs", "kept")], azureAccessToken="y")
+        assert stored.document == expected
+
+    def test_new_version(self, store: ClusterStore) -> None:  # type: ignore[override]
+        """Each write that changes something makes another version; the API server keeps that of an equal object."""
+        seen = set()
+        for text in ("one", "two", "two", "one"):
+            store.publish(document(annotations=[(CONTENT, text)], a=text), version(store))
+            seen.add(version(store))
+        assert len(seen) == 3
+
+
+class TestWhole:
+    """What else a Secret of ours holds."""
+
+    def test_a_new_secret(self, server: ApiServer, store: ClusterStore) -> None:
+        """Labelled, owned by its policy, led back to it, opaque, in one write by our name."""
+        store.publish(credential(), None)
+        found = server.get("secrets", NAME)
+        assert found
+        assert found["type"] == "Opaque"
+        assert found["metadata"]["labels"] == LABELS
+        assert found["metadata"]["annotations"]["credrotator.io/policy"] == "bedrock"
+        assert found["metadata"]["ownerReferences"] == [
+            {
+                "apiVersion": "aigateway.envoyproxy.io/v1beta1",
+                "kind": "BackendSecurityPolicy",
+                "name": "bedrock",
+                "uid": "uid-1",
+                "controller": True,
+                "blockOwnerDeletion": False,
+            }
+        ]
+        (write,) = [request for request in server.requests if request.method != "GET"]
+        assert (write.verb, write.query) == ("create", {"fieldManager": "credrotator"})
+
+    def test_what_others_keep_in_it(self, server: ApiServer, store: ClusterStore) -> None:
+        """Labels, annotations, owners and finalizers of others stay; stale ones of ours go."""
+        store.publish(with_annotation(credential(), TRUE_EXPIRY, "2026-01-01T00:00:00Z"), None)
+        theirs = {
+            "labels": {"team": "a"},
+            "annotations": {"note": "theirs"},
+            "finalizers": ["example/kept"],
+            "ownerReferences": [
+                *metadata(server)["ownerReferences"],
+                {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "uid-2"},
+            ],
+        }
+        server.patch("secrets", NAME, {"metadata": theirs})
+        store.publish(credential("B"), version(store))
+        found = metadata(server)
+        assert found["labels"] == {"team": "a", **LABELS}
+        assert found["annotations"]["note"] == "theirs"
+        assert TRUE_EXPIRY not in found["annotations"]
+        assert found["finalizers"] == ["example/kept"]
+        assert sorted(reference["kind"] for reference in found["ownerReferences"]) == [
+            "BackendSecurityPolicy",
+            "ConfigMap",
+        ]
+
+    def test_one_owner_of_its_policy(self, server: ApiServer, store: ClusterStore) -> None:
+        """A policy that was made again, or is served in another version, owns its Secret once, as it is now."""
+        store.publish(credential(), None)
+        again = Owner("aigateway.envoyproxy.io/v1alpha1", "bedrock", "uid-9")
+        store.publish(render(SECRET, aws_credential(tag="B"), "fingerprint", owner=again), version(store))
+        assert metadata(server)["ownerReferences"] == [owner_reference(again)]
+
+    def test_data_is_replaced_as_a_whole(self, server: ApiServer, store: ClusterStore) -> None:
+        """A key that a person added, or that an earlier type of the policy used, is gone (G15)."""
+        store.publish(credential(), None)
+        server.patch("secrets", NAME, {"data": {"azureAccessToken": "eA=="}})
+        store.publish(credential("B"), version(store))
+        assert list(values(server, NAME) or {}) == ["credentials"]
+
+    def test_another_type_stays(self, server: ApiServer, store: ClusterStore) -> None:
+        """A Secret's type cannot be changed, so it is not tried."""
+        server.create(
+            "secrets", {**secret(NAME), "type": "example/other", "metadata": {"name": NAME, "labels": LABELS}}
+        )
+        store.publish(credential(), version(store))
+        found = server.get("secrets", NAME)
+        assert found
+        assert found["type"] == "example/other"
+
+    def test_bytes_that_are_no_text(self, server: ApiServer, store: ClusterStore) -> None:
+        """What somebody put there is read as it is, as far as it can be, and is no crash."""
+        server.create("secrets", {"metadata": {"name": NAME}, "data": {"credentials": "//8="}})
+        stored = store.read(SECRET)
+        assert stored
+        assert stored.document.data["credentials"].reveal() == "��"
+
+    def test_the_manifest_is_a_copy(self) -> None:
+        """What was read is not changed by what is written."""
+        present = {
+            "metadata": {"labels": {"a": "b"}, "annotations": {"x": "y"}, "ownerReferences": []},
+            "type": "Opaque",
+        }
+        before = copy.deepcopy(present)
+        manifest(credential(), present)
+        assert present == before
+
+
+class TestOwnership:
+    """Fault 40 and G23: whose a Secret is."""
+
+    def test_fault_40_a_foreign_secret_is_refused(self, server: ApiServer, store: ClusterStore) -> None:
+        """A Secret of that name that nobody of ours made stays as it is."""
+        server.create("secrets", secret(NAME, password="theirs"))
+        with pytest.raises(Denied) as refused:
+            store.publish(credential(), version(store))
+        assert refused.value.reason == "SecretNotOurs"
+        assert MANAGED_BY in refused.value.hint
+        assert values(server, NAME) == {"password": "theirs"}
+
+    def test_fault_40_one_that_appears_meanwhile(self, server: ApiServer, store: ClusterStore) -> None:
+        """Between look and write: a Conflict, and the next look finds whose it is."""
+        server.create("secrets", secret(NAME, password="theirs"))
+        with pytest.raises(Conflict):
+            store.publish(credential(), None)
+        assert values(server, NAME) == {"password": "theirs"}
+
+    @pytest.mark.parametrize("note", [EXPIRY, FINGERPRINT, CONTENT])
+    def test_the_gateways_own_is_adopted(self, server: ApiServer, store: ClusterStore, note: str) -> None:
+        """The gateway's expiry annotation, or one of ours, says that it was made for a policy."""
+        theirs = secret(NAME, credentials="old")
+        theirs["metadata"]["annotations"] = {note: "2026-01-01T00:00:00Z"}
+        server.create("secrets", theirs)
+        store.publish(credential(), version(store))
+        assert "ASIAA" in (values(server, NAME) or {})["credentials"]
+
+    def test_the_operators_word(self, server: ApiServer, store: ClusterStore) -> None:
+        """A label is how a person hands a Secret over."""
+        theirs = secret(NAME, password="theirs")
+        theirs["metadata"]["labels"] = LABELS
+        server.create("secrets", theirs)
+        store.publish(credential(), version(store))
+        assert list(values(server, NAME) or {}) == ["credentials"]
+
+    @pytest.mark.parametrize(
+        ("kind", "name"), [("Deployment", "bedrock"), ("BackendSecurityPolicy", "another"), ("SealedSecret", NAME)]
+    )
+    def test_g23_a_foreign_controller_is_refused(
+        self, server: ApiServer, store: ClusterStore, kind: str, name: str
+    ) -> None:
+        """Two controllers on one object would fight, and the gateway's panics: refused, and named (fault 45)."""
+        theirs = secret(NAME, credentials="old")
+        reference = {"apiVersion": "x/v1", "kind": kind, "name": name, "uid": "uid-7", "controller": True}
+        theirs["metadata"] |= {"labels": LABELS, "ownerReferences": [reference]}
+        server.create("secrets", theirs)
+        with pytest.raises(Denied) as refused:
+            store.publish(credential(), version(store))
+        assert refused.value.reason == "ForeignOwner"
+        assert f"{kind} {name}" in refused.value.message
+        assert values(server, NAME) == {"credentials": "old"}
+
+
+class TestFaults:
+    """What the API server does to a write."""
+
+    def test_fault_26_changed_meanwhile(self, server: ApiServer, store: ClusterStore) -> None:
+        """A version that is not the present one is a Conflict, found before or by the write; never overwritten."""
+        store.publish(credential(), None)
+        seen = version(store)
+        server.patch("secrets", NAME, {"metadata": {"annotations": {"note": "x"}}})
+        with pytest.raises(Conflict):
+            store.publish(credential("B"), seen)
+        server.fail(409, "Conflict", verb="update", times=1)
+        with pytest.raises(Conflict):
+            store.publish(credential("B"), version(store))
+        assert "ASIAA" in (values(server, NAME) or {})["credentials"]
+
+    def test_deleted_meanwhile(self, server: ApiServer, store: ClusterStore) -> None:
+        """A Secret that is gone by then is not made anew by a write that meant to replace it."""
+        store.publish(credential(), None)
+        seen = version(store)
+        server.delete("secrets", NAME)
+        with pytest.raises(Conflict):
+            store.publish(credential("B"), seen)
+        assert values(server, NAME) is None
+
+    @pytest.mark.parametrize(
+        ("status", "message", "reason"),
+        [
+            (403, "secrets is forbidden", "ApiServerForbidden"),
+            (403, "exceeded quota: compute", "QuotaExceeded"),
+            (422, "field is immutable", "ApiServerInvalid"),
+        ],
+    )
+    def test_fault_27_refused(
+        self, server: ApiServer, store: ClusterStore, status: int, message: str, reason: str
+    ) -> None:
+        """Somebody has to grant or change something: slow, loud, with a reason."""
+        server.fail(status, "Refused", message, verb="create")
+        with pytest.raises(Denied) as refused:
+            store.publish(credential(), None)
+        assert refused.value.reason == reason
+
+    def test_fault_27_immutable(self, server: ApiServer, store: ClusterStore) -> None:
+        """A Secret that somebody made immutable is no crash, and stays."""
+        store.publish(credential(), None)
+        server.patch("secrets", NAME, {"immutable": True})
+        with pytest.raises(Denied) as refused:
+            store.publish(credential("B"), version(store))
+        assert refused.value.reason == "ApiServerInvalid"
+
+    @pytest.mark.parametrize("status", [429, 500, 503])
+    def test_fault_28_refused_for_now(self, server: ApiServer, store: ClusterStore, status: int) -> None:
+        """It passes; what was not written is said to be not written."""
+        server.fail(status, "Busy", verb="create", times=1)
+        with pytest.raises(Transient):
+            store.publish(credential(), None)
+        store.publish(credential(), None)
+
+    @pytest.mark.parametrize("first", [True, False], ids=["create", "replace"])
+    def test_fault_28_written_but_not_answered(self, server: ApiServer, store: ClusterStore, first: bool) -> None:  # noqa: FBT001
+        """The connection dropped after the write: read back, compared, and found to be done."""
+        if not first:
+            store.publish(credential(), None)
+        expected = version(store)
+        server.drop("after", verb="create" if first else "update", times=1)
+        store.publish(credential("B"), expected)
+        assert "ASIAB" in (values(server, NAME) or {})["credentials"]
+
+    @pytest.mark.parametrize("first", [True, False], ids=["create", "replace"])
+    def test_fault_28_not_written_and_not_answered(self, server: ApiServer, store: ClusterStore, first: bool) -> None:  # noqa: FBT001
+        """The connection dropped before: read back, compared, and found to be not done."""
+        if not first:
+            store.publish(credential(), None)
+        expected = version(store)
+        server.drop("before", verb="create" if first else "update", times=1)
+        with pytest.raises(Transient):
+            store.publish(credential("B"), expected)
+
+    def test_fault_28_nobody_to_ask(self, server: ApiServer, store: ClusterStore) -> None:
+        """An outcome that cannot be found out is a failure; the next look finds out."""
+        server.drop("after", verb="create", times=1)
+        server.fail(500, "Busy", verb="get", times=1)
+        with pytest.raises(Transient):
+            store.publish(credential(), None)
+        assert version(store) is not None
+
+    def test_somebody_else_wrote_it(self, server: ApiServer, store: ClusterStore) -> None:
+        """What is there after an unknown outcome counts only if it is to the byte what was to be written."""
+        store.publish(credential(), None)
+        server.drop("before", verb="update", times=1)
+        with pytest.raises(Transient):
+            store.publish(with_annotation(credential(), ISSUED, "2026-11-24T13:00:00Z"), version(store))
+
+    @pytest.mark.parametrize("status", [401, 403, 500])
+    def test_unreadable(self, server: ApiServer, store: ClusterStore, status: int) -> None:
+        """A Secret that cannot be read is not an absent one."""
+        server.fail(status, "Refused", verb="get")
+        with pytest.raises(RotationError):
+            store.read(SECRET)
