@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from credrotator import __version__
+from credrotator import __version__, redaction
 from credrotator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,11 +67,8 @@ def cli(verbose: int) -> None:
     Rotate what is due, from cron, with a run every 10 minutes:
       credrotator rotate -f policies/ --out /var/lib/credrotator --within 10m
     """  # noqa: D301 - \b keeps click from filling the paragraph
-    levels = (logging.ERROR, logging.INFO, logging.DEBUG)
-    # The vendors' own loggers stay quiet below an error: what they have to say becomes an outcome.
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(message)s", level=logging.CRITICAL, stream=sys.stderr, force=True
-    )
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    redaction.install(sys.stderr)
     logging.getLogger("credrotator").setLevel(levels[min(verbose, 2)])
 
 

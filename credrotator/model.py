@@ -21,9 +21,21 @@ class Sensitive:
     """
 
     __slots__ = ("_text",)
+    _held: ClassVar[dict[int, str]] = {}
+    """The text of each one that is alive, for whoever has to keep them out of an output."""
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self._held[id(self)] = text
+
+    def __del__(self) -> None:
+        self._held.pop(id(self), None)
+
+    @classmethod
+    def held(cls) -> set[str]:
+        """Return the texts of all secrets that are alive at this moment."""
+        # NOTE: copied in one step; other threads make and drop secrets meanwhile.
+        return set(cls._held.copy().values())
 
     def reveal(self) -> str:
         """Return the secret itself; the caller puts it on the wire or into the Secret and nowhere else."""
