@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 IMAGE ?= localhost/credrotator:latest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint e2e e2e-smoke image lock clean
+.PHONY: help demo test lint e2e e2e-smoke soak image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ e2e: $(READY) ## the real parts, built and started: Keycloak, MinIO, Envoy, the 
 
 e2e-smoke: $(READY) ## one policy through the whole real chain
 	$(BIN)/python -m pytest tests/e2e -m smoke -s
+
+soak: $(READY) ## an hour of short lives and short faults, watched by a suspicious reader; SOAK=300 for five minutes
+	$(BIN)/python -m tests.reliability.soak
 
 image: $(READY) ## the container image, built without engine or registry, started and rotated with; see docs/install.md
 	tools/image.sh $(IMAGE)
