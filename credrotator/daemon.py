@@ -50,7 +50,7 @@ class Daemon:
         leads: Tells whether this process may write; asked before each look and right before each write.
         listener: Told of each outcome.
         gone: Told of each policy that was deleted.
-        workers: How many policies at a time; a quarter of them at most for one issuer, and for one vendor's endpoint.
+        workers: How many policies at a time; a quarter of them at most for one issuer.
     """
 
     def __init__(
@@ -130,15 +130,16 @@ class Daemon:
         self._queue.add(key, URGENT if near else ROUTINE)
 
     def _lanes(self, key: ObjectKey) -> tuple[str, ...]:
-        """Name what a policy's exchange depends on; any of it that hangs takes a quarter of the workers at most."""
+        """Name what a policy's exchange depends on first; one that hangs takes a quarter of the workers at most.
+
+        What comes after it is not named: policies that hang at their issuer would fill STS's lane for all others.
+        """
         policy = self._source.get(key)
         match policy.source if isinstance(policy, Policy) else None:
-            case AwsOidc() as aws:
-                return aws.oidc.issuer, f"STS {aws.region}"
-            case AzureOidc() as azure:
-                return azure.oidc.issuer, f"Entra {azure.app.authority}"
-            case AzureClientSecret() as azure:
-                return (f"Entra {azure.app.authority}",)
+            case AwsOidc(oidc=oidc) | AzureOidc(oidc=oidc):
+                return (oidc.issuer,)
+            case AzureClientSecret(app=app):
+                return (app.authority,)
         return ()
 
     def _work(self) -> None:
@@ -168,6 +169,8 @@ class Daemon:
         if outcome.action == "rotated":
             self._metrics.duration.labels("total").observe(time.monotonic() - started_s)
             self._metrics.observe_lateness(due, began)
+        if outcome.error:
+            log.warning("%s: %s (%s): %s", key, outcome.error.reason, outcome.error.kind, outcome.error.message)
         self._metrics.record(outcome)
         self._expiries[key] = outcome.expires_at.timestamp() if outcome.expires_at else 0.0
         self._timetable.put(key, self._next_look(outcome))

@@ -41,7 +41,7 @@ def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
         inventory = here.inventory
         reports = [
             check(inventory.policies.get(key) or inventory.invalid[key], inventory.reader(key))
-            for key in choose(inventory, names, settings)
+            for key in choose(inventory, names, settings, here.namespace)
         ]
         rights = here.cluster.rights() if here.cluster else []
     if output in {"json", "yaml"}:

@@ -88,11 +88,13 @@ def exchanger(settings: Settings, clock: Clock = system_clock) -> Exchanger:
     return Exchanger(ExchangeSettings(allowed, settings.ca_file, settings.timeout), clock)
 
 
-def choose(inventory: Inventory, names: Sequence[str], settings: Settings) -> list[ObjectKey]:
-    """Return the policies that names and ``-n`` choose, in order.
+def choose(inventory: Inventory, names: Sequence[str], settings: Settings, namespace: str) -> list[ObjectKey]:
+    """Return the policies that names and ``-n`` choose, in order; ``namespace`` is that of names without one.
+
+    A cluster without any is no mistake: a job may be there before the first policy. Manifests without any are.
 
     Raises:
-        UsageError: A name is not there, or nothing is left.
+        UsageError: A name is not there, or nothing is left of the manifests.
     """
     there = sorted({*inventory.policies, *inventory.invalid})
     if settings.namespaces and not settings.all_namespaces:
@@ -100,9 +102,12 @@ def choose(inventory: Inventory, names: Sequence[str], settings: Settings) -> li
     if not there:
         within = settings.namespaces and not settings.all_namespaces
         where = f" in namespace {' or '.join(settings.namespaces)}" if within else ""
+        if settings.in_cluster and not names:
+            click.echo(f"there is no BackendSecurityPolicy{where} in the cluster", err=True)
+            return []
         source = "the cluster" if settings.in_cluster else "what -f names"
         raise UsageError(f"there is no BackendSecurityPolicy{where} in {source}")
-    asked = [ObjectKey.parse(name, settings.namespace or "default") for name in names]
+    asked = [ObjectKey.parse(name, namespace) for name in names]
     for key in asked:
         if key not in there:
             close = difflib.get_close_matches(str(key), map(str, there), 1)

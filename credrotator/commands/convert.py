@@ -39,7 +39,7 @@ def command(names: tuple[str, ...], **common: Any) -> int:
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)
     with world(settings, store_needed=False) as here:
-        keys = choose(here.inventory, names, settings)
+        keys = choose(here.inventory, names, settings, here.namespace)
         for key in keys:
             policy = here.inventory.policies.get(key)
             if isinstance(policy, Policy) and isinstance(policy.source, Rotatable) and not policy.managed:

@@ -69,7 +69,7 @@ def command(
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock = read_settings(common), SkewedClock(system_clock)
     with world(settings) as here:
-        keys = choose(here.inventory, names, settings)
+        keys = choose(here.inventory, names, settings, here.namespace)
         renderer = templates_of(template, here, here.directory)
 
         def after(outcome: Outcome) -> None:

@@ -37,7 +37,7 @@ def command(names: tuple[str, ...], *, output: str, **common: Any) -> None:
     settings = read_settings(common)
     with world(settings) as here:
         rotation, now = Rotation(here.store, exchanger(settings), system_clock), system_clock()
-        keys = choose(here.inventory, names, settings)
+        keys = choose(here.inventory, names, settings, here.namespace)
         rows = [
             overview(key, here.inventory, rotation, here.last(key), now, heard_at=here.heard_at(key)) for key in keys
         ]

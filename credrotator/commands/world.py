@@ -41,6 +41,7 @@ class World:
 
     Attributes:
         inventory: The policies, and what is asked about them.
+        namespace: That of names without one.
         problems: What could not be read; it was said already.
         store: Where credentials are published.
         last: The outcome of the latest pass over a policy, as ``report.outcome_document`` has it, with ``at``.
@@ -51,6 +52,7 @@ class World:
     """
 
     inventory: Inventory
+    namespace: str
     store: SecretStore
     last: Callable[[ObjectKey], dict[str, Any] | None]
     problems: list[str] = field(default_factory=list)
@@ -81,7 +83,8 @@ def _in_directory(settings: Settings, store_needed: bool) -> Iterator[World]:  #
     def after(outcome: Outcome) -> None:
         store.record(report.outcome_document(outcome), outcome.policy)
 
-    yield World(reading.inventory, store, store.last_outcome, reading.problems, after, store)
+    namespace = settings.defaults.namespace
+    yield World(reading.inventory, namespace, store, store.last_outcome, reading.problems, after, store)
 
 
 @contextlib.contextmanager
@@ -93,6 +96,7 @@ def _in_cluster(settings: Settings) -> Iterator[World]:
             inventory, problems = cluster.read()
             yield World(
                 inventory,
+                settings.namespace or cluster.api.default_namespace,
                 cluster.store,
                 cluster.last_outcome,
                 problems,

@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 
 from credrotator.daemon import STATIC_LOOK, STOP_S
 from credrotator.errors import Conflict, Denied, Transient
-from credrotator.model import InvalidPolicy, ObjectKey, Problem, Static, generated_secret
+from credrotator.model import InvalidPolicy, Problem, Static, generated_secret
 from credrotator.secretdata import EXPIRY
 from tests.daemon.fakes import UNREACHABLE, World, policy
 from tests.kube.waiting import eventually
@@ -205,10 +205,7 @@ class TestFailures:
         world.daemon.start()
         hung = world.add(*(f"hung-{number}" for number in range(20)))
         eventually(lambda: world.exchange.waiting == threads // 4)
-        well = [ObjectKey("default", f"well-{number}") for number in range(20)]
-        for key in well:
-            found = policy(key, issuer=OTHER)
-            world.source.put(replace(found, source=replace(found.source, region="eu-west-1")))  # type: ignore[arg-type]
+        well = world.add(*(f"well-{number}" for number in range(20)), issuer=OTHER)
         eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(well))
         assert world.exchange.waiting == threads // 4
         world.exchange.let_go()
