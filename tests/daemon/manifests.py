@@ -38,7 +38,7 @@ def manifest(name: str, spec: Json, **metadata: Any) -> Json:
     return {
         "apiVersion": f"aigateway.envoyproxy.io/{VERSION}",
         "kind": "BackendSecurityPolicy",
-        "metadata": {"name": name, "namespace": "default", **metadata},
+        "metadata": {"namespace": "default", **metadata, "name": name},
         "spec": spec,
     }
 

@@ -1,0 +1,446 @@
+"""``credrotator run`` as a process over a simulated API server, and the commands beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Client, Hang, Role, Sandbox, ServiceError
+from tests.daemon.cluster import CLIENT, Cluster, patch_role
+from tests.daemon.manifests import POLICIES, manifest, secret, speak, values
+from tests.kube.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.kube.simulator import ApiServer
+
+pytestmark = pytest.mark.timeout(90)
+
+OTHER_ROLE = "arn:aws:iam::123456789012:role/other"
+SECRET = "ai-eg-bsp-aws"
+
+
+@pytest.fixture(scope="module")
+def running_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Start a sandbox once."""
+    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
+        running.sts.roles[OTHER_ROLE] = Role(running.issuer.url, subject=DEFAULT_CLIENT)
+        yield running
+
+
+@pytest.fixture
+def sandbox(running_sandbox: Sandbox) -> Iterator[Sandbox]:
+    """Return the sandbox, without faults and with an empty log."""
+    for service in (running_sandbox.issuer, running_sandbox.sts, running_sandbox.entra):
+        service.requests.clear()
+    yield running_sandbox
+    for service in (running_sandbox.issuer, running_sandbox.sts, running_sandbox.entra):
+        service.faults.clear()
+    running_sandbox.issuer.clients[DEFAULT_CLIENT] = Client("sandbox-client-secret", subject=DEFAULT_CLIENT)
+
+
+@pytest.fixture
+def cluster(server: ApiServer, sandbox: Sandbox, tmp_path: Path) -> Cluster:
+    """Return a cluster without policies."""
+    return Cluster(server, sandbox, tmp_path)
+
+
+def test_a_day_in_a_cluster(cluster: Cluster) -> None:
+    """Create, edit, deletions and edits of the Secret (38, 39), a new client secret (42): each found within 5 s.
+
+    In between nothing is written and nobody asked, own writes that come back as events included.
+    """
+    server, sandbox = cluster.server, cluster.sandbox
+    cluster.aws()
+    cluster.azure()
+    cluster.aws("managed", managed=True)
+    with cluster.daemon() as daemon:
+        first = cluster.new_key()
+        cluster.settled()
+        assert cluster.exchanges() == 2
+        assert sorted(cluster.events()) == [("Rotated", "aws"), ("Rotated", "azure"), ("Rotated", "managed")]
+
+        # A second of peace: not one write, not one exchange.
+        before = cluster.written()
+        time.sleep(1.0)
+        assert cluster.written() == before
+        assert cluster.exchanges() == 2
+
+        # Edited: another credential.
+        patch_role(server, "aws", OTHER_ROLE)
+        second = cluster.new_key(first)
+        cluster.settled()
+        assert cluster.exchanges() == 3
+
+        # Deleted, edited: repaired from memory.
+        server.delete("secrets", SECRET)
+        eventually(lambda: cluster.key_id() == second)
+        server.patch("secrets", SECRET, secret(SECRET, credentials="[default]"))
+        eventually(lambda: cluster.key_id() == second)
+        server.patch("secrets", SECRET, {"metadata": {"annotations": {"rotators/expiration-time": None}}})
+        eventually(lambda: cluster.written().count(f"update secrets/{SECRET}") == 3)
+        cluster.settled()
+        assert cluster.exchanges() == 3
+        assert cluster.events().count(("Repaired", "aws")) == 3
+
+        # The client secret is replaced: looked at, and the published credential stays.
+        sandbox.issuer.clients[DEFAULT_CLIENT] = Client("another-secret", subject=DEFAULT_CLIENT)
+        server.patch("secrets", CLIENT, secret(CLIENT, client_secret="another-secret"))
+        cluster.settled()
+        assert cluster.key_id() == second
+        # Used at once where it is needed.
+        patch_role(server, "aws", DEFAULT_ROLE)
+        cluster.new_key(second)
+
+        # Deleted for good: nothing comes back, and its series are gone.
+        server.delete(POLICIES, "aws")
+        server.collect_garbage()
+        eventually(lambda: daemon.metric("credential_ready_status", name="aws") is None)
+        cluster.settled()
+        assert values(server, SECRET) is None
+        assert daemon.metric("credential_ready_status", name="managed") == 1
+        assert daemon.end()[0] == 0
+    lists = server.seen("list", "secrets") + server.seen("watch", "secrets")
+    assert all(request.query.get("labelSelector") or request.query.get("fieldSelector") for request in lists)
+    assert "Traceback" not in daemon.log
+
+
+def test_i4_a_restart_with_everything_fresh(cluster: Cluster) -> None:
+    """No token, no exchange, no write."""
+    for number in range(5):
+        cluster.aws(f"aws-{number}")
+    with cluster.daemon() as daemon:
+        cluster.new_key(name="aws-4")
+        cluster.settled()
+        daemon.end()
+    before, exchanges = cluster.written(), cluster.exchanges()
+    tokens = len(cluster.sandbox.issuer.requests)
+    with cluster.daemon() as daemon:
+        eventually(lambda: daemon.metric("credential_ready_status", condition="True") == 5)
+        cluster.settled()
+    assert cluster.written() == before
+    assert (cluster.exchanges(), len(cluster.sandbox.issuer.requests)) == (exchanges, tokens)
+
+
+def test_fault_42_a_wrong_client_secret_is_corrected(cluster: Cluster) -> None:
+    """Denied is tried again slowly, but a new client secret at once (fault 8)."""
+    cluster.server.patch("secrets", CLIENT, secret(CLIENT, client_secret="wrong"))
+    cluster.aws()
+    with cluster.daemon():
+        eventually(lambda: ("RotationFailed", "aws") in cluster.events())
+        cluster.settled()
+        # Parked meanwhile: an empty Secret keeps the gateway's rotator away.
+        assert values(cluster.server, SECRET) == {}
+        assert "Parked" in cluster.run("status")
+        cluster.server.patch("secrets", CLIENT, secret(CLIENT, client_secret="sandbox-client-secret"))
+        cluster.new_key()
+        cluster.settled()
+        assert ("Rotated", "aws") in cluster.events()
+        assert "Fresh" in cluster.run("status")
+
+
+def test_failures_are_not_hammered(cluster: Cluster) -> None:
+    """A parked Secret's own event, the condition's and the first list of a watch ask for no further tries (I7)."""
+    cluster.sandbox.sts.faults.add(ServiceError("AccessDenied"))
+    cluster.aws()
+    with cluster.daemon():
+        eventually(lambda: ("RotationFailed", "aws") in cluster.events())
+        cluster.settled(2.0)
+        assert cluster.exchanges() == 1
+        assert cluster.written().count(f"create secrets/{SECRET}") == 1
+        assert not [line for line in cluster.written() if line == f"update secrets/{SECRET}"]
+
+
+def test_i5_a_hung_issuer(cluster: Cluster) -> None:
+    """It delays nobody else, and an end does not wait for it (fault 50)."""
+    hung = cluster.sandbox.add_issuer()
+    hung.faults.add(Hang())
+    for number in range(8):
+        cluster.aws(f"hung-{number}", issuer=hung.url)
+    with cluster.daemon("--workers", "8", "--allowed-issuer", "https://localhost:*") as daemon:
+        eventually(lambda: hung.requests.in_flight > 0)
+        cluster.aws()
+        cluster.new_key(within_s=3)
+        code, took_s = daemon.end()
+        assert (code, took_s < 10) == (0, True)
+    lease = cluster.server.get("leases", "credrotator")
+    assert lease
+    assert lease["spec"]["holderIdentity"] == ""
+
+
+def test_fault_32_the_api_comes_late(cluster: Cluster) -> None:
+    """It waits for the gateway's API, alive but not ready, and says so; then it works."""
+    served = cluster.server.resources.pop(POLICIES)
+    with cluster.daemon(ready=False) as daemon:
+        eventually(lambda: "CrdMissing" in daemon.log, 20)
+        assert daemon.get("/healthz")[0] == 200
+        assert daemon.get("/readyz") == (503, "starting\n")
+        cluster.server.resources[POLICIES] = served
+        cluster.aws()
+        cluster.new_key(within_s=10)
+        assert daemon.is_ready()
+    cluster.server.resources.pop(POLICIES)
+    with cluster.daemon(ready=False) as daemon:
+        eventually(lambda: "CrdMissing" in daemon.log, 20)
+        code, took_s = daemon.end()
+        assert (code, took_s < 5) == (0, True)
+
+
+def test_fault_32_only_the_old_version(cluster: Cluster) -> None:
+    """A cluster with v0.2 serves v1alpha1 only; that is what is spoken then."""
+    for plural in (POLICIES, "aiservicebackends", "aigatewayroutes"):
+        cluster.server.resources[plural].versions = ["v1alpha1"]
+    cluster.aws()
+    with cluster.daemon():
+        cluster.new_key()
+        cluster.settled()
+    found = cluster.server.get("secrets", SECRET)
+    assert found
+    assert found["metadata"]["ownerReferences"][0]["apiVersion"] == "aigateway.envoyproxy.io/v1alpha1"
+
+
+def test_fault_30_watches_that_break(cluster: Cluster) -> None:
+    """Dropped, too old, refused: what happened meanwhile is found, and nothing is done twice."""
+    cluster.aws()
+    with cluster.daemon() as daemon:
+        cluster.new_key()
+        for number, gone_as_event in enumerate((True, False)):
+            cluster.server.gone_as_event = gone_as_event
+            cluster.server.end_watches("dropped")
+            cluster.server.compact()
+            cluster.aws(f"more-{number}")
+            cluster.new_key(name=f"more-{number}", within_s=10)
+        cluster.settled()
+        assert cluster.exchanges() == 3
+        assert (daemon.metric("watch_restarts_total") or 0) > 0
+        assert cluster.events().count(("Rotated", "aws")) == 1
+
+
+def test_fault_31_a_token_that_is_replaced(cluster: Cluster, tmp_path: Path) -> None:
+    """The token's file is read again when it is refused; nobody notices."""
+    token = tmp_path / "token"
+    token.write_text("old")
+    cluster.server.kubeconfig(cluster.kubeconfig, user={"tokenFile": str(token)})
+    cluster.server.tokens = {"old"}
+    cluster.aws()
+    with cluster.daemon() as daemon:
+        first = cluster.new_key()
+        token.write_text("new")
+        cluster.server.tokens = {"new"}
+        cluster.server.end_watches()
+        patch_role(cluster.server, "aws", OTHER_ROLE)
+        cluster.new_key(first, within_s=10)
+        assert daemon.is_ready()
+
+
+def test_i8_of_two_daemons_one_writes(cluster: Cluster) -> None:
+    """The standby is ready and shows no policy; when the leader ends, it takes over at once and finds all fresh."""
+    cluster.aws()
+    with cluster.daemon() as leader:
+        first = cluster.new_key()
+        cluster.settled()
+        with cluster.daemon() as standby:
+            assert (leader.leads(), standby.leads()) == (True, False)
+            assert standby.metric("credential_ready_status") is None
+            exchanges = cluster.exchanges()
+            leader.end()
+            eventually(standby.leads, 8)
+            eventually(lambda: standby.metric("credential_ready_status", condition="True") == 1)
+            assert cluster.exchanges() == exchanges
+            patch_role(cluster.server, "aws", OTHER_ROLE)
+            cluster.new_key(first)
+    assert cluster.exchanges() == 2
+
+
+def test_fault_35_the_leader_is_killed(cluster: Cluster) -> None:
+    """The other writes within 20 s (a Lease lasts 15), what was due meanwhile first."""
+    cluster.aws()
+    with cluster.daemon() as leader:
+        first = cluster.new_key()
+        cluster.settled()
+        with cluster.daemon() as standby:
+            leader.end(signal.SIGKILL)
+            began_s = time.monotonic()
+            patch_role(cluster.server, "aws", OTHER_ROLE)
+            cluster.new_key(first, within_s=20)
+            assert time.monotonic() - began_s < 20
+            assert standby.leads()
+    assert cluster.exchanges() == 2
+
+
+def test_without_election(cluster: Cluster) -> None:
+    """One replica needs no Lease."""
+    cluster.aws()
+    with cluster.daemon("--no-leader-elect") as daemon:
+        cluster.new_key()
+        assert daemon.metric("leader") == 1
+    assert not cluster.server.items("leases")
+
+
+def test_rotate_beside_the_daemon(cluster: Cluster) -> None:
+    """A forced pass is published and delivered, and the daemon goes on from there: it neither fights nor repeats."""
+    cluster.aws()
+    with cluster.daemon():
+        first = cluster.new_key()
+        cluster.settled()
+        found = json.loads(cluster.run("rotate", "--force", "default/aws", "-o", "json"))
+        assert found["results"][0]["action"] == "rotated"
+        second = cluster.new_key(first)
+        cluster.settled()
+        assert (cluster.key_id(), cluster.exchanges()) == (second, 2)
+        assert json.loads(cluster.run("rotate", "-o", "json"))["summary"]["kept"] == 1
+        assert cluster.server.get("secrets", "aws")
+
+
+def test_scope(cluster: Cluster) -> None:
+    """Namespaces and a selector say which policies are a daemon's; -A is all of them."""
+    cluster.aws("mine", team="a")
+    cluster.aws("theirs", team="b")
+    with cluster.daemon("-n", "default", "-l", "team=a"):
+        cluster.new_key(name="mine")
+        cluster.settled()
+        assert cluster.key_id("theirs") == ""
+        # A policy that comes into scope is taken on, and one that leaves it is let go; its credential stays.
+        cluster.server.patch(POLICIES, "theirs", {"metadata": {"labels": {"team": "a"}}})
+        cluster.new_key(name="theirs")
+        cluster.server.patch(POLICIES, "mine", {"metadata": {"labels": {"team": "b"}}})
+        cluster.settled()
+        patch_role(cluster.server, "mine", OTHER_ROLE)
+        cluster.settled()
+        assert cluster.exchanges() == 2
+        assert cluster.key_id("mine")
+
+
+class TestCommands:
+    """Commands that look once, in kubectl's manner."""
+
+    def test_status(self, cluster: Cluster) -> None:
+        """Secret, expiry, outcome, acknowledgement, and who depends on it, by both ways of naming."""
+        cluster.aws()
+        cluster.server.create(
+            POLICIES, manifest("broken", {"type": "AWSCredentials", "awsCredentials": {"region": ""}})
+        )
+        backend = {
+            "metadata": {"name": "bedrock", "namespace": "default"},
+            "spec": {"backendSecurityPolicyRef": {"kind": "BackendSecurityPolicy", "name": "aws"}},
+        }
+        match = {"headers": [{"name": "x-ai-eg-model", "value": "nova"}]}
+        route = {
+            "metadata": {"name": "models", "namespace": "default"},
+            "spec": {"rules": [{"matches": [match], "backendRefs": [{"name": "bedrock"}]}]},
+        }
+        cluster.server.create("aiservicebackends", backend)
+        cluster.server.create("aigatewayroutes", route)
+        assert re.search(r"default/aws +aws-oidc +Missing", cluster.run("status"))
+        cluster.run("rotate", code=1)
+        wide = cluster.run("status", "-o", "wide", "-n", "default")
+        assert re.search(r"default/aws +aws-oidc +Fresh +\w+ +\w+ +rotated .*default/bedrock +default/models", wide)
+        assert re.search(rf"default/{SECRET} +nova +-", wide)
+        assert "InvalidPolicy" in wide
+        assert "region" in wide
+        for at, heard in (("2020-01-01T00:00:00Z", False), ("2100-01-01T00:00:00Z", True)):
+            speak(cluster.server, "aws", at)
+            (row,) = json.loads(cluster.run("status", "aws", "-o", "json"))["policies"]
+            assert (row["acknowledged"], row["state"], row["lastOutcome"]["action"]) == (heard, "Fresh", "rotated")
+
+    def test_rights_are_missing(self, cluster: Cluster) -> None:
+        """Status does without backends; check names the verbs that are missing, and fails."""
+        cluster.aws()
+        cluster.server.forbid("list", "aiservicebackends")
+        cluster.run("status")
+        cluster.server.forbid("update", "secrets")
+        cluster.server.forbid("patch", "backendsecuritypolicies/status")
+        printed = cluster.run("check", code=1)
+        assert re.search(r"failed +get, list, watch, create, update.* secrets in default +missing: update", printed)
+        assert re.search(r"failed +patch backendsecuritypolicies/status in default +missing: patch", printed)
+        assert not cluster.written()
+
+    def test_check(self, cluster: Cluster) -> None:
+        """All steps and all rights; a dry run of a write, and nothing written."""
+        cluster.aws()
+        found = json.loads(cluster.run("check", "-A", "-o", "json"))
+        assert {step["result"] for step in found["policies"][0]["steps"]} == {"ok"}
+        assert {right["result"] for right in found["rights"]} == {"ok"}
+        assert any("dry run" in right["what"] for right in found["rights"])
+        assert values(cluster.server, SECRET) is None
+        assert len(cluster.server.items("secrets")) == 2
+
+    def test_quota(self, cluster: Cluster) -> None:
+        """What only a write shows, a dry run shows (fault 27)."""
+        cluster.aws()
+        cluster.server.fail(403, "Forbidden", "exceeded quota: secrets", verb="create", resource="secrets")
+        assert "exceeded quota: secrets" in cluster.run("check", code=1)
+
+    def test_convert(self, cluster: Cluster) -> None:
+        """What is printed can be applied: the managed form is then rotated into the Secret that the gateway watches."""
+        cluster.aws()
+        (converted,) = yaml.safe_load_all(cluster.run("convert"))
+        assert set(converted["metadata"]) == {"name", "namespace", "labels", "annotations"}
+        cluster.server.delete(POLICIES, "aws")
+        cluster.server.create(POLICIES, converted)
+        cluster.run("rotate")
+        assert "aws_access_key_id" in (values(cluster.server, "aws-credentials") or {})["credentials"]
+        assert cluster.server.get("secrets", "aws") is None
+        assert cluster.run("convert") == ""
+
+    def test_namespaces(self, cluster: Cluster) -> None:
+        """The context's namespace by default, -n for others, -A for all; names with or without a namespace."""
+        cluster.aws()
+        cluster.azure(secret=True, namespace="team-a")
+        assert "team-a" not in cluster.run("status")
+        assert "default/" not in cluster.run("status", "-n", "team-a")
+        everything = cluster.run("status", "-A")
+        assert "team-a/azure" in everything
+        assert "default/aws" in everything
+        assert "team-a/azure" in cluster.run("status", "-n", "default", "-n", "team-a", "team-a/azure")
+        cluster.server.kubeconfig(cluster.kubeconfig, namespace="team-a")
+        assert "team-a/azure" in cluster.run("status", "azure")
+        assert "team-a/azure" in cluster.run("status", "--context", "simulated")
+        cluster.run("status", "--context", "no-such", code=2)
+        assert "/" not in cluster.run("status", "-n", "nowhere")
+
+    def test_nobody_there(self, cluster: Cluster) -> None:
+        """Wrong use, in one line, no traceback."""
+        cluster.server.close()
+        cluster.run("status", code=2)
+
+
+def test_nothing_secret_is_said(cluster: Cluster) -> None:
+    """I9: neither logs, nor Events, nor status, nor metrics hold a client secret, a token or a key."""
+    cluster.aws()
+    cluster.azure(secret=True)
+    cluster.sandbox.entra.faults.add(ServiceError("AADSTS7000215"), times=1)
+    with cluster.daemon() as daemon:
+        cluster.new_key()
+        eventually(lambda: ("RotationFailed", "azure") in cluster.events())
+        metrics = daemon.get("/metrics")[1]
+        daemon.end()
+    published = (values(cluster.server, SECRET) or {})["credentials"]
+    hidden = {line.partition(" = ")[2] for line in published.splitlines() if "secret" in line or "token" in line}
+    hidden |= {"sandbox-client-secret", "sandbox-entra-secret"}
+    policies = json.dumps(cluster.server.items(POLICIES))
+    for text in (daemon.log, metrics, json.dumps(cluster.server.items("events")), policies):
+        assert not [word for word in hidden if word in text]
+
+
+def test_no_time_is_lost_on_short_lives(cluster: Cluster) -> None:
+    """G7: a credential of a minute or so is renewed at half of its life, without a loop."""
+    cluster.sandbox.entra.token_life = timedelta(seconds=12)
+    try:
+        cluster.azure(secret=True)
+        with cluster.daemon():
+            eventually(lambda: len(cluster.sandbox.entra.requests) > 0)
+            eventually(lambda: cluster.written().count("update secrets/ai-eg-bsp-azure") == 1, 25)
+            tokens = [request for request in cluster.sandbox.entra.requests if request.method == "POST"]
+            assert 2 <= len(tokens) <= 3
+    finally:
+        cluster.sandbox.entra.token_life = timedelta(hours=1)
