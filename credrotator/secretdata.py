@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import hashlib
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ FINGERPRINT = "credrotator.io/fingerprint"
 CONTENT = "credrotator.io/content-hash"
 TRUE_EXPIRY = "credrotator.io/true-expiration-time"
 """The expiry as it is, where the gateway's annotation says another: on a parked Secret, or with a short life."""
+ANNOTATED = "credrotator.io/annotated-expiration-time"
+"""What we wrote under EXPIRY: another value there, with other data, is a write of the gateway's rotator."""
 GATEWAY_WAKES = timedelta(minutes=5)
 """The gateway's rotator acts when its annotation is less than this ahead."""
 
@@ -74,15 +77,15 @@ def render(
         **_expiry_notes(min(credential.expires_at, credential.issued_at + LONGEST_LIFE), credential.issued_at),
         ISSUED: show_time(credential.issued_at),
         FINGERPRINT: fingerprint,
-        CONTENT: content_hash(data),
     }
-    return SecretDocument(key, data, annotations, owner)
+    return _noted(SecretDocument(key, data, annotations, owner))
 
 
 def parse(document: SecretDocument | None, provider: str, data_key: str | None = None) -> Published | Unreadable | None:
     """Read a Secret back as planning sees it; never raises for what is in it.
 
-    A Secret without our annotations but with the gateway's is adopted: issue and fingerprint stay unknown. Where the
+    A Secret without our annotations but with the gateway's is adopted: issue and fingerprint stay unknown. So is one of
+    ours that the gateway's rotator has renewed while we were away; it leaves our annotations as they were. Where the
     expiry annotation is missing or malformed, an Entra token still tells its own (``exp``).
     """
     if document is None:
@@ -98,13 +101,33 @@ def parse(document: SecretDocument | None, provider: str, data_key: str | None =
     if native == AWS_KEY and (missing := _missing_options(value)):
         return Unreadable(f"its credentials file lacks {missing} in profile default")
     if notes.get(CONTENT, content_hash(document.data)) != content_hash(document.data):
-        return Unreadable("its data was changed by somebody else")
+        if not _by_gateway(notes):
+            return Unreadable("its data was changed by somebody else")
+        notes = {EXPIRY: notes[EXPIRY]}
     expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY))) or (
         claim_time(read_claims(value), "exp") if native == AZURE_KEY else None
     )
     if expires_at is None:
         return Unreadable(f"its annotation {EXPIRY} is missing or not a time")
     return Published(expires_at, read_time(notes.get(ISSUED)), notes.get(FINGERPRINT))
+
+
+def _by_gateway(notes: Mapping[str, str]) -> bool:
+    """Tell whether data that is not ours came from the gateway's rotator, which moves its annotation along."""
+    return read_time(notes.get(EXPIRY)) is not None and notes.get(ANNOTATED, notes[EXPIRY]) != notes[EXPIRY]
+
+
+def adopt(stored: SecretDocument, fingerprint: str, owner: Owner) -> SecretDocument:
+    """Return a Secret of the gateway as one of ours: its data and expiry, as good for the policy as it stands."""
+    return _noted(
+        SecretDocument(stored.key, stored.data, {EXPIRY: stored.annotations[EXPIRY], FINGERPRINT: fingerprint}, owner)
+    )
+
+
+def _noted(document: SecretDocument) -> SecretDocument:
+    """Add what tells later whether somebody else has written."""
+    notes = {**document.annotations, CONTENT: content_hash(document.data), ANNOTATED: document.annotations[EXPIRY]}
+    return replace(document, annotations=notes)
 
 
 def _expiry_notes(expires_at: datetime, issued_at: datetime) -> dict[str, str]:
@@ -126,7 +149,7 @@ def park(stored: SecretDocument | None, key: ObjectKey, owner: Owner, until: dat
     data = dict(stored.data) if stored else {}
     notes = dict(stored.annotations) if stored else {}
     true_expiry = notes.get(TRUE_EXPIRY, notes.get(EXPIRY, ""))
-    return SecretDocument(key, data, {**notes, EXPIRY: show_time(until), TRUE_EXPIRY: true_expiry}, owner)
+    return _noted(SecretDocument(key, data, {**notes, EXPIRY: show_time(until), TRUE_EXPIRY: true_expiry}, owner))
 
 
 def parked_until(document: SecretDocument | None) -> datetime | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from credrotator.errors import printable
 from credrotator.kube import paths
 from credrotator.kube.api import ApiError, KubeApi
+from credrotator.kube.delivery import VISITORS
 from credrotator.kube.store import LABELS, MANAGER
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ CORE, COORDINATION = "", "coordination.k8s.io"
 IN_EACH_NAMESPACE = (
     (paths.GATEWAY_GROUP, "backendsecuritypolicies", ("get", "list", "watch")),
     (paths.GATEWAY_GROUP, "backendsecuritypolicies/status", ("patch",)),
-    (CORE, "secrets", ("get", "list", "watch", "create", "update", "delete")),
+    (CORE, "secrets", ("get", "list", "watch", "create", "update")),
+    (CORE, f"secrets {VISITORS[0]}", ("delete",)),
     (CORE, "events", ("create", "patch")),
     (paths.GRANT_GROUP, "referencegrants", ("list",)),
 )
@@ -66,11 +68,12 @@ def try_write(api: KubeApi, namespace: str) -> Right:
 
 
 def _right(api: KubeApi, namespace: str | None, group: str, resource: str, verbs: tuple[str, ...]) -> Right:
-    name, _, subresource = resource.partition("/")
+    plural, _, item = resource.partition(" ")
+    plural, _, subresource = plural.partition("/")
     where = f"in {namespace}" if namespace else "in all namespaces"
     missing = []
     for verb in verbs:
-        attributes = {"group": group, "resource": name, "subresource": subresource, "verb": verb}
+        attributes = {"group": group, "resource": plural, "subresource": subresource, "name": item, "verb": verb}
         if namespace:
             attributes["namespace"] = namespace
         review = {

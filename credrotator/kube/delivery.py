@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+VISITORS = [f"credrotator-bell-{number}" for number in range(8)]
+"""Names of the Secrets that come and go; the chart permits to delete these and no others."""
 PATIENCE_S = 5.0
 """Longest time for the gateway to react; then the delivery counts as unacknowledged."""
 RUNG = "credrotator.io/rung-at"
@@ -60,6 +62,7 @@ class Delivery:
         self._unheard: set[ObjectKey] = set()
         self._foreign: set[ObjectKey] = set()
         self._bells: dict[ObjectKey, str] = {}
+        self._visiting = [threading.Lock() for _ in VISITORS]
 
     def ring(self, policy: Policy, owner: Owner, last_transition: str) -> None:
         """Tell the gateway to look at a policy's Secret. ``last_transition`` is what its status said before.
@@ -142,8 +145,7 @@ class Delivery:
         else:
             return True
         present = self._api.get(paths.secret(key))
-        labels = present["metadata"].get("labels") or {}
-        if labels.get(MANAGED_BY) != MANAGER or BELL not in labels or present.get("data"):
+        if not _is_bell(present):
             return False
         self._put(key, bell, present["metadata"]["resourceVersion"])
         return True
@@ -157,16 +159,27 @@ class Delivery:
             self._bells[key] = bell["metadata"]["resourceVersion"]
 
     def _come_and_go(self, key: ObjectKey, owner: Owner) -> None:
-        """Create an owned Secret and delete it at once; either event is heard. One that was left over is deleted."""
-        name = f"credrotator-bell-{hashlib.sha256(key.name.encode()).hexdigest()[:16]}"
-        visitor = ObjectKey(key.namespace, name)
+        """Create an owned Secret and delete it at once; either event is heard.
+
+        It has one of a few names, so that the right to delete Secrets can be tied to them. One that was left over
+        belongs to another policy perhaps, so it makes way; one that is somebody else's stays, and nothing is rung.
+        """
+        number = int(hashlib.sha256(key.name.encode()).hexdigest(), 16) % len(VISITORS)
+        visitor = ObjectKey(key.namespace, VISITORS[number])
+        bell = self._bell(visitor, owner)
+        with self._visiting[number]:
+            try:
+                self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER)
+            except ApiError as error:
+                if error.status != CONFLICT or not _is_bell(self._api.get(paths.secret(visitor))):
+                    raise
+                self._delete(visitor)
+                self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER)
+            self._delete(visitor)
+
+    def _delete(self, key: ObjectKey) -> None:
         try:
-            self._api.post(paths.secrets(key.namespace), self._bell(visitor, owner), fieldManager=MANAGER)
-        except ApiError as error:
-            if error.status != CONFLICT:
-                raise
-        try:
-            self._api.delete(paths.secret(visitor))
+            self._api.delete(paths.secret(key))
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
@@ -184,3 +197,8 @@ class Delivery:
                 "ownerReferences": [owner_reference(owner)],
             },
         }
+
+
+def _is_bell(found: dict[str, Any]) -> bool:
+    labels = found["metadata"].get("labels") or {}
+    return labels.get(MANAGED_BY) == MANAGER and BELL in labels and not found.get("data")

@@ -19,10 +19,10 @@ from credrotator.kube.apierrors import CONFLICT
 from credrotator.kube.events import MESSAGE_BYTES, cut_bytes
 from credrotator.kube.source import CONDITION
 from credrotator.kube.store import MANAGER
-from credrotator.model import InvalidPolicy, ObjectKey, Outcome, Policy, Rotatable, SecretDocument
+from credrotator.model import InvalidPolicy, ObjectKey, Outcome, Policy, Rotatable
 from credrotator.planning import Reason
 from credrotator.policy import fingerprint
-from credrotator.secretdata import CONTENT, FINGERPRINT, content_hash, park, parked_until, show_time
+from credrotator.secretdata import EXPIRY, adopt, park, parked_until, show_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,11 +115,9 @@ class ClusterListener:
         assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
         try:
             stored = self._store.read(policy.secret)
-            if stored is None or CONTENT in stored.document.annotations:
+            if stored is None or EXPIRY not in stored.document.annotations:
                 return
-            data = stored.document.data
-            notes = {**stored.document.annotations, CONTENT: content_hash(data), FINGERPRINT: fingerprint(source)}
-            self._store.publish(SecretDocument(policy.secret, data, notes, policy.owner), stored.version)
+            self._store.publish(adopt(stored.document, fingerprint(source), policy.owner), stored.version)
         except (RotationError, Conflict) as error:
             log.info("%s: not adopted yet: %s", policy.key, error)
         else:

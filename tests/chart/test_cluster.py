@@ -77,15 +77,17 @@ def standing(kubernetes: Cluster) -> str:
 
 
 def may(kubernetes: Cluster, verb: str, resource: str, namespace: str, account: str = ACCOUNT) -> bool:
-    """Ask the API server whether an account may do something in a namespace."""
-    group, _, name = resource.rpartition("/")
+    """Ask the API server whether an account may do something in a namespace; ``secrets x``: to the one named x."""
+    resource, _, item = resource.partition(" ")
+    group, _, plural = resource.rpartition("/")
+    what = {"verb": verb, "group": group, "resource": plural, "name": item, "namespace": namespace}
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
         "spec": {
             "user": account,
             "groups": ["system:serviceaccounts", "system:authenticated"],
-            "resourceAttributes": {"verb": verb, "group": group, "resource": name, "namespace": namespace},
+            "resourceAttributes": what,
         },
     }
     answer = kubernetes.kubectl("create", "--filename=-", "--output=json", stdin=json.dumps(review))
@@ -103,7 +105,8 @@ def test_the_rights_are_tight(helm: Helm, kubernetes: Cluster) -> None:
     gateway, grants, leases = "aigateway.envoyproxy.io", "gateway.networking.k8s.io", "coordination.k8s.io"
     granted = [
         *((verb, f"{gateway}/backendsecuritypolicies", "team-a") for verb in ("get", "list", "watch")),
-        *((verb, "secrets", "team-a") for verb in ("get", "list", "watch", "create", "update", "delete")),
+        *((verb, "secrets", "team-a") for verb in ("get", "list", "watch", "create", "update")),
+        ("delete", "secrets credrotator-bell-0", "team-a"),
         *((verb, "secrets", "vault") for verb in ("get", "list", "watch")),
         ("list", f"{grants}/referencegrants", "vault"),
         ("create", "events", "team-a"),
@@ -112,7 +115,7 @@ def test_the_rights_are_tight(helm: Helm, kubernetes: Cluster) -> None:
     ]
     refused = [
         *((verb, f"{gateway}/backendsecuritypolicies", "team-a") for verb in ("create", "update", "patch", "delete")),
-        *((verb, "secrets", "team-a") for verb in ("patch", "deletecollection")),
+        *((verb, "secrets", "team-a") for verb in ("patch", "delete", "deletecollection")),
         *((verb, "secrets", "vault") for verb in ("create", "update", "delete")),
         *((verb, "secrets", NAMESPACE) for verb in ("get", "list", "create")),
         *((verb, "secrets", "team-b") for verb in ("get", "list", "watch", "create")),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from credrotator.kube.delivery import VISITORS
 from tests.chart.rendering import NAME, NAMESPACE
 
 if TYPE_CHECKING:
@@ -22,13 +23,14 @@ ONCE = {
     **READS,
     "backendsecuritypolicies.aigateway.envoyproxy.io": ["get", "list"],
     "backendsecuritypolicies/status.aigateway.envoyproxy.io": ["patch"],
-    "secrets": ["get", "create", "update", "delete"],
+    "secrets": ["get", "create", "update"],
+    f"secrets {','.join(VISITORS)}": ["delete"],
     "events": ["create", "patch"],
 }
 DAEMON = {
     **ONCE,
     "backendsecuritypolicies.aigateway.envoyproxy.io": ["get", "list", "watch"],
-    "secrets": ["get", "create", "update", "delete", "list", "watch"],
+    "secrets": ["get", "create", "update", "list", "watch"],
 }
 LEASE = {"leases.coordination.k8s.io": ["create"], f"leases.coordination.k8s.io {NAME}": ["get", "update"]}
 

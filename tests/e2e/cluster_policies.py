@@ -44,7 +44,9 @@ def client_secrets(namespace: str = NAMESPACE) -> list[Json]:
 
 def aws(name: str, issuer: str, *, role: str = DEFAULT_ROLE, namespace: str = NAMESPACE) -> Json:
     """Return a policy that assumes a role with a web identity."""
-    return policy(name, {"type": "AWSCredentials", "awsCredentials": aws_exchange(issuer, role)}, namespace=namespace)
+    return policy(
+        name, {"type": "AWSCredentials", "awsCredentials": aws_exchange(issuer, role, namespace)}, namespace=namespace
+    )
 
 
 def aws_file(name: str, *, namespace: str = NAMESPACE) -> Json:
@@ -59,13 +61,15 @@ def aws_file(name: str, *, namespace: str = NAMESPACE) -> Json:
 def aws_managed(name: str, issuer: str, *, role: str = DEFAULT_ROLE, namespace: str = NAMESPACE) -> Json:
     """Return the managed form of `aws`: to the gateway a file in a Secret, to credrotator an annotation."""
     manifest = aws_file(secret_of(name), namespace=namespace)
-    manifest["metadata"]["annotations"] = {AWS_ANNOTATION: json.dumps(aws_exchange(issuer, role))}
+    manifest["metadata"]["annotations"] = {AWS_ANNOTATION: json.dumps(aws_exchange(issuer, role, namespace))}
     return manifest
 
 
 def azure_federated(name: str, issuer: str, *, namespace: str = NAMESPACE) -> Json:
     """Return a policy that presents the issuer's token to Entra."""
-    return policy(name, _azure(oidcExchangeToken={"aud": _TOKEN_EXCHANGE, "oidc": _oidc(issuer)}), namespace=namespace)
+    return policy(
+        name, _azure(oidcExchangeToken={"aud": _TOKEN_EXCHANGE, "oidc": _oidc(issuer, namespace)}), namespace=namespace
+    )
 
 
 def azure_managed(name: str, *, namespace: str = NAMESPACE) -> Json:
@@ -85,9 +89,9 @@ def api_key(name: str, *, namespace: str = NAMESPACE) -> Json:
     return policy(name, {"type": "APIKey", "apiKey": {"secretRef": {"name": name}}}, namespace=namespace)
 
 
-def aws_exchange(issuer: str, role: str) -> Json:
+def aws_exchange(issuer: str, role: str, namespace: str = NAMESPACE) -> Json:
     """Return the `awsCredentials` of a policy with a web identity."""
-    exchange = {"aud": "sts.amazonaws.com", "awsRoleArn": role, "oidc": _oidc(issuer)}
+    exchange = {"aud": "sts.amazonaws.com", "awsRoleArn": role, "oidc": _oidc(issuer, namespace)}
     return {"region": REGION, "oidcExchangeToken": exchange}
 
 

@@ -3,7 +3,7 @@ Rights, by verb. Everything that is watched is watched by the daemon only; the j
 
 RBAC can tie get, update, patch and delete to names, and list and watch where they ask for one name; never create, and
 nothing to labels. The names of client secrets, and of the Secrets that are published, come with the policies, so only
-the Lease's can stand here.
+those of the Lease and of the bells that come and go can stand here.
 */}}
 {{- define "credrotator.rules" -}}
 {{- $daemon := eq .Values.mode "deployment" -}}
@@ -17,10 +17,18 @@ the Lease's can stand here.
 - apiGroups: [aigateway.envoyproxy.io]
   resources: [aiservicebackends, aigatewayroutes]
   verbs: [get, list]
-# Publishing; deleted is only what was created a moment before, to make the gateway look.
+# Publishing.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, update, delete]
+  verbs: [get, create, update]
+# An empty Secret that was created a moment before, to make the gateway look.
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames:
+{{- range until 8 }}
+    - credrotator-bell-{{ . }}
+{{- end }}
+  verbs: [delete]
 {{- if $daemon }}
 # Those of ours are watched by label, client secrets one by one by name.
 - apiGroups: [""]
