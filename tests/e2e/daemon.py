@@ -1,7 +1,9 @@
 """`credrotator run` against a cluster, as one replica of the Deployment would run it."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,10 +17,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from credrotator.sandbox import Sandbox
 from tests.e2e.cluster_policies import NAMESPACE
+from tests.e2e.parts.api import Json
 from tests.e2e.parts.ports import free_port
 from tests.e2e.parts.process import Process, answers, running
 
+# Each sandbox issuer has a port of its own.
+_ISSUERS = "https://localhost:*"
+
 _START = timedelta(seconds=30)
+_COMMAND = timedelta(seconds=60)
 _POLL_S = 0.05
 
 
@@ -53,21 +60,33 @@ class Daemon:
 def serving(
     kubeconfig: Path, sandbox: Sandbox, *options: str, directory: Path, name: str = "credrotator"
 ) -> Iterator[Daemon]:
-    """Run the daemon with the rights of a kubeconfig and yield it when it is ready."""
+    """Run the daemon for the policies' namespace, with the rights of a kubeconfig, and yield it when it is ready."""
     port = free_port()
-    argv = (
-        sys.executable, "-m", "credrotator", "run",
-        "--kubeconfig", str(kubeconfig),
-        "--namespace", NAMESPACE,
-        "--listen", f"127.0.0.1:{port}",
-        # Each sandbox issuer has a port of its own.
-        "--allowed-issuer", "https://localhost:*",
-        *options,
-    )  # fmt: skip
+    argv = (*_command("run", kubeconfig), "--listen", f"127.0.0.1:{port}", *options)
     with running(name, *argv, directory=directory, env=environment(sandbox), grace=timedelta(seconds=12)) as process:
         daemon = Daemon(process, f"http://127.0.0.1:{port}")
         process.wait_until(lambda: answers(f"{daemon.url}/readyz"), within=_START)
         yield daemon
+
+
+def rotate(kubeconfig: Path, sandbox: Sandbox, *options: str) -> Json:
+    """Run one pass as a person would, beside whatever else runs, and return its result."""
+    done = subprocess.run(
+        (*_command("rotate", kubeconfig), "--output", "json", *options),
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment(sandbox)},
+        timeout=_COMMAND.total_seconds(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    document: Json = json.loads(done.stdout)
+    return document
+
+
+def _command(verb: str, kubeconfig: Path) -> tuple[str, ...]:
+    place = ("--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE)
+    return (sys.executable, "-m", "credrotator", verb, *place, "--allowed-issuer", _ISSUERS)
 
 
 def environment(sandbox: Sandbox) -> dict[str, str]:

@@ -79,6 +79,13 @@ def _edit(site: Site, policy: str, *path: str, to: object) -> None:
     site.cluster.api.patch(POLICIES, Name(NAMESPACE, policy), {"spec": change})
 
 
+def _edit_annotation(site: Site, role: str) -> None:
+    """Give the managed policy another role."""
+    annotations = cluster_policies.aws_managed("managed-aws", site.issuer, role=role)["metadata"]["annotations"]
+    at = Name(NAMESPACE, "managed-aws")
+    site.cluster.api.patch(POLICIES, at, {"metadata": {"annotations": annotations}})
+
+
 def _damage(site: Site, policy: str) -> None:
     """Overwrite every value in a policy's Secret, so that it still looks like a credential."""
     at = Name(NAMESPACE, secret_of(policy))
@@ -118,9 +125,7 @@ def test_an_edited_audience_rotates(prepared: Site, react: React) -> None:
 def test_an_edited_annotation_rotates(prepared: Site, react: React) -> None:
     """In the managed form the annotation says what to do, so an edit of it counts as one of the policy."""
     prepared.sandbox.sts.roles[_OTHER_ROLE].audience = "sts.amazonaws.com"
-    edited = cluster_policies.aws_managed("managed-aws", prepared.issuer, role=_OTHER_ROLE)["metadata"]
-    at, change = Name(NAMESPACE, "managed-aws"), {"metadata": {"annotations": edited["annotations"]}}
-    publication = react("managed-aws", lambda: prepared.cluster.api.patch(POLICIES, at, change), 0)
+    publication = react("managed-aws", lambda: _edit_annotation(prepared, _OTHER_ROLE), 0)
     assert ":assumed-role/bedrock-2/" in prepared.sandbox.sts.sessions[publication.text].arn
 
 
@@ -145,7 +150,7 @@ def test_a_hung_issuer_delays_nobody(prepared: Site, react: React) -> None:
         for number in range(_HANGING):
             api.create(POLICIES, cluster_policies.aws(f"hung-{number}", hung.url))
         assert hung.requests.wait_for(lambda log: log.in_flight > 0, _START.total_seconds())
-        react("aws", lambda: _edit(prepared, "aws", "awsCredentials", "region", to="eu-central-1"), 0)
+        react("managed-aws", lambda: _edit_annotation(prepared, DEFAULT_ROLE), 0)
         for number in range(_HANGING):
             api.delete(POLICIES, Name(NAMESPACE, f"hung-{number}"))
 
