@@ -66,7 +66,9 @@ def _wanted(manifest: Mapping[str, Any], name: str, origin: str, defaults: Defau
         problem = Problem(f"spec.{block}", str(error))
         return InvalidPolicy(read_policy(manifest, origin, defaults).key, origin, (problem,))
     rest = {key: value for key, value in annotations.items() if key not in BLOCKS}
-    inner = {**manifest, "metadata": {**metadata, "annotations": rest}, "spec": {"type": kind, block: content}}
+    # Under a short name: the limit that the gateway's own name for the Secret sets does not concern this form.
+    named = {**metadata, "name": "wanted", "annotations": rest}
+    inner = {**manifest, "metadata": named, "spec": {"type": kind, block: content}}
     return read_policy(inner, origin, defaults)
 
 

@@ -1,0 +1,276 @@
+"""The managed form: read with every mistake and its path, and the way there from the gateway's own form."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from credrotator.forms import AWS, AZURE, convert, read_form
+from credrotator.model import InvalidPolicy, ObjectKey, Policy
+from credrotator.policy import PREFIX, Defaults, fingerprint
+from tests.unit.builders import (
+    V1ALPHA1,
+    V1BETA1,
+    Manifest,
+    annotated,
+    aws,
+    azure,
+    azure_secret,
+    changed,
+    oidc,
+    policy,
+)
+
+FORMS = {"aws": aws, "azure": azure, "azure by secret": azure_secret}
+ANNOTATION = f"metadata.annotations[{AWS}]"
+
+
+def read(manifest: Manifest) -> Policy | InvalidPolicy:
+    """Read a policy of either form."""
+    return read_form(manifest, "policy.yaml:1", Defaults())
+
+
+def valid(manifest: Manifest) -> Policy:
+    """Read a policy that has to be sound."""
+    found = read(manifest)
+    assert isinstance(found, Policy), found
+    return found
+
+
+def problems(manifest: Manifest) -> dict[str, str]:
+    """Read a policy that has to be refused; return messages by path."""
+    found = read(manifest)
+    assert isinstance(found, InvalidPolicy), found
+    assert found.problems, "refused without a reason"
+    assert found.key == ObjectKey("team-a", manifest["metadata"]["name"])
+    return {problem.path: problem.message for problem in found.problems}
+
+
+def managed(content: Any = None, name: str = AWS, **annotations: str) -> Manifest:
+    """A managed policy of AWS; ``content`` is what its annotation holds."""
+    exchange = {"awsRoleArn": "arn:aws:iam::123456789012:role/bedrock", "oidc": oidc()}
+    block = {"region": "us-east-1", "oidcExchangeToken": exchange} if content is None else content
+    found = carrier(name)
+    text = block if isinstance(block, str) else json.dumps(block)
+    found["metadata"]["annotations"] = {name: text, **annotations}
+    return found
+
+
+def carrier(name: str = AWS) -> Manifest:
+    """What the gateway sees of a managed policy."""
+    if name == AWS:
+        file = {"secretRef": {"name": "published"}}
+        return policy(
+            "bedrock", {"type": "AWSCredentials", "awsCredentials": {"region": "us-east-1", "credentialsFile": file}}
+        )
+    return policy("openai", {"type": "APIKey", "apiKey": {"secretRef": {"name": "published"}}})
+
+
+class TestReading:
+    """What a managed policy means."""
+
+    def test_aws(self) -> None:
+        """Rotated as the annotation says, into the Secret and key that the gateway reads."""
+        found = valid(managed())
+        assert found.managed
+        assert (found.provider, found.secret, found.data_key) == (
+            "aws-oidc",
+            ObjectKey("team-a", "published"),
+            "credentials",
+        )
+        assert fingerprint(found.source) == fingerprint(valid(changed(aws(), AUD, ...)).source)
+
+    @pytest.mark.parametrize("form", [azure, azure_secret])
+    def test_azure(self, form: Any) -> None:
+        """Entra's token lies where an API key would; the bytes on the wire are the same."""
+        found = valid(managed(form()["spec"]["azureCredentials"], AZURE))
+        assert (found.secret, found.data_key) == (ObjectKey("team-a", "published"), "apiKey")
+        assert found.source == valid(form()).source
+
+    def test_yaml_and_json(self) -> None:
+        """Both are taken, and mean the same."""
+        block = aws()["spec"]["awsCredentials"]
+        assert valid(managed(yaml.safe_dump(block))) == valid(managed(json.dumps(block)))
+
+    def test_our_other_annotations_apply(self) -> None:
+        """What refines an exchange refines this one too."""
+        found = valid(managed(**{PREFIX + "duration": "30m"}))
+        assert "30" not in fingerprint(found.source)
+        assert fingerprint(found.source) != fingerprint(valid(managed()).source)
+
+    def test_the_gateways_own_form(self) -> None:
+        """Without an annotation of ours nothing changes."""
+        for form in FORMS.values():
+            assert not valid(form()).managed
+        assert not valid(carrier()).managed
+
+    def test_annotations_of_others(self) -> None:
+        """They say nothing to us."""
+        assert valid(managed(**{"example.com/x": "y"})).source == valid(managed()).source
+
+    def test_warnings_are_kept(self) -> None:
+        """Of both halves: an unknown field in the annotation is named there."""
+        block = aws()["spec"]["awsCredentials"] | {"regoin": "x"}
+        (warning,) = valid(managed(block)).warnings
+        assert "regoin" in warning
+        assert ANNOTATION in warning
+
+
+AUD = "spec.awsCredentials.oidcExchangeToken.aud"
+
+
+class TestMistakes:
+    """Everything that can be wrong, under the path where it stands."""
+
+    def test_inside_the_annotation(self) -> None:
+        """Paths lead into the annotation; all mistakes at once."""
+        block = changed(aws(), "spec.awsCredentials.region", "nowhere")
+        block = changed(block, "spec.awsCredentials.oidcExchangeToken.awsRoleArn", "x")["spec"]["awsCredentials"]
+        assert set(problems(managed(block))) == {
+            f"{ANNOTATION}.region",
+            f"{ANNOTATION}.oidcExchangeToken.awsRoleArn",
+        }
+
+    def test_inside_the_policy(self) -> None:
+        """What is wrong with the gateway's half keeps its own path."""
+        assert set(problems(changed(managed(), "spec.awsCredentials.region", ""))) == {"spec.awsCredentials.region"}
+
+    def test_another_annotation_of_ours(self) -> None:
+        """Named as such."""
+        found = problems(managed(**{PREFIX + "duration": "a while"}))
+        assert list(found) == [f"metadata.annotations[{PREFIX}duration]"]
+
+    @pytest.mark.parametrize(
+        "text", ["", "text", "[]", "- a", "1", "null", "{", "a: b: c", "@", "2026-99-99", "{a: 2026-99-99}", "[" * 5000]
+    )
+    def test_not_an_object(self, text: str) -> None:
+        """Said under the annotation's path; whatever it is, it is no crash: a policy's author is anybody."""
+        found = problems(managed(text))
+        assert list(found) == [ANNOTATION]
+        assert "YAML or JSON" in found[ANNOTATION]
+
+    def test_not_a_text(self) -> None:
+        """A manifest in a file may hold an object where the API has a text."""
+        manifest = managed()
+        manifest["metadata"]["annotations"][AWS] = {"region": "us-east-1"}
+        assert "write |" in problems(manifest)[ANNOTATION]
+
+    def test_both_annotations(self) -> None:
+        """Which is meant, nobody can tell."""
+        assert "only one of" in problems(managed(**{AZURE: "{}"}))[ANNOTATION]
+
+    @pytest.mark.parametrize("name", [AWS, AZURE])
+    def test_the_wrong_carrier(self, name: str) -> None:
+        """The gateway would read the credential from somewhere else, or rotate by itself."""
+        other = carrier(AZURE if name == AWS else AWS)
+        other["metadata"]["annotations"] = {name: json.dumps((aws if name == AWS else azure)()["spec"][BLOCK[name]])}
+        assert "the gateway takes this credential from" in problems(other)[f"metadata.annotations[{name}]"]
+        rotating = aws() if name == AWS else azure()
+        rotating["metadata"]["annotations"] = dict(other["metadata"]["annotations"])
+        assert "the gateway takes this credential from" in problems(rotating)[f"metadata.annotations[{name}]"]
+
+    def test_another_profile(self) -> None:
+        """The file that is written has one profile, ``default``."""
+        manifest = changed(managed(), "spec.awsCredentials.credentialsFile.profile", "other")
+        assert ANNOTATION in problems(manifest)
+
+    def test_another_namespace(self) -> None:
+        """A policy's author must not have Secrets written elsewhere."""
+        manifest = changed(managed(), "spec.awsCredentials.credentialsFile.secretRef.namespace", "team-b")
+        assert "own namespace" in problems(manifest)["spec"]
+
+    @pytest.mark.parametrize("block", [{"region": "us-east-1"}, carrier()["spec"]["awsCredentials"]])
+    def test_nothing_to_rotate(self, block: Manifest) -> None:
+        """An annotation without an exchange asks for nothing."""
+        assert "something to rotate" in problems(managed(block))[ANNOTATION]
+
+
+BLOCK = {AWS: "awsCredentials", AZURE: "azureCredentials"}
+
+
+class TestConvert:
+    """From the gateway's own form to the managed one."""
+
+    @pytest.mark.parametrize("version", [V1ALPHA1, V1BETA1])
+    @pytest.mark.parametrize("form", FORMS)
+    def test_round_trip(self, form: str, version: str) -> None:
+        """The same exchange: same source, same fingerprint, into another Secret."""
+        manifest = FORMS[form](version)
+        before = valid(manifest)
+        after = valid(convert(manifest, before))
+        assert after.managed
+        assert (after.source, after.key) == (before.source, before.key)
+        assert fingerprint(after.source) == fingerprint(before.source)
+        assert after.secret == ObjectKey("team-a", f"{before.key.name}-credentials")
+
+    def test_what_is_kept(self) -> None:
+        """Labels, targets, others' annotations and our own; not what only the API server writes."""
+        manifest = annotated(aws(), duration="30m")
+        manifest["metadata"] |= {"uid": "x", "resourceVersion": "1", "labels": {"team": "a"}, "managedFields": []}
+        manifest["metadata"]["annotations"] |= {
+            "example.com/x": "y",
+            "kubectl.kubernetes.io/last-applied-configuration": "{}",
+        }
+        manifest["spec"]["targetRefs"] = [{"group": "aigateway.envoyproxy.io", "kind": "AIServiceBackend", "name": "b"}]
+        manifest["status"] = {"conditions": []}
+        converted = convert(manifest, valid(manifest))
+        assert set(converted) == {"apiVersion", "kind", "metadata", "spec"}
+        assert set(converted["metadata"]) == {"name", "namespace", "labels", "annotations"}
+        assert set(converted["metadata"]["annotations"]) == {AWS, "example.com/x", PREFIX + "duration"}
+        assert converted["spec"]["targetRefs"] == manifest["spec"]["targetRefs"]
+        assert valid(converted).source == valid(manifest).source
+
+    def test_the_original_is_not_changed(self) -> None:
+        """What was read stays as it was."""
+        manifest = aws()
+        before = copy.deepcopy(manifest)
+        convert(manifest, valid(manifest))
+        assert manifest == before
+
+    @pytest.mark.parametrize("name", ["x" * 253, "x" * 240 + "-" + "y" * 12, "x" * 240 + ".y"])
+    def test_long_names(self, name: str) -> None:
+        """The Secret's name fits, and is one that Kubernetes takes."""
+        manifest = changed(aws(), "metadata.name", name)
+        found = valid(convert(manifest, valid(manifest)))
+        assert found.secret
+        assert found.secret.name.endswith("-credentials")
+        assert found.secret.name != name
+
+    @given(
+        role=st.from_regex(r"[A-Za-z0-9+=,.@_-]{1,30}", fullmatch=True),
+        client=st.text(min_size=1).filter(str.strip),
+        scopes=st.lists(st.text(min_size=1).filter(str.strip), max_size=3),
+        audience=st.none() | st.text(max_size=20),
+        region=st.sampled_from(["us-east-1", "eu-central-1", "ap-southeast-2"]),
+    )
+    def test_any_policy(self, role: str, client: str, scopes: list[str], audience: str | None, region: str) -> None:
+        """Whatever stands in a policy that can be read survives the way through YAML."""
+        exchange = {
+            "awsRoleArn": f"arn:aws:iam::123456789012:role/{role}",
+            "oidc": {**oidc(), "clientID": client, "scopes": scopes},
+            **({} if audience is None else {"aud": audience}),
+        }
+        block = {"region": region, "oidcExchangeToken": exchange}
+        manifest = policy("bedrock", {"type": "AWSCredentials", "awsCredentials": block})
+        before = read(manifest)
+        if isinstance(before, Policy):
+            printed = yaml.safe_load(yaml.safe_dump(convert(manifest, before)))
+            assert valid(printed).source == before.source
+
+
+@given(
+    st.text()
+    | st.recursive(
+        st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_any_annotation(content: Any) -> None:
+    """No text in an annotation makes reading raise: one policy must not stop the reading of all others."""
+    found = read(managed(content if isinstance(content, str) else json.dumps(content)))
+    assert isinstance(found, Policy) or found.problems

@@ -1,0 +1,203 @@
+"""What ``status`` says of a policy, state by state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from credrotator.errors import Transient
+from credrotator.inventory import Inventory
+from credrotator.model import (
+    AzureClientSecret,
+    EntraApp,
+    InvalidPolicy,
+    ObjectKey,
+    Policy,
+    Problem,
+    SecretKeyRef,
+    Static,
+    Unsupported,
+)
+from credrotator.overview import Row, overview
+from credrotator.policy import fingerprint
+from credrotator.rotation import Rotation
+from credrotator.secretdata import EXPIRY, park, render
+from tests.unit.twins import (
+    HOUR,
+    KEY,
+    NOW,
+    SECRET,
+    MemoryStore,
+    ScriptedExchange,
+    StandingClock,
+    aws_credential,
+    aws_policy,
+    with_annotation,
+)
+
+MINUTE = timedelta(minutes=1)
+POLICY = aws_policy()
+
+
+class Looking:
+    """An inventory with one policy, and a store."""
+
+    def __init__(self, policy: Policy | InvalidPolicy = POLICY) -> None:
+        self.clock, self.store = StandingClock(), MemoryStore()
+        self.exchange = ScriptedExchange(AssertionError("status asks nobody"))
+        self.inventory = Inventory()
+        self.inventory.add_policy(policy)
+
+    def publish(self, policy: Policy = POLICY) -> None:
+        """Put a credential of an hour into the store."""
+        self.store.put(render(SECRET, aws_credential(self.clock()), fingerprint(policy.source)))  # type: ignore[arg-type]
+
+    def row(self, last: dict[str, Any] | None = None, heard_at: datetime | None = None) -> Row:
+        """Describe the policy, and see that nobody was asked and nothing written."""
+        rotation = Rotation(self.store, self.exchange, self.clock)
+        found = overview(KEY, self.inventory, rotation, last, self.clock(), heard_at=heard_at)
+        assert not self.exchange.calls
+        assert not self.store.writes
+        return found
+
+
+def test_fresh() -> None:
+    """With its times, whom it speaks for, and where it lies."""
+    looking = Looking()
+    looking.publish()
+    row = looking.row()
+    assert (row.state, row.why, row.provider, row.secret) == ("Fresh", "", "aws-oidc", SECRET)
+    assert row.identity == "arn:aws:iam::123456789012:role/bedrock"
+    assert row.expires_at == NOW + HOUR
+    assert row.renew_at is not None
+    assert NOW + 37 * MINUTE <= row.renew_at <= NOW + 40 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("after", "state"), [(30 * MINUTE, "Fresh"), (45 * MINUTE, "Due"), (HOUR, "Expired"), (2 * HOUR, "Expired")]
+)
+def test_with_time(after: timedelta, state: str) -> None:
+    """One word for each part of a credential's life."""
+    looking = Looking()
+    looking.publish()
+    looking.clock.now += after
+    assert looking.row().state == state
+
+
+def test_missing() -> None:
+    """Nothing was ever published."""
+    row = Looking().row()
+    assert (row.state, row.expires_at, row.renew_at) == ("Missing", None, None)
+
+
+def test_parked() -> None:
+    """An empty Secret is no credential; why it is there, and until when, is said."""
+    looking = Looking()
+    looking.store.put(park(None, SECRET, POLICY.owner, NOW + 15 * MINUTE))
+    row = looking.row()
+    assert row.state == "Parked"
+    assert "2026-11-24T12:15:00Z" in row.why
+
+
+def test_parked_with_a_credential() -> None:
+    """A parked Secret that holds one is described by its true expiry."""
+    looking = Looking()
+    looking.publish()
+    looking.clock.now += 50 * MINUTE
+    looking.store.put(park(looking.store.secrets[SECRET].document, SECRET, POLICY.owner, NOW + 2 * HOUR))
+    row = looking.row()
+    assert (row.state, row.expires_at) == ("Due", NOW + HOUR)
+
+
+def test_edited() -> None:
+    """What is published belongs to what the policy was."""
+    looking = Looking(aws_policy(role="other"))
+    looking.publish()
+    assert looking.row().state == "Edited"
+
+
+def test_unreadable() -> None:
+    """Somebody edited the Secret; what is wrong with it is said."""
+    looking = Looking()
+    looking.publish()
+    looking.store.put(with_annotation(looking.store.secrets[SECRET].document, EXPIRY, "soon"))
+    row = looking.row()
+    assert row.state == "Unreadable"
+    assert EXPIRY in row.why
+
+
+def test_the_store_is_away() -> None:
+    """What cannot be read is not called missing."""
+    looking = Looking()
+    looking.store.broken = Transient("ApiServerFailed", "the API server is away", hint="wait")
+    assert (looking.row().state, looking.row().why) == ("Unreadable", "the API server is away")
+
+
+def test_invalid() -> None:
+    """Everything that is wrong with it."""
+    wrong = InvalidPolicy(KEY, "x.yaml", (Problem("spec.a", "is missing"), Problem("spec.b", "is odd")), "aws-oidc")
+    row = Looking(wrong).row()
+    assert (row.state, row.why) == ("Invalid", "spec.a: is missing; spec.b: is odd")
+
+
+def test_static_policies() -> None:
+    """Sound, or broken and why: what they name has to be there."""
+    reference = SecretKeyRef(ObjectKey("default", "key"), "apiKey", "spec.apiKey.secretRef")
+    looking = Looking(replace(POLICY, source=Static("api-key", reference), secret=reference.secret))
+    broken = looking.row()
+    assert (broken.state, "there is no Secret default/key" in broken.why) == ("Broken", True)
+    looking.inventory.secrets[reference.secret] = {"apiKey": b"sk-1"}
+    assert (looking.row().state, looking.row().why) == ("Static", "")
+
+
+def test_not_ours() -> None:
+    """A mechanism that credrotator does not speak is the gateway's."""
+    assert Looking(replace(POLICY, source=Unsupported("gcp", "spec.x"), secret=None)).row().state == "NotSupported"
+
+
+def test_azure() -> None:
+    """Whom an Entra token speaks for: the application, and where."""
+    reference = SecretKeyRef(ObjectKey("default", "entra"), "client-secret", "spec.x")
+    source = AzureClientSecret(EntraApp("contoso.example", "app", "https://login.example", "x/.default"), reference)
+    assert Looking(replace(POLICY, source=source)).row().identity == "app in contoso.example"
+
+
+class TestLastOutcome:
+    """What the latest pass did."""
+
+    def test_told(self) -> None:
+        """What is on record wins."""
+        looking = Looking()
+        looking.publish()
+        last = {"action": "failed", "reason": "Expiring", "at": "2026-11-24T12:50:00Z", "error": {"reason": "X"}}
+        assert looking.row(last).last == last
+
+    def test_by_the_secret(self) -> None:
+        """Without a record, the Secret itself says when it was issued."""
+        looking = Looking()
+        assert looking.row().last is None
+        looking.publish()
+        found = looking.row().last
+        assert found
+        assert (found["action"], found["at"]) == ("rotated", "2026-11-24T12:00:00Z")
+
+
+class TestAcknowledged:
+    """Whether the gateway has looked since."""
+
+    @pytest.mark.parametrize(
+        ("heard_at", "expected"),
+        [(None, None), (NOW - HOUR, False), (NOW, True), (NOW + MINUTE, True)],
+    )
+    def test_since_it_was_issued(self, heard_at: datetime | None, expected: bool | None) -> None:  # noqa: FBT001
+        """Its status moved at or after the moment of issue."""
+        looking = Looking()
+        looking.publish()
+        assert looking.row(heard_at=heard_at).acknowledged is expected
+
+    def test_nothing_published(self) -> None:
+        """There is nothing to be acknowledged."""
+        assert Looking().row(heard_at=NOW).acknowledged is None

@@ -1,0 +1,194 @@
+"""Manifests that change while the daemon runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from credrotator.errors import PolicyError, UsageError
+from credrotator.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef
+from credrotator.policy import Defaults
+from credrotator.watching import ManifestSource
+from tests.daemon.manifests import aws, secret
+from tests.kube.waiting import eventually
+from tests.unit.twins import MemoryStore, document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+A, B = ObjectKey("default", "a"), ObjectKey("default", "b")
+PUBLISHED = ObjectKey("default", "ai-eg-bsp-a")
+POLL = timedelta(seconds=0.02)
+
+
+class Watching:
+    """A source over a directory, and what it reported."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "policies"
+        self.directory.mkdir()
+        self.store = MemoryStore()
+        self.told: list[ObjectKey] = []
+        self.source = ManifestSource([str(self.directory)], Defaults(), self.store, POLL)
+
+    def write(self, name: str, *manifests: object) -> None:
+        """Write a file, and make sure that it looks different."""
+        path = self.directory / name
+        path.write_text(yaml.safe_dump_all(manifests))
+        stamp = path.stat().st_mtime_ns + 1_000_000 * len(self.told)
+        os.utime(path, ns=(stamp, stamp))
+
+    def start(self) -> None:
+        self.source.start(self.told.append)
+
+    def client_secret(self) -> str:
+        """Read the policy's client secret as an exchange does."""
+        ref = SecretKeyRef(ObjectKey("default", "oidc-client"), "client-secret", "spec.x")
+        return self.source.reader(A)(ref).reveal()
+
+
+def client(value: str) -> dict[str, object]:
+    """A client Secret."""
+    return {"apiVersion": "v1", "kind": "Secret", **secret("oidc-client", client_secret=value)}
+
+
+@pytest.fixture
+def watching(tmp_path: Path) -> Iterator[Watching]:
+    """A directory with one policy and its client secret; not started."""
+    found = Watching(tmp_path)
+    found.write("a.yaml", aws("a"))
+    found.write("secret.yaml", client("one"))
+    yield found
+    found.source.stop()
+
+
+def test_first_reading(watching: Watching) -> None:
+    """It is done when start returns: every policy is reported, once."""
+    assert watching.source.trouble() is not None
+    watching.start()
+    assert (watching.told, set(watching.source.policies())) == ([A], {A})
+    assert isinstance(watching.source.get(A), Policy)
+    assert watching.source.trouble() is None
+    assert watching.client_secret() == "one"
+
+
+def test_a_new_file(watching: Watching) -> None:
+    """Its policies are reported, those of other files are not."""
+    watching.start()
+    watching.write("b.yaml", aws("b"))
+    eventually(lambda: watching.told == [A, B])
+
+
+def test_an_edit(watching: Watching) -> None:
+    """An edited policy is reported; a file that was only touched is no change."""
+    watching.start()
+    watching.write("a.yaml", aws("a"))
+    watching.write("a.yaml", aws("a", role="other"))
+    eventually(lambda: watching.told == [A, A])
+
+
+def test_a_deleted_file(watching: Watching) -> None:
+    """Its policies are gone, and reported so that they are forgotten."""
+    watching.start()
+    (watching.directory / "a.yaml").unlink()
+    eventually(lambda: watching.told == [A, A])
+    assert watching.source.get(A) is None
+
+
+def test_a_mistake(watching: Watching) -> None:
+    """A policy that cannot be read any more is invalid, and reported; corrected, it is a policy again."""
+    watching.start()
+    watching.write("a.yaml", aws("a") | {"spec": {}})
+    eventually(lambda: isinstance(watching.source.get(A), InvalidPolicy))
+    watching.write("a.yaml", aws("a"))
+    eventually(lambda: isinstance(watching.source.get(A), Policy))
+    assert watching.told == [A, A, A]
+
+
+def test_fault_42_a_new_client_secret(watching: Watching) -> None:
+    """Everybody is looked at, and reads the new one."""
+    watching.start()
+    watching.write("secret.yaml", client("two"))
+    eventually(lambda: watching.told == [A, A])
+    assert watching.client_secret() == "two"
+
+
+def test_a_mounted_config_map(watching: Watching) -> None:
+    """The kubelet swaps a link; the files' own names and paths stay the same."""
+    root = watching.directory
+    for generation, role in (("..one", "bedrock"), ("..two", "other")):
+        (root / generation).mkdir()
+        (root / generation / "a.yaml").write_text(yaml.safe_dump(aws("a", role=role)))
+    (root / "a.yaml").unlink()
+    (root / "..data").symlink_to("..one")
+    (root / "a.yaml").symlink_to("..data/a.yaml")
+    watching.start()
+    (root / "..new").symlink_to("..two")
+    (root / "..new").rename(root / "..data")
+    eventually(lambda: watching.told == [A, A])
+
+
+def test_a_directory_that_is_away(watching: Watching, caplog: pytest.LogCaptureFixture) -> None:
+    """The policies stay in force; it is said once, and trouble for as long as it lasts, unchanged files or not."""
+    watching.start()
+    away = watching.directory.with_name("away")
+    shutil.move(watching.directory, away)
+    eventually(lambda: watching.source.trouble() is not None)
+    assert isinstance(watching.source.get(A), Policy)
+    eventually(lambda: len(caplog.records) >= 1)
+    shutil.move(away, watching.directory)
+    eventually(lambda: watching.source.trouble() is None)
+    assert watching.told == [A]
+    assert len([record for record in caplog.records if "stay as they were" in record.message]) == 1
+
+
+def test_fault_39_a_published_secret_that_went(watching: Watching) -> None:
+    """Removed or replaced by somebody, it is a reason to look; the first sight of it is none."""
+    watching.store.put(document(PUBLISHED, a="x"))
+    watching.start()
+    eventually(lambda: A in watching.source._versions)
+    del watching.store.secrets[PUBLISHED]
+    eventually(lambda: watching.told == [A, A])
+    watching.store.put(document(PUBLISHED, a="y"))
+    eventually(lambda: watching.told == [A, A, A])
+
+
+def test_a_store_that_is_away(watching: Watching) -> None:
+    """What cannot be read is not taken for removed, and no reason to stop watching."""
+    watching.store.put(document(PUBLISHED, a="x"))
+    watching.start()
+    eventually(lambda: A in watching.source._versions)
+    watching.store.broken = PolicyError("X", "away", hint="wait")
+    watching.write("b.yaml", aws("b"))
+    eventually(lambda: B in watching.told)
+    watching.store.broken = None
+    del watching.store.secrets[PUBLISHED]
+    eventually(lambda: watching.told == [A, B, A])
+
+
+def test_nothing_grows(watching: Watching) -> None:
+    """Nothing is remembered of policies that are gone."""
+    watching.start()
+    eventually(lambda: A in watching.source._versions)
+    (watching.directory / "a.yaml").unlink()
+    eventually(lambda: not watching.source._versions)
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    """It cannot be looked at twice."""
+    with pytest.raises(UsageError):
+        ManifestSource(["-"], Defaults(), MemoryStore())
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    """At the start a file that is not there is wrong use."""
+    source = ManifestSource([str(tmp_path / "none")], Defaults(), MemoryStore())
+    with pytest.raises(UsageError):
+        source.start(lambda _: None)
+    source.stop()
