@@ -117,7 +117,10 @@ class ClusterListener:
             stored = self._store.read(policy.secret)
             if stored is None or EXPIRY not in stored.document.annotations:
                 return
-            self._store.publish(adopt(stored.document, fingerprint(source), policy.owner), stored.version)
+            adopted = adopt(stored.document, fingerprint(source), policy.owner)
+            if adopted.annotations.items() <= stored.document.annotations.items():
+                return
+            self._store.publish(adopted, stored.version)
         except (RotationError, Conflict) as error:
             log.info("%s: not adopted yet: %s", policy.key, error)
         else:

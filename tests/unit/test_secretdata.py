@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.claims import claim_time, read_claims
-from credrotator.model import ObjectKey, Published, SecretDocument, Sensitive, Unreadable
+from credrotator.model import ObjectKey, Owner, Published, SecretDocument, Sensitive, Unreadable
 from credrotator.planning import Keep, plan
-from credrotator.secretdata import content_hash, parse, read_profile, read_time, render, show_time
+from credrotator.secretdata import adopt, content_hash, park, parse, read_profile, read_time, render, show_time
 from tests.unit.builders import HOUR, NOW, SECOND, SECRET, aws_credential, azure_token
 
 EXPIRY = "rotators/expiration-time"
@@ -363,3 +363,25 @@ def test_the_gateway_never_wakes_before_our_renewal(life_s: int, uid: Any) -> No
     published = parse(document, "aws-oidc")
     assert isinstance(published, Published)
     assert published.expires_at == credential.expires_at
+
+
+def test_what_the_gateway_renewed_is_adopted() -> None:
+    """The gateway's rotator replaces data and expiry and leaves our annotations: that is no stranger's edit."""
+    ours = render(SECRET, aws_credential(), FINGERPRINT)
+    theirs = render(SECRET, aws_credential(NOW + HOUR, session="another"), "x")
+    renewed = replace(ours, data=theirs.data, annotations={**ours.annotations, EXPIRY: theirs.annotations[EXPIRY]})
+    assert parse(renewed, "aws-oidc") == Published(NOW + 2 * HOUR, None, None)
+    edited = replace(ours, data=theirs.data)
+    assert isinstance(parse(edited, "aws-oidc"), Unreadable)
+    adopted = adopt(renewed, FINGERPRINT, Owner("v1", "bedrock", "uid"))
+    assert parse(adopted, "aws-oidc") == Published(NOW + 2 * HOUR, None, FINGERPRINT)
+    assert adopted.data == theirs.data
+
+
+def test_what_the_gateway_renewed_of_a_parked_secret() -> None:
+    """A parked Secret, or one with a short life, has its true expiry in our annotation; the gateway's write ends that."""
+    parked = park(render(SECRET, aws_credential(), FINGERPRINT), SECRET, Owner("v1", "b", "u"), NOW + 2 * HOUR)
+    theirs = render(SECRET, aws_credential(NOW + HOUR, session="another"), "x")
+    renewed = replace(parked, data=theirs.data, annotations={**parked.annotations, EXPIRY: "2026-11-24T20:00:00Z"})
+    assert parse(parked, "aws-oidc") == Published(NOW + HOUR, NOW, FINGERPRINT)
+    assert parse(renewed, "aws-oidc") == Published(NOW + 8 * HOUR, None, None)
