@@ -65,12 +65,13 @@ def test_the_bytes_of_azure() -> None:
 
 
 def test_the_annotations() -> None:
-    """The gateway's expiry in RFC 3339; issue, fingerprint and content hash of ours."""
+    """The gateway's expiry in RFC 3339; issue, fingerprint, content hash and what we wrote there, of ours."""
     assert render(SECRET, azure_token(), FINGERPRINT).annotations == {
         EXPIRY: "2026-11-24T13:00:00Z",
         "credrotator.io/issued-at": "2026-11-24T12:00:00Z",
         "credrotator.io/fingerprint": FINGERPRINT,
         "credrotator.io/content-hash": "db1492daa81fb8d3",
+        "credrotator.io/annotated-expiration-time": "2026-11-24T13:00:00Z",
     }
 
 
@@ -379,7 +380,7 @@ def test_what_the_gateway_renewed_is_adopted() -> None:
 
 
 def test_what_the_gateway_renewed_of_a_parked_secret() -> None:
-    """A parked Secret, or one with a short life, has its true expiry in our annotation; the gateway's write ends that."""
+    """A parked Secret has its true expiry in an annotation of ours, which a write of the gateway makes void."""
     parked = park(render(SECRET, aws_credential(), FINGERPRINT), SECRET, Owner("v1", "b", "u"), NOW + 2 * HOUR)
     theirs = render(SECRET, aws_credential(NOW + HOUR, session="another"), "x")
     renewed = replace(parked, data=theirs.data, annotations={**parked.annotations, EXPIRY: "2026-11-24T20:00:00Z"})
