@@ -68,20 +68,23 @@ def aws_managed(name: str, issuer: str, *, role: str = DEFAULT_ROLE, namespace: 
 def azure_federated(name: str, issuer: str, *, namespace: str = NAMESPACE) -> Json:
     """Return a policy that presents the issuer's token to Entra."""
     return policy(
-        name, _azure(oidcExchangeToken={"aud": _TOKEN_EXCHANGE, "oidc": _oidc(issuer, namespace)}), namespace=namespace
+        name,
+        _azure(DEFAULT_APP, oidcExchangeToken={"aud": _TOKEN_EXCHANGE, "oidc": _oidc(issuer, namespace)}),
+        namespace=namespace,
     )
 
 
-def azure_managed(name: str, *, namespace: str = NAMESPACE) -> Json:
+def azure_managed(name: str, *, app: str = DEFAULT_APP, namespace: str = NAMESPACE) -> Json:
     """Return the managed form of `azure_secret`: to the gateway an API key in a Secret."""
-    annotations = {_AZURE_ANNOTATION: json.dumps(_azure(clientSecretRef={"name": ENTRA_CLIENT})["azureCredentials"])}
+    wanted = _azure(app, clientSecretRef={"name": ENTRA_CLIENT})["azureCredentials"]
+    annotations = {_AZURE_ANNOTATION: json.dumps(wanted)}
     spec = {"type": "APIKey", "apiKey": {"secretRef": {"name": secret_of(name)}}}
     return policy(name, spec, annotations=annotations, namespace=namespace)
 
 
-def azure_secret(name: str, *, namespace: str = NAMESPACE) -> Json:
+def azure_secret(name: str, *, app: str = DEFAULT_APP, namespace: str = NAMESPACE) -> Json:
     """Return a policy that presents a client secret to Entra."""
-    return policy(name, _azure(clientSecretRef={"name": ENTRA_CLIENT}), namespace=namespace)
+    return policy(name, _azure(app, clientSecretRef={"name": ENTRA_CLIENT}), namespace=namespace)
 
 
 def api_key(name: str, *, namespace: str = NAMESPACE) -> Json:
@@ -131,8 +134,8 @@ def secret(
     return {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "stringData": dict(data)}
 
 
-def _azure(**credential: object) -> Json:
-    azure = {"clientID": DEFAULT_APP, "tenantID": DEFAULT_TENANT, **credential}
+def _azure(app: str, **credential: object) -> Json:
+    azure = {"clientID": app, "tenantID": DEFAULT_TENANT, **credential}
     return {"type": "AzureCredentials", "azureCredentials": azure}
 
 
