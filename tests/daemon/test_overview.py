@@ -53,7 +53,7 @@ class Looking:
 
     def publish(self, policy: Policy = POLICY) -> None:
         """Put a credential of an hour into the store."""
-        self.store.put(render(SECRET, aws_credential(self.clock()), fingerprint(policy.source)))  # type: ignore[arg-type]
+        self.store.put(render(SECRET, aws_credential(self.clock()), fingerprint(policy.source)))
 
     def row(self, last: dict[str, Any] | None = None, heard_at: datetime | None = None) -> Row:
         """Describe the policy, and see that nobody was asked and nothing written."""
