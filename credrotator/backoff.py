@@ -25,11 +25,14 @@ def next_try(
 ) -> datetime:
     """Return when to try again after the ``attempt``-th failure in a row (counted from 1).
 
-    The wait doubles with each attempt up to a ceiling, with full jitter, but never below a second or the server's own
+    The wait doubles with each attempt up to a ceiling, with full jitter, but is never longer than half of the life that
+    is left: a try a moment before the expiry is one too late. It is never below a second or the server's own
     Retry-After. Only where that would outlast the published credential, a probe comes earlier.
     """
     ceiling = min(FIRST[kind] * float(1 << min(attempt - 1, 20)), LONGEST[kind])
     wait = max(SHORTEST, ceiling * _unit_hash(seed, attempt)) if kind == "transient" else ceiling
+    if expires_at is not None and expires_at > now:
+        wait = min(wait, max(SHORTEST, (expires_at - now) / 2))
     due = now + max(wait, retry_after or SHORTEST)
     if expires_at is None or due < expires_at:
         return due

@@ -63,6 +63,14 @@ def test_full_jitter(attempt: int, ceiling: float) -> None:
     assert ceiling * 0.4 <= waits[200] <= ceiling * 0.6 or ceiling == 2.0
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_not_a_moment_before_expiry(kind: Kind) -> None:
+    """The next try leaves half of the life that is left, so that it is worth something, and others may follow it."""
+    assert wait("denied", 1, expires_at=NOW + 61 * SECOND) == 30.5 * SECOND
+    waits = [wait(kind, 9, seed=str(number), expires_at=NOW + 2 * MINUTE) for number in range(100)]
+    assert SECOND <= min(waits) <= max(waits) == MINUTE
+
+
 def test_retry_after_is_obeyed() -> None:
     """The server's own wish counts, however long, while no credential is at stake (fault 10)."""
     assert wait(retry_after=HOUR) == HOUR
