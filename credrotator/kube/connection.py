@@ -87,8 +87,10 @@ def _from_kubeconfig(paths: str, context: str | None) -> Connection:
     if not config.found.verify_ssl:
         raise UsageError("the kubeconfig says insecure-skip-tls-verify; give its certificate-authority-data instead")
     proxy = config.cluster.get("proxy-url")
-    if proxy and urlsplit(proxy).scheme not in {"http", "https"}:
-        raise UsageError(f"the kubeconfig's proxy-url {printable(proxy)} is neither http nor https")
+    scheme = urlsplit(proxy).scheme if proxy else ""
+    if proxy and scheme not in {"http", "https"}:
+        # The rest of it is not shown: there may be a password in it.
+        raise UsageError(f"the kubeconfig's proxy-url is neither http nor https, but {printable(scheme) or 'no URL'}")
     return Connection(
         server=server,
         credentials=config.token_source(),
