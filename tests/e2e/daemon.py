@@ -71,17 +71,27 @@ def serving(
 
 def rotate(kubeconfig: Path, sandbox: Sandbox, *options: str) -> Json:
     """Run one pass as a person would, beside whatever else runs, and return its result."""
+    printed = _run(*_command("rotate", kubeconfig), "--output", "json", *options, env=environment(sandbox))
+    document: Json = json.loads(printed)
+    return document
+
+
+def convert(kubeconfig: Path, policy: str) -> str:
+    """Return the managed form of a policy, as manifests."""
+    return _run(*_command("convert", kubeconfig), f"{NAMESPACE}/{policy}", env={})
+
+
+def _run(*argv: str, env: dict[str, str]) -> str:
     done = subprocess.run(
-        (*_command("rotate", kubeconfig), "--output", "json", *options),
+        argv,
         capture_output=True,
         text=True,
-        env={**os.environ, **environment(sandbox)},
+        env={**os.environ, **env},
         timeout=_COMMAND.total_seconds(),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    document: Json = json.loads(done.stdout)
-    return document
+    return done.stdout
 
 
 def _command(verb: str, kubeconfig: Path) -> tuple[str, ...]:

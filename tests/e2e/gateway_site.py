@@ -73,8 +73,9 @@ class Site:
 @contextmanager
 def prepared(cluster: Cluster, sandbox: Sandbox) -> Iterator[Site]:
     """Make an empty cluster one with a Gateway, still without a route, and without the controller."""
-    cluster.apply_crds(gateway_crds.current(cluster.programs.cache))
+    # First the namespace: where there are controllers, they make its service account meanwhile, for the Pod.
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": controller.SYSTEM_NAMESPACE}})
+    cluster.apply_crds(gateway_crds.current(cluster.programs.cache))
     cluster.apply(*gateway_objects.gateway(), *cluster_policies.client_secrets())
     with filter_config.following(cluster.api, cluster.directory / "filter-config.yaml") as config:
         yield Site(cluster, sandbox, config)

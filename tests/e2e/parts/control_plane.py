@@ -12,6 +12,8 @@ from tests.e2e.parts.process import answers, running
 
 _START = timedelta(minutes=2)
 _CONTROLLERS = "system:kube-controller-manager"
+# What the last of them to be ready says, which is the garbage collector.
+_COLLECTS = "Proceeding to collect garbage"
 
 
 @contextmanager
@@ -86,5 +88,5 @@ def controllers(program: Path, url: str, keys: Pki, *, directory: Path) -> Itera
         "--profiling=false",
     )  # fmt: skip
     with running("kube-controller-manager", *argv, directory=directory) as process:
-        process.wait_until(lambda: "Started controller" in process.log.read_text(errors="replace"), within=_START)
+        process.wait_until(lambda: _COLLECTS in process.log.read_text(errors="replace"), within=_START)
         yield
