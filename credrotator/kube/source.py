@@ -27,7 +27,7 @@ from credrotator.model import (
     SecretKeyRef,
     Static,
 )
-from credrotator.secretdata import CONTENT, EXPIRY, TRUE_EXPIRY, content_hash, read_time
+from credrotator.secretdata import CONTENT, EXPIRY, content_hash, read_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -204,7 +204,5 @@ def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:
 def _our_secret(found: dict[str, Any]) -> OurSecret:
     document = stored_secret(found).document
     notes, data = document.annotations, document.data
-    # A Secret that is only there to park its policy is empty, and as it should be.
-    sound = notes.get(CONTENT) == content_hash(data) or (TRUE_EXPIRY in notes and not data)
-    intact = sound and read_time(notes.get(EXPIRY)) is not None
+    intact = notes.get(CONTENT) == content_hash(data) and read_time(notes.get(EXPIRY)) is not None
     return OurSecret(ObjectKey(document.key.namespace, notes.get(POLICY, "")), intact)

@@ -167,6 +167,11 @@ class TestFailures:
             world.settled()
             world.later(8 * MINUTE)
         world.settled()
+        tries = len(world.exchange.calls)
+        assert world.look_again(key).action == "failed"
+        world.later(MINUTE)
+        eventually(lambda: len(world.exchange.calls) == tries + 2)
+        world.settled()
         world.exchange.failing.clear()
         assert world.look_again(key).action == "rotated"
 

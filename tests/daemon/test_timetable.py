@@ -67,14 +67,25 @@ def test_past_moments_fire_at_once(real: Running) -> None:
     assert real.due == [KEY]
 
 
-def test_2000_jobs_due_together(real: Running) -> None:
-    """None vanishes, which APScheduler's default grace of a second would let happen."""
+def test_2000_jobs_due_together() -> None:
+    """None vanishes, which APScheduler's default grace of a second would let happen to those that wait for a thread."""
     moment = datetime.now(UTC) + timedelta(seconds=1.5)
     keys = [ObjectKey("default", str(number)) for number in range(2000)]
+    gate, due = threading.Event(), list[ObjectKey]()
+
+    def hand_over(key: ObjectKey) -> None:
+        gate.wait(20)
+        due.append(key)
+
+    table = Timetable(hand_over, lambda: datetime.now(UTC), NEVER)
+    table.start()
     for key in keys:
-        real.table.put(key, moment)
-    eventually(lambda: len(real.due) >= 2000, 30)
-    assert sorted(real.due) == sorted(keys)
+        table.put(key, moment)
+    eventually(lambda: datetime.now(UTC) > moment + timedelta(seconds=1.3), 30)
+    gate.set()
+    eventually(lambda: len(due) >= 2000, 30)
+    assert sorted(due) == sorted(keys)
+    table.stop()
 
 
 def test_put_again_replaces(real: Running) -> None:

@@ -100,6 +100,21 @@ class TestKeys:
         worker.join(5)
         assert got == [A]
 
+    def test_giving_back_wakes_the_next(self) -> None:
+        """A worker that waits for room in a lane gets it when another one gives its key back."""
+        work, got = queue(lambda _: ("x",)), []
+        work.add(A)
+        assert taken(work) == A
+        work.add(B)
+        worker = threading.Thread(target=lambda: got.append(work.get(timeout_s=10)))
+        worker.start()
+        eventually(lambda: work._changed._waiters)  # type: ignore[attr-defined]
+        began_s = time.monotonic()
+        work.done(A)
+        worker.join(12)
+        assert got == [B]
+        assert time.monotonic() - began_s < 5
+
 
 class TestPriority:
     """Creation and near expiry outrank refresh."""
