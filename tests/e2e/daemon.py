@@ -19,7 +19,7 @@ from credrotator.sandbox import Sandbox
 from tests.e2e.cluster_policies import NAMESPACE
 from tests.e2e.parts.api import Json
 from tests.e2e.parts.ports import free_port
-from tests.e2e.parts.process import Process, answers, running
+from tests.e2e.parts.process import NotReadyError, Process, answers, running
 
 # Each sandbox issuer has a port of its own.
 _ISSUERS = "https://localhost:*"
@@ -35,6 +35,14 @@ class Daemon:
 
     process: Process
     url: str
+
+    def answers(self, path: str, *, within: timedelta) -> bool:
+        """Tell whether a probe succeeds in that time."""
+        try:
+            self.process.wait_until(lambda: answers(f"{self.url}{path}"), within=within)
+        except NotReadyError:
+            return False
+        return True
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that have these labels; 0 where there are none."""
@@ -58,14 +66,23 @@ class Daemon:
 
 @contextmanager
 def serving(
-    kubeconfig: Path, sandbox: Sandbox, *options: str, directory: Path, name: str = "credrotator"
+    kubeconfig: Path,
+    sandbox: Sandbox,
+    *options: str,
+    directory: Path,
+    name: str = "credrotator",
+    wait: bool = True,
 ) -> Iterator[Daemon]:
-    """Run the daemon for the policies' namespace, with the rights of a kubeconfig, and yield it when it is ready."""
+    """Run the daemon for the policies' namespace, with the rights of a kubeconfig, and yield it when it is ready.
+
+    Without `wait`, yield it at once.
+    """
     port = free_port()
     argv = (*_command("run", kubeconfig), "--listen", f"127.0.0.1:{port}", *options)
     with running(name, *argv, directory=directory, env=environment(sandbox), grace=timedelta(seconds=12)) as process:
         daemon = Daemon(process, f"http://127.0.0.1:{port}")
-        process.wait_until(lambda: answers(f"{daemon.url}/readyz"), within=_START)
+        if wait:
+            process.wait_until(lambda: answers(f"{daemon.url}/readyz"), within=_START)
         yield daemon
 
 

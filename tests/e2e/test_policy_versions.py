@@ -1,10 +1,14 @@
 """The policy's API as the releases of the gateway serve it, side by side: what a reader of policies has to take."""
 
 from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster_policies import GROUP, NAMESPACE, POLICIES, aws
+from credrotator.sandbox import Sandbox
+from tests.e2e import daemon, published_secrets
+from tests.e2e.cluster_policies import GROUP, NAMESPACE, POLICIES, SECRETS, aws, client_secrets, secret_of
 from tests.e2e.parts import cluster, gateway_crds
 from tests.e2e.parts.api import ApiError, Json, Name, Resource
 from tests.e2e.parts.cluster import Cluster
@@ -12,6 +16,7 @@ from tests.e2e.parts.kubernetes import Programs
 
 _ALPHA = Resource(f"{GROUP}/v1alpha1", POLICIES.plural)
 _ISSUER = "https://issuer.example"
+_START = timedelta(seconds=30)
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +34,9 @@ def newer(kubernetes: Cluster) -> Cluster:
     return kubernetes
 
 
-def _alpha(name: str) -> Json:
+def _alpha(name: str, issuer: str = _ISSUER) -> Json:
     """Return a policy as v0.2 has it, which points to nothing and is pointed to."""
-    policy = aws(name, _ISSUER)
+    policy = aws(name, issuer)
     del policy["spec"]["targetRefs"]
     return policy | {"apiVersion": _ALPHA.api_version}
 
@@ -59,3 +64,30 @@ def test_only_v1_checks_that_type_and_credentials_match(older: Cluster, newer: C
     older.api.create(_ALPHA, mixed)
     with pytest.raises(ApiError, match="422"):
         newer.api.create(_ALPHA, mixed)
+
+
+def test_the_daemon_takes_the_version_that_is_served(older: Cluster, sandbox: Sandbox) -> None:
+    """With v0.2 the policies, and the owner of what is published, are of v1alpha1; nothing else is different."""
+    policy = _alpha("rotated", sandbox.issuer.url)
+    older.apply(*client_secrets())
+    with (
+        published_secrets.following(older.api) as published,
+        daemon.serving(older.admin, sandbox, "--no-leader-elect", directory=older.directory),
+    ):
+        uid = older.api.create(_ALPHA, policy)["metadata"]["uid"]
+        assert published.wait(secret_of("rotated"), 0, within=_START)
+    (owner,) = older.api.get(SECRETS, Name(NAMESPACE, secret_of("rotated")))["metadata"]["ownerReferences"]
+    assert (owner["apiVersion"], owner["uid"]) == (_ALPHA.api_version, uid)
+
+
+def test_the_daemon_waits_for_the_api(programs: Programs, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Installed before the gateway, the daemon is not ready, and goes to work by itself when there are policies."""
+    with cluster.serving(programs, directory=tmp_path / "bare") as bare:
+        waiting = daemon.serving(bare.admin, sandbox, "--no-leader-elect", directory=tmp_path, wait=False)
+        with published_secrets.following(bare.api) as published, waiting as running:
+            assert running.answers("/healthz", within=_START)
+            assert not running.answers("/readyz", within=timedelta(0))
+            bare.apply_crds(gateway_crds.current(programs.cache))
+            bare.apply(*client_secrets(), aws("late", sandbox.issuer.url))
+            assert published.wait(secret_of("late"), 0, within=2 * _START)
+            assert running.answers("/readyz", within=_START)
