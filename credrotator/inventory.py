@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from credrotator.api import GROUP, KIND
 from credrotator.errors import PolicyError, printable
-from credrotator.model import InvalidPolicy, ObjectKey, Policy, Problem, SecretKeyRef, Sensitive, backend_key
+from credrotator.model import InvalidPolicy, ObjectKey, Policy, Problem, Rotatable, SecretKeyRef, Sensitive, backend_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -107,6 +107,17 @@ class Inventory:
             policy = self.policies[key]
             ordered = tuple(sorted(shared, key=lambda problem: problem.path))
             self._keep(InvalidPolicy(key, policy.origin, ordered, policy.provider))
+
+    def refuse_shared_secrets(self) -> None:
+        """Two policies that lead to one Secret would replace each other's credential for ever: the first keeps it."""
+        taken: dict[ObjectKey, Policy] = {}
+        for policy in sorted(self.policies.values(), key=lambda policy: (policy.managed, policy.key)):
+            if not isinstance(policy.source, Rotatable) or policy.secret is None:
+                continue
+            first = taken.setdefault(policy.secret, policy)
+            if first is not policy:
+                why = f"Secret {policy.secret} is where {first.key} publishes; name another"
+                self._keep(InvalidPolicy(policy.key, policy.origin, (Problem("spec", why),), policy.provider))
 
     def reader(self, policy: ObjectKey) -> SecretReader:
         """Return the SecretReader for one policy's references."""

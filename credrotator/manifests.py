@@ -125,6 +125,7 @@ def read_manifests(names: Sequence[str], stdin: TextIO, defaults: Defaults) -> R
         for line, manifest in _documents(text, origin, reading.problems):
             _sort_in(manifest, f"{origin}:{line}", reading, defaults)
     reading.inventory.refuse_shared_backends()
+    reading.inventory.refuse_shared_secrets()
     return reading
 
 

@@ -72,6 +72,7 @@ def read_cluster(api: KubeApi, scope: Scope, defaults: Defaults) -> tuple[Cluste
                 if error.status not in {NOT_FOUND, FORBIDDEN}:
                     raise as_rotation_error(error, f"list {kind}") from error
                 problems.append(f"{kind} cannot be listed ({error.reason}); who depends on a policy is not shown")
+    inventory.refuse_shared_secrets()
     return inventory, problems
 
 
