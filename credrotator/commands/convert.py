@@ -30,12 +30,13 @@ _Dumper.add_representer(str, _text)
 def command(names: tuple[str, ...], **common: Any) -> int:
     """Print OIDC policies in the managed form: the gateway then sees a policy without a rotator in it.
 
-    Policies that need no rotation, or have this form already, are left out. Nothing is changed anywhere.
+    Policies that need no rotation, or have this form already, are left out. Nothing is changed anywhere. Put it in
+    force by kubectl replace: apply would merge both forms.
 
     \b
     Examples:
       credrotator convert -f policies/ > managed.yaml
-      credrotator convert -A | kubectl apply --dry-run=server -f -
+      credrotator convert -A | kubectl replace --dry-run=server -f -
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)
     with world(settings, store_needed=False) as here:

@@ -35,6 +35,15 @@ def published() -> SecretDocument:
     return render(SECRET, aws_credential(), "f")
 
 
+@pytest.mark.parametrize("life_s", [70, 240, 300, 600])
+def test_fault_15_a_short_life_makes_no_loop(life_s: int) -> None:
+    """Renewed at half of its life, not at once: the usual window of some minutes would be longer than the life."""
+    document = render(SECRET, aws_credential(life=timedelta(seconds=life_s)), "f")
+    decided = decide(document)
+    assert isinstance(decided, Keep)
+    assert 0.45 * life_s <= (decided.until - NOW).total_seconds() <= 0.5 * life_s
+
+
 @pytest.fixture
 def time_zone() -> Iterator[Any]:
     """Put this process into another time zone for a while."""
