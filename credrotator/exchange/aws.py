@@ -88,7 +88,7 @@ class Sts:
                 **duration,
             )
         except botocore.exceptions.ClientError as error:
-            raise _refusal(error, source, self._clock()) from error
+            raise _refusal(error, source, token, self._clock()) from error
         except (ResponseParserError, ValueError, RuntimeError) as error:
             # The latter two: a timestamp that is none.
             hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
@@ -200,10 +200,12 @@ def _skew(date: str, now: datetime) -> str:
     return f"it is {show_duration(abs(behind))} {'behind' if behind > timedelta(0) else 'ahead of'} AWS's"
 
 
-def _refusal(error: botocore.exceptions.ClientError, source: AwsOidc, now: datetime) -> RotationError:
-    """Class an error of STS by its code; what AWS says in words comes along, escaped and cut."""
+def _refusal(
+    error: botocore.exceptions.ClientError, source: AwsOidc, token: SubjectToken, now: datetime
+) -> RotationError:
+    """Class an error of STS by its code; what AWS says in words comes along, without the token, escaped and cut."""
     code = printable(error.response.get("Error", {}).get("Code", "Unknown"), 60)
-    said = printable(error.response.get("Error", {}).get("Message", ""))
+    said = printable(error.response.get("Error", {}).get("Message", "").replace(token.token.reveal(), "***"))
     metadata = error.response.get("ResponseMetadata", {})
     status, headers = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {})
     message = f"AWS STS answered {code}: {said} (role {source.role_arn}, region {source.region})"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote_plus
 
 import msal
 from azure.core.exceptions import AzureError
@@ -158,9 +159,9 @@ def _refusal(found: dict[str, Any], response: requests.Response, now: datetime) 
     """Class an error response by its AADSTS codes (``error_codes``, a list of numbers)."""
     listed = found.get("error_codes")
     codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
-    described = printable(next(iter(text(found, "error_description").splitlines()), ""))
+    described = printable(_without(response.request, next(iter(text(found, "error_description").splitlines()), "")))
     trace = printable(text(found, "correlation_id") or "none", 60)
-    status, error = response.status_code, printable(text(found, "error"), 60)
+    status, error = response.status_code, printable(_without(response.request, text(found, "error")), 60)
     message = f"Microsoft Entra answered {status} {error}: {described} (correlation {trace})"
     reason = f"AADSTS{codes[0]}" if codes and 0 < codes[0] < CODE_LIMIT else "EntraRefused"
     if any(code in TRANSIENT_CODES for code in codes) or status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
@@ -168,3 +169,13 @@ def _refusal(found: dict[str, Any], response: requests.Response, now: datetime) 
         return Transient(reason, message, hint=hint, retry_after=retry_after(response.headers, now))
     hint = next((HINTS[code] for code in codes if code in HINTS), "look the AADSTS code up in Entra's error reference")
     return Denied(reason, message, hint=hint)
+
+
+def _without(request: requests.PreparedRequest, said: str) -> str:
+    """Take what the request proved itself by out of what is said of it, before that is cut."""
+    body = request.body.decode() if isinstance(request.body, bytes) else str(request.body or "")
+    for name, value in parse_qsl(body):
+        if name in {"client_secret", "client_assertion"}:
+            for form in (value, quote_plus(value)):
+                said = said.replace(form, "***")
+    return said
