@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+METADATA = ("fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200")
+"""Services of a cloud's own machines that are not at a link-local address: EC2, Compute Engine, Azure, Alibaba."""
+
+
 class ForbiddenAddressError(Exception):
     """A policy's issuer resolves to an address that only the operator may name."""
 
@@ -140,13 +144,23 @@ def resolve(host: str, port: int | None, timeout_s: float | None) -> list[Any]:
 
 
 def _check(host: str, addresses: list[Any]) -> None:
+    api_server = os.environ.get("KUBERNETES_SERVICE_HOST", "").strip("[]").lower()
     for *_, (address, *_rest) in addresses:
         ip = ipaddress.ip_address(address.split("%")[0])
         ip = getattr(ip, "ipv4_mapped", None) or ip
-        # The API server is where a pod's own credentials are worth most.
-        api_server = str(ip) == os.environ.get("KUBERNETES_SERVICE_HOST")
-        if ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast or api_server:
+        # The API server is where a pod's own credentials are worth most. Some clouds give its name, not its address.
+        is_api_server = _is(ip, api_server) or host.rstrip(".").lower() == api_server
+        is_local = ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast
+        if is_local or is_api_server or any(_is(ip, service) for service in METADATA):
             raise ForbiddenAddressError(f"{host} resolves to {ip}")
+
+
+def _is(ip: ipaddress.IPv4Address | ipaddress.IPv6Address, text: str) -> bool:
+    """Compare addresses, not their spelling: IPv6 has several."""
+    try:
+        return ip == ipaddress.ip_address(text)
+    except ValueError:
+        return False
 
 
 def check_literal(host: str) -> None:
