@@ -103,7 +103,7 @@ class DirectoryPlace(_Roles):
         secret = self.out / NAMESPACE / f"ai-eg-bsp-{policy}"
         if not (secret / "..data").exists():
             return None
-        generation = (secret / "..data").resolve()
+        generation = secret / (secret / "..data").readlink()
         text = (secret / "credentials").read_text()
         if text != (generation / "credentials").read_text():
             raise Broken(f"{policy}: the link leads elsewhere than the generation")

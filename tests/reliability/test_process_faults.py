@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,6 @@ from tests.reliability.places import ClusterPlace, DirectoryPlace, Place, sessio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from credrotator.sandbox import Fault, RequestLog
 
@@ -228,18 +228,19 @@ def _stop(child: Child, after_s: float) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB of its own."""
+    """A file system of 256 KiB, in a mount namespace of its own, which anybody may have; it goes with its holder."""
     place = tmp_path / "small"
     place.mkdir(mode=0o700)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(place)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a tmpfs is not possible here; tests/unit/test_directory.py has the rule without a disk")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+    mount = f"mount -t tmpfs -o size=256k,mode=0700 tmpfs '{place}' && echo there && exec cat"
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        if holder.stdout.readline() != b"there\n":
+            pytest.skip("no mount namespace is to be had here")
+        yield Path(f"/proc/{holder.pid}/root{place}")
+        holder.stdin.close()
 
 
 def test_fault_36_disk_full(sandbox: Sandbox, small_disk: Path, tmp_path: Path) -> None:
