@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 JITTER = 1.2
 RELEASE_TRIES = 3
+STOP_S = 2.0
+"""Longest time to hand over; what the daemon waits for its workers and this must stay below the ten of fault 50."""
 
 
 def suspend_aware() -> float:
@@ -113,7 +115,7 @@ class LeaderElection:
         """
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(self._patience_s())
+            self._thread.join(STOP_S)
 
     def is_leader(self) -> bool:
         """Tell whether this process may write at this moment; ask right before each write.

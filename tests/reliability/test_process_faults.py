@@ -17,6 +17,7 @@ import pytest
 
 from credrotator.sandbox import Answer, Hang, Sandbox
 from tests.kube.simulator import ApiServer
+from tests.kube.waiting import eventually
 from tests.reliability.children import Child, running
 from tests.reliability.fleet import NAMESPACE, Broken, Fleet, Reader, aws_policy, client_secret
 from tests.reliability.places import ClusterPlace, DirectoryPlace, Place, sessions_of
@@ -215,6 +216,22 @@ class TestStop:
                 lease = server.get("leases", "credrotator", space)
                 assert lease is None or lease["spec"]["holderIdentity"] == "", child.said()
             assert make is not Hang or all(child.wait(0) == 0 for child in children)
+
+
+def test_fault_50_nothing_answers(cluster_place: ClusterPlace, server: ApiServer, tmp_path: Path) -> None:
+    """Neither STS nor the API server say a word, so the Lease cannot be released: ten seconds all the same."""
+    cluster_place.edit("bedrock")
+    arguments = ["run", "--kubeconfig", str(cluster_place.kubeconfig), "-n", NAMESPACE]
+    with running(*arguments, log=tmp_path / "log", environment=cluster_place.environment()) as child:
+        child.wait_until_said("published")
+        with cluster_place.sandbox.sts.faults.add(Hang()):
+            cluster_place.edit("bedrock")
+            assert cluster_place.sandbox.sts.requests.wait_for(lambda log: log.in_flight == 1, START_S)
+            hanging = server.delay(float("inf"))
+            eventually(lambda: any(request.status == 0 for request in server.seen("update", "leases")))
+            _stop(child, 0)
+            server.heal(hanging)
+        assert child.wait(0) == 0, child.said()
 
 
 def _stop(child: Child, after_s: float) -> None:
