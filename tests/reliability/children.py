@@ -48,7 +48,7 @@ class Child:
         *arguments: str,
         log: Path,
         environment: Mapping[str, str],
-        constants: Mapping[str, float | str] | None = None,
+        constants: Mapping[str, object] | None = None,
     ) -> None:
         self.log = log
         self._process = _context().Process(
@@ -102,7 +102,7 @@ def running(
     *arguments: str,
     log: Path,
     environment: Mapping[str, str],
-    constants: Mapping[str, float | str] | None = None,
+    constants: Mapping[str, object] | None = None,
 ) -> Iterator[Child]:
     """Run the command line, and kill what is left of it at the end of the block."""
     child = Child(*arguments, log=log, environment=environment, constants=constants)
@@ -120,9 +120,7 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _enter(
-    arguments: tuple[str, ...], log: str, environment: dict[str, str], constants: dict[str, float | str]
-) -> None:
+def _enter(arguments: tuple[str, ...], log: str, environment: dict[str, str], constants: dict[str, object]) -> None:
     """Become the command line."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, 1)
