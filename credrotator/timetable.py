@@ -47,6 +47,10 @@ class Timetable:
         """Stop; nothing is due any more."""
         self._stopping.set()
         if self._scheduler.running:
+            # NOTE: a job that is just being processed would be missed by APScheduler after its shutdown has begun, and
+            # end its thread with a traceback; removing all waits for it, and leaves no other.
+            self._scheduler.pause()
+            self._scheduler.remove_all_jobs()
             self._scheduler.shutdown(wait=True)
             self._sweeper.join()
 

@@ -142,3 +142,13 @@ def test_stop_ends_all_threads(clock: StandingClock) -> None:
     assert set(threading.enumerate()) > before
     running.table.stop()
     eventually(lambda: set(threading.enumerate()) <= before)
+
+
+def test_stop_while_jobs_are_due() -> None:
+    """Jobs that come due at the very moment of the end make no trace of their own."""
+    for _ in range(20):
+        table = Timetable(lambda _: None, lambda: datetime.now(UTC), NEVER)
+        table.start()
+        for number in range(50):
+            table.put(ObjectKey("default", str(number)), datetime.now(UTC) + timedelta(milliseconds=number))
+        table.stop()
