@@ -289,8 +289,11 @@ def test_invariant_09_environment(site: Site) -> None:
 def test_vendors_did_speak(site: Site) -> None:
     """The test of the test: the libraries wrote requests and answers, and without masking secrets are among them."""
     outputs = site.evidence.outputs
-    for line in ("Making request for OperationModel", "Response body", "HTTP/1.1", "'WebIdentityToken': ***"):
+    botocore = ("Making request for OperationModel", "Response body", "'WebIdentityToken': ***")
+    others = ("HTTP/1.1", "ClientAssertionCredential.get_token succeeded", '"grant_type": "client_credentials"')
+    for line in (*botocore, *others):
         assert line in outputs["rotate"], line
+    assert "Scheduler started" in outputs["daemon and its crash"]
     assert "<SecretAccessKey>***</SecretAccessKey>" in outputs["rotate"]
     assert "Traceback" in outputs["daemon, exploding"]
     assert "LookupError" in outputs["daemon, exploding"]
