@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,7 @@ FILL = timedelta(minutes=2)
 PAUSES_S, FAULTS_S = (10.0, 30.0), (2.0, 8.0)
 TIMEOUT_S = 8
 GRACE_S = 12
+SAMPLES = 10
 
 ISSUER_FAULTS: tuple[Callable[[], Fault], ...] = (
     lambda: Answer(503, retry_after=2),
@@ -172,23 +173,25 @@ def soak(length: timedelta, seed: int, policies: int = POLICIES, lives: tuple[ti
                 log = (fleet.directory / "daemon.log").read_text()
                 _say(f"only {len(reader.seen)} of {policies} policies ever got a credential:\n{log[-2000:]}")
                 return False
-            began, rss_mib = datetime.now(UTC), running.rss_mib()
             mischief.start()
-            ended_early = _wait(running, began + length)
+            rss_mib: list[float] = []
+            ended_early = _wait(running, length, rss_mib)
             mischief.stop()
             reader.stop()
             figures = {} if ended_early else running.metrics()
             _summarise(reader, sandbox, figures, mischief.done)
-            if not ended_early:
-                _say(f"resident memory         {rss_mib:.0f} MiB at the start, {running.rss_mib():.0f} MiB at the end")
+            sampled = rss_mib[:: max(1, len(rss_mib) // SAMPLES)]
+            _say(f"{'resident memory, MiB':<23} {' '.join(f'{mib:.0f}' for mib in [*sampled, *rss_mib[-1:]])}")
         return not (reader.expiries or reader.complaints or ended_early)
 
 
-def _wait(running: Daemon, until: datetime) -> bool:
-    """Wait for the end; tell whether the daemon was quicker."""
-    while (left := (until - datetime.now(UTC)).total_seconds()) > 0:
+def _wait(running: Daemon, length: timedelta, rss_mib: list[float]) -> bool:
+    """Wait for the end, and take down the daemon's memory meanwhile; tell whether the daemon was quicker."""
+    until_s = time.monotonic() + length.total_seconds()
+    while (left_s := until_s - time.monotonic()) > 0:
+        rss_mib.append(running.rss_mib())
         with contextlib.suppress(subprocess.TimeoutExpired):
-            code = running.process.wait(min(left, 5.0))
+            code = running.process.wait(min(left_s, 5.0))
             _say(f"the daemon ended by itself, with {code}")
             return True
     return False

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 POLICIES = int(os.environ.get("DRILL", "150"))
 SHORTEST_LIFE = timedelta(minutes=15)
-LIFE = timedelta(seconds=max(60.0, 0.18 * POLICIES))
+LIFE = timedelta(seconds=max(60.0, 0.3 * POLICIES))
 """What is overdue after an outage has to get through two processors, daemon and sandbox together, within a twelfth of
-it. DRILL=1000 takes lives of three minutes, and five minutes in all."""
+it. DRILL=1000 takes lives of five minutes, and eight minutes in all."""
 SCALE = LIFE / SHORTEST_LIFE
 AWAY, RECOVERED = LIFE / 4, LIFE / 12
 RENEWED_BY, EARLY = LIFE / 2, LIFE * 0.06
