@@ -149,7 +149,11 @@ def park(stored: SecretDocument | None, key: ObjectKey, owner: Owner, until: dat
     data = dict(stored.data) if stored else {}
     notes = dict(stored.annotations) if stored else {}
     true_expiry = notes.get(TRUE_EXPIRY, notes.get(EXPIRY, ""))
-    return _noted(SecretDocument(key, data, {**notes, EXPIRY: show_time(until), TRUE_EXPIRY: true_expiry}, owner))
+    parked = _noted(SecretDocument(key, data, {**notes, EXPIRY: show_time(until), TRUE_EXPIRY: true_expiry}, owner))
+    if CONTENT not in notes:
+        return parked
+    # The data is as it was found, so what was known of it stays known: parking makes no edit of a stranger sound.
+    return replace(parked, annotations={**parked.annotations, CONTENT: notes[CONTENT]})
 
 
 def parked_until(document: SecretDocument | None) -> datetime | None:

@@ -386,3 +386,11 @@ def test_what_the_gateway_renewed_of_a_parked_secret() -> None:
     renewed = replace(parked, data=theirs.data, annotations={**parked.annotations, EXPIRY: "2026-11-24T20:00:00Z"})
     assert parse(parked, "aws-oidc") == Published(NOW + HOUR, NOW, FINGERPRINT)
     assert parse(renewed, "aws-oidc") == Published(NOW + 8 * HOUR, None, None)
+
+
+def test_parking_makes_no_edit_sound() -> None:
+    """Data that somebody changed stays what it is while its policy is parked: not ours."""
+    ours = render(SECRET, aws_credential(), FINGERPRINT)
+    edited = replace(ours, data=render(SECRET, aws_credential(session="another"), "x").data)
+    parked = park(edited, SECRET, Owner("v1", "b", "u"), NOW + HOUR)
+    assert parse(parked, "aws-oidc") == Unreadable("its data was changed by somebody else")
