@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.backoff import next_try
+from credrotator.backoff import Streak, failed
 from credrotator.errors import Abandoned
 from credrotator.model import AwsOidc, AzureClientSecret, AzureOidc, InvalidPolicy, ObjectKey, Outcome, Policy
 from credrotator.policy import fingerprint
@@ -75,7 +75,7 @@ class Daemon:
         self._rotation = Rotation(store, exchange, clock, self._guard)
         self._queue = WorkQueue(self._lanes, max(1, workers // 4))
         self._timetable = Timetable(self._due, clock)
-        self._failures: dict[ObjectKey, int] = {}
+        self._failures: dict[ObjectKey, Streak] = {}
         self._expiries: dict[ObjectKey, float] = {}
         self._workers = [
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(workers)
@@ -115,9 +115,13 @@ class Daemon:
             self._drop(key)
 
     def look_at_failures(self) -> None:
-        """Have every policy looked at that failed last: an endpoint that was away is back."""
+        """Have every policy looked at that failed last: an endpoint that was away is back.
+
+        Not the one whose answer told so, nor any other that is asking just now: it would be asked twice in one second.
+        """
         for key in list(self._failures):
-            self._queue.add(key, SOON)
+            if not self._queue.is_handled(key):
+                self._queue.add(key, SOON)
 
     def trouble(self) -> str | None:
         """Say what keeps the daemon from its work, None if nothing does (liveness)."""
@@ -165,7 +169,9 @@ class Daemon:
             self._forget(key)
             return
         began = self._clock()
-        outcome = self._rotation(policy, self._source.reader(key), Wish())
+        streak = self._failures.get(key)
+        probe = streak is not None and streak.probe and began >= streak.next_try
+        outcome = self._rotation(policy, self._source.reader(key), Wish(probe=probe))
         if outcome.action == "rotated":
             self._metrics.duration.labels("total").observe(time.monotonic() - started_s)
             self._metrics.observe_lateness(due, began)
@@ -190,15 +196,10 @@ class Daemon:
     def _next_look(self, outcome: Outcome) -> datetime:
         now, key = self._clock(), outcome.policy
         if outcome.action == "failed" and outcome.error:
-            attempt = self._failures[key] = self._failures.get(key, 0) + 1
-            return next_try(
-                outcome.error.kind,
-                attempt,
-                seed=str(key),
-                now=now,
-                expires_at=outcome.expires_at,
-                retry_after=outcome.error.retry_after,
-            )
+            before = self._failures.get(key)
+            streak = failed(before, outcome.error, seed=str(key), now=now, expires_at=outcome.expires_at)
+            self._failures[key] = streak
+            return streak.next_try
         self._failures.pop(key, None)
         return outcome.renew_at or now + STATIC_LOOK
 

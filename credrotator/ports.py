@@ -49,8 +49,16 @@ class SecretStore(Protocol):
 class Exchange(Protocol):
     """From a policy's wish to a fresh credential: issuer, then vendor."""
 
-    def __call__(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader) -> Credential:
+    def __call__(
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+    ) -> Credential:
         """Get a new credential within one total deadline.
+
+        Args:
+            policy: Whose.
+            source: What it asks for.
+            secrets: Reads what it refers to.
+            probe: Ask although somebody wished for patience: the published credential would not live to see its end.
 
         Raises:
             RotationError: Of the class that says what to do next.

@@ -45,11 +45,12 @@ PUBLISH_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the caller asks of a pass."""
+    """What the caller asks of a pass; ``probe``: others' wishes for patience would outlast the credential."""
 
     within: timedelta = timedelta(0)
     force: bool = False
     dry_run: bool = False
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,9 @@ class Rotation:
                 return self._outcome(policy, "rotated", reason, state.published)
             case Rotate(reason=reason, detail=detail):
                 log.info("rotating %s: %s %s", policy.key, reason, detail)
-        credential = self._held_credential(policy, source, wish) or self._exchange(policy.key, source, secrets)
+        credential = self._held_credential(policy, source, wish)
+        if credential is None:
+            credential = self._exchange(policy.key, source, secrets, probe=wish.probe)
         self._held[policy.key] = _Held(fingerprint(source), credential)
         return self._publish(policy, source, credential, state, wish)
 

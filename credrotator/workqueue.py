@@ -83,6 +83,11 @@ class WorkQueue:
             self._busy.update(entry.lanes)
             return entry.key
 
+    def is_handled(self, key: ObjectKey) -> bool:
+        """Tell whether a worker has the key at this moment."""
+        with self._changed:
+            return key in self._handled
+
     def done(self, key: ObjectKey) -> None:
         """Give a key back; to be called once for each ``get``, whatever came of it."""
         with self._changed:

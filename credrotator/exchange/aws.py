@@ -11,6 +11,7 @@ import hashlib
 import io
 import re
 import threading
+import time
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,7 @@ class Sts:
             duration["DurationSeconds"] = int(source.duration.total_seconds())
         try:
             client = self._client(source.region)
-            issued_at = self._clock()
+            asked_s = time.monotonic()
             answer = client.assume_role_with_web_identity(
                 RoleArn=source.role_arn,
                 RoleSessionName=session_name(policy),
@@ -96,7 +97,9 @@ class Sts:
         except botocore.exceptions.BotoCoreError as error:
             hint = "see the AWS_* variables and ~/.aws/config of the user who runs credrotator"
             raise Denied("StsConfig", f"the AWS SDK cannot call STS: {printable(error)}", hint=hint) from error
-        return _credential(answer, source, issued_at, self._clock())
+        # NOTE: the answer's Date may just have put the clock right, so the life is not measured from before.
+        now = self._clock()
+        return _credential(answer, source, now - timedelta(seconds=time.monotonic() - asked_s), now)
 
     def _client(self, region: str) -> STSClient:
         """Return the region's client: one session (93 ms, 7 MiB) for all, one client per region (3 ms, 0.1 MiB)."""

@@ -18,6 +18,7 @@ from credrotator.exchange.deadline import deadline
 from credrotator.exchange.gates import Gate, Gates
 from credrotator.exchange.issuers import AllowedIssuers
 from credrotator.exchange.oidc import Issuers, TokenRequest
+from credrotator.exchange.patience import probing
 from credrotator.exchange.skew import SkewedClock
 from credrotator.exchange.transport import ENTRA, ISSUER, STS, Endpoint, Transport
 from credrotator.model import AwsOidc, AzureClientSecret, AzureOidc, Credential, ObjectKey, Rotatable, SubjectToken
@@ -60,9 +61,11 @@ class Exchanger:
         # NOTE: since Python 3.12 two threads may both compute a cached_property.
         self._making = threading.Lock()
 
-    def __call__(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader) -> Credential:
+    def __call__(
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+    ) -> Credential:
         """See ``ports.Exchange``."""
-        with deadline(self._settings.timeout):
+        with deadline(self._settings.timeout), probing(probe):
             match source:
                 case AwsOidc():
                     gate = self.gates.of(f"sts {source.region}")

@@ -3,7 +3,8 @@
 A gate per endpoint (an issuer's origin, STS of a region, an Entra authority) is shared by all policies that use it.
 Throttling halves the room and closes the gate for as long as the endpoint wished; successes widen it again, one by one
 (AIMD). After some failures in a row the gate closes, and one probe at a time goes through, at doubling intervals, while
-everybody else fails at once instead of waiting in line. Source: faults.md I5, I7, 10, 16.
+everybody else fails at once instead of waiting in line. A policy that would not live to see the end of a wish may ask
+before it, but not before the gate's own pause is over. Source: faults.md I5, I7, 10, 16.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from credrotator.errors import RotationError, Transient
 from credrotator.exchange.deadline import remaining_s
+from credrotator.exchange.patience import is_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ ROOM = 16
 FAILURES = 5
 """Failures in a row after which the gate closes."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-AT_FAULT = ("Unreachable", "Timeout", "Failed", "InvalidResponse")
+AT_FAULT = ("Unreachable", "Timeout", "Failed", "InvalidResponse", "Expired")
 THROTTLED = "Throttled"
 """Endings of reasons that speak of the endpoint, not of one policy's request."""
 
@@ -43,7 +45,7 @@ class Gate:
         self, recovered: Callable[[], None], *, throttles: bool = True, seconds: Callable[[], float] = time.monotonic
     ) -> None:
         self._recovered = recovered
-        self._at_fault = (*AT_FAULT, THROTTLED) if throttles else AT_FAULT
+        self._throttles = throttles
         self._seconds = seconds
         self._changed = threading.Condition()
         self._inside = 0
@@ -51,6 +53,7 @@ class Gate:
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
         self._closed_until_s = 0.0
+        self._wished_until_s = 0.0
         self._last: Transient | None = None
 
     @contextlib.contextmanager
@@ -65,12 +68,17 @@ class Gate:
         try:
             yield
         except RotationError as error:
-            self._leave(error if isinstance(error, Transient) and error.reason.endswith(self._at_fault) else None)
+            self._leave(error if isinstance(error, Transient) and self._is_at_fault(error) else None)
             raise
         except BaseException:
             self._leave(None)
             raise
         self._leave(None)
+
+    def _is_at_fault(self, error: Transient) -> bool:
+        """Tell whether a failure is the endpoint's, not one request's; a wish for patience is, whatever its reason."""
+        throttled = error.reason.endswith(THROTTLED) or error.retry_after is not None
+        return error.reason.endswith(AT_FAULT) or (self._throttles and throttled)
 
     def _enter(self) -> None:
         with self._changed:
@@ -85,7 +93,8 @@ class Gate:
                 self._closed_until_s = self._seconds() + self._pause_s
 
     def _refuse_if_closed(self) -> None:
-        left_s = self._closed_until_s - self._seconds()
+        until_s = self._closed_until_s if is_probe() else max(self._closed_until_s, self._wished_until_s)
+        left_s = until_s - self._seconds()
         if self._last is None or left_s <= 0:
             return
         raise Transient(
@@ -100,7 +109,8 @@ class Gate:
             self._inside -= 1
             recovered = failure is None and self._last is not None
             if failure is None:
-                self._failures, self._pause_s, self._last, self._closed_until_s = 0, FIRST_PAUSE_S, None, 0.0
+                self._failures, self._pause_s, self._last = 0, FIRST_PAUSE_S, None
+                self._closed_until_s = self._wished_until_s = 0.0
                 self._room = min(float(ROOM), self._room + 1 / self._room)
             else:
                 self._note(failure)
@@ -115,8 +125,10 @@ class Gate:
             self._room = max(1.0, self._room / 2)
         if not throttled and self._failures < FAILURES:
             return
-        wish_s = failure.retry_after.total_seconds() if failure.retry_after else 0.0
-        self._closed_until_s = max(self._closed_until_s, self._seconds() + max(self._pause_s, wish_s))
+        now_s = self._seconds()
+        self._closed_until_s = max(self._closed_until_s, now_s + self._pause_s)
+        if failure.retry_after:
+            self._wished_until_s = max(self._wished_until_s, now_s + failure.retry_after.total_seconds())
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
         self._last = failure
 

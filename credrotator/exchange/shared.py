@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from credrotator.errors import RotationError
 from credrotator.exchange.deadline import remaining_s
+from credrotator.exchange.patience import is_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -33,7 +34,7 @@ class Shared(Generic[Value]):
         self._clock = clock
         self._lock = threading.Lock()
         self._values: dict[Hashable, tuple[Value, datetime]] = {}
-        self._failures: dict[Hashable, tuple[RotationError, datetime]] = {}
+        self._failures: dict[Hashable, tuple[RotationError, datetime, datetime]] = {}
         self._flights: dict[Hashable, Future[Value]] = {}
 
     def get(self, key: Hashable, fetch: Callable[[], tuple[Value, datetime]]) -> Value:
@@ -48,8 +49,9 @@ class Shared(Generic[Value]):
                 now = self._clock()
                 if (known := self._values.get(key)) and now < known[1]:
                     return known[0]
-                if (failed := self._failures.get(key)) and now < failed[1]:
-                    raise again(failed[0])
+                if (failed := self._failures.get(key)) and now < (failed[1] if is_probe() else failed[2]):
+                    # What is left of the patience, or each who comes late would wait for all of it once more.
+                    raise again(failed[0], failed[2] - now if failed[0].retry_after else None)
                 flight = self._flights.get(key)
                 joined = flight is not None
                 if flight is None:
@@ -91,10 +93,11 @@ class Shared(Generic[Value]):
             if value is not None:
                 self._values[key] = value
             elif isinstance(failure, RotationError):
-                self._failures[key] = (again(failure), now + max(FAILURE_LIFE, failure.retry_after or FAILURE_LIFE))
+                patience = max(FAILURE_LIFE, failure.retry_after or FAILURE_LIFE)
+                self._failures[key] = (again(failure), now + FAILURE_LIFE, now + patience)
             if len(self._values) + len(self._failures) > _SWEEP_AT:
                 self._values = {name: kept for name, kept in self._values.items() if now < kept[1]}
-                self._failures = {name: kept for name, kept in self._failures.items() if now < kept[1]}
+                self._failures = {name: kept for name, kept in self._failures.items() if now < kept[2]}
 
 
 class Pauses:
@@ -106,7 +109,7 @@ class Pauses:
         self._pauses: dict[Hashable, tuple[RotationError, datetime]] = {}
 
     def check(self, key: Hashable) -> None:
-        """Return when ``key`` may be asked.
+        """Return when ``key`` may be asked, or a probe may.
 
         Raises:
             RotationError: What it answered when it asked for patience; its ``retry_after`` is what is left of it.
@@ -114,7 +117,7 @@ class Pauses:
         with self._lock:
             now = self._clock()
             self._pauses = {name: kept for name, kept in self._pauses.items() if now < kept[1]}
-            if found := self._pauses.get(key):
+            if (found := self._pauses.get(key)) and not is_probe():
                 raise again(found[0], retry_after=found[1] - now)
 
     def note(self, key: Hashable, error: RotationError) -> None:

@@ -1,7 +1,8 @@
 """How wrong this machine's clock is, by the Date header of those it talks to (RFC 9110 §6.6.1).
 
 Vendors' dates correct the clock that everything here goes by; issuers' are only measured: a policy's author chooses the
-issuer, and a lying one must not put off anybody's renewal. Source: faults.md 21, 23; gaps.md G37.
+issuer, and a lying one must not put off anybody's renewal. Nor must a machine whose clock is set back: without
+a vendor's word the clock goes on as it went. Source: faults.md I10, 21, 23; gaps.md G37.
 """
 
 from __future__ import annotations
@@ -11,25 +12,38 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from credrotator.clock import suspend_aware
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from credrotator.ports import Clock
 
 TOLERANCE = timedelta(seconds=30)
 """Below this a difference is delay, and the second to which Date is rounded."""
+STEP = timedelta(seconds=5)
+"""A clock that falls back by less than this is followed; nothing that is due waits long for it."""
 
 
 class SkewedClock:
-    """A Clock that is this machine's, put right by what vendors say."""
+    """A Clock that is this machine's, put right by what vendors say.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        clock: The machine's.
+        seconds: Seconds that only grow, those of suspension included; they tell when the machine's was set back.
+    """
+
+    def __init__(self, clock: Clock, seconds: Callable[[], float] = suspend_aware) -> None:
         self._clock = clock
+        self._seconds = seconds
         self._lock = threading.Lock()
+        self._anchor: tuple[datetime, float] | None = None
         self._offset = timedelta(0)
         self._seen: dict[str, timedelta] = {}
 
     def __call__(self) -> datetime:
         """Return the present moment, corrected."""
-        return self._clock() + self._offset
+        return self._machine() + self._offset
 
     @property
     def offset(self) -> timedelta:
@@ -47,8 +61,20 @@ class SkewedClock:
             theirs = parsedate_to_datetime(date or "")
         except (TypeError, ValueError):
             return
-        difference = (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)) - self._clock()
+        difference = (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)) - self._machine()
         with self._lock:
             self._seen[endpoint] = difference
             if trusted:
                 self._offset = difference if abs(difference) > TOLERANCE else timedelta(0)
+
+    def _machine(self) -> datetime:
+        """Return the machine's clock; to be set back has no effect on it, set ahead it only makes renewals earlier."""
+        with self._lock:
+            shown, seconds = self._clock(), self._seconds()
+            if self._anchor is not None:
+                known, at = self._anchor
+                steady = known + timedelta(seconds=seconds - at)
+                if shown < steady - STEP:
+                    return steady
+            self._anchor = shown, seconds
+            return shown

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.clock import system_clock
+from credrotator.clock import suspend_aware, system_clock
 from credrotator.errors import printable
 from credrotator.kube.apierrors import CONFLICT, NO_ANSWER, ApiError
 from credrotator.kube.leaselock import Lease, LeaseLock, holder_of, spec_of
@@ -33,14 +32,6 @@ JITTER = 1.2
 RELEASE_TRIES = 3
 STOP_S = 2.0
 """Longest time to hand over; what the daemon waits for its workers and this must stay below the ten of fault 50."""
-
-
-def suspend_aware() -> float:
-    """Return seconds that only grow and, where the system can tell, count suspension too.
-
-    NOTE: ``time.monotonic`` stands still while a machine is suspended; its leader would wake up still believing.
-    """
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +63,8 @@ class LeaderElection:
         api: The server.
         lease: Created if it is absent.
         identity: Unique for each process; a restart is another one.
-        started: Called when the Lease was got. Called, like ``stopped``, in the election's thread; must not block.
+        started: Called when the Lease was got, or got back after it had lapsed. Called, like ``stopped``, in the
+            election's thread; must not block.
         stopped: Called when it was lost or is about to be released, after ``is_leader`` turned False.
         timing: Durations.
         clock: For the times in the record, which nobody decides by.
@@ -196,7 +188,11 @@ class LeaderElection:
         """Write the record, and believe in it from before the request was sent."""
         asked_at = self._seconds()
         self._observe(write(*seen, self._patience_s()))
-        self._valid_until = asked_at + self._timing.renew_deadline.total_seconds()
+        before, self._valid_until = self._valid_until, asked_at + self._timing.renew_deadline.total_seconds()
+        if self._leading and (before is None or self._seconds() >= before):
+            # It had lapsed in between, and whoever asked was told no: what was left undone has to be begun anew.
+            self._leading = False
+            self._stopped()
 
     def _observe(self, found: Lease) -> None:
         if spec_of(found) != spec_of(self._seen):

@@ -85,7 +85,9 @@ class Exchange:
         self._clock = clock
         self._changed = threading.Condition()
 
-    def __call__(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader) -> AwsCredential:
+    def __call__(
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+    ) -> AwsCredential:
         assert isinstance(source, AwsOidc)
         issuer = source.oidc.issuer
         with self._changed:

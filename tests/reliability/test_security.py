@@ -153,7 +153,7 @@ def test_security_09_one_audit_line_for_each_publication(tmp_path: Path, caplog:
     """It says which policy, why, old and new expiry, a hash and the vendor's request id, and holds no secret."""
     issued = aws_credential(datetime.now(UTC).replace(microsecond=0))
 
-    def exchange(policy: ObjectKey, source: Rotatable, secrets: SecretReader) -> Credential:
+    def exchange(policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False) -> Credential:
         return issued
 
     rotation = Rotation(DirectoryStore(tmp_path, lambda: issued.issued_at), exchange, lambda: issued.issued_at)

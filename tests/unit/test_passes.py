@@ -33,11 +33,13 @@ class HangingExchange(ScriptedExchange):
         self.released = threading.Event()
         self.entered = threading.Event()
 
-    def __call__(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader) -> Credential:
+    def __call__(
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+    ) -> Credential:
         if policy in self.hanging:
             self.entered.set()
             assert self.released.wait(60)
-        return super().__call__(policy, source, secrets)
+        return super().__call__(policy, source, secrets, probe=probe)
 
 
 def inventory() -> Inventory:

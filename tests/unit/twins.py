@@ -99,7 +99,9 @@ class ScriptedExchange:
         self.script = list(script)
         self.calls: list[ObjectKey] = []
 
-    def __call__(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader) -> Credential:
+    def __call__(
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+    ) -> Credential:
         self.calls.append(policy)
         line = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(line, Exception):
