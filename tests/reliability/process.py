@@ -1,0 +1,410 @@
+"""One replica: the real daemon and exchanger over the made-up world, one class for each thing that is made up.
+
+Owns how the real parts are put together, as ``commands/incluster.py`` does it, with time and network exchanged.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from dataclasses import replace
+from datetime import timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.jobstores.base import JobLookupError
+
+from credrotator.daemon import Daemon
+from credrotator.errors import Denied, Transient
+from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
+from credrotator.exchange.gates import Gate, Gates
+from credrotator.exchange.issuers import AllowedIssuers
+from credrotator.exchange.oidc import Issuers, TokenRequest
+from credrotator.exchange.skew import SkewedClock
+from credrotator.exchange.transport import ENTRA, STS, Endpoint
+from credrotator.kube.apierrors import CONFLICT, NO_ANSWER, NOT_FOUND, ApiError
+from credrotator.kube.lease import LeaderElection
+from credrotator.model import (
+    AwsOidc,
+    AzureOidc,
+    Credential,
+    EntraApp,
+    InvalidPolicy,
+    ObjectKey,
+    Outcome,
+    Policy,
+    SecretDocument,
+    Sensitive,
+    StoredSecret,
+    SubjectToken,
+)
+from credrotator.telemetry import Metrics
+from credrotator.timetable import Timetable
+from credrotator.workqueue import WorkQueue
+from tests.reliability.kernel import FakeCondition, FakeEvent, Kernel, Machine, Signal, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from credrotator.model import Rotatable
+    from credrotator.ports import SecretReader
+    from tests.reliability.kernel import Event
+    from tests.reliability.simulation import Place, World
+
+LEASE = ObjectKey("credrotator", "credrotator")
+TOKEN_LIFE = timedelta(minutes=5)
+API_PATIENCE_S = 5.0
+CANARY = "CANARY"
+"""Part of everything that must never be shown."""
+
+
+class SimQueue(WorkQueue):
+    """The real queue, whose workers wait in made-up time."""
+
+    def __init__(self, kernel: Kernel, lanes_of: Callable[[ObjectKey], tuple[str, ...]], lane_limit: int) -> None:
+        super().__init__(lanes_of, lane_limit)
+        self._idle = Signal(kernel)
+
+    def add(self, key: ObjectKey, priority: int = 2) -> None:
+        super().add(key, priority)
+        if not self.is_handled(key):
+            self._idle.notify(1)
+
+    def get(self, timeout_s: float | None = None) -> ObjectKey | None:
+        while (key := super().get(0)) is None and not self._closed:
+            self._idle.wait()
+        return key
+
+    def done(self, key: ObjectKey) -> None:
+        lanes = len(self._handled[key])
+        super().done(key)
+        self._idle.notify(min(1 + lanes, len(self._queued)))
+
+    def close(self) -> None:
+        super().close()
+        self._idle.notify()
+
+
+class SimScheduler:
+    """APScheduler with its traits: it computes each wait once, on seconds that a clock step does not move."""
+
+    running = False
+
+    def __init__(self, machine: Machine, clock: Callable[[], Any]) -> None:
+        self._machine, self._clock = machine, clock
+        self._jobs: dict[str, Event] = {}
+
+    def add_job(self, job: Any, _trigger: str, args: list[Any], *, run_date: Any, id: str, **_: object) -> None:  # noqa: A002
+        """Run ``job(*args)`` at that time."""
+        if id in self._jobs:
+            self._jobs[id].cancelled = True
+
+        def fire() -> None:
+            left_s = (run_date - self._clock()).total_seconds()
+            if left_s > 0:
+                self._jobs[id] = self._machine.kernel.at(left_s, fire, self._machine, timer=True)
+                return
+            self._jobs.pop(id, None)
+            job(*args)
+
+        left_s = (run_date - self._clock()).total_seconds()
+        self._jobs[id] = self._machine.kernel.at(left_s, fire, self._machine, timer=True)
+
+    def remove_job(self, id: str) -> None:  # noqa: A002
+        """Forget a job."""
+        if id not in self._jobs:
+            raise JobLookupError(id)
+        self._jobs.pop(id).cancelled = True
+
+
+class SimGates(Gates):
+    """The real gates, before which tasks wait in made-up time."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        self._machine = machine
+
+    def of(self, endpoint: str, *, throttles: bool = True) -> Gate:
+        if endpoint not in self._gates:
+            gate = Gate(self._tell, throttles=throttles, seconds=self._machine.monotonic)
+            gate._changed = FakeCondition(self._machine.kernel)  # type: ignore[assignment]
+            self._gates[endpoint] = gate
+        return self._gates[endpoint]
+
+
+class SimIssuers(Issuers):
+    """The real sharing and pausing of token requests, over made-up HTTP."""
+
+    world: World
+    process: Process
+
+    def forget(self, request: TokenRequest, token: SubjectToken) -> None:
+        super().forget(request, token)
+        self.world.oracle.forgotten(self.process, request)
+
+    def _request(self, _transport: Any, endpoint: str, request: TokenRequest, _methods: Any) -> dict[str, Any]:
+        world = self.world
+        place = world.place(request.client.issuer)
+        with world.oracle.token_request(self.process, request):
+            world.answer(place, Endpoint("Issuer", "the issuer"))
+            expires = (world.kernel.now + TOKEN_LIFE).timestamp()
+            issued = int(world.kernel.now.timestamp())
+            claims = {"iss": request.client.issuer, "iat": issued, "exp": int(expires), "jti": len(place.asked)}
+            parts = [json.dumps(part).encode() for part in ({"alg": "RS256"}, claims)]
+            token = ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in parts) + f".{CANARY}"
+            return {"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFE.total_seconds()}
+
+
+class SimVendor:
+    """STS and Entra: what ``aws.Sts`` and ``azure.Entra`` do, over made-up HTTP."""
+
+    def __init__(self, process: Process) -> None:
+        self.process, self.world = process, process.world
+
+    def exchange(self, policy: ObjectKey, source: AwsOidc, token: SubjectToken) -> Credential:
+        """See ``Sts.exchange``."""
+        return self._exchange(policy, source, token, self.world.place(f"sts {source.region}"), STS)
+
+    def by_assertion(self, app: EntraApp, token: SubjectToken) -> Credential:
+        """See ``Entra.by_assertion``."""
+        key = ObjectKey.parse(app.client_id, "")
+        policy = self.process.source.get(key)
+        assert isinstance(policy, Policy)
+        assert isinstance(policy.source, AzureOidc)
+        source = replace(policy.source, app=app)
+        return self._exchange(key, source, token, self.world.place(f"entra {app.authority}"), ENTRA)
+
+    def _exchange(
+        self, key: ObjectKey, source: Rotatable, token: SubjectToken, place: Place, endpoint: Endpoint
+    ) -> Credential:
+        exchanger, clock = self.process.exchanger, self.process.clock
+        with self.world.oracle.exchange(self.process, place, key):
+            trouble = self.world.answer(place, endpoint)
+            exchanger._date(endpoint, format_datetime(self.world.kernel.now, usegmt=True))
+            if token.claims["exp"] <= self.world.kernel.now.timestamp():  # type: ignore[operator]
+                raise Denied("ExpiredTokenException", "the token has expired", hint="look")
+            credential = self.world.issue(key, source, clock(), trouble)
+            if credential.expires_at <= clock():
+                raise Transient("CredentialExpired", "expired already", hint="set the clock")
+            return credential
+
+
+class SimApi:
+    """The part of ``KubeApi`` that leader election uses."""
+
+    def __init__(self, process: Process) -> None:
+        self.process, self.world = process, process.world
+
+    def get(self, path: str, *, read_timeout_s: float | None = None) -> dict[str, Any]:
+        """Read the Lease."""
+        self._pass(read_timeout_s)
+        if self.world.lease is None:
+            raise ApiError(NOT_FOUND, "NotFound", "no Lease")
+        return self.world.lease
+
+    def post(self, path: str, body: dict[str, Any], *, read_timeout_s: float | None = None) -> dict[str, Any]:
+        """Create the Lease."""
+        self._pass(read_timeout_s)
+        if self.world.lease is not None:
+            raise ApiError(CONFLICT, "AlreadyExists", "it is there")
+        return self._write(body, 1)
+
+    def put(self, path: str, body: dict[str, Any], *, read_timeout_s: float | None = None) -> dict[str, Any]:
+        """Replace the Lease."""
+        self._pass(read_timeout_s)
+        present = self.world.lease
+        version = body["metadata"].get("resourceVersion")
+        if present is None or present["metadata"]["resourceVersion"] != version:
+            raise ApiError(CONFLICT, "Conflict", "changed meanwhile")
+        return self._write(body, int(version) + 1)
+
+    def _write(self, body: dict[str, Any], version: int) -> dict[str, Any]:
+        before = (self.world.lease or {}).get("spec", {}).get("holderIdentity")
+        self.world.lease = {**body, "metadata": {**body["metadata"], "resourceVersion": str(version)}}
+        holder = self.world.lease["spec"]["holderIdentity"]
+        if holder != before:
+            self.world.oracle.leader(holder)
+        return self.world.lease
+
+    def _pass(self, timeout_s: float | None) -> None:
+        if self.process.cut_off():
+            self.world.kernel.sleep(timeout_s or API_PATIENCE_S)
+            raise ApiError(NO_ANSWER, "Timeout", "no answer")
+
+
+class SimStore:
+    """Secrets on the API server, as one process sees them; keeps ``ClusterStore``'s promises."""
+
+    def __init__(self, process: Process) -> None:
+        self.process, self.world = process, process.world
+        self.read_versions: dict[ObjectKey, str | None] = {}
+
+    def read(self, key: ObjectKey) -> StoredSecret | None:
+        if self.process.cut_off():
+            raise Transient("ApiUnreachable", "no answer", hint="look")
+        stored = self.world.secrets.get(key)
+        self.read_versions[key] = stored.version if stored else None
+        return stored
+
+    def publish(self, document: SecretDocument, expected: str | None) -> None:
+        world, trouble = self.world, self.world.api.trouble(self.world.kernel.now_s)
+        kind = "drop" if self.process.cut_off() else trouble.kind if trouble else ""
+        answers: list[Exception | None] = []
+        if kind not in {"drop", "deny"}:
+            world.kernel.at(
+                world.random.uniform(0.001, 0.5),
+                lambda: answers.append(world.land(self.process, document, expected)),
+            )
+        world.kernel.sleep(0.6 if kind != "drop" else API_PATIENCE_S, timer=False)
+        if kind == "deny":
+            raise Denied("Forbidden", "no", hint="grant")
+        if kind == "drop" or (kind == "lost" and world.random.random() < 0.5):
+            raise Transient("ApiTimeout", "no answer to the write", hint="look")
+        if answers[0]:
+            raise answers[0]
+
+
+class SimSource:
+    """The policies, as one process has heard of them."""
+
+    def __init__(self, process: Process) -> None:
+        self.process, self.world = process, process.world
+        self._view: dict[ObjectKey, Policy] = {}
+        self._changed: Callable[[ObjectKey], None] = lambda _: None
+
+    def start(self, changed: Callable[[ObjectKey], None]) -> None:
+        self._changed = changed
+        for key in list(self.world.policies):
+            self.hear(key, self.world.random.uniform(0.01, 0.5))
+
+    def stop(self) -> None:
+        """Hear nothing any more."""
+
+    def get(self, key: ObjectKey) -> Policy | InvalidPolicy | None:
+        return self._view.get(key)
+
+    def policies(self) -> Iterable[ObjectKey]:
+        return list(self._view)
+
+    def reader(self, key: ObjectKey) -> SecretReader:
+        return lambda ref: Sensitive(f"{CANARY}-{ref.secret}")
+
+    def trouble(self) -> str | None:
+        return None
+
+    def hear(self, key: ObjectKey, delay_s: float) -> None:
+        """Hear of a change, when the network allows."""
+        if self.process.dead:
+            return
+        if left_s := self.process.cut_off():
+            self.world.kernel.at(left_s, lambda: self.hear(key, delay_s), self.process.machine)
+            return
+
+        def heard() -> None:
+            if self.process.dead:
+                return
+            policy = self.world.policies.get(key)
+            if policy is None:
+                self._view.pop(key, None)
+            else:
+                self._view[key] = policy
+            self._changed(key)
+
+        self.world.kernel.at(delay_s, heard, self.process.machine)
+
+
+class Process:
+    """One replica: the real daemon, wired as ``commands/incluster.py`` wires it."""
+
+    def __init__(self, world: World, machine: Machine, name: str) -> None:
+        self.world, self.machine, self.name = world, machine, name
+        self.dead = False
+        self.clock = SkewedClock(machine.clock, machine.boottime)
+        self.source, self.store = SimSource(self), SimStore(self)
+        self.exchanger = self._make_exchanger()
+        self.metrics = Metrics()
+        self.daemon = Daemon(
+            self.source,
+            self.store,
+            self._exchange,
+            self.clock,
+            metrics=self.metrics,
+            leads=self.leads,
+            listener=self._listen,
+            workers=world.workers,
+        )
+        self.daemon._queue = SimQueue(world.kernel, self.daemon._lanes, max(1, world.workers // 4))
+        self.timetable = Timetable(self.daemon._due, self.clock)
+        self.timetable._scheduler = SimScheduler(machine, self.clock)
+        self.timetable._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
+        self.daemon._timetable = self.timetable
+        self.exchanger.gates.recovered = self.daemon.look_at_failures
+        self.election = LeaderElection(
+            SimApi(self),  # type: ignore[arg-type]
+            LEASE,
+            name,
+            started=self.daemon.look_at_all,
+            stopped=self.daemon.stand_down,
+            timing=world.timing,
+            clock=machine.clock,
+            seconds=machine.boottime,
+        )
+        self.election._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
+        self._tasks: list[Task] = []
+
+    def start(self) -> None:
+        """Start all that ``Daemon.start`` and ``_Leadership.start`` start."""
+        kernel = self.world.kernel
+        for number in range(self.world.workers):
+            self._tasks.append(kernel.spawn(self.machine, f"{self.name}/worker-{number}", self.daemon._work))
+        self._tasks.append(kernel.spawn(self.machine, f"{self.name}/sweep", self.timetable._keep_sweeping))
+        self._tasks.append(kernel.spawn(self.machine, f"{self.name}/election", self.election._run))
+        self.source.start(self.daemon.look_at)
+
+    def stop(self) -> None:
+        """End in order, as for SIGTERM: no new looks, writes in hand finished, then the Lease released."""
+        self.world.oracle.note(f"{self.name} is told to stop")
+        self.timetable._stopping.set()
+        self.daemon._queue.close()
+
+        def release() -> None:
+            self.election._stopping.set()
+
+        self.world.kernel.at(7.0, release, self.machine)
+
+    def kill(self) -> None:
+        """End at once, wherever it is."""
+        self.dead = True
+        for task in self._tasks:
+            self.world.kernel.kill(task)
+        for event in self.timetable._scheduler._jobs.values():
+            event.cancelled = True
+
+    def leads(self) -> bool:
+        """Tell whether it believes that it leads."""
+        return not self.dead and self.election.is_leader()
+
+    def cut_off(self) -> float:
+        """Return for how many seconds more it cannot reach the API server."""
+        trouble = self.world.api.trouble(self.world.kernel.now_s)
+        until_s = self.world.partitioned.get(self.machine.name, 0.0)
+        if trouble and trouble.kind == "drop":
+            until_s = max(until_s, trouble.end_s)
+        return max(0.0, until_s - self.world.kernel.now_s)
+
+    def _make_exchanger(self) -> Exchanger:
+        exchanger = Exchanger(ExchangeSettings(), self.clock, {})
+        gates = exchanger.gates = SimGates(self.machine)
+        nothing: Any = None
+        issuers = SimIssuers(guarded=nothing, named=nothing, allowed=AllowedIssuers(), clock=self.clock, gates=gates)
+        issuers.world, issuers.process = self.world, self
+        vendor = SimVendor(self)
+        exchanger.__dict__.update(_issuers=issuers, _sts=vendor, _entra=vendor)
+        return exchanger
+
+    def _exchange(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, **how: Any) -> Credential:
+        with self.world.oracle.attempt(self, policy, source, **how):
+            return self.exchanger(policy, source, secrets, **how)
+
+    def _listen(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
+        self.world.oracle.outcome(self, policy, outcome)
