@@ -1,0 +1,77 @@
+"""Refusals that pass by themselves, remembered patience, a clock that is set back: small rules with a test each."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from credrotator.backoff import LONGEST, Streak, failed
+from credrotator.errors import Transient
+from credrotator.exchange.patience import probing
+from credrotator.exchange.shared import Shared
+from credrotator.exchange.skew import SkewedClock
+from credrotator.model import Failure
+from tests.unit.twins import HOUR, NOW, StandingClock
+
+MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
+
+
+def waits(reason: str, gaps: list[timedelta]) -> list[timedelta]:
+    """Return how long is waited after each of several denials; each comes so long after the one before."""
+    streak: Streak | None = None
+    now, found = NOW, []
+    for gap in gaps:
+        now += gap
+        streak = failed(streak, Failure("denied", reason, "m", "h"), seed="s", now=now, expires_at=None)
+        found.append(streak.next_try - now)
+    return found
+
+
+def test_fault_18_an_identity_token_is_denied_after_three_tries() -> None:
+    """AWS says it too while it cannot read the issuer's keys: three tries within seconds, then it is believed."""
+    found = waits("InvalidIdentityToken", [SECOND] * 5)
+    assert max(found[:3]) <= 4 * SECOND
+    assert found[3:] == [LONGEST["denied"]] * 2
+
+
+@pytest.mark.parametrize("code", ["AADSTS700211", "AADSTS700212", "AADSTS700213"])
+def test_fault_22_a_federated_credential_has_ten_minutes(code: str) -> None:
+    """A new one takes minutes to work everywhere: tried soon for 10 min, then slowly."""
+    found = waits(code, [MINUTE] * 11)
+    assert max(found[:10]) <= LONGEST["transient"]
+    assert found[10] == LONGEST["denied"]
+
+
+def test_fault_08_others_are_believed_at_once() -> None:
+    """Every other denial is slow from the first."""
+    assert waits("AccessDenied", [SECOND]) == [MINUTE]
+
+
+def test_fault_10_a_remembered_failure_tells_what_is_left() -> None:
+    """Who comes late waits for the rest of the patience, not for all of it once more; a probe is let through."""
+    clock = StandingClock()
+    shared = Shared[int](clock)
+
+    def throttled() -> tuple[int, object]:
+        raise Transient("IssuerThrottled", "429", hint="wait", retry_after=HOUR)
+
+    with pytest.raises(Transient):
+        shared.get("a", throttled)  # type: ignore[arg-type]
+    clock.now += 50 * MINUTE
+    with pytest.raises(Transient) as caught:
+        shared.get("a", lambda: (1, clock.now))
+    assert caught.value.retry_after == 10 * MINUTE
+    with probing(on=True):
+        assert shared.get("a", lambda: (1, clock.now)) == 1
+
+
+def test_fault_23_a_clock_that_is_set_back_goes_on() -> None:
+    """Without a vendor's word, a step back of an hour changes nothing; a step ahead is followed."""
+    machine, seconds = StandingClock(), [0.0]
+    clock = SkewedClock(machine, lambda: seconds[0])
+    assert clock() == NOW
+    machine.now, seconds[0] = NOW - HOUR, 10.0
+    assert clock() == NOW + 10 * SECOND
+    machine.now, seconds[0] = NOW + HOUR, 20.0
+    assert clock() == NOW + HOUR
