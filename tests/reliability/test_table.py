@@ -1,0 +1,54 @@
+"""docs/reliability.md is the table of what must hold: every row is there, and every test that it names exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+TABLE = ROOT / "docs" / "reliability.md"
+WANTED = [
+    *(f"I{number}" for number in range(1, 13)),
+    *(str(number) for number in range(1, 51)),
+    *(f"S{number}" for number in range(1, 11)),
+]
+_ROW = re.compile(r"^\| (I?S?\d+) \| (.+) \| (.+) \|$", re.MULTILINE)
+_TEST = re.compile(r"`(test_[a-z0-9_]+)`")
+
+
+def rows() -> dict[str, tuple[str, list[str]]]:
+    """Return what each row says and the tests that it names."""
+    found = _ROW.findall(TABLE.read_text(encoding="utf-8"))
+    return {number: (what, _TEST.findall(tests)) for number, what, tests in found}
+
+
+def functions() -> set[str]:
+    """Return the names of all test functions of the project."""
+    names = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    return names
+
+
+def prefix(number: str) -> str:
+    """Return how a row's own test begins."""
+    kind = {"I": "invariant", "S": "security"}.get(number[0], "fault")
+    return f"test_{kind}_{int(number.lstrip('IS')):02}_"
+
+
+def test_no_row_is_missing() -> None:
+    """12 invariants, 50 faults, 10 rules of security, in order, each once."""
+    assert list(rows()) == WANTED
+
+
+@pytest.mark.parametrize("number", WANTED)
+def test_a_row_says_what_happens_and_names_its_test(number: str) -> None:
+    """A row without a test of its own number is a claim; a test that does not exist is a false one."""
+    what, tests = rows()[number]
+    assert len(what) > 20
+    assert [name for name in tests if name.startswith(prefix(number))]
+    assert [name for name in tests if name not in functions()] == []
