@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -19,12 +20,14 @@ _ROW = re.compile(r"^\| (I?S?\d+) \| (.+) \| (.+) \|$", re.MULTILINE)
 _TEST = re.compile(r"`(test_[a-z0-9_]+)`")
 
 
+@functools.cache
 def rows() -> dict[str, tuple[str, list[str]]]:
     """Return what each row says and the tests that it names."""
     found = _ROW.findall(TABLE.read_text(encoding="utf-8"))
     return {number: (what, _TEST.findall(tests)) for number, what, tests in found}
 
 
+@functools.cache
 def functions() -> set[str]:
     """Return the names of all test functions of the project."""
     names = set()
