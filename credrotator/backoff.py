@@ -1,7 +1,7 @@
 """When to try again after a failure: by what kind it is, how often it happened, and how much life is left. Pure.
 
 The failures in a row of one policy are a :class:`Streak`, plain data that the daemon keeps. Jitter is a hash of the
-policy and the attempt: reproducible, and different for each policy. Source: faults.md I7, 1, 8, 18, 22.
+policy and the attempt: reproducible, and different for each policy. Source: reliability.md I7, 1, 8, 18, 22.
 """
 
 from __future__ import annotations

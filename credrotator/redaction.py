@@ -5,7 +5,7 @@ debugger, a program that embeds us) gets lines in which botocore and others writ
 is masked there: by name and shape, since an answer is logged before we have read the secret in it; and by value, all
 that a ``Sensitive`` holds. Our own lines without a traceback are masked by shape only: they name fields, and the search
 by value takes the longer the more secrets there are (some 5 ms for 10 000 policies).
-Source: faults.md I9.
+Source: reliability.md I9.
 """
 
 from __future__ import annotations

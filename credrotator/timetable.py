@@ -2,7 +2,7 @@
 
 Timers are hints. APScheduler sleeps on a monotonic wait that it computed once, so a stepped clock or a suspended
 machine makes it late; the sweep, every few seconds against the wall clock, finds what is overdue. The sweep has a
-thread of its own, since a clock that is set back would put off a job of APScheduler by as much (faults.md I10, 23).
+thread of its own, since a clock that is set back would put off a job of APScheduler by as much (reliability.md 23).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Connections that obey the exchange's deadline, and do not go where a policy's author must not send them.
 
 Owns the socket level of our HTTP: deadline on every read, addresses checked after resolution and then connected to
-(so that a second look-up cannot rebind the name), TLS 1.2 or newer. Source: faults.md 2, 6, 47.
+(so that a second look-up cannot rebind the name), TLS 1.2 or newer. Source: reliability.md 2, 6, 47.
 """
 
 from __future__ import annotations

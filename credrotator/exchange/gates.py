@@ -4,7 +4,7 @@ A gate per endpoint (an issuer's origin, STS of a region, an Entra authority) is
 Throttling halves the room and closes the gate for as long as the endpoint wished; successes widen it again, one by one
 (AIMD). After some failures in a row the gate closes, and one probe at a time goes through, at doubling intervals, while
 everybody else fails at once instead of waiting in line. A policy that would not live to see the end of a wish may ask
-before it, but not before the gate's own pause is over. Source: faults.md I5, I7, 10, 16.
+before it, but not before the gate's own pause is over. Source: reliability.md I5, I7, 10, 16.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which issuers policies may use: the operator's ``--allowed-issuer`` globs, and what holds without one.
 
 Without a glob every https issuer will do whose name does not lead to a loopback or link-local address. With globs
-only what one of them names will do, and only such an issuer may be http or local. Source: faults.md, security 2.
+only what one of them names will do, and only such an issuer may be http or local. Source: reliability.md, security 2.
 """
 
 from __future__ import annotations

@@ -235,7 +235,7 @@ class Issuers:
         exp, iat = claim_time(claims, "exp"), claim_time(claims, "iat")
         if exp and iat and iat < exp <= now:
             # NOTE: just issued, and expired by this machine's clock. The vendor is to judge, and its date puts the
-            # clock right; refused here, a clock that is ahead would never be put right (faults.md 23).
+            # clock right; refused here, a clock that is ahead would never be put right (reliability.md 23).
             exp = now + (exp - iat)
         expires_at = expiry(ISSUER, answer.get("expires_in"), exp, now)
         return SubjectToken(token, expires_at, claims)

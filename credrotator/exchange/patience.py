@@ -1,4 +1,4 @@
-"""Whether this exchange is a probe: one that may ask although patience was asked for (faults.md I7).
+"""Whether this exchange is a probe: one that may ask although patience was asked for (reliability.md I7).
 
 Like the deadline it is a context variable, because it has to reach every place that remembers somebody's wish. A probe
 overrides wishes only; what bounds the rate to an endpoint holds for it too.

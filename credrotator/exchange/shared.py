@@ -1,6 +1,6 @@
 """One request for all who would send the same: results shared while they are good, flights joined, failures remembered.
 
-Owns no knowledge of what is fetched. Source: faults.md I6 (coalescing) and I7 (no hammering of what just failed).
+Owns no knowledge of what is fetched. Source: reliability.md I6 (coalescing) and I7 (no hammering of what just failed).
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Shared(Generic[Value]):
 
 
 class Pauses:
-    """Who asked for patience, and until when: Retry-After holds for all that would ask the same one (faults.md 10)."""
+    """Who asked for patience, and until when: Retry-After holds for all that would ask the same one."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

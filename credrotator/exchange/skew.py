@@ -2,7 +2,7 @@
 
 Vendors' dates correct the clock that everything here goes by; issuers' are only measured: a policy's author chooses the
 issuer, and a lying one must not put off anybody's renewal. Nor must a machine whose clock is set back: without
-a vendor's word the clock goes on as it went. Source: faults.md I10, 21, 23; gaps.md G37.
+a vendor's word the clock goes on as it went. Source: reliability.md I10, 21, 23.
 """
 
 from __future__ import annotations

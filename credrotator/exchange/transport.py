@@ -2,7 +2,7 @@
 
 A :class:`Transport` is a requests session with its decisions made: it never follows a redirect, never reads ``.netrc``
 or cookies into a request, reads at most 1 MiB (after decompression) and ends with the exchange's deadline. CA files
-are looked at again at each request, so that a new CA needs no restart. Source: faults.md 1, 2, 6, 7, 10-12, 49.
+are looked at again at each request, so that a new CA needs no restart. Source: reliability.md 1, 2, 6, 7, 10-12, 49.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns timeouts, size limits, the retry after a refused token, and what no answer means. Raw JSON, because the generated
 client's models cost twice the CPU and 44 MiB. Must not retry anything else: that is the callers' one layer.
-Source: Kubernetes API concepts; faults.md 28, 29, 31, 49.
+Source: Kubernetes API concepts; reliability.md 28, 29, 31, 49.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class KubeApi:
         return watch
 
     def unauthorized_for(self) -> timedelta:
-        """Tell for how long every answer has been a 401; zero when the last one was not (faults.md 31)."""
+        """Tell for how long every answer has been a 401; zero when the last one was not (reliability.md 31)."""
         since = self._refused_since
         return timedelta() if since is None else timedelta(seconds=time.monotonic() - since)
 

@@ -1,7 +1,7 @@
 """The Authorization header, kept fresh.
 
 Owns when a token is read again: each minute, since projected service-account tokens are replaced under the same path,
-and at once when the server refuses it. Must not send anything. Source: faults.md 31; KEP-1205 (bound tokens).
+and at once when the server refuses it. Must not send anything. Source: reliability.md 31; KEP-1205 (bound tokens).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns where the configuration is found and what of it is accepted; the one place that imports ``kubernetes``, and only
 when there is a kubeconfig to read (it costs 0.7 s and 20 MiB). Must not connect. Source: client-go, ``rest`` and
-``clientcmd``; faults.md 31, 49, security 3.
+``clientcmd``; reliability.md 31, 49, security 3.
 """
 
 from __future__ import annotations

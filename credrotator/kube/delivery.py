@@ -3,7 +3,7 @@
 The gateway's controller does not watch the Secrets that it reads. It looks again when a Secret named as the policy is
 touched (the doorbell: ours, empty, owned by the policy), or when any Secret is created or deleted whose controller
 owner is the policy. Its status write on the policy, which moves ``lastTransitionTime``, is the acknowledgement.
-Source: contract.md, "From the Secret to the filter".
+Source: Envoy AI Gateway, ``internal/controller/backend_security_policy.go``.
 """
 
 from __future__ import annotations

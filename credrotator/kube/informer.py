@@ -2,7 +2,7 @@
 
 Owns list and watch: paging, resuming, 410, silence, back-off; what is known is kept by ``livecopy``. Must not decide
 anything: a change only says "look at this key". Source: client-go ``reflector.go``; Kubernetes API concepts, "Efficient
-detection of changes"; faults.md 29, 30, 32, gaps.md G38.
+detection of changes"; reliability.md 29, 30, 32.
 """
 
 from __future__ import annotations

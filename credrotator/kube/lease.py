@@ -2,7 +2,7 @@
 
 Owns leader election by client-go's rules: a record counts as expired only after nobody was seen to change it for as
 long as it says, on this process's own clock that only grows. The times in the record are for people and never read.
-Must not know what leaders do. Source: client-go ``tools/leaderelection/leaderelection.go``; faults.md I8, 33, 34, 50.
+Must not know what leaders do. Source: client-go ``tools/leaderelection``; reliability.md I8, 33, 34, 50.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class LeaderElection:
     def stop(self) -> None:
         """Release the Lease, if it is held, and end. Writes that it guards must have ended before.
 
-        Where the server does not answer, the Lease is left to expire: ending on time matters more (faults.md 50).
+        Where the server does not answer, the Lease is left to expire: ending on time matters more (reliability.md 50).
         """
         self._stopping.set()
         if self._thread.is_alive():

@@ -1,7 +1,7 @@
 """What follows an outcome in a cluster: the doorbell, Events, the condition, adoption, and parking.
 
 Owns these five and their order. None of them can fail a rotation: the credential is published before, and stays.
-Source: contract.md, "From the Secret to the filter" (parking); faults.md 38, 40.
+Source: Envoy AI Gateway, ``internal/controller``; reliability.md 38, 40.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where things are on the API server.
 
 Owns the paths of the resources that credrotator uses, and which version of the gateway's API is served. No state.
-Source: Kubernetes API concepts, "Resource URIs"; faults.md 32.
+Source: Kubernetes API concepts, "Resource URIs"; reliability.md 32.
 """
 
 from __future__ import annotations

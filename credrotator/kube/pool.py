@@ -1,6 +1,6 @@
 """Connections to the API server, what is read from them, and what their failures mean.
 
-Owns TLS, proxy and size limits on the socket's side. Must not know requests. Source: faults.md 49, security 3.
+Owns TLS, proxy and size limits on the socket's side. Must not know requests. Source: reliability.md 49, security 3.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def make_pool(connection: Connection) -> urllib3.PoolManager:
     if connection.proxy:
         return urllib3.ProxyManager(connection.proxy, **settings)
     # NOTE: urllib3 by itself looks at no variable of the environment, so traffic to the API server is never proxied by
-    # accident (faults.md 49).
+    # accident (reliability.md 49).
     return urllib3.PoolManager(**settings)
 
 

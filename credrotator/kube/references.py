@@ -2,7 +2,7 @@
 
 Never lists the Secrets of a namespace. A watch is started when a policy first refers to a Secret, and ends when no
 policy has for a while; a change of the Secret's data is reported for the policies that asked for it.
-Source: Gateway API, ReferenceGrant; faults.md 41, 42.
+Source: Gateway API, ReferenceGrant; reliability.md 41, 42.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Secrets on the API server: one write carries data and annotations, and names the version that it replaces.
 
 A SecretStore. Owns what else a Secret of ours holds (labels, the owner reference) and the rule that a foreign Secret
-is never touched. Must not decide what is published. Source: contract.md, "The Secret"; faults.md I3, 26-28, 40.
+is never touched. Must not decide what is published. Source: the gateway's ``rotators``; reliability.md I3, 26-28, 40.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One watch: events as they come, line by line.
 
 Owns reading a stream that another thread may interrupt. Must not know what is watched. Source: Kubernetes API concepts,
-"Efficient detection of changes"; faults.md 29, 30.
+"Efficient detection of changes"; reliability.md 29, 30.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which issuers and token endpoints a policy may name (faults.md 4, 5, 47; security 2; G17)."""
+"""Which issuers and token endpoints a policy may name (reliability.md 4, 5, 47; security 2; G17)."""
 
 from __future__ import annotations
 

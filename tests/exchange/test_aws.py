@@ -1,4 +1,4 @@
-"""AssumeRoleWithWebIdentity on the wire, errors by code, what is taken for a credential (faults.md 16-21, 44)."""
+"""AssumeRoleWithWebIdentity on the wire, errors by code, what is taken for a credential (reliability.md 16-21, 44)."""
 
 from __future__ import annotations
 

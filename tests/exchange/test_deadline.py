@@ -1,4 +1,4 @@
-"""One total deadline, whoever reads it, and never a later one inside of an earlier (faults.md 2)."""
+"""One total deadline, whoever reads it, and never a later one inside of an earlier (reliability.md 2)."""
 
 from __future__ import annotations
 

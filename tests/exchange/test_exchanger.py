@@ -1,4 +1,4 @@
-"""The port as a whole: one deadline, vendors on demand, nothing secret in any failure (faults.md 2, I5, I9)."""
+"""The port as a whole: one deadline, vendors on demand, nothing secret in any failure (reliability.md 2, I5, I9)."""
 
 from __future__ import annotations
 

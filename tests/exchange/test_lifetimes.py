@@ -1,4 +1,4 @@
-"""A token's expiry from a response that says it well, badly or not at all (RFC 6749 §5.1; faults.md 13)."""
+"""A token's expiry from a response that says it well, badly or not at all (RFC 6749 §5.1; reliability.md 13)."""
 
 from __future__ import annotations
 

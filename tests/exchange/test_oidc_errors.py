@@ -1,4 +1,4 @@
-"""What an issuer's refusals become: class, reason, hint, and foreign text that can do no harm (faults.md 8-12, 46)."""
+"""What an issuer's refusals become: class, reason, hint, foreign text that can do no harm (reliability.md 8-12, 46)."""
 
 from __future__ import annotations
 

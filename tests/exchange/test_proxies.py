@@ -1,4 +1,4 @@
-"""The proxy's variables, read as curl and Go read them (faults.md 49)."""
+"""The proxy's variables, read as curl and Go read them (reliability.md 49)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One flight for all who want the same; values while they are good; failures for a moment (faults.md I6, I7, 10)."""
+"""One flight for all who want the same; good values; failures for a moment (reliability.md I6, I7, 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trust, addresses and proxies of every request, on real sockets (faults.md 1, 6, 47, 49; G26)."""
+"""Trust, addresses and proxies of every request, on real sockets (reliability.md 1, 6, 47, 49; G26)."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ NAMESPACE = "default"
 REGION = "eu-central-1"
 CALL = "Action=GetCallerIdentity&Version=2011-06-15"
 SHORT_FRACTION = 0.5
-"""Share of a life of ten minutes or less after which it is renewed, at the latest (faults.md, Timing)."""
+"""Share of a life of ten minutes or less after which it is renewed, at the latest (reliability.md, Timing)."""
 
 
 class Broken(AssertionError):

@@ -1,6 +1,6 @@
 """What must never happen, watched for while a world runs; and the history by which a violation is understood.
 
-Owns the invariants of faults.md as far as they show at the borders: requests, writes, and what is published when.
+Owns the invariants of reliability.md as far as they show at the borders: requests, writes, and what is published when.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Invariants I1..I12 of faults.md, one test each, and a day of 1000 policies. No real time passes in any of them."""
+"""Invariants I1..I12 of reliability.md, one test each, and a day of 1000 policies. No real time passes in them."""
 
 from __future__ import annotations
 

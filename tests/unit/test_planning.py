@@ -86,7 +86,7 @@ def test_a_whole_day_is_believed() -> None:
 
 @given(life=lives, seed=seeds)
 def test_renewal_at_the_fraction_of_the_life_with_jitter_only_earlier(life: timedelta, seed: str) -> None:
-    """2/3 of the life, or 1/2 up to 10 min, at most 5 % of the life earlier, never later (faults.md, Timing)."""
+    """2/3 of the life, or 1/2 up to 10 min, at most 5 % of the life earlier, never later (reliability.md, Timing)."""
     assume(life >= MINUTE)
     share = (renewal_time(issued(life), seed) - NOW) / life
     fraction = 1 / 2 if life <= 10 * MINUTE else 2 / 3
