@@ -6,6 +6,7 @@ reached from an AIServiceBackend by ``backendSecurityPolicyRef`` (v0.2) or names
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from credrotator.ports import SecretReader
+
+log = logging.getLogger(__name__)
 
 MODEL_HEADERS = ("x-ai-eg-model", "x-aigw-model")
 
@@ -205,7 +208,10 @@ def _text(values: Mapping[str, bytes], ref: SecretKeyRef, where: str) -> Sensiti
             hint="encode the value once only: data holds base64 of the text, stringData the text itself",
         ) from error
     # A file made by an editor or by echo ends in a newline, which no issuer counts as part of a secret.
-    return Sensitive(text.rstrip("\r\n"))
+    value = text.rstrip("\r\n")
+    if value != text:
+        log.warning("%s: key %s of Secret %s ends in a newline, which is left out", where, ref.key, ref.secret)
+    return Sensitive(value)
 
 
 def read_backend(manifest: Mapping[str, Any], key: ObjectKey) -> ObjectKey | None:

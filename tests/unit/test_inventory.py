@@ -119,9 +119,12 @@ def test_a_missing_or_empty_key_is_named(value: bytes | None, state: str) -> Non
 
 
 @pytest.mark.parametrize("value", [b"hunter2\n", b"hunter2\r\n", b"hunter2\n\n"])
-def test_a_trailing_newline_is_stripped(value: bytes) -> None:
-    """``echo secret | base64`` adds one that no issuer counts."""
+def test_fault_41_a_trailing_newline_is_left_out(value: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """``echo secret | base64`` adds one that no issuer counts; which Secret has it is said, what is in it is not."""
     assert inventory(value).reader(POLICY)(REF).reveal() == "hunter2"
+    (record,) = caplog.records
+    assert "key client-secret of Secret shared/oidc-client ends in a newline" in record.getMessage()
+    assert "hunter2" not in record.getMessage()
 
 
 @pytest.mark.parametrize("value", [" hunter2 ", "hun\nter2", "hünter2"])
