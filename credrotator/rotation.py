@@ -228,7 +228,7 @@ class Rotation:
 
     def _failed(self, policy: Policy, error: RotationError, wish: Wish) -> Outcome:
         """Describe a failure together with what is still published: the last good credential stays."""
-        log.info("%s failed: %s: %s", policy.key, error.reason, error.message)
+        log.debug("%s failed: %s: %s", policy.key, error.reason, error.message)
         expires_at: datetime | None = None
         renew_at: datetime | None = None
         reason = error.reason
