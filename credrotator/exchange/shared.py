@@ -49,7 +49,10 @@ class Shared(Generic[Value]):
                 now = self._clock()
                 if (known := self._values.get(key)) and now < known[1]:
                     return known[0]
-                if (failed := self._failures.get(key)) and now < (failed[1] if is_probe() else failed[2]):
+                # NOTE: a clock that is put right may go back behind the failure; it must not be remembered for as long.
+                if (failed := self._failures.get(key)) and failed[1] - FAILURE_LIFE <= now < (
+                    failed[1] if is_probe() else failed[2]
+                ):
                     # What is left of the patience, or each who comes late would wait for all of it once more.
                     raise again(failed[0], failed[2] - now if failed[0].retry_after else None)
                 flight = self._flights.get(key)
@@ -106,7 +109,7 @@ class Pauses:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._pauses: dict[Hashable, tuple[RotationError, datetime]] = {}
+        self._pauses: dict[Hashable, tuple[RotationError, datetime, datetime]] = {}
 
     def check(self, key: Hashable) -> None:
         """Return when ``key`` may be asked, or a probe may.
@@ -116,7 +119,8 @@ class Pauses:
         """
         with self._lock:
             now = self._clock()
-            self._pauses = {name: kept for name, kept in self._pauses.items() if now < kept[1]}
+            # As above: a pause that began in the future began by a clock that was wrong.
+            self._pauses = {name: kept for name, kept in self._pauses.items() if kept[2] <= now < kept[1]}
             if (found := self._pauses.get(key)) and not is_probe():
                 raise again(found[0], retry_after=found[1] - now)
 
@@ -124,7 +128,8 @@ class Pauses:
         """Remember what ``error`` asks for, if anything."""
         if error.retry_after:
             with self._lock:
-                self._pauses[key] = (again(error), self._clock() + error.retry_after)
+                now = self._clock()
+                self._pauses[key] = (again(error), now + error.retry_after, now)
 
 
 def again(error: RotationError, retry_after: timedelta | None = None) -> RotationError:

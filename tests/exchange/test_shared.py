@@ -182,3 +182,22 @@ def test_again_is_equal(kind: type[RotationError]) -> None:
     assert type(second) is kind
     assert vars(second) == vars(first)
     assert str(second) == str(first)
+
+
+def test_fault_23_what_failed_in_the_future_is_forgotten(frozen: FrozenClock) -> None:
+    """A clock that was ahead and is put right must not make a failure, or a pause, last for as long as it was wrong."""
+    shared: Shared[str] = Shared(frozen)
+    pauses = Pauses(frozen)
+    error = Transient("IssuerUnreachable", "down", hint="wait", retry_after=timedelta(minutes=1))
+
+    def fail() -> tuple[str, datetime]:
+        raise error
+
+    with pytest.raises(Transient):
+        shared.get("key", fail)
+    pauses.note("key", error)
+    with pytest.raises(Transient):
+        pauses.check("key")
+    frozen.advance(-1500)
+    assert shared.get("key", lambda: ("value", frozen() + timedelta(hours=1))) == "value"
+    pauses.check("key")

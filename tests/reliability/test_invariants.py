@@ -9,7 +9,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
@@ -368,8 +368,10 @@ def test_invariant_12_progress(scenario: Scenario) -> None:
     no_violation(scenario.play())
 
 
+@pytest.mark.timeout(400)
 @settings(max_examples=8, deadline=None)
 @given(st.lists(happenings("endpoint", "step", "suspend"), min_size=1, max_size=4).map(tuple), st.integers(0, 50))
+@example((Happening(0.0, "endpoint", 1, 3.0, 0.0), Happening(2.0, "step", 0, 1.0, 23.1)), 0)
 def test_invariant_12_many_policies_of_few_endpoints(befall: tuple[Happening, ...], seed: int) -> None:
     """Crowded endpoints recover for all: 30 policies, two issuers, one region."""
     no_violation(Scenario(seed, (60,) * 20 + (15,) * 10, 1, befall).play())
