@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from credrotator.kube import paths
 from credrotator.kube.api import ApiError, KubeApi
+from credrotator.kube.apierrors import CONFLICT, NOT_FOUND
 from credrotator.kube.source import BELL
 from credrotator.kube.store import LABELS, MANAGED_BY, MANAGER, owner_reference
 from credrotator.model import AzureClientSecret, ObjectKey, Owner, Policy
@@ -34,7 +35,6 @@ VISITORS = [f"credrotator-bell-{number}" for number in range(8)]
 PATIENCE_S = 5.0
 """Longest time for the gateway to react; then the delivery counts as unacknowledged."""
 RUNG = "credrotator.io/rung-at"
-NOT_FOUND, CONFLICT = 404, 409
 
 Form = Literal["doorbell", "create-and-delete"]
 

@@ -12,6 +12,7 @@ from credrotator.api import KIND
 from credrotator.inventory import Inventory, read_backend, read_route, secret_reader
 from credrotator.kube import paths
 from credrotator.kube.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.apierrors import FORBIDDEN, NOT_FOUND
 from credrotator.kube.references import ClusterReferences
 from credrotator.kube.source import Observed, Scope, observe
 from credrotator.model import ObjectKey
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from credrotator.ports import SecretReader
 
 PAGE = 500
-NOT_FOUND, FORBIDDEN = 404, 403
 
 
 @dataclass

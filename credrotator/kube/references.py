@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from credrotator.inventory import Grant, read_grant
 from credrotator.kube import paths
 from credrotator.kube.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.apierrors import NOT_FOUND
 from credrotator.kube.informer import Informer
 from credrotator.model import ObjectKey
 
@@ -31,7 +32,6 @@ LINGER_S = 60.0
 """How long a watch outlives the last policy that refers to its Secret: policies are edited and put back."""
 MOST_WATCHES = 500
 """Distinct client Secrets that are watched; any beyond are read when they are needed."""
-NOT_FOUND = 404
 
 
 class ClusterReferences:

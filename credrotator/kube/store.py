@@ -14,6 +14,7 @@ from credrotator.api import KIND
 from credrotator.errors import Conflict, Denied
 from credrotator.kube import paths
 from credrotator.kube.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.apierrors import NOT_FOUND
 from credrotator.model import ObjectKey, Owner, SecretDocument, Sensitive, StoredSecret
 from credrotator.policy import PREFIX
 from credrotator.secretdata import CONTENT, EXPIRY, FINGERPRINT
@@ -27,7 +28,6 @@ LABELS = {MANAGED_BY: MANAGER}
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 POLICY = "credrotator.io/policy"
 """Annotation that leads from a Secret back to its policy, since a label cannot hold a long name."""
-NOT_FOUND, CONFLICT = 404, 409
 UNKNOWN_OUTCOME = 500
 """From here on, and without any answer, a write may have happened all the same."""
 
