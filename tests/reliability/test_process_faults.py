@@ -273,7 +273,7 @@ def test_fault_36_disk_full(sandbox: Sandbox, small_disk: Path, tmp_path: Path) 
             while True:
                 file.write(b"\0" * 4096)
         place.edit("bedrock")
-        child.wait_until_said("bedrock failed")
+        child.wait_until_said("bedrock: DiskFull")
         assert place.published("bedrock") == old
         assert "No space left on device" in child.said()
         assert len(sessions_of(place)["bedrock"]) == 2
