@@ -6,6 +6,7 @@ Owns the list of variables that change what credrotator or a vendor's SDK does.
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 PREFIXES = ("AWS_", "AZURE_", "MSAL_", "AI_GATEWAY_", "CREDROTATOR_")
 NAMES = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC"}
 SUFFIX = "_PROXY"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C mean what it means on a terminal: a shell's background jobs, and their children, would ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

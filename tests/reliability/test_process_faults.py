@@ -81,6 +81,9 @@ class Account:
 
     def settle(self, died: str) -> None:
         """Look at everything after a process has died: each policy was exchanged once by it, at most."""
+        # What it had asked for may still be on its way through a busy STS, and would be counted as the next one's.
+        self._place.sandbox.sts.drop_connections()
+        assert self._place.sandbox.sts.requests.wait_for(lambda seen: seen.in_flight == 0, START_S)
         for policy, sessions in sessions_of(self._place).items():
             new = len(sessions) - self._counts.get(policy, 0)
             assert new <= 1, f"{died} exchanged {policy} {new} times"
