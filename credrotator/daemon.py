@@ -72,7 +72,7 @@ class Daemon:
         self._leads = leads
         self._listener = listener
         self._gone = gone
-        self._rotation = Rotation(store, exchange, clock, self._guard)
+        self._rotation = Rotation(store, exchange, clock, self._guard, metrics)
         self._queue = WorkQueue(self._lanes, max(1, workers // 4))
         self._timetable = Timetable(self._due, clock)
         self._failures: dict[ObjectKey, Streak] = {}
@@ -180,7 +180,10 @@ class Daemon:
         self._metrics.record(outcome)
         self._expiries[key] = outcome.expires_at.timestamp() if outcome.expires_at else 0.0
         self._timetable.put(key, self._next_look(outcome))
-        if outcome.action == "rotated" or self._is_current(policy):
+        if outcome.action == "rotated":
+            with self._metrics.stage("delivery"):
+                self._listener(policy, outcome)
+        elif self._is_current(policy):
             self._listener(policy, outcome)
 
     def _is_current(self, policy: Policy | InvalidPolicy) -> bool:

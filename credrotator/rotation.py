@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.errors import Abandoned, Conflict, PolicyError, RotationError, Transient
+from credrotator.meter import NO_METER
 from credrotator.model import (
     Action,
     Credential,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from credrotator.meter import Meter
     from credrotator.ports import Clock, Exchange, SecretReader, SecretStore
 
 log = logging.getLogger(__name__)
@@ -84,15 +86,22 @@ class Rotation:
         exchange: Where they come from.
         clock: The present moment.
         guard: Asked right before each write; raises Abandoned if the policy is not to be published any more.
+        meter: Told of the writes.
     """
 
     def __init__(
-        self, store: SecretStore, exchange: Exchange, clock: Clock, guard: Callable[[Policy], None] = lambda _: None
+        self,
+        store: SecretStore,
+        exchange: Exchange,
+        clock: Clock,
+        guard: Callable[[Policy], None] = lambda _: None,
+        meter: Meter = NO_METER,
     ) -> None:
         self._store = store
         self._exchange = exchange
         self._clock = clock
         self._guard = guard
+        self._meter = meter
         self._held: dict[ObjectKey, _Held] = {}
 
     def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader, wish: Wish) -> Outcome:
@@ -176,7 +185,8 @@ class Rotation:
                 return self._keep_better(policy, source, why)
             self._guard(policy)
             try:
-                self._store.publish(document, state.version)
+                with self._meter.stage("write"):
+                    self._store.publish(document, state.version)
             except Conflict:
                 # Somebody else renewed it this very moment: what was asked for (force, within) is done.
                 wish = Wish()

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 import socket
 import socketserver
 import sys
 import threading
+import time
 from collections import Counter as Counts
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from credrotator import __version__
+from credrotator.series import PolicySeries
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime, timedelta
 
+    from credrotator.meter import Stage
     from credrotator.model import ObjectKey, Outcome
 
 log = logging.getLogger(__name__)
@@ -32,30 +38,40 @@ Probe = Callable[[], str | None]
 """Returns what is wrong, or None."""
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+MINUTES = (60.0, 300.0, 900.0, 3600.0)
+MOST_REASONS = 64
+"""Reasons that get a series of their own, for each provider; all later ones share one."""
 
 
 class Metrics:
-    """All metrics of one process, in a registry of their own."""
+    """All metrics of one process, in a registry of their own; a ``meter.Meter``."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        policy = ["namespace", "name", "provider"]
+        self._policies = PolicySeries()
         gauge, counter, histogram = self._makers()
-        self.expiration = gauge("credential_expiration_timestamp_seconds", "When the published one expires.", policy)
-        self.renewal = gauge("credential_renewal_timestamp_seconds", "When it is to be renewed.", policy)
-        self.ready = gauge(
-            "credential_ready_status", "1 for the condition that holds.", ["namespace", "name", "condition"]
-        )
         self.rotations = counter("rotations", "Rotations by how they ended.", ["provider", "result", "reason"])
-        self.duration = histogram("rotation_duration_seconds", "Time of a rotation.", ["stage"])
-        self.lateness = histogram("rotation_lateness_seconds", "How long after it was due a renewal began.", [])
+        self.duration = histogram("rotation_duration_seconds", "Time of a rotation, and of its stages.", ["stage"])
+        self.lateness = histogram(
+            "rotation_lateness_seconds", "How long after it was due a renewal began.", [], (*SECONDS, *MINUTES)
+        )
+        self.token_requests = counter("token_requests", "Token requests sent to issuers.", [])
+        self.token_coalesced = counter("token_coalesced", "Tokens that needed no request of their own.", [])
+        self.requests = counter(
+            "provider_requests", "Requests to issuers and vendors by how they ended.", ["provider", "call", "code"]
+        )
+        self.throttles = counter("throttled", "Answers that asked for patience.", ["provider"])
         self.delivery = histogram("delivery_seconds", "From the doorbell to the gateway's reaction.", ["form"])
         self.unacknowledged = gauge("unacknowledged", "Published credentials that the gateway did not react to.", [])
         self.leader = gauge("leader", "1 while this process is the leader.", [])
         self.queue_depth = gauge("queue_depth", "Policies that wait for a worker.", [])
         self.restarts = counter("watch_restarts", "Watches that began anew, by reason.", ["reason"])
+        self.silence = gauge("watch_silence_seconds", "For how long a watch has said nothing.", ["watch"])
         self.skew = gauge("clock_skew_seconds", "Their clock minus ours.", ["endpoint"])
-        self._providers: dict[ObjectKey, str] = {}
+        self.build = gauge("build_info", "1, with what is running.", ["version", "python"])
+        self.build.labels(__version__, platform.python_version()).set(1)
+        ProcessCollector(registry=self.registry)
+        self._reasons: dict[str, set[str]] = {}
         self._restarts: Counts[str] = Counts()
 
     def _makers(self) -> tuple[Callable[..., Gauge], Callable[..., Counter], Callable[..., Histogram]]:
@@ -67,39 +83,46 @@ class Metrics:
         def counter(name: str, text: str, labels: list[str]) -> Counter:
             return Counter(f"credrotator_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, text: str, labels: list[str]) -> Histogram:
-            return Histogram(f"credrotator_{name}", text, labels, registry=registry, buckets=SECONDS)
+        def histogram(name: str, text: str, labels: list[str], buckets: tuple[float, ...] = SECONDS) -> Histogram:
+            return Histogram(f"credrotator_{name}", text, labels, registry=registry, buckets=buckets)
 
         return gauge, counter, histogram
 
+    def exposition(self) -> bytes:
+        """Write all metrics in Prometheus' text format."""
+        return generate_latest(self.registry) + self._policies.exposition()
+
     def record(self, outcome: Outcome) -> None:
         """Bring a policy's series up to date with how a look at it ended."""
-        key, provider = outcome.policy, outcome.provider
-        if self._providers.get(key) not in {None, provider}:
-            self.forget(key)
-        self._providers[key] = provider
-        reason = outcome.error.reason if outcome.error else outcome.reason
+        self._policies.record(outcome)
         if outcome.action in {"rotated", "failed"}:
-            self.rotations.labels(provider, outcome.action, reason).inc()
-        for gauge, moment in ((self.expiration, outcome.expires_at), (self.renewal, outcome.renew_at)):
-            if moment is None:
-                # What is not known (any more) must not look like what was.
-                _remove(gauge, *key, provider)
-            else:
-                gauge.labels(*key, provider).set(moment.timestamp())
-        ready = outcome.action != "failed"
-        for condition, holds in (("True", ready), ("False", not ready)):
-            self.ready.labels(*key, condition).set(holds)
+            reason = self._reason(outcome.provider, outcome.error.reason if outcome.error else outcome.reason)
+            self.rotations.labels(outcome.provider, outcome.action, reason).inc()
 
     def forget(self, key: ObjectKey) -> None:
         """Remove the series of a policy that is gone."""
-        provider = self._providers.pop(key, None)
-        if provider is None:
-            return
-        for gauge in (self.expiration, self.renewal):
-            _remove(gauge, *key, provider)
-        for condition in ("True", "False"):
-            _remove(self.ready, *key, condition)
+        self._policies.forget(key)
+
+    @contextlib.contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        """See ``Meter``."""
+        began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.duration.labels(stage).observe(time.monotonic() - began_s)
+
+    def token(self, *, shared: bool) -> None:
+        """See ``Meter``."""
+        (self.token_coalesced if shared else self.token_requests).inc()
+
+    def request(self, endpoint: str, call: str, code: str) -> None:
+        """See ``Meter``."""
+        self.requests.labels(endpoint, call, code).inc()
+
+    def throttled(self, endpoint: str) -> None:
+        """See ``Meter``."""
+        self.throttles.labels(endpoint).inc()
 
     def note_skew(self, seen: Mapping[str, timedelta]) -> None:
         """Show by how much others' clocks differ from this machine's."""
@@ -109,19 +132,27 @@ class Metrics:
     def note_restarts(self, total: Mapping[str, int]) -> None:
         """Bring the count of watches that began anew up to date."""
         for reason, count in (Counts(total) - self._restarts).items():
-            self.restarts.labels(reason).inc(count)
+            self.restarts.labels(self._reason("", reason)).inc(count)
         self._restarts = Counts(total)
+
+    def note_silence(self, seconds: Mapping[str, float]) -> None:
+        """Show for how long each watch has said nothing."""
+        for watch, silent_s in seconds.items():
+            self.silence.labels(watch).set(silent_s)
 
     def observe_lateness(self, due: datetime | None, now: datetime) -> None:
         """Count by how much a renewal came too late; one that was not due before counts as in time."""
         if due is not None:
             self.lateness.observe(max(0.0, (now - due).total_seconds()))
 
-
-def _remove(gauge: Gauge, *labels: str) -> None:
-    """Remove a series, if there is one."""
-    with contextlib.suppress(KeyError):
-        gauge.remove(*labels)
+    def _reason(self, whose: str, reason: str) -> str:
+        """Return a reason as a label: some come from others' error codes, and no one may make series without end."""
+        known = self._reasons.setdefault(whose, set())
+        if reason not in known:
+            if len(known) >= MOST_REASONS or not (reason.isascii() and reason.isalnum()):
+                return "Other"
+            known.add(reason)
+        return reason
 
 
 class HealthServer:
@@ -173,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            self._answer(200, generate_latest(self.metrics.registry), CONTENT_TYPE_LATEST)
+            self._answer(200, self.metrics.exposition(), CONTENT_TYPE_LATEST)
         elif probe := self.probes.get(path):
             wrong = probe()
             self._answer(503 if wrong else 200, (wrong or "ok").encode() + b"\n", "text/plain; charset=utf-8")

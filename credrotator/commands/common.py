@@ -13,6 +13,7 @@ from credrotator.directory import DirectoryStore
 from credrotator.errors import UsageError
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.issuers import AllowedIssuers
+from credrotator.meter import NO_METER
 from credrotator.model import ObjectKey
 from credrotator.settings import Settings, Span, load_config, setting
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from credrotator.inventory import Inventory
+    from credrotator.meter import Meter
     from credrotator.ports import Clock
 
 FORMATS = click.Choice(["table", "wide", "json", "yaml"])
@@ -82,10 +84,10 @@ def need_store(settings: Settings, *, required: bool = True) -> DirectoryStore:
     return DirectoryStore(settings.out, system_clock)
 
 
-def exchanger(settings: Settings, clock: Clock = system_clock) -> Exchanger:
+def exchanger(settings: Settings, clock: Clock = system_clock, meter: Meter = NO_METER) -> Exchanger:
     """Return the exchange that the settings describe; a SkewedClock is put right by it."""
     allowed = AllowedIssuers(settings.allowed_issuers)
-    return Exchanger(ExchangeSettings(allowed, settings.ca_file, settings.timeout), clock)
+    return Exchanger(ExchangeSettings(allowed, settings.ca_file, settings.timeout), clock, meter=meter)
 
 
 def choose(inventory: Inventory, names: Sequence[str], settings: Settings, namespace: str) -> list[ObjectKey]:

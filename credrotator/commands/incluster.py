@@ -47,7 +47,7 @@ def running_in_cluster(
         listener = cluster.listener(scope, source, delivery)
         leadership = _Leadership(cluster, election, metrics)
         clock = SkewedClock(system_clock)
-        exchange = exchanger(settings, clock)
+        exchange = exchanger(settings, clock, metrics)
         daemon = Daemon(
             source,
             cluster.store,
@@ -66,6 +66,7 @@ def running_in_cluster(
             delivery.sweep()
             source.sweep()
             metrics.note_restarts(source.restarts())
+            metrics.note_silence(source.silences())
             metrics.note_skew(clock.seen())
 
         def ready() -> str | None:

@@ -154,7 +154,7 @@ def _over_directory(settings: Settings, template: tuple[str, ...], workers: int,
             log.error("template: %s: %s", failure.reason, failure.message)
 
     clock = SkewedClock(system_clock)
-    exchange = exchanger(settings, clock)
+    exchange = exchanger(settings, clock, metrics)
     daemon = Daemon(
         source, store, exchange, clock, metrics=metrics, leads=lambda: True, listener=listen, workers=workers
     )

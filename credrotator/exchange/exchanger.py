@@ -21,6 +21,7 @@ from credrotator.exchange.oidc import Issuers, TokenRequest
 from credrotator.exchange.patience import probing
 from credrotator.exchange.skew import SkewedClock
 from credrotator.exchange.transport import ENTRA, ISSUER, STS, Endpoint, Transport
+from credrotator.meter import NO_METER
 from credrotator.model import AwsOidc, AzureClientSecret, AzureOidc, Credential, ObjectKey, Rotatable, SubjectToken
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from credrotator.exchange.aws import Sts
     from credrotator.exchange.azure import Entra
+    from credrotator.meter import Meter
     from credrotator.model import OidcClient
     from credrotator.ports import Clock, SecretReader
 
@@ -48,13 +50,21 @@ class Exchanger:
         settings: The operator's word.
         clock: The present moment; one that can be put right is, by the dates of vendors.
         environment: Holds the vendors' variables.
+        meter: Told of stages and requests.
 
     Attributes:
         gates: What stands before each endpoint.
     """
 
-    def __init__(self, settings: ExchangeSettings, clock: Clock, environment: Mapping[str, str] = os.environ) -> None:
-        self.gates = Gates()
+    def __init__(
+        self,
+        settings: ExchangeSettings,
+        clock: Clock,
+        environment: Mapping[str, str] = os.environ,
+        meter: Meter = NO_METER,
+    ) -> None:
+        self.gates = Gates(throttled=meter.throttled)
+        self._meter = meter
         self._settings = settings
         self._clock = clock
         self._environment = environment
@@ -79,7 +89,7 @@ class Exchanger:
                     )
                 case AzureClientSecret():
                     secret = secrets(source.client_secret)
-                    with self.gates.of(f"entra {source.app.authority}").turn():
+                    with self._meter.stage("exchange"), self.gates.of(f"entra {source.app.authority}").turn():
                         return self.entra.by_secret(source.app, secret)
 
     def _with_token(
@@ -87,17 +97,21 @@ class Exchanger:
     ) -> Credential:
         """Exchange the issuer's token; one that the vendor calls stale is replaced once, in the same attempt."""
         request = token_request(client, secrets)
-        token = self.issuers.subject_token(request)
+        token = self._token(request)
         try:
-            with gate.turn():
+            with self._meter.stage("exchange"), gate.turn():
                 return exchange(token)
         except Denied as error:
             if error.reason not in STALE_TOKEN:
                 raise
         self.issuers.forget(request, token)
-        token = self.issuers.subject_token(request)
-        with gate.turn():
+        token = self._token(request)
+        with self._meter.stage("exchange"), gate.turn():
             return exchange(token)
+
+    def _token(self, request: TokenRequest) -> SubjectToken:
+        with self._meter.stage("token"):
+            return self.issuers.subject_token(request)
 
     @property
     def issuers(self) -> Issuers:
@@ -113,6 +127,7 @@ class Exchanger:
             allowed=self._settings.allowed,
             clock=self._clock,
             gates=self.gates,
+            meter=self._meter,
         )
 
     @property
@@ -153,6 +168,7 @@ class Exchanger:
             environment=self._environment,
             guarded=guarded,
             dated=self._date,
+            meter=self._meter,
         )
 
     def _date(self, endpoint: Endpoint, date: str | None) -> None:

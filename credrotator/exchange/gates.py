@@ -13,6 +13,7 @@ import contextlib
 import threading
 import time
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from credrotator.errors import RotationError, Transient
@@ -38,14 +39,21 @@ class Gate:
     Args:
         recovered: Called when the gate was closed and has opened again.
         throttles: Whether throttling is the whole endpoint's; an issuer's is one client's, and seen to elsewhere.
+        throttled: Called for each answer that asked for patience, unless that is seen to elsewhere.
         seconds: Seconds that only grow.
     """
 
     def __init__(
-        self, recovered: Callable[[], None], *, throttles: bool = True, seconds: Callable[[], float] = time.monotonic
+        self,
+        recovered: Callable[[], None],
+        *,
+        throttles: bool = True,
+        throttled: Callable[[], None] = lambda: None,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recovered = recovered
         self._throttles = throttles
+        self._throttled = throttled
         self._seconds = seconds
         self._changed = threading.Condition()
         self._inside = 0
@@ -123,6 +131,7 @@ class Gate:
         throttled = failure.retry_after is not None or failure.reason.endswith(THROTTLED)
         if throttled:
             self._room = max(1.0, self._room / 2)
+            self._throttled()
         if not throttled and self._failures < FAILURES:
             return
         now_s = self._seconds()
@@ -134,10 +143,16 @@ class Gate:
 
 
 class Gates:
-    """All gates of one process; ``recovered`` is called when a closed one has opened again."""
+    """All gates of one process; ``recovered`` is called when a closed one has opened again.
 
-    def __init__(self, recovered: Callable[[], None] = lambda: None) -> None:
+    ``throttled`` is told of each answer that asked for patience, by the first word of the endpoint.
+    """
+
+    def __init__(
+        self, recovered: Callable[[], None] = lambda: None, throttled: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.recovered = recovered
+        self._throttled = throttled
         self._lock = threading.Lock()
         self._gates: dict[str, Gate] = {}
 
@@ -145,7 +160,9 @@ class Gates:
         """Return the gate of an endpoint."""
         with self._lock:
             if endpoint not in self._gates:
-                self._gates[endpoint] = Gate(self._tell, throttles=throttles)
+                self._gates[endpoint] = Gate(
+                    self._tell, throttles=throttles, throttled=partial(self._throttled, endpoint.partition(" ")[0])
+                )
             return self._gates[endpoint]
 
     def _tell(self) -> None:

@@ -18,10 +18,11 @@ from authlib.integrations.requests_client import OAuth2Session
 
 from credrotator.claims import claim_time, read_claims
 from credrotator.errors import Denied, PolicyError, Transient, printable
-from credrotator.exchange.gates import Gates
+from credrotator.exchange.gates import THROTTLED, Gates
 from credrotator.exchange.lifetimes import expiry, unusable
 from credrotator.exchange.shared import Pauses, Shared
 from credrotator.exchange.transport import ISSUER, Transport, answering, json_object, refuse_failure, text
+from credrotator.meter import NO_METER
 from credrotator.model import OidcClient, Sensitive, SubjectToken
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import requests
 
     from credrotator.exchange.issuers import AllowedIssuers
+    from credrotator.meter import Meter
     from credrotator.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -78,9 +80,17 @@ class Issuers:
     """
 
     def __init__(
-        self, *, guarded: Transport, named: Transport, allowed: AllowedIssuers, clock: Clock, gates: Gates | None = None
+        self,
+        *,
+        guarded: Transport,
+        named: Transport,
+        allowed: AllowedIssuers,
+        clock: Clock,
+        gates: Gates | None = None,
+        meter: Meter = NO_METER,
     ) -> None:
         self._gates = gates or Gates()
+        self._meter = meter
         self._guarded = guarded
         self._named = named
         self._allowed = allowed
@@ -95,8 +105,18 @@ class Issuers:
         Raises:
             RotationError: The issuer is not allowed, cannot be reached, refuses, or answers nonsense.
         """
+        flown = False
+
+        def fetch() -> tuple[SubjectToken, datetime]:
+            nonlocal flown
+            flown = True
+            return self._fetch(request)
+
         with _in_time(request.client.issuer):
-            return self._tokens.get(request.key, lambda: self._fetch(request))
+            token = self._tokens.get(request.key, fetch)
+        if not flown:
+            self._meter.token(shared=True)
+        return token
 
     def forget(self, request: TokenRequest, token: SubjectToken) -> None:
         """Drop a token that a vendor called expired, so that the next one is fresh."""
@@ -159,7 +179,7 @@ class Issuers:
     def _discover(self, issuer: str, transport: Transport) -> tuple[Metadata, datetime]:
         url = issuer.rstrip("/") + "/.well-known/openid-configuration"
         response = _follow(transport, url)
-        refuse_failure(response, ISSUER, self._clock)
+        self._refuse_failure(response)
         if not response.ok:
             message = f"{printable(url)} answered {response.status_code}"
             hint = "see whether the issuer is written as the issuer writes it, or set tokenEndpoint"
@@ -200,16 +220,25 @@ class Issuers:
         parameters = {name: value for name, value in asked.items() if value}
         with answering(ISSUER, endpoint):
             settings = transport.settings_for(endpoint)
+            self._meter.token(shared=False)
             return dict(session.fetch_token(endpoint, grant_type="client_credentials", **parameters, **settings))
 
     def _checked(self, response: requests.Response, request: TokenRequest) -> requests.Response:
         """Let Authlib see nothing but a well-formed success."""
-        refuse_failure(response, ISSUER, self._clock)
+        self._refuse_failure(response)
         if not response.ok:
             raise _refusal(response, request)
         if "error" in json_object(response):
             raise _refusal(response, request)
         return response
+
+    def _refuse_failure(self, response: requests.Response) -> None:
+        try:
+            refuse_failure(response, ISSUER, self._clock)
+        except Transient as error:
+            if error.retry_after is not None or error.reason.endswith(THROTTLED):
+                self._meter.throttled(ISSUER.name.lower())
+            raise
 
     def _read(self, answer: Mapping[str, Any], request: TokenRequest) -> SubjectToken:
         """Read the token response (RFC 6749 §5.1) into the token that is exchanged."""

@@ -15,6 +15,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
+from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -35,10 +37,12 @@ from credrotator.exchange.connections import (
 )
 from credrotator.exchange.deadline import remaining_s
 from credrotator.exchange.proxies import environment_proxy, usable_proxy
+from credrotator.meter import NO_METER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from credrotator.meter import Meter
     from credrotator.ports import Clock
 
 BODY_LIMIT = 1024 * 1024
@@ -54,14 +58,19 @@ HOSTS_KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Whom a transport talks to, as it appears in reasons (``IssuerUnreachable``) and sentences (``the issuer``)."""
+    """Whom a transport talks to, as it appears in reasons (``IssuerUnreachable``) and sentences (``the issuer``).
+
+    ``post`` and ``get`` are what metrics call a request by these methods.
+    """
 
     name: str
     title: str
+    post: str = "token"
+    get: str = "discovery"
 
 
 ISSUER = Endpoint("Issuer", "the issuer")
-STS = Endpoint("Sts", "AWS STS")
+STS = Endpoint("Sts", "AWS STS", post="AssumeRoleWithWebIdentity")
 ENTRA = Endpoint("Entra", "Microsoft Entra")
 
 
@@ -84,6 +93,7 @@ class Transport(requests.Session):
         environment: Where these are looked up.
         guarded: Refuse loopback and link-local addresses after resolution.
         dated: Told of each answer's Date header.
+        meter: Told of each request.
     """
 
     def __init__(
@@ -96,6 +106,7 @@ class Transport(requests.Session):
         environment: Mapping[str, str] = os.environ,
         guarded: bool = False,
         dated: Callable[[Endpoint, str | None], None] = lambda *_: None,
+        meter: Meter = NO_METER,
     ) -> None:
         super().__init__()
         self.endpoint = endpoint
@@ -108,6 +119,7 @@ class Transport(requests.Session):
             _Trust(bundles or (DEFAULT_CA_BUNDLE_PATH,), extra_ca),
             guarded=guarded,
             dated=lambda date: dated(endpoint, date),
+            counted=partial(_count, meter, endpoint),
         )
         for scheme in ("https://", "http://"):
             self.mount(scheme, self.adapter)
@@ -173,9 +185,17 @@ class _Trust:
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, trust: _Trust, *, guarded: bool, dated: Callable[[str | None], None]) -> None:
+    def __init__(
+        self,
+        trust: _Trust,
+        *,
+        guarded: bool,
+        dated: Callable[[str | None], None],
+        counted: Callable[[str | None, int | Exception], None],
+    ) -> None:
         self.trust = trust
         self._dated = dated
+        self._counted = counted
         self._pools = GUARDED_POOLS if guarded else OPEN_POOLS
         super().__init__(pool_connections=HOSTS_KEPT, pool_maxsize=32)
         self.poolmanager.pool_classes_by_scheme = self._pools
@@ -201,8 +221,17 @@ class _Adapter(HTTPAdapter):
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Do nothing: the context of the pool has it all."""
 
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send, and read the whole answer here, within the limits."""
+        try:
+            response = self._send(request, *args, **kwargs)
+        except Exception as error:
+            self._counted(request.method, error)
+            raise
+        self._counted(request.method, response.status_code)
+        return response
+
+    def _send(self, *args: Any, **kwargs: Any) -> requests.Response:
         response = super().send(*args, **{**kwargs, "stream": True})
         self._dated(response.headers.get("Date"))
         # A connection whose answer was read to its end is back in the pool by then, and closing is too late to touch
@@ -218,6 +247,29 @@ class _Adapter(HTTPAdapter):
             raise BodyTooLargeError
         response.raw = io.BytesIO(body)
         return response
+
+
+def _count(meter: Meter, endpoint: Endpoint, method: str | None, end: int | Exception) -> None:
+    """Tell how a request ended: a status that HTTP knows, or a word; whoever answers makes up no label of his own."""
+    match end:
+        case int():
+            code = str(end) if end in _STATUSES else "other"
+        case failures.ProxyError():
+            code = "proxy"
+        case failures.SSLError() | ssl.SSLError() if not isinstance(_root(end), BROKEN_OFF):
+            code = "tls"
+        case failures.Timeout() | TimeoutError():
+            code = "timeout"
+        case ForbiddenAddressError():
+            code = "forbidden"
+        case BodyTooLargeError() | failures.ChunkedEncodingError() | failures.ContentDecodingError():
+            code = "unreadable"
+        case _:
+            code = "unreachable"
+    meter.request(endpoint.name.lower(), endpoint.get if method == "GET" else endpoint.post, code)
+
+
+_STATUSES = frozenset(HTTPStatus)
 
 
 class answering:  # noqa: N801 - reads as the context manager it is

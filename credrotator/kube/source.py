@@ -7,6 +7,7 @@ delivery; a Secret of ours is one only if it was deleted, or its data is not wha
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,14 @@ class ClusterSource:
             for reason, count in informer.restarts.items():
                 total[reason] = total.get(reason, 0) + count
         return total
+
+    def silences(self) -> Mapping[str, float]:
+        """Return for how many seconds each kind of watch has said nothing; of several, the most silent one."""
+        now_s = time.monotonic()
+        longest: dict[str, float] = {}
+        for informer in self._informers:
+            longest[informer.name] = max(longest.get(informer.name, 0.0), now_s - informer.last_contact)
+        return longest
 
     def _parse(self, found: dict[str, Any]) -> Observed:
         return observe(found, self._defaults)

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from prometheus_client import generate_latest
 
 from credrotator.daemon import STATIC_LOOK, STOP_S
 from credrotator.errors import Conflict, Denied, Transient
@@ -497,7 +496,7 @@ class TestStartAndEnd:
 
 def scrape(world: World) -> bytes:
     """Return the metrics text."""
-    return generate_latest(world.metrics.registry)
+    return world.metrics.exposition()
 
 
 def test_the_secret_is_the_only_state(world: World) -> None:

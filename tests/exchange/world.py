@@ -17,6 +17,7 @@ import pytest
 from credrotator.errors import PolicyError, RotationError
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings, token_request
 from credrotator.exchange.issuers import AllowedIssuers
+from credrotator.meter import NO_METER
 from credrotator.model import (
     AwsCredential,
     AwsOidc,
@@ -43,7 +44,9 @@ from credrotator.sandbox import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from credrotator.meter import Meter
     from credrotator.model import Rotatable
+    from credrotator.ports import Clock
     from credrotator.sandbox.issuer import Issuer
 
 POLICY = ObjectKey("team-a", "bedrock")
@@ -98,16 +101,18 @@ class World:
         ca_file: str | None = "",
         timeout_s: float = 5.0,
         environment: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        meter: Meter = NO_METER,
     ) -> Exchanger:
         """Make an exchanger; its allowed issuers are the sandbox's own, where none are given."""
         globs = allowed or tuple(issuer.url for issuer in self.sandbox.issuers)
         file = str(self.sandbox.ca_file) if ca_file == "" else ca_file
         settings = ExchangeSettings(AllowedIssuers(globs), file, timedelta(seconds=timeout_s))
-        return Exchanger(settings, self.clock, environment or {})
+        return Exchanger(settings, clock or self.clock, environment or {}, meter)
 
-    def unlisted(self) -> Exchanger:
+    def unlisted(self, meter: Meter = NO_METER) -> Exchanger:
         """Make an exchanger whose operator names no issuers."""
-        return Exchanger(ExchangeSettings(ca_file=str(self.sandbox.ca_file)), self.clock, {})
+        return Exchanger(ExchangeSettings(ca_file=str(self.sandbox.ca_file)), self.clock, {}, meter)
 
     def secrets(self, ref: SecretKeyRef) -> Sensitive:
         """Read what a policy refers to."""

@@ -11,7 +11,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from prometheus_client import generate_latest
 
 from credrotator.backoff import LONGEST, SHORTEST, Streak, failed
 from credrotator.model import Failure, ObjectKey, Published
@@ -273,7 +272,7 @@ def test_invariant_09_nothing_secret_is_shown(scenario: Scenario) -> None:
     shown: list[str] = []
 
     def look(world: World) -> None:
-        shown.extend(generate_latest(process.metrics.registry).decode() for process in world.processes)
+        shown.extend(process.metrics.exposition().decode() for process in world.processes)
         shown.extend(repr(vars(process.daemon._rotation)["_held"]) for process in world.processes)
         shown.append(repr(world.secrets))
 
