@@ -61,8 +61,10 @@ class Metrics:
             "provider_requests", "Requests to issuers and vendors by how they ended.", ["provider", "call", "code"]
         )
         self.throttles = counter("throttled", "Answers that asked for patience.", ["provider"])
-        self.delivery = histogram("delivery_seconds", "From the doorbell to the gateway's reaction.", ["form"])
-        self.unacknowledged = gauge("unacknowledged", "Published credentials that the gateway did not react to.", [])
+        self.delivery = histogram(
+            "delivery_seconds", "From the doorbell to the gateway's reaction.", ["form"], (*SECONDS, *MINUTES)
+        )
+        self.unacknowledged = gauge("unacknowledged", "Published credentials that the gateway has not reacted to.", [])
         self.leader = gauge("leader", "1 while this process is the leader.", [])
         self.queue_depth = gauge("queue_depth", "Policies that wait for a worker.", [])
         self.restarts = counter("watch_restarts", "Watches that began anew, by reason.", ["reason"])

@@ -69,6 +69,10 @@ def running_in_cluster(
             metrics.note_silence(source.silences())
             metrics.note_skew(clock.seen())
 
+        def stand_down() -> None:
+            daemon.stand_down()
+            delivery.stand_down()
+
         def ready() -> str | None:
             refused = cluster.api.unauthorized_for()
             if refused > TOKEN_PATIENCE:
@@ -76,7 +80,7 @@ def running_in_cluster(
             return daemon.trouble() or source.trouble()
 
         daemon.start()
-        leadership.start(daemon.look_at_all, daemon.stand_down)
+        leadership.start(daemon.look_at_all, stand_down)
         try:
             yield Running(daemon.trouble, ready, tick)
         finally:

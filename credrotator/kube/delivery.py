@@ -101,14 +101,23 @@ class Delivery:
         """Count what nobody reacted to in time, and say so once."""
         now_s = time.monotonic()
         with self._lock:
-            late = [key for key, rung in self._waiting.items() if now_s - rung.at_s > self._patience_s]
-            unheard = [key for key in late if not self._waiting.pop(key).blind]
-            news = [key for key in unheard if key not in self._unheard]
-            self._unheard.update(unheard)
+            late = {key: rung for key, rung in self._waiting.items() if now_s - rung.at_s > self._patience_s}
+            for key, rung in late.items():
+                if rung.blind:
+                    del self._waiting[key]
+            # The others are waited for still: an answer that comes after all ends the alarm.
+            news = [key for key, rung in late.items() if not rung.blind and key not in self._unheard]
+            self._unheard.update(news)
             count = len(self._unheard)
         for key in news:
             log.warning("%s: the gateway did not react to the new credential within %.0f s", key, self._patience_s)
         self._metrics.unacknowledged.set(count)
+
+    def stand_down(self) -> None:
+        """Wait for nobody any more: another one leads, and hears the answers."""
+        with self._lock:
+            self._waiting.clear()
+            self._unheard.clear()
 
     def forget(self, key: ObjectKey) -> None:
         """Drop what is known of a policy that is gone; its bell goes with it, by the owner reference."""

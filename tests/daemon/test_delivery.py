@@ -193,6 +193,23 @@ class TestAcknowledgement:
         ringing.delivery.sweep()
         assert ringing.value("unacknowledged") == 0
 
+    def test_heard_after_all(self, ringing: Ringing) -> None:
+        """An answer that comes late ends the alarm, and its time counts."""
+        ringing.ring()
+        ringing.delivery.sweep()
+        ringing.delivery.heard(BEDROCK, AFTER)
+        ringing.delivery.sweep()
+        assert ringing.value("unacknowledged") == 0
+        assert ringing.value("delivery_seconds_count", form="doorbell") == 1
+
+    def test_another_one_leads(self, ringing: Ringing) -> None:
+        """Who does not lead any more waits for nobody, and raises no alarm."""
+        ringing.ring()
+        ringing.delivery.sweep()
+        ringing.delivery.stand_down()
+        ringing.delivery.sweep()
+        assert ringing.value("unacknowledged") == 0
+
     def test_in_time(self, ringing: Ringing, api: KubeApi) -> None:
         """Nothing is late before its time."""
         patient = Delivery(api, ringing.clock, ringing.metrics, patience_s=60)
