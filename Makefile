@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_VENV := .venv-docs
+DOCS_READY := $(DOCS_VENV)/.ready
 IMAGE ?= localhost/credrotator:latest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint e2e e2e-smoke soak image lock clean
+.PHONY: help demo test lint docs docs-serve e2e e2e-smoke soak image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +19,11 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(DOCS_READY): requirements.docs.lock
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.docs.lock
 	touch $@
 
 demo: $(READY) ## rotate the example policies against a local issuer, STS and Entra
@@ -30,6 +37,13 @@ lint: $(READY) ## style, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(DOCS_READY) ## the documentation's site, into site/; a dead link or a page that nobody reaches is an error
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --clean
+	@echo "look at site/index.html"
+
+docs-serve: $(DOCS_READY) ## the site on http://127.0.0.1:8000, made anew as its pages are written
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs serve
 
 e2e: $(READY) ## the real parts, built and started: Keycloak, MinIO, Envoy, the gateway's filter
 	$(BIN)/python -m pytest tests/e2e tests/chart -m e2e -s
@@ -49,6 +63,8 @@ lock: ## pin the newest allowed versions again
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
 	  --python-version 3.11 --all-extras --group dev --output-file requirements.lock pyproject.toml requirements.build
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
+	  --python-version 3.11 --group docs --output-file requirements.docs.lock
 
 clean: ## remove what make made
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DOCS_VENV) dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
