@@ -10,10 +10,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.backoff import Streak, failed
+from credrotator.clock import suspend_aware
 from credrotator.errors import Abandoned
 from credrotator.model import AwsOidc, AzureClientSecret, AzureOidc, InvalidPolicy, ObjectKey, Outcome, Policy
 from credrotator.policy import fingerprint
@@ -36,6 +37,9 @@ STATIC_LOOK = timedelta(minutes=10)
 AFTER_A_FAULT = timedelta(minutes=1)
 STOP_S = 7.0
 """Time for workers to finish what they write; a hanging exchange is left behind."""
+_BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
+_ROUNDING = timedelta(microseconds=2)
+"""Seconds are floats, moments are not; a look at its time must not seem to come a moment before it."""
 
 
 class Daemon:
@@ -51,6 +55,7 @@ class Daemon:
         listener: Told of each outcome.
         gone: Told of each policy that was deleted.
         workers: How many policies at a time; a quarter of them at most for one issuer.
+        seconds: Seconds that only grow; retries are reckoned by them.
     """
 
     def __init__(
@@ -65,16 +70,18 @@ class Daemon:
         listener: Listener,
         gone: Callable[[ObjectKey], None] = lambda _: None,
         workers: int,
+        seconds: Callable[[], float] = suspend_aware,
     ) -> None:
         self._source = source
         self._clock = clock
+        self._seconds = seconds
         self._metrics = metrics
         self._leads = leads
         self._listener = listener
         self._gone = gone
         self._rotation = Rotation(store, exchange, clock, self._guard, metrics)
         self._queue = WorkQueue(self._lanes, max(1, workers // 4))
-        self._timetable = Timetable(self._due, clock)
+        self._timetable = Timetable(self._due, clock, seconds=seconds)
         self._failures: dict[ObjectKey, Streak] = {}
         self._expiries: dict[ObjectKey, float] = {}
         self._workers = [
@@ -157,7 +164,7 @@ class Daemon:
             except Exception:
                 # The last line of defence: a fault of ours in one policy must not cost a worker.
                 log.exception("looking at %s failed; it will be looked at again", key)
-                self._timetable.put(key, self._clock() + AFTER_A_FAULT)
+                self._timetable.put_after(key, AFTER_A_FAULT)
             finally:
                 self._queue.done(key)
 
@@ -170,7 +177,7 @@ class Daemon:
             return
         began = self._clock()
         streak = self._failures.get(key)
-        probe = streak is not None and streak.probe and began >= streak.next_try
+        probe = streak is not None and streak.probe and self._steady() + _ROUNDING >= streak.next_try
         outcome = self._rotation(policy, self._source.reader(key), Wish(probe=probe))
         if outcome.action == "rotated":
             self._metrics.duration.labels("total").observe(time.monotonic() - started_s)
@@ -179,7 +186,7 @@ class Daemon:
             log.warning("%s: %s (%s): %s", key, outcome.error.reason, outcome.error.kind, outcome.error.message)
         self._metrics.record(outcome)
         self._expiries[key] = outcome.expires_at.timestamp() if outcome.expires_at else 0.0
-        self._timetable.put(key, self._next_look(outcome))
+        self._plan_next(outcome)
         if outcome.action == "rotated":
             with self._metrics.stage("delivery"):
                 self._listener(policy, outcome)
@@ -196,15 +203,25 @@ class Daemon:
             return False
         return True
 
-    def _next_look(self, outcome: Outcome) -> datetime:
-        now, key = self._clock(), outcome.policy
+    def _plan_next(self, outcome: Outcome) -> None:
+        """Put the policy's next look on the timetable."""
+        key = outcome.policy
         if outcome.action == "failed" and outcome.error:
-            before = self._failures.get(key)
-            streak = failed(before, outcome.error, seed=str(key), now=now, expires_at=outcome.expires_at)
+            now = self._steady()
+            expires_at = now + (outcome.expires_at - self._clock()) if outcome.expires_at else None
+            streak = failed(self._failures.get(key), outcome.error, seed=str(key), now=now, expires_at=expires_at)
             self._failures[key] = streak
-            return streak.next_try
+            self._timetable.put_after(key, streak.next_try - now)
+            return
         self._failures.pop(key, None)
-        return outcome.renew_at or now + STATIC_LOOK
+        if outcome.renew_at:
+            self._timetable.put(key, outcome.renew_at)
+        else:
+            self._timetable.put_after(key, STATIC_LOOK)
+
+    def _steady(self) -> datetime:
+        """Return the moment on a clock that nobody sets, which is the one of streaks: they are made of waits."""
+        return _BEGIN + timedelta(seconds=self._seconds())
 
     def _guard(self, policy: Policy) -> None:
         """Called right before each write: is it still ours to make?"""

@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from credrotator.clock import suspend_aware
 from credrotator.errors import Denied
 from credrotator.exchange.deadline import deadline
 from credrotator.exchange.gates import Gate, Gates
@@ -51,6 +52,7 @@ class Exchanger:
         clock: The present moment; one that can be put right is, by the dates of vendors.
         environment: Holds the vendors' variables.
         meter: Told of stages and requests.
+        seconds: Seconds that only grow; patience is reckoned by them.
 
     Attributes:
         gates: What stands before each endpoint.
@@ -62,11 +64,14 @@ class Exchanger:
         clock: Clock,
         environment: Mapping[str, str] = os.environ,
         meter: Meter = NO_METER,
+        *,
+        seconds: Callable[[], float] = suspend_aware,
     ) -> None:
         self.gates = Gates(throttled=meter.throttled)
         self._meter = meter
         self._settings = settings
         self._clock = clock
+        self._seconds = seconds
         self._environment = environment
         # NOTE: since Python 3.12 two threads may both compute a cached_property.
         self._making = threading.Lock()
@@ -128,6 +133,7 @@ class Exchanger:
             clock=self._clock,
             gates=self.gates,
             meter=self._meter,
+            seconds=self._seconds,
         )
 
     @property

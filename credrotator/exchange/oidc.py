@@ -17,6 +17,7 @@ from urllib.parse import quote_plus, urlencode, urljoin, urlsplit
 from authlib.integrations.requests_client import OAuth2Session
 
 from credrotator.claims import claim_time, read_claims
+from credrotator.clock import suspend_aware
 from credrotator.errors import Denied, PolicyError, Transient, printable
 from credrotator.exchange.gates import THROTTLED, Gates
 from credrotator.exchange.lifetimes import expiry, unusable
@@ -26,7 +27,7 @@ from credrotator.meter import NO_METER
 from credrotator.model import OidcClient, Sensitive, SubjectToken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import requests
 
@@ -77,6 +78,7 @@ class Issuers:
     Args:
         guarded: Transport for issuers that only policies name.
         named: Transport for issuers that the operator named.
+        seconds: Seconds that only grow; patience is reckoned by them.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Issuers:
         clock: Clock,
         gates: Gates | None = None,
         meter: Meter = NO_METER,
+        seconds: Callable[[], float] = suspend_aware,
     ) -> None:
         self._gates = gates or Gates()
         self._meter = meter
@@ -95,9 +98,9 @@ class Issuers:
         self._named = named
         self._allowed = allowed
         self._clock = clock
-        self._metadata: Shared[Metadata] = Shared(clock)
-        self._tokens: Shared[SubjectToken] = Shared(clock)
-        self._pauses = Pauses(clock)
+        self._metadata: Shared[Metadata] = Shared(clock, seconds)
+        self._tokens: Shared[SubjectToken] = Shared(clock, seconds)
+        self._pauses = Pauses(seconds)
 
     def subject_token(self, request: TokenRequest) -> SubjectToken:
         """Return a token that is good for an exchange now.

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from credrotator.clock import suspend_aware
 from credrotator.errors import RotationError
 from credrotator.exchange.deadline import remaining_s
 from credrotator.exchange.patience import is_probe
@@ -28,13 +29,17 @@ _SWEEP_AT = 4096
 
 
 class Shared(Generic[Value]):
-    """A cache of what ``fetch`` returned, per key, with the moment up to which each is good."""
+    """A cache of what ``fetch`` returned, per key, with the moment up to which each is good.
 
-    def __init__(self, clock: Clock) -> None:
+    Failures are remembered by ``seconds`` that only grow: a clock that is set, or put right, makes none last.
+    """
+
+    def __init__(self, clock: Clock, seconds: Callable[[], float] = suspend_aware) -> None:
         self._clock = clock
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._values: dict[Hashable, tuple[Value, datetime]] = {}
-        self._failures: dict[Hashable, tuple[RotationError, datetime, datetime]] = {}
+        self._failures: dict[Hashable, tuple[RotationError, float, float]] = {}
         self._flights: dict[Hashable, Future[Value]] = {}
 
     def get(self, key: Hashable, fetch: Callable[[], tuple[Value, datetime]]) -> Value:
@@ -46,15 +51,13 @@ class Shared(Generic[Value]):
         """
         while True:
             with self._lock:
-                now = self._clock()
-                if (known := self._values.get(key)) and now < known[1]:
+                if (known := self._values.get(key)) and self._clock() < known[1]:
                     return known[0]
-                # NOTE: a clock that is put right may go back behind the failure; it must not be remembered for as long.
-                if (failed := self._failures.get(key)) and failed[1] - FAILURE_LIFE <= now < (
-                    failed[1] if is_probe() else failed[2]
-                ):
+                now_s = self._seconds()
+                if (failed := self._failures.get(key)) and now_s < (failed[1] if is_probe() else failed[2]):
                     # What is left of the patience, or each who comes late would wait for all of it once more.
-                    raise again(failed[0], failed[2] - now if failed[0].retry_after else None)
+                    left = timedelta(seconds=failed[2] - now_s)
+                    raise again(failed[0], left if failed[0].retry_after else None)
                 flight = self._flights.get(key)
                 joined = flight is not None
                 if flight is None:
@@ -90,26 +93,27 @@ class Shared(Generic[Value]):
         self, key: Hashable, *, value: tuple[Value, datetime] | None = None, failure: BaseException | None = None
     ) -> None:
         with self._lock:
-            now = self._clock()
+            now, now_s = self._clock(), self._seconds()
             del self._flights[key]
             self._failures.pop(key, None)
             if value is not None:
                 self._values[key] = value
             elif isinstance(failure, RotationError):
-                patience = max(FAILURE_LIFE, failure.retry_after or FAILURE_LIFE)
-                self._failures[key] = (again(failure), now + FAILURE_LIFE, now + patience)
+                life_s = FAILURE_LIFE.total_seconds()
+                patience_s = max(life_s, (failure.retry_after or FAILURE_LIFE).total_seconds())
+                self._failures[key] = (again(failure), now_s + life_s, now_s + patience_s)
             if len(self._values) + len(self._failures) > _SWEEP_AT:
                 self._values = {name: kept for name, kept in self._values.items() if now < kept[1]}
-                self._failures = {name: kept for name, kept in self._failures.items() if now < kept[2]}
+                self._failures = {name: kept for name, kept in self._failures.items() if now_s < kept[2]}
 
 
 class Pauses:
     """Who asked for patience, and until when: Retry-After holds for all that would ask the same one."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, seconds: Callable[[], float] = suspend_aware) -> None:
+        self._seconds = seconds
         self._lock = threading.Lock()
-        self._pauses: dict[Hashable, tuple[RotationError, datetime, datetime]] = {}
+        self._pauses: dict[Hashable, tuple[RotationError, float]] = {}
 
     def check(self, key: Hashable) -> None:
         """Return when ``key`` may be asked, or a probe may.
@@ -118,18 +122,16 @@ class Pauses:
             RotationError: What it answered when it asked for patience; its ``retry_after`` is what is left of it.
         """
         with self._lock:
-            now = self._clock()
-            # As above: a pause that began in the future began by a clock that was wrong.
-            self._pauses = {name: kept for name, kept in self._pauses.items() if kept[2] <= now < kept[1]}
+            now_s = self._seconds()
+            self._pauses = {name: kept for name, kept in self._pauses.items() if now_s < kept[1]}
             if (found := self._pauses.get(key)) and not is_probe():
-                raise again(found[0], retry_after=found[1] - now)
+                raise again(found[0], retry_after=timedelta(seconds=found[1] - now_s))
 
     def note(self, key: Hashable, error: RotationError) -> None:
         """Remember what ``error`` asks for, if anything."""
         if error.retry_after:
             with self._lock:
-                now = self._clock()
-                self._pauses[key] = (again(error), now + error.retry_after, now)
+                self._pauses[key] = (again(error), self._seconds() + error.retry_after.total_seconds())
 
 
 def again(error: RotationError, retry_after: timedelta | None = None) -> RotationError:
@@ -137,4 +139,6 @@ def again(error: RotationError, retry_after: timedelta | None = None) -> Rotatio
 
     NOTE: one error raised in many threads would collect all their tracebacks, and keep alive what their frames hold.
     """
-    return type(error)(error.reason, error.message, hint=error.hint, retry_after=retry_after or error.retry_after)
+    # NOTE: what is left of a wish may be nothing; that is no reason to begin with all of it once more.
+    wait = error.retry_after if retry_after is None else retry_after
+    return type(error)(error.reason, error.message, hint=error.hint, retry_after=wait)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.daemon import Daemon
@@ -18,7 +19,6 @@ from tests.unit.twins import HOUR, MemoryStore, StandingClock, aws_credential, a
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import timedelta
 
     from credrotator.model import AwsCredential, InvalidPolicy, Outcome, Rotatable
     from credrotator.ports import SecretReader
@@ -118,6 +118,7 @@ class World:
 
     def __init__(self, *, workers: int = 4) -> None:
         self.clock = StandingClock()
+        self.wrong = timedelta(0)
         self.source, self.store = MemorySource(), MemoryStore()
         self.exchange = Exchange(self.clock)
         self.metrics = Metrics()
@@ -139,6 +140,7 @@ class World:
             listener=self._told,
             gone=self.gone.append,
             workers=self.workers,
+            seconds=lambda: self.clock.seconds() - self.wrong.total_seconds(),
         )
 
     def restart(self) -> None:
@@ -160,6 +162,11 @@ class World:
         """Let time pass, and the timetable look at the clock."""
         self.clock.now += by
         self.daemon._timetable.sweep()
+
+    def set_clock(self, by: timedelta) -> None:
+        """Set the clock, ahead or back; no time passes."""
+        self.clock.now += by
+        self.wrong += by
 
     def settled(self, within_s: float = 5.0) -> None:
         """Wait until nobody works and nothing waits."""

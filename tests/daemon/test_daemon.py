@@ -115,6 +115,20 @@ class TestFailures:
         world.later(8 * MINUTE)
         eventually(lambda: world.outcomes[-1].action == "rotated")
 
+    @pytest.mark.parametrize("wrong", [timedelta(hours=1), -timedelta(hours=1)])
+    def test_fault_23_a_retry_is_a_wait(self, world: World, wrong: timedelta) -> None:
+        """A failure while the clock was wrong is tried again after its minute, not an hour later, nor at once."""
+        world.exchange.failing[IDP] = Denied("AccessDenied", "no", hint="grant it")
+        world.set_clock(wrong)
+        world.add("bedrock")
+        eventually(lambda: len(world.exchange.calls) == 1)
+        world.settled()
+        world.set_clock(-wrong)
+        for waited, tries in ((59, 1), (2, 2)):
+            world.later(waited * SECOND)
+            world.settled()
+            assert len(world.exchange.calls) == tries, f"after {waited} s"
+
     def test_a_success_ends_the_row(self, world: World) -> None:
         """The next failure waits as briefly as a first one."""
         world.exchange.failing[IDP] = Denied("AccessDenied", "no", hint="grant it")

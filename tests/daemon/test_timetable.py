@@ -126,6 +126,39 @@ def test_fault_23_a_clock_that_is_set_back_stops_no_sweep(swept: Running, clock:
     eventually(lambda: KEY in swept.due)
 
 
+def test_fault_23_a_machine_that_is_ahead_makes_no_loop() -> None:
+    """A moment of the corrected clock is not one of APScheduler's: its timer must not ring, again and again, before."""
+
+    def corrected() -> datetime:
+        return datetime.now(UTC) - timedelta(minutes=10)
+
+    due: list[ObjectKey] = []
+    table = Timetable(due.append, corrected, NEVER)
+    table.start()
+    began_s = time.monotonic()
+    table.put(KEY, corrected() + timedelta(seconds=0.3))
+    eventually(lambda: due == [KEY])
+    assert time.monotonic() - began_s >= 0.3
+    table.stop()
+
+
+def test_fault_23_a_wait_goes_by_no_clock() -> None:
+    """A wait that began while the clock was wrong neither ends early nor lasts for as long as it was wrong."""
+    due: list[ObjectKey] = []
+    clock, passed_s = StandingClock(), [0.0]
+    table = Timetable(due.append, clock, NEVER, seconds=lambda: passed_s[0], machine=lambda: datetime.now(UTC))
+    table.put_after(KEY, timedelta(minutes=1))
+    clock.now += HOUR
+    table.sweep()
+    clock.now -= 2 * HOUR
+    passed_s[0] = 59.0
+    table.sweep()
+    assert not due
+    passed_s[0] = 60.0
+    table.sweep()
+    assert due == [KEY]
+
+
 def test_a_look_that_got_lost_is_repeated(swept: Running, clock: StandingClock) -> None:
     """A key stays due until somebody takes it."""
     swept.table.put(KEY, clock.now - HOUR)

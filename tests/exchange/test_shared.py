@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -43,7 +44,7 @@ class Source:
 
 def test_values_are_shared_while_they_are_good(frozen: FrozenClock) -> None:
     """A value answers until its moment, exclusively, and is fetched anew after it."""
-    shared, source = Shared[int](frozen), Source(frozen)
+    shared, source = Shared[int](frozen, frozen.seconds), Source(frozen)
     assert [shared.get("a", source), shared.get("a", source)] == [1, 1]
     frozen.advance(59.9)
     assert shared.get("a", source) == 1
@@ -53,7 +54,7 @@ def test_values_are_shared_while_they_are_good(frozen: FrozenClock) -> None:
 
 def test_threads_at_once_make_one_flight(frozen: FrozenClock) -> None:
     """I6: whoever asks while a fetch is in flight waits for it; another key flies on its own."""
-    shared, source = Shared[int](frozen), Source(frozen)
+    shared, source = Shared[int](frozen, frozen.seconds), Source(frozen)
     source.gate.clear()
     with ThreadPoolExecutor(17) as pool:
         waiting = [pool.submit(shared.get, "a", source) for _ in range(16)]
@@ -66,7 +67,7 @@ def test_threads_at_once_make_one_flight(frozen: FrozenClock) -> None:
 
 def test_a_failure_is_shared_and_remembered(frozen: FrozenClock) -> None:
     """I7: those who waited fail alike, and those who come within seconds; after that it is tried again."""
-    shared, source = Shared[int](frozen), Source(frozen, Denied("InvalidClient", "no", hint=HINT))
+    shared, source = Shared[int](frozen, frozen.seconds), Source(frozen, Denied("InvalidClient", "no", hint=HINT))
     source.gate.clear()
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(shared.get, "a", source) for _ in range(8)]
@@ -85,7 +86,7 @@ def test_a_failure_is_shared_and_remembered(frozen: FrozenClock) -> None:
 
 def test_a_remembered_failure_keeps_no_frames(frozen: FrozenClock) -> None:
     """What is kept of a failure holds no traceback: frames would keep secrets alive, and grow with each raise."""
-    shared, source = Shared[int](frozen), Source(frozen, Transient("IssuerFailed", "500", hint=HINT))
+    shared, source = Shared[int](frozen, frozen.seconds), Source(frozen, Transient("IssuerFailed", "500", hint=HINT))
     depths = []
     for _ in range(3):
         with pytest.raises(Transient) as caught:
@@ -98,7 +99,8 @@ def test_a_remembered_failure_keeps_no_frames(frozen: FrozenClock) -> None:
 def test_a_server_that_asks_for_patience_gets_it(frozen: FrozenClock) -> None:
     """Fault 10: Retry-After longer than the usual memory is obeyed."""
     wish = timedelta(minutes=5)
-    shared, source = Shared[int](frozen), Source(frozen, Transient("T", "busy", hint=HINT, retry_after=wish))
+    shared = Shared[int](frozen, frozen.seconds)
+    source = Source(frozen, Transient("T", "busy", hint=HINT, retry_after=wish))
     for _ in range(2):
         with pytest.raises(Transient):
             shared.get("a", source)
@@ -110,7 +112,7 @@ def test_a_server_that_asks_for_patience_gets_it(frozen: FrozenClock) -> None:
 @pytest.mark.parametrize("accident", [KeyboardInterrupt(), TimeoutError("its own deadline"), RuntimeError("a bug")])
 def test_accidents_of_one_thread_stay_with_it(frozen: FrozenClock, accident: BaseException) -> None:
     """What is no answer of the other side strikes the thread that fetched; one that waited fetches itself."""
-    shared, source = Shared[int](frozen), Source(frozen, accident)
+    shared, source = Shared[int](frozen, frozen.seconds), Source(frozen, accident)
     source.gate.clear()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(shared.get, "a", source)
@@ -123,7 +125,7 @@ def test_accidents_of_one_thread_stay_with_it(frozen: FrozenClock, accident: Bas
 
 def test_waiting_ends_with_the_deadline(frozen: FrozenClock) -> None:
     """I5: the flight of another thread is waited for no longer than the own deadline."""
-    shared, source = Shared[int](frozen), Source(frozen)
+    shared, source = Shared[int](frozen, frozen.seconds), Source(frozen)
     source.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(shared.get, "a", source)
@@ -136,7 +138,7 @@ def test_waiting_ends_with_the_deadline(frozen: FrozenClock) -> None:
 
 def test_a_value_is_dropped_once(frozen: FrozenClock) -> None:
     """Fault 19: many who find the same value stale lead to one new fetch, not to one each."""
-    shared = Shared[str](frozen)
+    shared = Shared[str](frozen, frozen.seconds)
     calls: list[str] = []
 
     def fetch() -> tuple[str, datetime]:
@@ -153,7 +155,7 @@ def test_a_value_is_dropped_once(frozen: FrozenClock) -> None:
 
 def test_what_is_over_is_forgotten(frozen: FrozenClock) -> None:
     """Memory is bounded by what is good, however many keys there were."""
-    shared = Shared[int](frozen)
+    shared = Shared[int](frozen, frozen.seconds)
     for number in range(5000):
         shared.get(number, lambda: (1, frozen() + timedelta(seconds=1)))
         frozen.advance(0.01)
@@ -162,7 +164,7 @@ def test_what_is_over_is_forgotten(frozen: FrozenClock) -> None:
 
 def test_pauses_hold_until_they_end(frozen: FrozenClock) -> None:
     """Fault 10: what asked for patience is not asked before; the error tells how long it still takes."""
-    pauses = Pauses(frozen)
+    pauses = Pauses(frozen.seconds)
     pauses.note("a", Transient("IssuerThrottled", "429", hint=HINT, retry_after=timedelta(seconds=30)))
     pauses.note("b", Transient("IssuerFailed", "500", hint=HINT))
     pauses.check("b")
@@ -184,11 +186,24 @@ def test_again_is_equal(kind: type[RotationError]) -> None:
     assert str(second) == str(first)
 
 
-def test_fault_23_what_failed_in_the_future_is_forgotten(frozen: FrozenClock) -> None:
-    """A clock that was ahead and is put right must not make a failure, or a pause, last for as long as it was wrong."""
-    shared: Shared[str] = Shared(frozen)
-    pauses = Pauses(frozen)
-    error = Transient("IssuerUnreachable", "down", hint="wait", retry_after=timedelta(minutes=1))
+def test_fault_10_nothing_left_of_a_wish_is_no_new_wish() -> None:
+    """The last instant of a pause says zero: it must not be taken for "nothing said" and begin the whole wish again."""
+    now_s = [0.1 + 0.2]
+    pauses = Pauses(lambda: now_s[0])
+    pauses.note("key", Transient("IssuerThrottled", "busy", hint="wait", retry_after=timedelta(seconds=1)))
+    now_s[0] = math.nextafter(now_s[0] + 1.0, 0.0)
+    with pytest.raises(Transient) as caught:
+        pauses.check("key")
+    assert caught.value.retry_after == timedelta(0)
+
+
+@pytest.mark.parametrize("step_s", [-1500, 1500])
+def test_fault_23_a_clock_that_is_set_changes_no_patience(frozen: FrozenClock, step_s: int) -> None:
+    """A failure, or a pause, lasts for as long as was said: neither shorter nor longer when the clock is put right."""
+    passed_s = [0.0]
+    shared: Shared[str] = Shared(frozen, lambda: passed_s[0])
+    pauses = Pauses(lambda: passed_s[0])
+    error = Transient("IssuerThrottled", "busy", hint="wait", retry_after=timedelta(minutes=1))
 
     def fail() -> tuple[str, datetime]:
         raise error
@@ -196,8 +211,12 @@ def test_fault_23_what_failed_in_the_future_is_forgotten(frozen: FrozenClock) ->
     with pytest.raises(Transient):
         shared.get("key", fail)
     pauses.note("key", error)
-    with pytest.raises(Transient):
-        pauses.check("key")
-    frozen.advance(-1500)
+    frozen.advance(step_s)
+    passed_s[0] = 59.0
+    for ask in (lambda: shared.get("key", fail), lambda: pauses.check("key")):
+        with pytest.raises(Transient) as caught:
+            ask()
+        assert caught.value.retry_after == timedelta(seconds=1)
+    passed_s[0] = 60.0
     assert shared.get("key", lambda: ("value", frozen() + timedelta(hours=1))) == "value"
     pauses.check("key")

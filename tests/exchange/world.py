@@ -79,6 +79,10 @@ class FrozenClock:
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
+    def seconds(self) -> float:
+        """Return seconds that only grow, as long as the test lets them."""
+        return self.now.timestamp()
+
 
 def key_ref(name: str, key: str = "client-secret") -> SecretKeyRef:
     """Refer to a key of a Secret in the policy's namespace."""
@@ -108,7 +112,8 @@ class World:
         globs = allowed or tuple(issuer.url for issuer in self.sandbox.issuers)
         file = str(self.sandbox.ca_file) if ca_file == "" else ca_file
         settings = ExchangeSettings(AllowedIssuers(globs), file, timedelta(seconds=timeout_s))
-        return Exchanger(settings, clock or self.clock, environment or {}, meter)
+        present = clock or self.clock
+        return Exchanger(settings, present, environment or {}, meter, seconds=lambda: present().timestamp())
 
     def unlisted(self, meter: Meter = NO_METER) -> Exchanger:
         """Make an exchanger whose operator names no issuers."""

@@ -90,8 +90,8 @@ class SimScheduler:
 
     running = False
 
-    def __init__(self, machine: Machine, clock: Callable[[], Any]) -> None:
-        self._machine, self._clock = machine, clock
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
         self._jobs: dict[str, Event] = {}
 
     def add_job(self, job: Any, _trigger: str, args: list[Any], *, run_date: Any, id: str, **_: object) -> None:  # noqa: A002
@@ -100,14 +100,14 @@ class SimScheduler:
             self._jobs[id].cancelled = True
 
         def fire() -> None:
-            left_s = (run_date - self._clock()).total_seconds()
+            left_s = (run_date - self._machine.clock()).total_seconds()
             if left_s > 0:
                 self._jobs[id] = self._machine.kernel.at(left_s, fire, self._machine, timer=True)
                 return
             self._jobs.pop(id, None)
             job(*args)
 
-        left_s = (run_date - self._clock()).total_seconds()
+        left_s = (run_date - self._machine.clock()).total_seconds()
         self._jobs[id] = self._machine.kernel.at(left_s, fire, self._machine, timer=True)
 
     def remove_job(self, id: str) -> None:  # noqa: A002
@@ -332,10 +332,11 @@ class Process:
             leads=self.leads,
             listener=self._listen,
             workers=world.workers,
+            seconds=machine.boottime,
         )
         self.daemon._queue = SimQueue(world.kernel, self.daemon._lanes, max(1, world.workers // 4))
-        self.timetable = Timetable(self.daemon._due, self.clock)
-        self.timetable._scheduler = SimScheduler(machine, self.clock)
+        self.timetable = Timetable(self.daemon._due, self.clock, seconds=machine.boottime, machine=machine.clock)
+        self.timetable._scheduler = SimScheduler(machine)
         self.timetable._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
         self.daemon._timetable = self.timetable
         self.exchanger.gates.recovered = self.daemon.look_at_failures
@@ -396,7 +397,14 @@ class Process:
         exchanger = Exchanger(ExchangeSettings(), self.clock, {})
         gates = exchanger.gates = SimGates(self.machine)
         nothing: Any = None
-        issuers = SimIssuers(guarded=nothing, named=nothing, allowed=AllowedIssuers(), clock=self.clock, gates=gates)
+        issuers = SimIssuers(
+            guarded=nothing,
+            named=nothing,
+            allowed=AllowedIssuers(),
+            clock=self.clock,
+            gates=gates,
+            seconds=self.machine.boottime,
+        )
         issuers.world, issuers.process = self.world, self
         vendor = SimVendor(self)
         exchanger.__dict__.update(_issuers=issuers, _sts=vendor, _entra=vendor)

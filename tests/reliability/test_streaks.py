@@ -51,7 +51,7 @@ def test_fault_08_others_are_believed_at_once() -> None:
 def test_fault_10_a_remembered_failure_tells_what_is_left() -> None:
     """Who comes late waits for the rest of the patience, not for all of it once more; a probe is let through."""
     clock = StandingClock()
-    shared = Shared[int](clock)
+    shared = Shared[int](clock, clock.seconds)
 
     def throttled() -> tuple[int, object]:
         raise Transient("IssuerThrottled", "429", hint="wait", retry_after=HOUR)

@@ -48,6 +48,10 @@ class StandingClock:
     def __call__(self) -> datetime:
         return self.now
 
+    def seconds(self) -> float:
+        """Return seconds that only grow, as long as the test lets them."""
+        return self.now.timestamp()
+
 
 class MemoryStore:
     """A SecretStore in memory.
