@@ -232,6 +232,22 @@ def scenarios(*what: str, most: int = 8, longest_s: float = 30 * MINUTE_S) -> st
     )
 
 
+def crowd(*befall: Happening, seed: int = 0, replicas: int = 1) -> Scenario:
+    """Return a world of many policies of few endpoints, and what befalls it."""
+    return Scenario(seed, (60,) * 20 + (15,) * 10, replicas, befall)
+
+
+def crowds() -> st.SearchStrategy[Scenario]:
+    """Return a strategy for crowds; each is played within a second, and four things at most befall it."""
+    befall = st.lists(happenings(), min_size=1, max_size=4)
+    return st.builds(
+        lambda befall, seed, replicas: crowd(*befall, seed=seed, replicas=replicas),
+        befall,
+        st.integers(0, 1000),
+        st.integers(1, 2),
+    )
+
+
 LIVES_H = {0.2: 1.0, 0.7: 4.0, 0.985: 12.0, 0.998: 0.25, 1.0: 1 / 12}
 """Lives of credentials in the big world, by the share of policies up to which they go."""
 
