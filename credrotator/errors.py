@@ -52,6 +52,10 @@ class Transient(RotationError):
     kind: ClassVar[Kind] = "transient"
 
 
+class Outage(Transient):
+    """Transient, and the endpoint's own: who else asks it now will hear the same, whatever the vendor's reason says."""
+
+
 class Denied(RotationError):
     """The other side said no; someone has to grant or correct something there."""
 

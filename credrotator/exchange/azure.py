@@ -19,7 +19,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.identity import ClientAssertionCredential
 
 from credrotator.claims import claim_time, read_claims
-from credrotator.errors import Denied, RotationError, Transient, printable
+from credrotator.errors import Denied, Outage, RotationError, Transient, printable
 from credrotator.exchange.lifetimes import expiry, unusable
 from credrotator.exchange.transport import (
     ENTRA,
@@ -41,7 +41,11 @@ if TYPE_CHECKING:
     from credrotator.exchange.transport import Transport
     from credrotator.ports import Clock
 
-TRANSIENT_CODES = {50001, 50196, 90006, 90012, 90024, 90033, 90055, 90061}
+OUTAGE_CODES = {90006, 90012, 90024, 90033}
+"""What Entra says of itself, at whatever status."""
+ELSEWHERE_CODES = {50001, 50196, 90055, 90061}
+"""What passes too, and is of one tenant, application or issuer."""
+TRANSIENT_CODES = OUTAGE_CODES | ELSEWHERE_CODES
 UNAUTHORIZED = 401
 CODE_LIMIT = 10**8
 FEDERATION = "run credrotator check, which prints the federated credential that fits the token"
@@ -164,9 +168,11 @@ def _refusal(found: dict[str, Any], response: requests.Response, now: datetime) 
     status, error = response.status_code, printable(_without(response.request, text(found, "error")), 60)
     message = f"Microsoft Entra answered {status} {error}: {described} (correlation {trace})"
     reason = f"AADSTS{codes[0]}" if codes and 0 < codes[0] < CODE_LIMIT else "EntraRefused"
-    if any(code in TRANSIENT_CODES for code in codes) or status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
+    if TRANSIENT_CODES & set(codes) or status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
         hint = "Entra calls this a passing fault; try again"
-        return Transient(reason, message, hint=hint, retry_after=retry_after(response.headers, now))
+        its_own = OUTAGE_CODES & set(codes) or (status >= SERVER_ERROR and not ELSEWHERE_CODES & set(codes))
+        kind = Outage if its_own else Transient
+        return kind(reason, message, hint=hint, retry_after=retry_after(response.headers, now))
     hint = next((HINTS[code] for code in codes if code in HINTS), "look the AADSTS code up in Entra's error reference")
     return Denied(reason, message, hint=hint)
 

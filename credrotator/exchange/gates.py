@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from credrotator.errors import RotationError, Transient
+from credrotator.errors import Outage, RotationError, Transient
 from credrotator.exchange.deadline import remaining_s
 from credrotator.exchange.patience import is_probe
 
@@ -86,7 +86,8 @@ class Gate:
     def _is_at_fault(self, error: Transient) -> bool:
         """Tell whether a failure is the endpoint's, not one request's; a wish for patience is, whatever its reason."""
         throttled = error.reason.endswith(THROTTLED) or error.retry_after is not None
-        return error.reason.endswith(AT_FAULT) or (self._throttles and throttled)
+        failed = isinstance(error, Outage) or error.reason.endswith(AT_FAULT)
+        return failed or (self._throttles and throttled)
 
     def _enter(self) -> None:
         with self._changed:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.errors import Denied, RotationError, Transient
-from credrotator.exchange.gates import Gates
+from credrotator.exchange.gates import FAILURES, Gates
 from credrotator.sandbox import (
     DEFAULT_APP,
     DEFAULT_APP_SECRET,
@@ -201,6 +201,40 @@ def test_what_entra_itself_finds_wrong(world: World, way: str, changes: dict[str
     """A wrong client, tenant (found in discovery already, by secret) or scope is denied by Entra's own code."""
     with refused(Denied, reason):
         world.exchange_azure(policy(world, way, **changes))
+
+
+def test_fault_10_patience_under_an_aadsts_code(world: World) -> None:
+    """Retry-After is the endpoint's, whatever code stands in the body: nobody else asks before it is over."""
+    exchanger = world.exchanger()
+    goes_wrong(world, Answer(429, json.dumps({"error_codes": [90055], "error": "x"}), retry_after=60))
+    for source in (world.azure(), world.azure_secret()):
+        with refused(Transient, "AADSTS90055") as caught:
+            world.exchange_azure(source, exchanger)
+        assert caught.value.retry_after is not None
+        assert timedelta(seconds=50) < caught.value.retry_after <= timedelta(seconds=60)
+    assert world.sandbox.entra.requests.count(ENTRA_TOKEN) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "closes"),
+    [
+        (ServiceError("90033"), True),
+        (ServiceError("90033", status=503), True),
+        (Answer(500, json.dumps({"error_codes": [1], "error": "server_error"})), True),
+        # One issuer that Entra cannot reach, and one application that asks in a loop, are no fault of Entra's.
+        (ServiceError("90061", status=503), False),
+        (ServiceError("50196"), False),
+    ],
+    ids=["90033", "90033-503", "500", "90061", "50196"],
+)
+def test_fault_22_an_outage_closes_the_gate(world: World, fault: Fault, closes: bool) -> None:  # noqa: FBT001
+    """Codes by which Entra speaks of itself count as its failures, without Retry-After as well: it is left alone."""
+    exchanger = world.exchanger()
+    goes_wrong(world, fault)
+    for _ in range(FAILURES + 2):
+        with pytest.raises(Transient):
+            world.exchange_azure(exchanger=exchanger)
+    assert world.sandbox.entra.requests.count(ENTRA_TOKEN) == (FAILURES if closes else FAILURES + 2)
 
 
 def test_fault_22_a_fresh_assertion_once(world: World) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.errors import Denied, Transient
+from credrotator.errors import Denied, Outage, Transient
 from credrotator.exchange.deadline import deadline
 from credrotator.exchange.gates import FAILURES, ROOM, Gate
 
@@ -176,6 +176,21 @@ def test_a_refusal_is_no_failure_of_the_endpoint(gate: Gate) -> None:
         fail(gate, Denied("AccessDenied", "no", hint="ask"))
         fail(gate, down("IDPCommunicationError"))
     assert not closed(gate)
+
+
+@pytest.mark.parametrize("reason", ["StsUnreachable", "EntraTimeout", "InvalidResponse", "CredentialExpired"])
+def test_fault_17_what_tells_of_the_endpoint(gate: Gate, reason: str) -> None:
+    """Failures that everybody meets close it: no answer, garbage, and credentials that have expired when they come."""
+    for _ in range(FAILURES):
+        fail(gate, down(reason))
+    assert closed(gate)
+
+
+def test_fault_22_an_outage_by_any_name(gate: Gate) -> None:
+    """A vendor's own code as reason says nothing to the gate; that it is an outage is said beside it."""
+    for _ in range(FAILURES):
+        fail(gate, Outage("AADSTS90033", "away", hint="wait"))
+    assert closed(gate)
 
 
 def test_an_issuer_throttles_one_client_only(seconds: Seconds) -> None:

@@ -70,6 +70,23 @@ def test_fault_23_an_exchange_with_a_wrong_clock(world: World) -> None:
     assert abs(skewed.offset + timedelta(minutes=90)) < timedelta(seconds=10)
 
 
+def test_fault_23_a_clock_ahead_by_more_than_a_token_lives(world: World) -> None:
+    """Each token looks expired as it comes; it is shown to STS all the same, whose date then puts the clock right.
+
+    What STS gave is as old as it is by that date: by the wrong clock it would have been issued after its expiry.
+    """
+    skewed = SkewedClock(lambda: datetime.now(UTC) + timedelta(hours=2))
+    allowed = AllowedIssuers((world.sandbox.issuer.url,))
+    exchanger = Exchanger(ExchangeSettings(allowed, str(world.sandbox.ca_file)), skewed, {})
+    world.sandbox.issuer.token_life = timedelta(minutes=5)
+    before = datetime.now(UTC)
+    credential = world.exchange_aws(exchanger)
+    assert before - timedelta(seconds=5) <= credential.issued_at <= datetime.now(UTC) + timedelta(seconds=5)
+    assert credential.expires_at - credential.issued_at > timedelta(minutes=59)
+    world.exchange_aws(exchanger)
+    assert world.sandbox.sts.requests.total == 2
+
+
 def test_fault_23_an_issuer_s_date_over_the_wire(world: World) -> None:
     """An issuer whose Date is hours off is seen in the metric, and nothing follows from it."""
     skewed = SkewedClock(lambda: datetime.now(UTC))
