@@ -37,7 +37,8 @@ class SkewedClock:
         self._clock = clock
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._anchor: tuple[datetime, float] | None = None
+        # From the beginning, since a standby may not ask for hours, and its clock be set back meanwhile.
+        self._anchor = clock(), seconds()
         self._offset = timedelta(0)
         self._seen: dict[str, timedelta] = {}
 
@@ -71,10 +72,9 @@ class SkewedClock:
         """Return the machine's clock; to be set back has no effect on it, set ahead it only makes renewals earlier."""
         with self._lock:
             shown, seconds = self._clock(), self._seconds()
-            if self._anchor is not None:
-                known, at = self._anchor
-                steady = known + timedelta(seconds=seconds - at)
-                if shown < steady - STEP:
-                    return steady
+            known, at = self._anchor
+            steady = known + timedelta(seconds=seconds - at)
+            if shown < steady - STEP:
+                return steady
             self._anchor = shown, seconds
             return shown

@@ -33,6 +33,14 @@ def test_fault_23_a_vendor_puts_the_clock_right(minutes: int) -> None:
     assert skewed.seen() == {"sts": timedelta(minutes=minutes)}
 
 
+def test_fault_23_a_clock_that_nobody_asked_yet() -> None:
+    """A standby does not ask; that its clock was set back before it leads has no effect either."""
+    shown, passed_s = [NOW], [0.0]
+    skewed = SkewedClock(lambda: shown[0], lambda: passed_s[0])
+    shown[0], passed_s[0] = NOW - timedelta(hours=1), 600.0
+    assert skewed() == NOW + timedelta(minutes=10)
+
+
 def test_fault_23_an_issuer_is_noted_and_not_believed() -> None:
     """A policy's author chooses the issuer: its date puts off nobody's renewal."""
     skewed = clock()

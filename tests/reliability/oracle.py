@@ -208,6 +208,10 @@ class Oracle:
                 self._patience[whom] = asked_s + error.retry_after.total_seconds()
             self._count(process, place, asked_s)
             raise
+        except RotationError:
+            # A no to one of them is an answer: the endpoint asks for patience no more.
+            self._patience.pop(whom, None)
+            raise
         self._patience.pop(whom, None)
         self._failing.pop((process.name, place.name), None)
         self._succeeded_s = self.world.kernel.now_s
