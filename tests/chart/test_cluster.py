@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(40 * 60)]
 
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{NAME}"
 # What its operator's own definitions would validate.
-FOREIGN = {"ServiceMonitor"}
+FOREIGN = {"ServiceMonitor", "PrometheusRule"}
 
 
 @pytest.mark.parametrize("values", SWITCHES, ids=str)

@@ -39,6 +39,8 @@ SWITCHES: list[dict[str, Any]] = [
         "extraEnvFrom": [{"secretRef": {"name": "s"}}],
     },
     {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}, "service": {"annotations": {"a": "b"}}},
+    {"prometheusRule": {"enabled": True, "labels": {"a": "b"}, "alertLabels": {"team": "x"}}},
+    {"dashboard": {"enabled": True, "annotations": {"grafana_folder": "AI gateway"}}},
     {"podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}, "rbac": {"create": False}},
     {"networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}], "extraEgress": [{"to": [{"podSelector": {}}]}]}},
     {"networkPolicy": {"dnsPorts": [], "extraPorts": [8443]}},

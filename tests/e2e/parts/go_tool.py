@@ -25,6 +25,7 @@ def build(
     version: str,
     module: str | None = None,
     stamp: Mapping[str, str] | None = None,
+    tags: str = "",
 ) -> Path:
     """Return the executable of a Go package, built on the first call.
 
@@ -35,6 +36,7 @@ def build(
         version: What tells this build from the next in the cache.
         module: The directory of `tools/` with its go.mod, where that is not named like the program.
         stamp: Variables of the program that the linker sets, by import path and name.
+        tags: Build constraints that hold, separated by commas.
     """
     linking = " ".join(("-s -w", *(f"-X {variable}={value}" for variable, value in (stamp or {}).items())))
 
@@ -44,7 +46,7 @@ def build(
         # Whatever repository the cache may lie in says nothing about the program: no stamp of a commit.
         run_tool(
             "go", "build", "-mod=mod", "-buildvcs=false", "-trimpath",
-            f"-p={_JOBS}", f"-ldflags={linking}", "-o", f"../{name}", package,
+            f"-p={_JOBS}", f"-tags={tags}", f"-ldflags={linking}", "-o", f"../{name}", package,
             cwd=source,
             env={"GOFLAGS": ""},
         )  # fmt: skip
