@@ -8,7 +8,7 @@ DOCS_READY := $(DOCS_VENV)/.ready
 IMAGE ?= localhost/credrotator:latest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs docs-serve e2e e2e-smoke soak image lock clean
+.PHONY: help demo test lint docs docs-serve dist e2e e2e-smoke soak image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ docs: $(DOCS_READY) ## the documentation's site, into site/; a dead link or a pa
 
 docs-serve: $(DOCS_READY) ## the site on http://127.0.0.1:8000, made anew as its pages are written
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs serve
+
+dist: $(READY) $(DOCS_READY) ## wheel, source archive, parts list and checksums, into dist/; the wheel is installed and tried
+	$(BIN)/python tools/dist.py $(DOCS_VENV)/bin/cyclonedx-py
 
 e2e: $(READY) ## the real parts, built and started: Keycloak, MinIO, Envoy, the gateway's filter
 	$(BIN)/python -m pytest tests/e2e tests/chart -m e2e -s

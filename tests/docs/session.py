@@ -16,13 +16,16 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from credrotator.sandbox import DEFAULT_APP_SECRET, DEFAULT_CLIENT_SECRET
+from tests.docs.pages import RUN, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
+
+    from credrotator.sandbox import Sandbox
 
 LIMIT_S = 90
 PORTS = ("9443", "9444", "9445")
@@ -143,6 +146,32 @@ def _fits(wanted: list[str], got: list[str]) -> bool:
     if wanted[0] == "...":
         return any(_fits(wanted[1:], got[skip:]) for skip in range(len(got) + 1))
     return bool(got) and got[0] == wanted[0] and _fits(wanted[1:], got[1:])
+
+
+@contextmanager
+def reader(page: Path, directory: Path, stand_in: Sandbox) -> Iterator[Session]:
+    """Open a shell as the page's reader has it; ``stand_in`` is asked where the page brings no sandbox of its own."""
+    ports = free_ports(len(PORTS))
+    bin_directory = programs(directory / "bin", ports)
+    place = directory / "reader"
+    (place / ".venv").mkdir(parents=True, mode=0o700)
+    (place / ".venv" / "bin").symlink_to(bin_directory)
+    text = page.read_text(encoding="utf-8")
+    world = dict(SECRETS)
+    for name in DIRECTORIES:
+        world[name] = str(directory / name.strip("/").replace("/", "-"))
+        Path(world[name]).mkdir(mode=0o700)
+    environment = {**os.environ, "PATH": f"{bin_directory}:/usr/local/bin:/usr/bin:/bin", "TERM": "dumb"}
+    if any("credrotator sandbox" in block.text for block in blocks(text) if block.kind in RUN and not block.reason):
+        world |= {theirs: str(ours) for theirs, ours in zip(PORTS, ports, strict=True)}
+    else:
+        environment |= stand_in.environment()
+        world |= {name: stand_in.issuer.url.removeprefix("https://") for name in ISSUERS if name in text}
+    opened = Session(place, world, environment)
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 def free_ports(count: int) -> list[int]:
