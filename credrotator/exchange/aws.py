@@ -52,19 +52,39 @@ THROTTLED = {"Throttling", "ThrottlingException", "SlowDown", "RequestLimitExcee
 
 TRUST_HINT = "run credrotator check, which prints the trust policy that fits the token"
 HINTS = {
-    "AccessDenied": f"let the role's trust policy accept this issuer, audience and subject; {TRUST_HINT}",
+    "AccessDenied": f"let the role's trust policy accept this issuer, audience and subject, if the role is there; "
+    f"{TRUST_HINT}",
+    "IDPRejectedClaim": "see the issuer's log: it told AWS that the token is not valid any more",
     "InvalidIdentityToken": f"see that IAM has an identity provider for this issuer and audience; {TRUST_HINT}",
     "RegionDisabledException": "activate STS in this region in the account's IAM settings",
     "ExpiredToken": "compare the clocks of the issuer and this machine",
     "ExpiredTokenException": "compare the clocks of the issuer and this machine",
+    "ValidationError": "correct what AWS names here: awsRoleArn, region, or the annotation of the duration",
 }
+
+
+UNUSUAL = "look the code up among the STS API's common errors; see whether AWS_ENDPOINT_URL_STS names an STS"
+WORDS = {
+    "No OpenIDConnect provider found": (
+        f"make an IAM identity provider for the token's issuer in the role's account; {TRUST_HINT}"
+    ),
+    "Incorrect token audience": (
+        f"add the token's audience to the client ids of the IAM identity provider and to the role; {TRUST_HINT}"
+    ),
+    "verification key": (
+        "see that AWS can read the issuer's keys (jwks_uri of its discovery) from the internet, and that the token is "
+        "signed with one of them"
+    ),
+    "not a valid JWT": "have the issuer give JWT access tokens to this client",
+}
+"""What AWS says in words where one code has several causes."""
 
 
 class Sts:
     """Exchanges subject tokens for AWS credentials; safe to share between threads."""
 
     def __init__(self, transport: Transport, clock: Clock) -> None:
-        self._transport = transport
+        self.transport = transport
         self._clock = clock
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
@@ -95,11 +115,21 @@ class Sts:
             hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
             raise Transient("InvalidResponse", "the answer of AWS STS is not readable", hint=hint) from error
         except botocore.exceptions.BotoCoreError as error:
-            hint = "see the AWS_* variables and ~/.aws/config of the user who runs credrotator"
-            raise Denied("StsConfig", f"the AWS SDK cannot call STS: {printable(error)}", hint=hint) from error
+            raise _misconfigured(error) from error
         # NOTE: the answer's Date may just have put the clock right, so the life is not measured from before.
         now = self._clock()
         return _credential(answer, source, now - timedelta(seconds=time.monotonic() - asked_s), now)
+
+    def endpoint(self, region: str) -> str:
+        """Return the URL of a region's STS, as the SDK and its variables have it.
+
+        Raises:
+            Denied: StsConfig: the SDK cannot tell.
+        """
+        try:
+            return self._client(region).meta.endpoint_url
+        except (botocore.exceptions.BotoCoreError, ValueError) as error:
+            raise _misconfigured(error) from error
 
     def _client(self, region: str) -> STSClient:
         """Return the region's client: one session (93 ms, 7 MiB) for all, one client per region (3 ms, 0.1 MiB)."""
@@ -127,7 +157,7 @@ class Sts:
             return self._clients[region]
 
     def _send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        response = self._transport.request(
+        response = self.transport.request(
             request.method, request.url, data=request.body, headers=dict(request.headers.items())
         )
         if b"<Code>" not in response.content:
@@ -135,6 +165,11 @@ class Sts:
             refuse_failure(response, STS, self._clock)
         headers: Any = response.headers
         return AWSResponse(response.url, response.status_code, headers, _Raw(response.content))
+
+
+def _misconfigured(error: Exception) -> Denied:
+    hint = "see the AWS_* variables and ~/.aws/config of the user who runs credrotator"
+    return Denied("StsConfig", f"the AWS SDK cannot call STS: {printable(error)}", hint=hint)
 
 
 class _Raw(io.BytesIO):
@@ -223,6 +258,5 @@ def _refusal(
         asked = show_duration(source.duration)
         hint = f"the role allows less than {asked}: lower {DURATION} to its MaxSessionDuration, or raise that"
         return Denied("DurationTooLong", message, hint=hint)
-    return Denied(
-        code if code.isascii() and code.isalpha() else "StsRefused", message, hint=HINTS.get(code, TRUST_HINT)
-    )
+    hint = next((advice for words, advice in WORDS.items() if words in said), HINTS.get(code, UNUSUAL))
+    return Denied(code if code.isascii() and code.isalpha() else "StsRefused", message, hint=hint)

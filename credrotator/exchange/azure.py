@@ -48,7 +48,10 @@ ELSEWHERE_CODES = {50001, 50196, 90055, 90061}
 TRANSIENT_CODES = OUTAGE_CODES | ELSEWHERE_CODES
 UNAUTHORIZED = 401
 CODE_LIMIT = 10**8
-FEDERATION = "run credrotator check, which prints the federated credential that fits the token"
+FEDERATION = (
+    "run credrotator check, which prints the federated credential that fits the token; a new one takes up to 10 min "
+    "to work"
+)
 HINTS = {
     7000215: "put the secret's value (not its id) into the Secret that the policy names",
     7000222: "make a new client secret in Entra and put it into the Secret that the policy names",
@@ -56,9 +59,15 @@ HINTS = {
     90002: "correct tenantID, or the authority host of the tenant's cloud",
     700024: "compare the clocks of the issuer and this machine",
     700027: "see that the issuer's published keys are those it signs with",
-    700211: f"{FEDERATION}; a new one takes up to 10 min to work",
-    700212: f"{FEDERATION}; a new one takes up to 10 min to work",
-    700213: f"{FEDERATION}; a new one takes up to 10 min to work",
+    700211: f"no federated credential of the application has the token's issuer: {FEDERATION}",
+    700212: f"no federated credential of the application has the token's audience: {FEDERATION}",
+    700213: f"no federated credential of the application has the token's subject: {FEDERATION}",
+    50013: "see that the issuer's published keys are those it signs with",
+    500011: "correct the scope (credrotator.io/azure-scope): nothing in this tenant has that name",
+    70003: "report this: the request's grant type is refused",
+    7000218: "report this: the request came without client secret or assertion",
+    7000229: "make the application's service principal in this tenant (az ad sp create --id CLIENT-ID)",
+    900144: "report this: the request lacks a parameter",
     70011: "correct the scope (credrotator.io/azure-scope)",
     1002012: "correct the scope (credrotator.io/azure-scope)",
 }
@@ -68,7 +77,7 @@ class Entra:
     """Gets access tokens of Microsoft Entra; safe to share between threads."""
 
     def __init__(self, transport: Transport, clock: Clock) -> None:
-        self._transport = transport
+        self.transport = transport
         self._clock = clock
         self._received = _Received()
         transport.hooks["response"] = [self._checked]
@@ -85,7 +94,7 @@ class Entra:
             token.token.reveal,
             authority=app.authority,
             disable_instance_discovery=True,
-            transport=RequestsTransport(session=self._transport, session_owner=False),
+            transport=RequestsTransport(session=self.transport, session_owner=False),
             retry_total=0,
         )
         return self._receive(lambda: credential.get_token(app.scope))
@@ -102,7 +111,7 @@ class Entra:
                 app.client_id,
                 authority=f"{app.authority}/{app.tenant_id}",
                 client_credential=client_secret.reveal(),
-                http_client=self._transport,
+                http_client=self.transport,
                 instance_discovery=False,
             )
             application.acquire_token_for_client([app.scope])

@@ -28,6 +28,9 @@ METADATA = ("fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200")
 """Services of a cloud's own machines that are not at a link-local address: EC2, Compute Engine, Azure, Alibaba."""
 
 
+CONNECT_TIMEOUT_S = 5.0
+
+
 class ForbiddenAddressError(Exception):
     """A policy's issuer resolves to an address that only the operator may name."""
 
@@ -81,7 +84,7 @@ class _Connecting(HTTPConnection):
         try:
             addresses = resolve(self._dns_host, self.port, timeout_s)
             if self.guarded:
-                _check(self._dns_host, addresses)
+                check_addresses(self._dns_host, addresses)
             return _connect(addresses, timeout_s)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
@@ -108,14 +111,24 @@ class _HttpPool(HTTPConnectionPool):
 
 
 class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _Https
+    ConnectionCls: type[HTTPSConnection] = _Https
+
+    def connected(self) -> HTTPSConnection:
+        """Return a connection of its own, with tunnel and handshake done, as a request would get it."""
+        connection: HTTPSConnection = self._new_conn()  # type: ignore[assignment]
+        connection.timeout = remaining_s(CONNECT_TIMEOUT_S)
+        if self.proxy:
+            self._prepare_proxy(connection)
+        else:
+            connection.connect()
+        return connection
 
 
 class _GuardedHttpPool(HTTPConnectionPool):
     ConnectionCls = _GuardedHttp
 
 
-class _GuardedHttpsPool(HTTPSConnectionPool):
+class _GuardedHttpsPool(_HttpsPool):
     ConnectionCls = _GuardedHttps
 
 
@@ -143,7 +156,12 @@ def resolve(host: str, port: int | None, timeout_s: float | None) -> list[Any]:
     return answer
 
 
-def _check(host: str, addresses: list[Any]) -> None:
+def check_addresses(host: str, addresses: list[Any]) -> None:
+    """Refuse a name that leads where only the operator may lead.
+
+    Raises:
+        ForbiddenAddressError: One of the addresses, as getaddrinfo gives them, is local or a machine's own service.
+    """
     api_server = os.environ.get("KUBERNETES_SERVICE_HOST", "").strip("[]").lower()
     for *_, (address, *_rest) in addresses:
         ip = ipaddress.ip_address(address.split("%")[0])
@@ -175,7 +193,7 @@ def check_literal(host: str) -> None:
         ip = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return
-    _check(host, [((str(ip),),)])
+    check_addresses(host, [((str(ip),),)])
 
 
 def _connect(addresses: list[Any], timeout_s: float | None) -> socket.socket:

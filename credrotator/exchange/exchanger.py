@@ -44,6 +44,15 @@ class ExchangeSettings:
     timeout: timedelta = timedelta(seconds=30)
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """An address that an exchange goes to, and how; ``name`` is stable, and fit for machines."""
+
+    name: str
+    url: str
+    transport: Transport
+
+
 class Exchanger:
     """Gets a credential for a policy; safe to share between threads.
 
@@ -96,6 +105,18 @@ class Exchanger:
                     secret = secrets(source.client_secret)
                     with self._meter.stage("exchange"), self.gates.of(f"entra {source.app.authority}").turn():
                         return self.entra.by_secret(source.app, secret)
+
+    def vendor(self, source: Rotatable) -> Door:
+        """Return where the exchange itself takes place.
+
+        Raises:
+            RotationError: The vendor's SDK cannot tell.
+        """
+        match source:
+            case AwsOidc():
+                return Door("sts", self.sts.endpoint(source.region), self.sts.transport)
+            case AzureOidc() | AzureClientSecret():
+                return Door("entra", source.app.authority, self.entra.transport)
 
     def _with_token(
         self, client: OidcClient, secrets: SecretReader, gate: Gate, exchange: Callable[[SubjectToken], Credential]

@@ -133,6 +133,18 @@ class Issuers:
         """
         return self._named if self._allowed.check(issuer) else self._guarded
 
+    def token_transport(self, client: OidcClient, endpoint: str) -> Transport:
+        """Return how a client's token endpoint is talked to.
+
+        Raises:
+            Denied: No client secret may be sent there.
+        """
+        named = self._allowed.check(client.issuer)
+        trusted = self._allowed.names_endpoint(
+            endpoint, client.issuer, issuer_named=named, discovered=client.token_endpoint is None
+        )
+        return self._named if trusted else self._guarded
+
     def metadata(self, issuer: str) -> Metadata:
         """Discover an issuer (OpenID Connect Discovery 1.0 §4), cached for as long as its answer allows.
 
@@ -149,12 +161,7 @@ class Issuers:
 
     def _fetch_within(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
         endpoint, methods = self._endpoint(request.client)
-        client = request.client
-        named = self._allowed.check(client.issuer)
-        trusted = self._allowed.names_endpoint(
-            endpoint, client.issuer, issuer_named=named, discovered=client.token_endpoint is None
-        )
-        transport = self._named if trusted else self._guarded
+        transport = self.token_transport(request.client, endpoint)
         asked = (endpoint, request.client_id)
         self._pauses.check(asked)
         try:

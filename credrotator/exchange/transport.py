@@ -11,7 +11,7 @@ import io
 import json
 import os
 import ssl
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -29,6 +29,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from credrotator.errors import Denied, RotationError, Transient, printable
 from credrotator.exchange.connections import (
+    CONNECT_TIMEOUT_S,
     GUARDED_POOLS,
     OPEN_POOLS,
     ForbiddenAddressError,
@@ -40,18 +41,20 @@ from credrotator.exchange.proxies import environment_proxy, usable_proxy
 from credrotator.meter import NO_METER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from urllib3.util.ssltransport import SSLTransport
 
     from credrotator.meter import Meter
     from credrotator.ports import Clock
 
 BODY_LIMIT = 1024 * 1024
-CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 15.0
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 TOO_MANY_REQUESTS = 429
 REQUEST_TIMEOUT = 408
 SERVER_ERROR = 500
+FORBIDDEN, PROXY_AUTHENTICATION = 403, 407
 HOSTS_KEPT = 64
 """Hosts to which connections are kept; AWS alone has one for each region."""
 
@@ -76,6 +79,10 @@ ENTRA = Endpoint("Entra", "Microsoft Entra")
 
 class BodyTooLargeError(Exception):
     """An answer of more than BODY_LIMIT bytes; nobody here sends one for a good reason."""
+
+
+class UnfinishedError(failures.ReadTimeout):
+    """An answer that began in time and did not end in time."""
 
 
 class CaFileError(Exception):
@@ -114,7 +121,7 @@ class Transport(requests.Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._proxy = proxy
         self._environment = environment
-        self._guarded = guarded
+        self.guarded = guarded
         self.adapter = _Adapter(
             _Trust(bundles or (DEFAULT_CA_BUNDLE_PATH,), extra_ca),
             guarded=guarded,
@@ -127,7 +134,7 @@ class Transport(requests.Session):
     def settings_for(self, url: str) -> dict[str, Any]:
         """Return what each request to ``url`` is sent with, for libraries that bring a session of their own."""
         proxy = self.proxy_for(url)
-        if proxy and self._guarded:
+        if proxy and self.guarded:
             check_literal(urlsplit(url).hostname or "")
         return {
             "allow_redirects": False,
@@ -149,9 +156,22 @@ class Transport(requests.Session):
         where = printable(url.partition("?")[0])
         raise Denied("ProxyInvalid", f"the proxy for {where} is not an http or https URL", hint=_PROXY_HINT)
 
-    def tls(self) -> ssl.SSLContext:
-        """Return the context that connections are verified with at this moment."""
-        return self.adapter.trust.context()
+    @contextmanager
+    def connection(self, url: str) -> Iterator[ssl.SSLSocket | SSLTransport]:
+        """Connect to the host of an https URL as a request would, and yield the verified connection.
+
+        Raises:
+            RotationError: ProxyFailed where the proxy is not reached or does not let through; else no connection, or
+                no trust.
+        """
+        with answering(self.endpoint, url):
+            proxies = self.settings_for(url)["proxies"]
+            asked = requests.Request("GET", url).prepare()
+            pool: Any = self.adapter.get_connection_with_tls_context(asked, verify=True, proxies=proxies)
+            with _as_requests_says(proxied=bool(proxies)):
+                connection = pool.connected()
+            with closing(connection):
+                yield connection.sock
 
     def request(self, method: str, url: str | bytes, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         """Send one request; see requests.Session.request.
@@ -240,7 +260,7 @@ class _Adapter(HTTPAdapter):
             try:
                 body = response.raw.read(BODY_LIMIT + 1, decode_content=True)
             except urllib3.exceptions.ReadTimeoutError as error:
-                raise failures.ReadTimeout(error) from error
+                raise UnfinishedError(error) from error
             except urllib3.exceptions.HTTPError as error:
                 raise failures.ChunkedEncodingError(error) from error
         if len(body) > BODY_LIMIT:
@@ -272,6 +292,22 @@ def _count(meter: Meter, endpoint: Endpoint, method: str | None, end: int | Exce
 _STATUSES = frozenset(HTTPStatus)
 
 
+@contextmanager
+def _as_requests_says(*, proxied: bool) -> Iterator[None]:
+    """Turn what urllib3 says of a connection into what requests would make of it; TLS errors are left as they are."""
+    try:
+        yield
+    except urllib3.exceptions.NewConnectionError as error:
+        raise (failures.ProxyError if proxied else failures.ConnectionError)(error) from error
+    except urllib3.exceptions.ConnectTimeoutError as error:
+        raise (failures.ProxyError if proxied else failures.ConnectTimeout)(error) from error
+    except OSError as error:
+        # What http.client says of a CONNECT that was refused, a plain OSError without a number.
+        if proxied and error.errno is None and not isinstance(error, TimeoutError | ssl.SSLError):
+            raise failures.ProxyError(error) from error
+        raise
+
+
 class answering:  # noqa: N801 - reads as the context manager it is
     """Turn the failures of a request within the block into ours. ``url`` is named without its query."""
 
@@ -297,15 +333,15 @@ class answering:  # noqa: N801 - reads as the context manager it is
                 hint = "see --ca-file, REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE"
                 return Denied("CaFileUnreadable", f"a CA file cannot be used: {printable(error)}", hint=hint)
             case failures.ProxyError():
-                return Transient("ProxyFailed", f"the proxy for {where} failed: {_cause(error)}", hint=_PROXY_HINT)
+                message = f"the proxy for {where} failed: {_cause(error)}"
+                return Transient("ProxyFailed", message, hint=_proxy_hint(error))
             case failures.SSLError() | ssl.SSLError() if not isinstance(_root(error), BROKEN_OFF):
                 message = f"{title} at {where} has no certificate that can be trusted: {_cause(error)}"
-                return Denied(
-                    f"{name}TLS", message, hint="add its CA with --ca-file, or have the certificate corrected"
-                )
+                return Denied(f"{name}TLS", message, hint=_tls_hint(_root(error)))
             case failures.Timeout() | TimeoutError():
                 hint = "see whether it is overloaded, or a firewall drops the packets"
-                return Transient(f"{name}Timeout", f"{title} at {where} did not answer in time", hint=hint)
+                what = "began to answer, but did not end" if isinstance(error, UnfinishedError) else "did not answer"
+                return Transient(f"{name}Timeout", f"{title} at {where} {what} in time", hint=hint)
             case failures.InvalidURL() | failures.InvalidSchema() | failures.MissingSchema():
                 hint = "correct the address in the policy, or what the issuer's discovery says"
                 return Denied("InvalidAddress", f"{where} is no address of {title} that can be used", hint=hint)
@@ -332,6 +368,29 @@ class answering:  # noqa: N801 - reads as the context manager it is
 
 
 _PROXY_HINT = "see HTTPS_PROXY and NO_PROXY, or AI_GATEWAY_STS_PROXY_URL and AI_GATEWAY_AZURE_PROXY_URL"
+
+
+def _proxy_hint(error: BaseException) -> str:
+    said = str(_root(error))
+    if f" {PROXY_AUTHENTICATION} " in f"{said} ":
+        return "it wants a user: write http://user:password@host:port into the variable that names it"
+    if f" {FORBIDDEN} " in f"{said} ":
+        return "it does not let requests to this host through: have that allowed, or add the host to NO_PROXY"
+    return f"see whether it runs and its address is right; {_PROXY_HINT}"
+
+
+def _tls_hint(error: BaseException) -> str:
+    """Say what to do about a certificate, by OpenSSL's number for what is wrong with it (X509_V_ERR_…)."""
+    match getattr(error, "verify_code", None):
+        case 9 | 10:
+            return "have the certificate renewed, or set the clock of this machine"
+        case 18 | 19 | 20 | 21:
+            return "add the CA that signed it with --ca-file; if a CA in between is missing, have the server send it"
+        case 62 | 64:
+            return "use a name that is in the certificate, or have one issued for this name"
+    if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":
+        return "something else than TLS answers there; see whether host and port are right"
+    return "add its CA with --ca-file, or have the certificate corrected"
 
 
 UNREADABLE = (failures.ChunkedEncodingError, failures.ContentDecodingError)

@@ -225,14 +225,14 @@ def test_a_config_file_that_is_none(world: World, monkeypatch: pytest.MonkeyPatc
         ("ServiceUnavailable", Transient, "StsFailed", "AWS"),
         ("IDPCommunicationError", Transient, "IDPCommunicationError", "JWKS"),
         ("InvalidIdentityToken", Denied, "InvalidIdentityToken", "identity provider"),
-        ("IDPRejectedClaim", Denied, "IDPRejectedClaim", "check"),
+        ("IDPRejectedClaim", Denied, "IDPRejectedClaim", "issuer's log"),
         ("ExpiredTokenException", Denied, "ExpiredTokenException", "clock"),
         ("ExpiredToken", Denied, "ExpiredToken", "clock"),
         ("AccessDenied", Denied, "AccessDenied", "trust policy"),
         ("RegionDisabledException", Denied, "RegionDisabledException", "activate"),
-        ("ValidationError", Denied, "ValidationError", "check"),
-        ("PackedPolicyTooLarge", Denied, "PackedPolicyTooLarge", "check"),
-        ("Odd Code\n\x1b[31m", Denied, "StsRefused", "check"),
+        ("ValidationError", Denied, "ValidationError", "awsRoleArn"),
+        ("PackedPolicyTooLarge", Denied, "PackedPolicyTooLarge", "common errors"),
+        ("Odd Code\n\x1b[31m", Denied, "StsRefused", "common errors"),
     ],
 )
 def test_faults_16_to_20_by_code(world: World, code: str, kind: type[RotationError], reason: str, hint: str) -> None:

@@ -133,7 +133,7 @@ def test_connections_are_kept(world: World) -> None:
     exchanger = world.exchanger()
     for _ in range(3):
         world.exchange_aws(exchanger)
-    pools = exchanger.sts._transport.adapter.poolmanager.pools
+    pools = exchanger.sts.transport.adapter.poolmanager.pools
     (key,) = pools.keys()
     assert pools[key].num_connections == 1
     assert pools[key].num_requests == 3

@@ -113,11 +113,11 @@ def test_the_context_is_made_anew_only_on_a_change(world: World) -> None:
     own = world.sandbox.ca_file.with_name("own.pem")
     shutil.copy(world.sandbox.ca_file, own)
     transport = Transport(ISSUER, bundles=(str(own),))
-    first = transport.tls()
-    assert transport.tls() is first
+    first = transport.adapter.trust.context()
+    assert transport.adapter.trust.context() is first
     shutil.copy(own, own.with_suffix(".new"))
     own.with_suffix(".new").replace(own)
-    assert transport.tls() is not first
+    assert transport.adapter.trust.context() is not first
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nx\n"])
@@ -162,7 +162,7 @@ def test_a_directory_of_cas(world: World, tmp_path: Path) -> None:
 
 def test_old_tls_is_refused(world: World) -> None:
     """Security 3: TLS 1.2 is the least that is spoken, whatever the machine's OpenSSL would allow."""
-    context = Transport(ISSUER, bundles=(str(world.sandbox.ca_file),)).tls()
+    context = Transport(ISSUER, bundles=(str(world.sandbox.ca_file),)).adapter.trust.context()
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname

@@ -1,0 +1,1 @@
+"""The steps of ``check``, its advice, and what it prints."""

@@ -1,0 +1,102 @@
+"""The advice as Terraform: HCL that a parser reads, shared things once, and nothing of a token that escapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pygohcl
+import pytest
+
+from credrotator.advice import aws_trust_policy, entra_federated_credential
+from credrotator.model import AwsOidc, AzureOidc, EntraApp, ObjectKey
+from credrotator.terraform import Need, document
+from tests.unit.twins import aws_source
+
+CLAIMS = {"iss": "https://idp.example/realms/ai", "aud": "sts.amazonaws.com", "sub": "service", "azp": "gateway"}
+PROVIDER = "issuer_123456789012_idp_example_realms_ai"
+ROLE = "role_123456789012_bedrock"
+APP = EntraApp("contoso.example", "aaaa-bbbb", "https://login.example", "x/.default")
+
+
+def aws(name: str = "p", source: AwsOidc | None = None, **claims: Any) -> Need:
+    """Return what an AWS policy needs for a token."""
+    source = source or aws_source()
+    return Need(ObjectKey("default", name), source, aws_trust_policy(source, {**CLAIMS, **claims}))
+
+
+def azure(name: str = "q", **claims: Any) -> Need:
+    """Return what an Azure policy needs for a token."""
+    key, source = ObjectKey("default", name), AzureOidc(aws_source().oidc, APP)
+    return Need(key, source, entra_federated_credential(key, {**CLAIMS, **claims}))
+
+
+def read(*needs: Need) -> dict[str, Any]:
+    """Return the file as HCL's own parser reads it."""
+    parsed: dict[str, Any] = pygohcl.loads(document(needs))
+    return parsed
+
+
+def test_aws() -> None:
+    """The issuer as identity provider, and a role that trusts it for this subject and audience."""
+    resources = read(aws())["resource"]
+    assert resources["aws_iam_openid_connect_provider"][PROVIDER] == {
+        "url": "https://idp.example/realms/ai",
+        "client_id_list": ["sts.amazonaws.com", "gateway"],
+    }
+    role = resources["aws_iam_role"][ROLE]
+    assert (role["name"], role["path"]) == ("bedrock", "/")
+    text = document([aws()])
+    assert f"Federated = aws_iam_openid_connect_provider.{PROVIDER}.arn" in text
+    assert '"idp.example/realms/ai:sub" = "service"' in text
+    assert '"idp.example/realms/ai:aud" = ["sts.amazonaws.com", "gateway"]' in text
+    assert f"terraform import aws_iam_role.{ROLE} bedrock" in text
+
+
+def test_entra() -> None:
+    """The application by its client id, and the federated credential of the token."""
+    found = read(azure())
+    assert found["data"]["azuread_application"]["app_aaaa_bbbb"] == {"client_id": "aaaa-bbbb"}
+    (credential,) = found["resource"]["azuread_application_federated_identity_credential"].values()
+    assert credential["issuer"] == CLAIMS["iss"]
+    assert (credential["subject"], credential["audiences"]) == ("service", ["sts.amazonaws.com"])
+    assert "${data.azuread_application.app_aaaa_bbbb.object_id}" in document([azure()])
+
+
+def test_what_is_shared_stands_once() -> None:
+    """One provider with the audiences of all, one role for one ARN, one data source for one application."""
+    text = document([aws("a"), aws("b"), aws("c", aud="other"), azure("d"), azure("e")])
+    resources = pygohcl.loads(text)["resource"]
+    (provider,) = resources["aws_iam_openid_connect_provider"].values()
+    assert provider["client_id_list"] == ["sts.amazonaws.com", "gateway", "other"]
+    assert list(resources["aws_iam_role"]) == [ROLE]
+    assert text.count("sts:AssumeRoleWithWebIdentity") == 2
+    assert "# For default/a, default/b, default/c." in text
+    assert text.count('data "azuread_application"') == 1
+    assert len(resources["azuread_application_federated_identity_credential"]) == 2
+
+
+def test_paths_partitions_and_life() -> None:
+    """A role below a path, with the duration that its policy asks for."""
+    source = replace(aws_source(), role_arn="arn:aws-cn:iam::210987654321:role/team/a/x", duration=timedelta(hours=12))
+    (role,) = read(aws(source=source))["resource"]["aws_iam_role"].values()
+    assert (role["name"], role["path"], role["max_session_duration"]) == ("x", "/team/a/", 43200)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['quo"te', "back\\slash", "${file('/etc/passwd')}", "%{ for x in y }", "line\nbreak", "ümlaut", "$", "\x1b[31m"],
+)
+def test_hostile_claims(text: str) -> None:
+    """What a token says stays text: no template, no new line, no control character."""
+    (credential,) = read(azure(sub=text))["resource"]["azuread_application_federated_identity_credential"].values()
+    assert credential["subject"] == text.replace("\n", "\\n").replace("\x1b", "\\x1b")
+    assert document([azure(sub=text)]).replace("\n", "").isprintable()
+
+
+def test_nothing_needed() -> None:
+    """No file then, and of two vendors only the one that is used."""
+    assert document([]) == ""
+    assert "azuread" not in document([aws()])
+    assert "hashicorp/aws" not in document([azure()])
