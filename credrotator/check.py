@@ -1,6 +1,7 @@
 """Preflight: every step of an exchange tried on its own, nothing written, and what the other side must have set up.
 
-Owns the order of the steps and their words; each step is done by the very code that a rotation uses.
+Owns the order of the steps and their words; each step is done by the very code that a rotation uses. A step that fails
+ends the exchange; whether its result could be delivered is asked all the same.
 """
 
 from __future__ import annotations
@@ -8,13 +9,18 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 from credrotator.advice import SHOWN, audiences, aws_trust_policy, entra_federated_credential
-from credrotator.errors import RotationError, printable
+from credrotator.durations import show_duration
+from credrotator.errors import Denied, RotationError, printable
 from credrotator.exchange.deadline import deadline
-from credrotator.exchange.exchanger import Exchanger, token_request
-from credrotator.exchange.probe import name_addresses, name_certificate
+from credrotator.exchange.exchanger import Door, Exchanger, token_request
+from credrotator.exchange.probe import name_addresses, name_certificate, proxy_way
+from credrotator.exchange.skew import TOLERANCE, SkewedClock
+from credrotator.exchange.transport import ISSUER
 from credrotator.model import (
     AwsCredential,
     AwsOidc,
@@ -34,35 +40,53 @@ from credrotator.model import (
 )
 from credrotator.rotation import check_static, invalid, unsupported
 from credrotator.secretdata import show_time
+from credrotator.terraform import Need
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import timedelta
+    from collections.abc import Callable, Iterator
 
-    from credrotator.ports import SecretReader
+    from credrotator.ports import Clock, SecretReader
 
+ISSUER_NAME = ISSUER.name.lower()
+ALREADY_HERE = ("run credrotator check, which prints the", "compare it with the")
+"""Advice that sends people here, and what stands in its place where they are here already."""
 Result = Literal["ok", "failed", "skipped"]
+
+
+class Site(Protocol):
+    """Where credentials go, as far as it can be asked without writing; both raise RotationError."""
+
+    def rights(self, policy: Policy, /) -> str:
+        """See whether what is needed there may be done, and say what was looked at."""
+
+    def delivery(self, policy: Policy, /) -> tuple[str, tuple[str, ...]]:
+        """See whether a credential would get to its reader; what was found, and what is odd."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step, how it went, and how long it took (seconds; None where it was not tried)."""
+    """One step, how it went, and how long it took (seconds; None where it was not tried).
+
+    Attributes:
+        endpoint: The other side of the step, where there is one: ``issuer``, ``token`` (its endpoint), ``sts`` …
+    """
 
     name: str
     result: Result
     detail: str
     took_s: float | None = None
     error: Failure | None = None
+    endpoint: str = ""
 
 
 @dataclass
 class Report:
-    """All steps for one policy, and the settings that its token needs on the other side."""
+    """All steps for one policy, and what its token needs on the other side, once it was seen."""
 
     policy: ObjectKey
     provider: str
     steps: list[Step] = field(default_factory=list)
-    advice: dict[str, Any] = field(default_factory=dict)
+    need: Need | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -76,11 +100,20 @@ class StopHere(Exception):
 
 
 class Check:
-    """Checks policies one by one, with the exchange that rotations would use."""
+    """Checks policies one by one, with the exchange that rotations would use.
 
-    def __init__(self, exchanger: Exchanger, timeout: timedelta) -> None:
+    Args:
+        exchanger: The exchange.
+        timeout: For one policy's steps up to the credential.
+        site: Where credentials go; None where nobody said.
+        clock: The exchanger's; if it is one that notes others' dates, a wrong clock is told.
+    """
+
+    def __init__(self, exchanger: Exchanger, timeout: timedelta, site: Site | None, clock: Clock) -> None:
         self._exchanger = exchanger
         self._timeout = timeout
+        self._site = site
+        self._clock = clock
 
     def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader) -> Report:
         """Try every step for one policy; what fails becomes part of the report."""
@@ -91,11 +124,11 @@ class Check:
             return report
         report.warnings = policy.warnings
         report.steps.append(Step("policy", "ok", f"{policy.api_version}, read from {policy.origin}"))
-        try:
-            with deadline(self._timeout):
-                self._steps(report, policy, secrets)
-        except StopHere:
-            pass
+        with contextlib.suppress(StopHere), deadline(self._timeout):
+            self._steps(report, policy, secrets)
+        if isinstance(policy.source, Rotatable):
+            self._destination(report, policy)
+            self._compare_clocks(report, policy.source)
         return report
 
     def _steps(self, report: Report, policy: Policy, secrets: SecretReader) -> None:
@@ -115,7 +148,7 @@ class Check:
                 self._exchange(report, policy, source, secrets)
             case AwsOidc() | AzureOidc():
                 token = self._token(report, source.oidc, secrets)
-                report.advice = _advice(policy.key, source, token)
+                report.need = Need(policy.key, source, _advice(policy.key, source, token))
                 self._exchange(report, policy, source, secrets)
 
     def _token(self, report: Report, client: OidcClient, secrets: SecretReader) -> SubjectToken:
@@ -127,27 +160,59 @@ class Check:
         with _step(report, "allowed") as found:
             transport = issuers.transport_for(client.issuer)
             found.detail = f"issuer {client.issuer}"
-        with _step(report, "name") as found:
-            found.detail = name_addresses(client.issuer, transport)
-        with _step(report, "tls") as found:
-            found.detail = name_certificate(client.issuer, transport)
-        with _step(report, "discovery") as found:
+        door = Door(ISSUER_NAME, client.issuer, transport)
+        if not client.token_endpoint:
+            _knock(report, door)
+        with _step(report, "discovery", door.name) as found:
             found.detail = f"not needed: the policy names {client.token_endpoint}"
+            endpoint = client.token_endpoint or issuers.metadata(client.issuer).token_endpoint
             if not client.token_endpoint:
-                found.detail = f"token endpoint {issuers.metadata(client.issuer).token_endpoint}"
-        with _step(report, "token") as found:
-            token = issuers.subject_token(request)
+                found.detail = f"token endpoint {endpoint}"
+        if client.token_endpoint or _origin(endpoint) != _origin(client.issuer):
+            with _finding(report, "allowed", "token"):
+                transport = issuers.token_transport(client, endpoint)
+            _knock(report, Door("token", endpoint, transport))
+        token = _without_claims(report, lambda: issuers.subject_token(request))
+        with _step(report, "claims") as found:
             found.detail = _claims(token)
-        _check_audience(report, client, token)
+            report.warnings += tuple(_odd_claims(client, token))
         return token
 
     def _exchange(self, report: Report, policy: Policy, source: Rotatable, secrets: SecretReader) -> None:
-        with _step(report, "exchange") as found:
+        with _finding(report, "exchange"):
+            door = self._exchanger.vendor(source)
+        _knock(report, door)
+        with _step(report, "exchange", door.name) as found:
             match self._exchanger(policy.key, source, secrets):
                 case AwsCredential() as aws:
                     found.detail = f"access key {aws.access_key_id[:4]}…, until {show_time(aws.expires_at)}"
                 case AzureToken() as azure:
                     found.detail = f"access token, until {show_time(azure.expires_at)}"
+
+    def _destination(self, report: Report, policy: Policy) -> None:
+        """Ask for what comes after the exchange, whether that went well or not."""
+        site = self._site
+        if site is None:
+            report.steps.append(Step("delivery", "skipped", "name the directory with --out DIR to have it looked at"))
+            return
+        with contextlib.suppress(StopHere), _step(report, "rights") as found:
+            found.detail = site.rights(policy)
+        with contextlib.suppress(StopHere), _step(report, "delivery") as found:
+            found.detail, odd = site.delivery(policy)
+            report.warnings += odd
+
+    def _compare_clocks(self, report: Report, source: Rotatable) -> None:
+        if not isinstance(self._clock, SkewedClock):
+            return
+        with contextlib.suppress(RotationError):
+            seen = self._clock.seen()
+            asked = {step.endpoint for step in report.steps if step.took_s is not None}
+            for endpoint in (ISSUER, self._exchanger.vendor(source).transport.endpoint):
+                name = endpoint.name.lower()
+                by = seen.get(name)
+                if name in asked and by is not None and abs(by) > TOLERANCE:
+                    how = f"{show_duration(abs(by))} {'behind' if by > timedelta(0) else 'ahead of'}"
+                    report.warnings += (f"this machine's clock is {how} that of {endpoint.title}: set the wrong one",)
 
 
 @dataclass
@@ -156,43 +221,87 @@ class _Found:
 
 
 @contextlib.contextmanager
-def _step(report: Report, name: str) -> Iterator[_Found]:
+def _step(report: Report, name: str, endpoint: str = "") -> Iterator[_Found]:
     """Time one step and add it to the report.
 
     Raises:
         StopHere: It failed; the report says how.
     """
     started_s, found = time.monotonic(), _Found()
-    try:
+    with _finding(report, name, endpoint):
         yield found
+    report.steps.append(Step(name, "ok", printable(found.detail), time.monotonic() - started_s, endpoint=endpoint))
+
+
+@contextlib.contextmanager
+def _finding(report: Report, name: str, endpoint: str = "") -> Iterator[None]:
+    """Add a step to the report if it fails.
+
+    Raises:
+        StopHere: It failed.
+    """
+    started_s = time.monotonic()
+    try:
+        yield
     except RotationError as error:
-        failure = Failure(error.kind, error.reason, error.message, error.hint)
-        report.steps.append(Step(name, "failed", "", time.monotonic() - started_s, failure))
+        hint = error.hint.replace(*ALREADY_HERE)
+        failure = Failure(error.kind, error.reason, error.message, hint)
+        report.steps.append(Step(name, "failed", "", time.monotonic() - started_s, failure, endpoint))
         raise StopHere from error
-    report.steps.append(Step(name, "ok", printable(found.detail), time.monotonic() - started_s))
+
+
+def _knock(report: Report, door: Door) -> None:
+    """Take the steps below HTTP."""
+    trials = (("dns", name_addresses), ("proxy", proxy_way), ("tls", name_certificate))
+    for name, trial in trials:
+        with _step(report, name, door.name) as found:
+            found.detail = trial(door.url, door.transport)
+
+
+def _without_claims(report: Report, ask: Callable[[], SubjectToken]) -> SubjectToken:
+    """Get the token; that it came and cannot be read is the next step's failure."""
+    with _step(report, "token", ISSUER_NAME) as found:
+        try:
+            token = ask()
+        except Denied as error:
+            if error.reason != "OpaqueToken":
+                raise
+            report.steps.append(Step("token", "ok", "a token came", endpoint=ISSUER_NAME))
+            with _finding(report, "claims"):
+                raise
+        found.detail = f"good until {show_time(token.expires_at)}"
+    return token
 
 
 def _reference(ref: SecretKeyRef) -> str:
     return f"Secret {ref.secret}, key {ref.key}"
 
 
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
+
+
 def _claims(token: SubjectToken) -> str:
-    shown = [f"{name} {printable(token.claims[name], 80)}" for name in SHOWN if name in token.claims]
-    return ", ".join([*shown, f"good until {show_time(token.expires_at)}"])
+    return ", ".join(f"{name} {printable(token.claims[name], 80)}" for name in SHOWN if name in token.claims)
 
 
-def _check_audience(report: Report, client: OidcClient, token: SubjectToken) -> None:
-    """An issuer may ignore the audience parameter (RFC 6749 does not have it), which the exchange then suffers from."""
+def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
+    """Say what the other side will stumble over; an issuer may ignore what it was asked for (RFC 6749 has no aud)."""
+    found = printable(token.claims.get("iss", "nobody"))
+    if found.rpartition("://")[2] != client.issuer.rpartition("://")[2]:
+        yield f"the token names {found} as its issuer, the policy {client.issuer}: the other side goes by the token's"
     if client.audience and client.audience not in audiences(token.claims):
         got = ", ".join(audiences(token.claims)) or "none"
         what = f"the policy asks for audience {printable(client.audience)}, the token has {got}"
-        todo = "set it at the issuer (an audience mapper, an API identifier), which ignores the parameter"
-        report.warnings += (f"{what}: {todo}",)
+        yield f"{what}: set it at the issuer (an audience mapper, an API identifier), which ignores the parameter"
+    if not token.claims.get("sub"):
+        yield "the token has no subject (sub), so no other side can tell whose it is: have the issuer add it"
 
 
 def _advice(policy: ObjectKey, source: AwsOidc | AzureOidc, token: SubjectToken) -> dict[str, Any]:
     match source:
         case AwsOidc():
-            return {"awsTrustPolicy": aws_trust_policy(source, token.claims)}
+            return aws_trust_policy(source, token.claims)
         case AzureOidc():
-            return {"entraFederatedCredential": entra_federated_credential(policy, token.claims)}
+            return entra_federated_credential(policy, token.claims)

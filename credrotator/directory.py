@@ -15,6 +15,7 @@ Source: Kubernetes, ``pkg/volume/util/atomic_writer.go``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -40,6 +41,8 @@ LOCK = "..lock"
 OUTCOMES = ".credrotator"
 """No namespace begins with a dot, so this directory is nobody's."""
 _LONGEST_NAME = 255
+_LEAST_FREE_BYTES = 2**20
+"""A credential takes 12 KiB and two blocks; with less than this a file system is as good as full."""
 _READ_TRIES = 20
 _READER_S = 0.5
 """How long a reader may need from the link to the file, on a busy machine."""
@@ -107,6 +110,30 @@ class DirectoryStore:
             self._make_root()
             with self._open_outcomes(create=True) as directory, locked(directory, LOCK, path):
                 yield
+
+    def examine(self, key: ObjectKey) -> str:
+        """See whether a Secret could be published, without writing anything; return what was looked at.
+
+        Raises:
+            RotationError: It could not: ownership, modes, a full or read-only file system, what stands there.
+        """
+        path = self._path(key)
+        with storage_errors(str(path)):
+            with contextlib.suppress(FileNotFoundError), self._open(key) as secret:
+                _current(secret, path)
+            nearest = next(found for found in (path, *path.parents) if found.exists())
+            if nearest == self._root or self._root in nearest.parents:
+                with open_directory(nearest):
+                    pass
+            if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            found = os.statvfs(nearest)
+            if found.f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            free_bytes = found.f_bavail * found.f_frsize
+            if free_bytes < _LEAST_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return f"{nearest} can be written to, {free_bytes // 2**20} MiB free"
 
     def record(self, outcome: Mapping[str, object], policy: ObjectKey) -> None:
         """Keep how the last pass ended for a policy, for ``status``; not to be able to is no failure of the pass."""

@@ -2,122 +2,73 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.check import Check, Report, Step
+from credrotator import terraform
+from credrotator.check import Check, Report
+from credrotator.clock import system_clock
+from credrotator.commands import checkreport
 from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
+from credrotator.commands.sites import ClusterSite, site
 from credrotator.commands.world import world
-from credrotator.report import align, structured
+from credrotator.exchange.skew import SkewedClock
+from credrotator.report import structured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from credrotator.kube.access import Right
-
-TITLES = {
-    "awsTrustPolicy": "the role's trust policy that fits this token",
-    "entraFederatedCredential": "the application's federated credential that fits this token",
-}
-
 
 @click.command("check")
-@reads_policies
+@partial(reads_policies, more_formats=("terraform",))
 def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
-    """Preflight: name, TLS, discovery, token and its claims, exchange. Writes nothing.
+    """Try every step of each exchange; write nothing.
 
-    Prints the AWS trust policy and the Entra federated credential that match the token it saw.
+    DNS, proxy, TLS, discovery, token and claims, the exchange itself, then rights and delivery: how long each took,
+    and for one that fails the cause and what to do. Where the exchange fails, the AWS trust policy or the Entra
+    federated credential that fits the token is printed too; with -o wide and -o json always.
 
     \b
     Examples:
       credrotator check -f policies/
-      credrotator check -f policies/ prod/aws-bedrock -o json | jq '.policies[].advice'
+      credrotator check -f policies/ --out /var/lib/credrotator prod/aws-bedrock
+      credrotator check -A -o json | jq '.policies[] | select(.result == "failed")'
+      credrotator check -f policies/ -o terraform > trust.tf
+
+    Exit code 0: all well; 1: a step failed; 2: wrong use.
     """  # noqa: D301 - \b keeps click from filling the paragraph
-    settings = read_settings(common)
-    check = Check(exchanger(settings), settings.timeout)
+    settings, clock = read_settings(common), SkewedClock(system_clock)
+    exchange = exchanger(settings, clock)
     with world(settings, store_needed=False) as here:
-        inventory = here.inventory
-        reports = [
-            check(inventory.policies.get(key) or inventory.invalid[key], inventory.reader(key))
-            for key in choose(inventory, names, settings, here.namespace)
-        ]
-        rights = here.cluster.rights() if here.cluster else []
-    if output in {"json", "yaml"}:
-        whole = {"policies": [document(report) for report in reports]}
-        if settings.in_cluster:
-            whole["rights"] = [_right(right) for right in rights]
-        click.echo(structured(whole, output), nl=False)
+        place = site(here, exchange, clock)
+        check = Check(exchange, settings.timeout, place, clock)
+        reports: list[Report] = []
+        for key in choose(here.inventory, names, settings, here.namespace):
+            policy = here.inventory.policies.get(key) or here.inventory.invalid[key]
+            reports.append(check(policy, here.inventory.reader(key)))
+            if output in {"table", "wide"}:
+                # As they come: one that hangs takes its whole timeout.
+                click.echo(checkreport.text(reports[-1], wide=output == "wide"))
+        rights = place.all_rights if isinstance(place, ClusterSite) else []
+    if output == "terraform":
+        _print_terraform(reports)
+    elif output in {"json", "yaml"}:
+        document = checkreport.document(reports, rights, in_cluster=settings.in_cluster)
+        click.echo(structured(document, output), nl=False)
     else:
-        click.echo("\n".join(map(text, reports)) + _rights(rights), nl=False)
-    lacking = any(right.missing or right.trouble for right in rights)
-    return int(bool(here.problems) or lacking or any(report.failed for report in reports))
+        click.echo(checkreport.rights_text(rights) + checkreport.summary(reports), nl=False)
+    failed = any(report.failed for report in reports) or any(right.lack for right in rights)
+    return int(failed or bool(here.problems))
 
 
-def document(report: Report) -> dict[str, Any]:
-    """Return one policy's report for machines."""
-    return {
-        "policy": str(report.policy),
-        "provider": report.provider,
-        "result": "failed" if report.failed else "ok",
-        "steps": [_step(step) for step in report.steps],
-        "warnings": list(report.warnings),
-        "advice": report.advice,
-    }
-
-
-def _step(step: Step) -> dict[str, Any]:
-    error = step.error
-    return {
-        "name": step.name,
-        "result": step.result,
-        "detail": step.detail or None,
-        "tookMs": None if step.took_s is None else round(step.took_s * 1000),
-        "error": {"kind": error.kind, "reason": error.reason, "message": error.message, "hint": error.hint}
-        if error
-        else None,
-    }
-
-
-def _right(right: Right) -> dict[str, Any]:
-    return {
-        "what": right.what,
-        "result": "failed" if right.missing or right.trouble else "ok",
-        "missing": list(right.missing),
-        "trouble": right.trouble or None,
-    }
-
-
-def _rights(rights: list[Right]) -> str:
-    """Write what this account may do in the cluster, for a person; nothing without one."""
-    if not rights:
-        return ""
-    rows = []
-    for right in rights:
-        lacks = f"missing: {', '.join(right.missing)}; grant it to this account" if right.missing else right.trouble
-        rows.append([f"  {'failed' if lacks else 'ok'}", right.what, lacks])
-    return "\nrights in the cluster\n" + align(rows)
-
-
-def text(report: Report) -> str:
-    """Write one policy's report for a person."""
-    lines = [f"{report.policy} ({report.provider})\n", align(list(_rows(report.steps)))]
-    lines += [f"  warning: {warning}\n" for warning in report.warnings]
-    for name, advice in report.advice.items():
-        lines += [f"  {TITLES[name]}:\n", _indented(json.dumps(advice, indent=2))]
-    return "".join(lines)
-
-
-def _rows(steps: Iterable[Step]) -> Iterable[list[str]]:
-    for step in steps:
-        took = "" if step.took_s is None else f"{step.took_s * 1000:.0f} ms"
-        if step.error and step.result == "failed":
-            yield ["  failed", step.name, took, f"{step.error.reason} ({step.error.kind}): {step.error.message}"]
-            yield ["", "", "", f"what to do: {step.error.hint}"]
-        else:
-            yield [f"  {step.result}", step.name, took, step.detail]
-
-
-def _indented(block: str) -> str:
-    return "".join(f"    {line}\n" for line in block.splitlines())
+def _print_terraform(reports: Iterable[Report]) -> None:
+    """Print what can be fed to Terraform, and tell beside it what is not in it."""
+    needs = []
+    for report in reports:
+        if report.need:
+            needs.append(report.need)
+        for line in checkreport.failures(report):
+            click.echo(line, err=True)
+    click.echo(terraform.document(needs), nl=False)

@@ -6,7 +6,8 @@ import socket
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
-from credrotator.kube.access import Right, check_rights, try_write
+from credrotator.errors import printable
+from credrotator.kube.access import Right, check_rights
 from credrotator.kube.api import KubeApi
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.events import EventRecorder
@@ -71,19 +72,16 @@ class Cluster:
         """Read policies and dependants once; see ``read_cluster``."""
         scope = self.scope()
         self._inventory, problems = read_cluster(self.api, scope, self._settings.defaults)
-        self._listener = self.listener(scope, self._inventory, Delivery(self.api, self._clock, Metrics()))
+        self.delivery = Delivery(self.api, self._clock, Metrics())
+        self._listener = self.listener(scope, self._inventory, self.delivery)
         return self._inventory, problems
 
     def rights(self) -> list[Right]:
-        """Ask what this account may do where the policies are, and try a write without storing it."""
+        """Ask what this account may do where the policies are."""
         settings = self._settings
         named = settings.namespaces or (self.api.default_namespace,)
         lease = ObjectKey.parse(LEASE, self.api.default_namespace)
-        rights = list(check_rights(self.api, (None,) if settings.all_namespaces else named, lease))
-        return [
-            *rights,
-            *(try_write(self.api, name) for name in sorted({key.namespace for key in self._inventory.seen})),
-        ]
+        return list(check_rights(self.api, (None,) if settings.all_namespaces else named, lease))
 
     def after(self, outcome: Outcome) -> None:
         """Ring the doorbell and tell people, as the daemon does."""
@@ -100,6 +98,16 @@ class Cluster:
                 error = {"kind": None, "reason": reason, "message": message, "hint": None}
                 at = condition.get("lastTransitionTime")
                 return {"at": at, "action": "failed", "reason": reason, "error": error}
+        return None
+
+    def refusal(self, key: ObjectKey) -> str | None:
+        """Return why the gateway does not accept a policy, by its status; None where it does, or has not spoken."""
+        observed = self._inventory.observed(key)
+        for condition in observed.conditions if observed else ():
+            if condition.get("type") == "NotAccepted" or (
+                condition.get("type") == "Accepted" and condition.get("status") == "False"
+            ):
+                return printable(condition.get("message") or condition.get("reason"))
         return None
 
     def heard_at(self, key: ObjectKey) -> datetime | None:

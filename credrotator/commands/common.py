@@ -24,15 +24,16 @@ if TYPE_CHECKING:
     from credrotator.meter import Meter
     from credrotator.ports import Clock
 
-FORMATS = click.Choice(["table", "wide", "json", "yaml"])
+FORMATS = ("table", "wide", "json", "yaml")
 
 Command = Any
 """A click command, or the function that becomes one."""
 
 
-def reads_policies(command: Command) -> Command:
+def reads_policies(command: Command, more_formats: tuple[str, ...] = ()) -> Command:
     """Add the options of a command that reads policies once, the names that choose among them, and how to print."""
-    command = setting("-o", "--output", type=FORMATS, default="table", show_default=True, help="How to print.")(command)
+    formats = click.Choice([*FORMATS, *more_formats])
+    command = setting("-o", "--output", type=formats, default="table", show_default=True, help="How to print.")(command)
     command = reading_options(command)
     return click.argument("names", nargs=-1, metavar="[NAMESPACE/NAME]...")(command)
 

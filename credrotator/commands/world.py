@@ -46,7 +46,7 @@ class World:
         store: Where credentials are published.
         last: The outcome of the latest pass over a policy, as ``report.outcome_document`` has it, with ``at``.
         after: What follows an outcome that was not only looked at.
-        directory: The store, if it is one on the file system.
+        directory: The store, if it is one on the file system that somebody named.
         cluster: The cluster, if it is one.
         heard_at: When the gateway last spoke of a policy; None where that is not known.
     """
@@ -83,8 +83,8 @@ def _in_directory(settings: Settings, store_needed: bool) -> Iterator[World]:  #
     def after(outcome: Outcome) -> None:
         store.record(report.outcome_document(outcome), outcome.policy)
 
-    namespace = settings.defaults.namespace
-    yield World(reading.inventory, namespace, store, store.last_outcome, reading.problems, after, store)
+    namespace, directory = settings.defaults.namespace, store if settings.out else None
+    yield World(reading.inventory, namespace, store, store.last_outcome, reading.problems, after, directory)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,10 @@
-"""What this account may do in the cluster, asked before it is needed: access reviews, and a dry run of a write.
+"""What this account may do in the cluster, asked before it is needed.
 
-Sources: Kubernetes API, SelfSubjectAccessReview; "Dry-run" of API concepts (admission is run, nothing is stored).
+Source: Kubernetes API, SelfSubjectAccessReview.
 """
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from credrotator.errors import printable
 from credrotator.kube import paths
 from credrotator.kube.api import ApiError, KubeApi
 from credrotator.kube.delivery import VISITORS
-from credrotator.kube.store import LABELS, MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,11 +32,24 @@ FOR_THE_LEASE = ((COORDINATION, "leases", ("get", "create", "update")),)
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """One question and its answer; ``missing`` names the verbs that are not granted."""
+    """One question and its answer.
+
+    Attributes:
+        what: The question.
+        namespace: Where; None for all namespaces.
+        missing: The verbs that are not granted.
+        trouble: Why it could not be asked.
+    """
 
     what: str
+    namespace: str | None
     missing: tuple[str, ...]
     trouble: str = ""
+
+    @property
+    def lack(self) -> str:
+        """What is wrong with it, for people; empty where it is granted."""
+        return f"missing: {', '.join(self.missing)}" if self.missing else self.trouble
 
 
 def check_rights(api: KubeApi, namespaces: Iterable[str | None], lease: ObjectKey) -> Iterator[Right]:
@@ -48,23 +59,6 @@ def check_rights(api: KubeApi, namespaces: Iterable[str | None], lease: ObjectKe
             yield _right(api, namespace, group, resource, verbs)
     for group, resource, verbs in FOR_THE_LEASE:
         yield _right(api, lease.namespace, group, resource, verbs)
-
-
-def try_write(api: KubeApi, namespace: str) -> Right:
-    """Create a Secret without storing it: quota, admission and policy engines have their say."""
-    name = f"credrotator-check-{secrets.token_hex(4)}"
-    body = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace, "labels": LABELS},
-        "type": "Opaque",
-    }
-    what = f"create a Secret in {namespace} (dry run)"
-    try:
-        api.post(paths.secrets(namespace), body, dryRun="All", fieldManager=MANAGER)
-    except ApiError as error:
-        return Right(what, (), error.message)
-    return Right(what, ())
 
 
 def _right(api: KubeApi, namespace: str | None, group: str, resource: str, verbs: tuple[str, ...]) -> Right:
@@ -84,7 +78,7 @@ def _right(api: KubeApi, namespace: str | None, group: str, resource: str, verbs
         try:
             answer = api.post(paths.SELF_SUBJECT_ACCESS_REVIEWS, review)
         except ApiError as error:
-            return Right(f"{resource} {where}", (), printable(error))
+            return Right(f"{resource} {where}", namespace, (), printable(error))
         if not (answer.get("status") or {}).get("allowed"):
             missing.append(verb)
-    return Right(f"{', '.join(verbs)} {resource} {where}", tuple(missing))
+    return Right(f"{', '.join(verbs)} {resource} {where}", namespace, tuple(missing))

@@ -87,6 +87,22 @@ class Delivery:
         except ApiError as error:
             log.warning("%s: the gateway could not be told of the new credential: %s", key, error)
 
+    def form(self, policy: Policy) -> Form:
+        """Tell how a policy's bell would be rung; asks the server, rings nothing.
+
+        Raises:
+            ApiError: The server's refusal.
+        """
+        if self._needs_other_bell(policy):
+            return "create-and-delete"
+        try:
+            present = self._api.get(paths.secret(policy.key))
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            return "doorbell"
+        return "doorbell" if _is_bell(present) else "create-and-delete"
+
     def heard(self, key: ObjectKey, last_transition: str) -> None:
         """Take note of what a policy's status says now; a moved time is the acknowledgement."""
         with self._lock:

@@ -55,6 +55,11 @@ def secret(key: ObjectKey) -> str:
     return _item(secrets(key.namespace), key)
 
 
+def pods() -> str:
+    """Return the path of the Pods of all namespaces."""
+    return _collection("/api/v1", "pods", None)
+
+
 def events(namespace: str | None = None) -> str:
     """Return the path of the core/v1 Events of a namespace, or of all."""
     return _collection("/api/v1", "events", namespace)

@@ -62,6 +62,20 @@ class ClusterStore:
             if error.status not in {0, *range(UNKNOWN_OUTCOME, 600)} or not self._is_written(document):
                 raise as_rotation_error(error, f"write Secret {document.key}") from error
 
+    def rehearse(self, document: SecretDocument) -> None:
+        """Have a write judged by the server (admission, quota, ownership), with nothing stored.
+
+        Raises:
+            Denied: As for ``publish``, or the server would refuse it.
+        """
+        present = self._get(document.key)
+        if present is not None:
+            refuse_foreign(present, document)
+        try:
+            self._write(document, present, dryRun="All")
+        except ApiError as error:
+            raise as_rotation_error(error, f"write Secret {document.key} (dry run)") from error
+
     def _get(self, key: ObjectKey) -> dict[str, Any] | None:
         try:
             return self._api.get(paths.secret(key))
@@ -70,12 +84,12 @@ class ClusterStore:
                 return None
             raise as_rotation_error(error, f"read Secret {key}") from error
 
-    def _write(self, document: SecretDocument, present: dict[str, Any] | None) -> None:
+    def _write(self, document: SecretDocument, present: dict[str, Any] | None, **query: Any) -> None:
         body = manifest(document, present)
         if present is None:
-            self._api.post(paths.secrets(document.key.namespace), body, fieldManager=MANAGER)
+            self._api.post(paths.secrets(document.key.namespace), body, fieldManager=MANAGER, **query)
         else:
-            self._api.put(paths.secret(document.key), body, fieldManager=MANAGER)
+            self._api.put(paths.secret(document.key), body, fieldManager=MANAGER, **query)
 
     def _is_written(self, document: SecretDocument) -> bool:
         """Read back after a write whose outcome is unknown, and compare (fault 28)."""

@@ -370,9 +370,49 @@ class TestCommands:
         found = json.loads(cluster.run("check", "-A", "-o", "json"))
         assert {step["result"] for step in found["policies"][0]["steps"]} == {"ok"}
         assert {right["result"] for right in found["rights"]} == {"ok"}
-        assert any("dry run" in right["what"] for right in found["rights"])
+        details = {step["name"]: step["detail"] for step in found["policies"][0]["steps"]}
+        assert details["rights"].endswith("all granted")
+        assert details["delivery"] == f"default/{SECRET} will be made; by doorbell"
+        assert any("dryRun" in request.query for request in cluster.server.requests)
         assert values(cluster.server, SECRET) is None
-        assert len(cluster.server.items("secrets")) == 2
+        assert not cluster.written()
+        cluster.run("rotate")
+        assert f"default/{SECRET} holds a credential until " in cluster.run("check")
+
+    def test_what_the_gateway_says(self, cluster: Cluster) -> None:
+        """That it does not accept a policy, or has not looked, shows before anybody asks why requests fail (G30)."""
+        cluster.aws()
+        cluster.run("rotate")
+        speak(cluster.server, "aws", "2020-01-01T00:00:00Z")
+        assert "the gateway has not looked at the policy since" in cluster.run("check")
+        conditions = [{"type": "NotAccepted", "status": "False", "message": "no such backend"}]
+        cluster.server.patch(POLICIES, "aws", {"status": {"conditions": conditions}}, subresource="status")
+        assert "so its backends get no credential: no such backend" in cluster.run("check")
+
+    def test_a_filter_with_keys_of_its_own(self, cluster: Cluster) -> None:
+        """Variables of its environment would beat the credential without a word (G31)."""
+        cluster.aws()
+        environment = [{"name": "AWS_REGION", "value": "x"}, {"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": "/x"}]
+        labels = {"app.kubernetes.io/managed-by": "envoy-gateway", "app.kubernetes.io/component": "proxy"}
+        pod = {
+            "metadata": {"namespace": "default", "name": "envoy-1", "labels": labels},
+            "spec": {"initContainers": [{"name": "ai-gateway-extproc", "env": environment}], "containers": []},
+        }
+        cluster.server.create("pods", pod)
+        told = cluster.run("check")
+        assert "environment beats this credential: default/envoy-1: AWS_WEB_IDENTITY_TOKEN_FILE;" in told
+        cluster.server.forbid("list", "pods")
+        assert "envoy-1" not in cluster.run("check")
+
+    def test_somebody_elses_secret(self, cluster: Cluster) -> None:
+        """What would be refused at the write is refused before it (fault 40); another's bell is gone around."""
+        cluster.aws()
+        for name in (SECRET, "aws"):
+            cluster.server.create("secrets", {"metadata": {"namespace": "default", "name": name}, "data": {}})
+        told = cluster.run("check", code=1)
+        assert "SecretNotOurs (denied)" in told
+        cluster.server.delete("secrets", SECRET)
+        assert f"default/{SECRET} will be made; by create-and-delete" in cluster.run("check")
 
     def test_quota(self, cluster: Cluster) -> None:
         """What only a write shows, a dry run shows (fault 27)."""

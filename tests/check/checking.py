@@ -1,0 +1,114 @@
+"""A sandbox, policies that fit it, and a check of them.
+
+Owns the vocabulary of the tests of ``check``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from credrotator.check import Check, Report, Step
+from credrotator.clock import system_clock
+from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
+from credrotator.exchange.issuers import AllowedIssuers
+from credrotator.exchange.skew import SkewedClock
+from credrotator.forms import read_form
+from credrotator.inventory import Inventory
+from credrotator.model import ObjectKey
+from credrotator.policy import Defaults
+from credrotator.sandbox import (
+    DEFAULT_APP,
+    DEFAULT_APP_SECRET,
+    DEFAULT_CLIENT,
+    DEFAULT_CLIENT_SECRET,
+    DEFAULT_ROLE,
+    DEFAULT_TENANT,
+    Sandbox,
+)
+from tests.daemon.manifests import manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from credrotator.check import Site
+
+OIDC_SECRET, ENTRA_SECRET = ObjectKey("default", "oidc-client"), ObjectKey("default", "entra")
+
+
+class Checking:
+    """A check against the sandbox, with what the policies refer to."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        *,
+        allowed: str | None = "",
+        timeout_s: float = 10.0,
+        site: Site | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.sandbox = sandbox
+        self.inventory = Inventory(
+            secrets={
+                OIDC_SECRET: {"client-secret": DEFAULT_CLIENT_SECRET.encode()},
+                ENTRA_SECRET: {"client-secret": DEFAULT_APP_SECRET.encode()},
+            }
+        )
+        timeout = timedelta(seconds=timeout_s)
+        issuers = AllowedIssuers(() if allowed is None else (allowed or sandbox.issuer.url,))
+        settings = ExchangeSettings(issuers, str(sandbox.ca_file), timeout)
+        clock = SkewedClock(system_clock)
+        exchanger = Exchanger(settings, clock, environment or sandbox.environment())
+        self.check = Check(exchanger, timeout, site, clock)
+
+    def aws(
+        self, issuer: str = "", audience: str = "sts.amazonaws.com", role: str = DEFAULT_ROLE, **oidc: Any
+    ) -> Report:
+        """Check a policy of AWS; ``oidc`` replaces members of its client."""
+        exchange = {"awsRoleArn": role, "aud": audience, "oidc": {**self.oidc(issuer), **oidc}}
+        block = {"region": "us-east-1", "oidcExchangeToken": exchange}
+        return self.run(manifest("p", {"type": "AWSCredentials", "awsCredentials": block}))
+
+    def azure(self, *, secret: bool = False) -> Report:
+        """Check a policy of Azure."""
+        block: dict[str, Any] = {"tenantID": DEFAULT_TENANT, "clientID": DEFAULT_APP}
+        if secret:
+            block["clientSecretRef"] = {"name": ENTRA_SECRET.name}
+        else:
+            block["oidcExchangeToken"] = {"aud": "api://AzureADTokenExchange", "oidc": self.oidc()}
+        return self.run(manifest("p", {"type": "AzureCredentials", "azureCredentials": block}))
+
+    def run(self, found: dict[str, Any]) -> Report:
+        """Check one manifest."""
+        policy = read_form(found, "p.yaml", Defaults(azure_authority=self.sandbox.entra.url))
+        return self.check(policy, self.inventory.reader(policy.key))
+
+    def oidc(self, issuer: str = "") -> dict[str, Any]:
+        """Return a policy's client at an issuer."""
+        client = {"clientID": DEFAULT_CLIENT, "clientSecret": {"name": OIDC_SECRET.name}}
+        return {"provider": {"issuer": issuer or self.sandbox.issuer.url}, **client}
+
+
+def failed_step(report: Report) -> Step:
+    """Return the step that failed, of which there is one, after which no other of the exchange was tried."""
+    failed = [step for step in report.steps if step.result == "failed"]
+    (step,) = failed
+    later = report.steps[report.steps.index(step) + 1 :]
+    assert {each.name for each in later} <= {"rights", "delivery"}, report.steps
+    assert step.error
+    assert step.error.hint
+    assert report.failed
+    return step
+
+
+def failure(report: Report) -> tuple[str, str]:
+    """Return name and reason of the step that failed."""
+    step = failed_step(report)
+    return step.name, step.error.reason if step.error else ""
+
+
+def cause(report: Report) -> str:
+    """Return all that a person is told of a failure."""
+    error = failed_step(report).error
+    return f"{error.message} | {error.hint}" if error else ""
