@@ -91,7 +91,7 @@ def test_the_secrets_of_a_deleted_policy_go_with_it(prepared: Site, published: P
     assert not any(api.find(SECRETS, at) for at in made)
 
 
-def test_a_secret_of_somebody_else_is_left_alone(prepared: Site, published: PublishedSecrets) -> None:
+def test_fault_40_a_secret_of_somebody_else_is_left_alone(prepared: Site, published: PublishedSecrets) -> None:
     """A Secret that happens to have the name of a policy's is refused, with a reason, and stays as it is."""
     api, at = prepared.cluster.api, Name(NAMESPACE, "managed-taken")
     theirs = api.create(SECRETS, secret(at.name, {"theirs": "value"}))

@@ -130,14 +130,14 @@ def test_an_edited_annotation_rotates(prepared: Site, react: React) -> None:
 
 
 @each_policy
-def test_a_deleted_secret_comes_back(prepared: Site, react: React, policy: str) -> None:
+def test_fault_39_a_deleted_secret_comes_back(prepared: Site, react: React, policy: str) -> None:
     """A gateway without the Secret has no credential for its backend; it gets one at once."""
     at = Name(NAMESPACE, secret_of(policy))
     react(policy, lambda: prepared.cluster.api.delete(SECRETS, at), 1)
 
 
 @each_policy
-def test_an_edited_secret_is_repaired(prepared: Site, react: React, policy: str) -> None:
+def test_fault_38_an_edited_secret_is_repaired(prepared: Site, react: React, policy: str) -> None:
     """What somebody else wrote over a credential does not stay."""
     publication = react(policy, lambda: _damage(prepared, policy), 1)
     assert publication.text not in {"damaged", "ASIADAMAGED"}
@@ -155,7 +155,7 @@ def test_a_hung_issuer_delays_nobody(prepared: Site, react: React) -> None:
             api.delete(POLICIES, Name(NAMESPACE, f"hung-{number}"))
 
 
-def test_a_new_client_secret_is_used_at_once(prepared: Site, published: PublishedSecrets) -> None:
+def test_fault_42_a_refused_client_gets_a_new_secret(prepared: Site, published: PublishedSecrets) -> None:
     """A policy that was refused is tried again as soon as the Secret that it names is another."""
     sandbox, api = prepared.sandbox, prepared.cluster.api
     sandbox.issuer.clients[DEFAULT_CLIENT].secret = "rotated"

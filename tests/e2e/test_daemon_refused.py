@@ -96,7 +96,7 @@ def _failures(site: Site, policy: str) -> set[str]:
     return {event["message"].partition(":")[0] for event in events if event["reason"] == "RotationFailed"}
 
 
-def test_what_is_refused_is_said_and_mended(prepared: Site, published: PublishedSecrets) -> None:
+def test_fault_27_what_is_refused_is_said_and_mended(prepared: Site, published: PublishedSecrets) -> None:
     """Each policy has an Event with the reason; when right and consent are given, both are published by themselves.
 
     The credential that could not be written was kept: STS is asked once for each policy, and not again.

@@ -66,7 +66,7 @@ def test_only_v1_checks_that_type_and_credentials_match(older: Cluster, newer: C
         newer.api.create(_ALPHA, mixed)
 
 
-def test_the_daemon_takes_the_version_that_is_served(older: Cluster, sandbox: Sandbox) -> None:
+def test_fault_32_the_daemon_takes_the_version_that_is_served(older: Cluster, sandbox: Sandbox) -> None:
     """With v0.2 the policies, and the owner of what is published, are of v1alpha1; nothing else is different."""
     policy = _alpha("rotated", sandbox.issuer.url)
     older.apply(*client_secrets())
@@ -80,7 +80,7 @@ def test_the_daemon_takes_the_version_that_is_served(older: Cluster, sandbox: Sa
     assert (owner["apiVersion"], owner["uid"]) == (_ALPHA.api_version, uid)
 
 
-def test_the_daemon_waits_for_the_api(programs: Programs, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_fault_32_the_daemon_waits_for_the_api(programs: Programs, sandbox: Sandbox, tmp_path: Path) -> None:
     """Installed before the gateway, the daemon is not ready, and goes to work by itself when there are policies."""
     with cluster.serving(programs, directory=tmp_path / "bare") as bare:
         waiting = daemon.serving(bare.admin, sandbox, "--no-leader-elect", directory=tmp_path, wait=False)

@@ -22,23 +22,29 @@ class NotServed(Exception):
 
 
 def route(simulator: ApiServer, request: Request) -> Resource | None:
-    """Fill in what the path means; None: no resource."""
+    """Fill in what the path means; None: no resource that is served."""
+    group = read_path(request)
+    resource = simulator.resources.get(request.resource)
+    if resource is None or resource.group != group or request.version not in resource.versions:
+        return None
+    return resource
+
+
+def read_path(request: Request) -> str:
+    """Fill in what the path means, as far as it means a resource; return the API group."""
     root, *parts = [unquote(part) for part in request.path.strip("/").split("/")]
     group = parts.pop(0) if root == "apis" and parts else ""
     request.version = parts.pop(0) if parts else ""
     if len(parts) > 2 and parts[0] == "namespaces":
         request.namespace, parts = parts[1], parts[2:]
     if not parts:
-        return None
+        return group
     request.resource = parts[0]
     request.name = parts[1] if len(parts) > 1 else ""
     request.subresource = parts[2] if len(parts) > 2 else ""
     collection = "watch" if request.query.get("watch") == "true" else "list"
     request.verb = VERBS.get(request.method, "get" if request.name else collection)
-    resource = simulator.resources.get(request.resource)
-    if resource is None or resource.group != group or request.version not in resource.versions:
-        return None
-    return resource
+    return group
 
 
 def discovery(simulator: ApiServer, request: Request) -> Json:

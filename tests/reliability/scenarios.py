@@ -136,9 +136,13 @@ class Happening:
 
 
 def _boot(world: World, machine: Machine) -> None:
-    """Start a process again; its machine's clock is wrong by 10 min at most (fault 23), as no vendor was heard yet."""
+    """Start a process again; its machine's clock is wrong by 10 min at most (fault 23), as no vendor was heard yet.
+
+    Nor is it behind by more than a quarter of the shortest life: nothing could be renewed in time by such a clock.
+    """
     if not any(process.machine is machine for process in world.processes):
-        machine.offset = max(-WRONG_AT_BOOT, min(WRONG_AT_BOOT, machine.offset))
+        behind = min(WRONG_AT_BOOT, min(world.lives.values()) / 4)
+        machine.offset = max(-behind, min(WRONG_AT_BOOT, machine.offset))
         world.boot(machine)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.e2e.parts import control_plane, kubeconfig
 from tests.e2e.parts.api import Api, Json, Name, Resource
 from tests.e2e.parts.kubernetes import Programs
-from tests.e2e.parts.pki import Pki
+from tests.e2e.parts.pki import KeyPair, Pki
 
 SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts")
 
@@ -24,7 +24,11 @@ _TOKEN_LIFE = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running control plane, and the one user who may do everything."""
+    """A running control plane, and the one user who may do everything.
+
+    Attributes:
+        identity: What the API server proves itself by; for whoever stands in its place.
+    """
 
     url: str
     ca: Path
@@ -32,6 +36,7 @@ class Cluster:
     admin: Path
     api: Api
     programs: Programs
+    identity: KeyPair
 
     def kubectl(self, *argv: str, stdin: str = "", kubeconfig: Path | None = None) -> str:
         """Run kubectl, as admin unless told otherwise, and return what it printed.
@@ -115,4 +120,4 @@ def serving(programs: Programs, *, directory: Path, collecting: bool = False) ->
             running_parts.enter_context(
                 control_plane.controllers(programs.controller_manager, url, keys, directory=directory)
             )
-        yield Cluster(url, keys.ca, directory, path, api, programs)
+        yield Cluster(url, keys.ca, directory, path, api, programs, keys.server)

@@ -19,6 +19,11 @@ def for_token(path: Path, *, server: str, ca: Path, token: str, namespace: str) 
     return _write(path, server, ca, {"token": token}, {"namespace": namespace})
 
 
+def for_token_file(path: Path, *, server: str, ca: Path, file: Path, namespace: str) -> Path:
+    """Write a kubeconfig for the bearer of the token in a file, which may be replaced, as a Pod has it."""
+    return _write(path, server, ca, {"tokenFile": str(file)}, {"namespace": namespace})
+
+
 def _write(
     path: Path, server: str, ca: Path, user: Mapping[str, str], context: Mapping[str, str] | None = None
 ) -> Path:
