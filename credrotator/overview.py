@@ -42,6 +42,7 @@ class Row:
     Attributes:
         state: One word.
         why: Explains it where a word does not.
+        hint: What a person can do about it.
         last: The outcome of the latest pass.
         acknowledged: Whether the gateway has looked at the policy since its credential was issued; None: not known.
     """
@@ -50,6 +51,7 @@ class Row:
     provider: str
     state: str
     why: str = ""
+    hint: str = ""
     identity: str = ""
     secret: ObjectKey | None = None
     expires_at: datetime | None = None
@@ -79,7 +81,8 @@ def overview(
         heard_at: When the gateway last spoke of it.
     """
     if wrong := inventory.invalid.get(key):
-        return Row(key, wrong.provider, "Invalid", "; ".join(map(str, wrong.problems)), last=last)
+        why = "; ".join(map(str, wrong.problems))
+        return Row(key, wrong.provider, "Invalid", why, f"correct the policy in {wrong.origin}", last=last)
     policy = inventory.policies[key]
     source = policy.source
     row = Row(
@@ -96,7 +99,7 @@ def overview(
     outcome = rotation(policy, inventory.reader(key), Wish(dry_run=True))
     if outcome.error:
         state = "NotSupported" if outcome.action == "skipped" else "Broken"
-        return replace(row, state=state, why=outcome.error.message)
+        return replace(row, state=state, why=outcome.error.message, hint=outcome.error.hint)
     return row
 
 
@@ -105,7 +108,7 @@ def _standing(row: Row, policy: Policy, rotation: Rotation, *, now: datetime, he
     try:
         found = rotation.state(policy, policy.source, Wish())
     except RotationError as error:
-        return replace(row, state="Unreadable", why=error.message)
+        return replace(row, state="Unreadable", why=error.message, hint=error.hint)
     expires_at, renew_at = times(policy, found.published)
     row = replace(row, expires_at=expires_at, renew_at=renew_at)
     if isinstance(found.published, Published) and (issued_at := found.published.issued_at):

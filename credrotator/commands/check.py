@@ -12,6 +12,7 @@ from credrotator.check import Check, Report
 from credrotator.clock import system_clock
 from credrotator.commands import checkreport
 from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
+from credrotator.commands.painting import painter, show
 from credrotator.commands.sites import ClusterSite, site
 from credrotator.commands.world import world
 from credrotator.exchange.skew import SkewedClock
@@ -39,7 +40,7 @@ def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
 
     Exit code 0: all well; 1: a step failed; 2: wrong use.
     """  # noqa: D301 - \b keeps click from filling the paragraph
-    settings, clock = read_settings(common), SkewedClock(system_clock)
+    settings, clock, paint = read_settings(common), SkewedClock(system_clock), painter()
     exchange = exchanger(settings, clock)
     with world(settings, store_needed=False) as here:
         place = site(here, exchange, clock)
@@ -50,7 +51,7 @@ def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
             reports.append(check(policy, here.inventory.reader(key)))
             if output in {"table", "wide"}:
                 # As they come: one that hangs takes its whole timeout.
-                click.echo(checkreport.text(reports[-1], wide=output == "wide"))
+                show(checkreport.text(reports[-1], wide=output == "wide", paint=paint) + "\n")
         rights = place.all_rights if isinstance(place, ClusterSite) else []
     if output == "terraform":
         _print_terraform(reports)
@@ -58,7 +59,7 @@ def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
         document = checkreport.document(reports, rights, in_cluster=settings.in_cluster)
         click.echo(structured(document, output), nl=False)
     else:
-        click.echo(checkreport.rights_text(rights) + checkreport.summary(reports), nl=False)
+        show(checkreport.rights_text(rights, paint) + checkreport.summary(reports, paint))
     failed = any(report.failed for report in reports) or any(right.lack for right in rights)
     return int(failed or bool(here.problems))
 

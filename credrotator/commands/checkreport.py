@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator import terraform
 from credrotator.model import AwsOidc, AzureOidc
-from credrotator.report import align
+from credrotator.report import Cell, align, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from credrotator.check import Report, Step
     from credrotator.kube.access import Right
+    from credrotator.report import Paint
     from credrotator.terraform import Need
 
 TITLES = {
@@ -85,24 +86,27 @@ def _right(right: Right) -> dict[str, Any]:
     }
 
 
-def rights_text(rights: Sequence[Right]) -> str:
+def rights_text(rights: Sequence[Right], paint: Paint = plain) -> str:
     """Write what this account may do in the cluster, for a person; nothing without one."""
     if not rights:
         return ""
-    rows = [["  failed" if right.lack else "  ok", right.what, right.lack] for right in rights]
-    return "rights in the cluster\n" + align(rows) + "\n"
+    rows: list[list[str | Cell]] = [
+        [_result("failed" if right.lack else "ok"), right.what, right.lack] for right in rights
+    ]
+    return paint("rights in the cluster", "strong") + "\n" + align(rows, paint) + "\n"
 
 
-def summary(reports: Sequence[Report]) -> str:
+def summary(reports: Sequence[Report], paint: Paint = plain) -> str:
     """Count, for a person."""
     failed = sum(report.failed for report in reports)
-    return f"{len(reports) - failed} ok, {failed} failed\n"
+    well = paint(f"{len(reports) - failed} ok", "good" if failed < len(reports) else "dim")
+    return f"{well}, {paint(f'{failed} failed', 'bad' if failed else 'dim')}\n"
 
 
-def text(report: Report, *, wide: bool) -> str:
+def text(report: Report, *, wide: bool, paint: Paint = plain) -> str:
     """Write one policy's report for a person."""
-    lines = [f"{report.policy} ({report.provider})\n", *_table(report.steps)]
-    lines += [f"  warning: {warning}\n" for warning in report.warnings]
+    lines = [f"{paint(str(report.policy), 'strong')} ({report.provider})\n", *_table(report.steps, paint)]
+    lines += [f"  {paint('warning', 'warn')}: {warning}\n" for warning in report.warnings]
     refused = any(step.name == "exchange" and step.result == "failed" for step in report.steps)
     if report.need and (wide or refused):
         indented = "".join(f"    {line}\n" for line in json.dumps(report.need.advice, indent=2).splitlines())
@@ -119,17 +123,21 @@ def failures(report: Report) -> Iterator[str]:
         yield f"{report.policy}: warning: {warning}"
 
 
-def _table(steps: Sequence[Step]) -> Iterator[str]:
+def _table(steps: Sequence[Step], paint: Paint) -> Iterator[str]:
     """Lay out the steps; a failure's cause and what to do stand below it, over the whole width."""
-    rows = [
-        [f"  {step.result}", step.name, WHOSE.get(step.endpoint, step.endpoint), _took(step), step.detail]
+    rows: list[list[str | Cell]] = [
+        [_result(step.result), step.name, WHOSE.get(step.endpoint, step.endpoint), _took(step), step.detail]
         for step in steps
     ]
-    for step, line in zip(steps, align(rows).splitlines(keepends=True), strict=True):
+    for step, line in zip(steps, align(rows, paint).splitlines(keepends=True), strict=True):
         yield line
         if step.error and step.result == "failed":
-            yield f"    {step.error.reason} ({step.error.kind}): {step.error.message}\n"
-            yield f"    what to do: {step.error.hint}\n"
+            yield f"    {paint(f'{step.error.reason} ({step.error.kind})', 'bad')}: {step.error.message}\n"
+            yield f"    {paint('what to do', 'strong')}: {step.error.hint}\n"
+
+
+def _result(result: str) -> Cell:
+    return Cell(f"  {result}", {"ok": "good", "failed": "bad"}.get(result, "dim"))
 
 
 def _took(step: Step) -> str:

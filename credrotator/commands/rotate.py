@@ -11,6 +11,7 @@ import click
 from credrotator import report
 from credrotator.clock import system_clock
 from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
+from credrotator.commands.painting import painter, show
 from credrotator.commands.world import world
 from credrotator.errors import UsageError
 from credrotator.exchange.skew import SkewedClock
@@ -94,8 +95,8 @@ def command(
     if output in {"json", "yaml"}:
         click.echo(report.structured(report.rotate_document(outcomes), output), nl=False)
     else:
-        table = report.rotate_table(outcomes, system_clock(), wide=output == "wide", dry_run=dry_run)
-        click.echo(table, nl=False)
+        wide = output == "wide"
+        show(report.rotate_table(outcomes, system_clock(), wide=wide, dry_run=dry_run, paint=painter()))
     for failure in renderer.failures.values():
         click.echo(f"template: {failure.reason}: {failure.message}\n  what to do: {failure.hint}", err=True)
     failed = any(outcome.action == "failed" for outcome in outcomes)

@@ -7,98 +7,68 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credrotator.clock import system_clock
+from credrotator.commands import statusreport
 from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
+from credrotator.commands.painting import painter, show
+from credrotator.commands.watch import View, watch
 from credrotator.commands.world import world
+from credrotator.errors import UsageError
 from credrotator.overview import Row, overview
-from credrotator.report import NONE, align, show_span, structured
+from credrotator.report import structured
 from credrotator.rotation import Rotation
-from credrotator.secretdata import read_time, show_time
+from credrotator.settings import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime
+    from datetime import timedelta
 
-HEARD = {True: "yes", False: "no", None: NONE}
+    from credrotator.settings import Settings
 
 
 @click.command("status")
 @reads_policies
-def command(names: tuple[str, ...], *, output: str, **common: Any) -> None:
-    """Per policy: provider, state, expiry, next renewal, last outcome, and who depends on it.
+@click.option("-w", "--watch", "again", is_flag=True, help="Look again and again, until Ctrl-C.")
+@click.option("--interval", type=Span(), default="2s", show_default=True, help="How often to look with --watch.")
+def command(names: tuple[str, ...], *, output: str, again: bool, interval: timedelta, **common: Any) -> None:
+    """Show where each policy's credential stands, and who depends on it.
 
-    Calls nobody and writes nothing. Wide adds identity, Secret, models, and in a cluster whether the gateway has
-    looked at the policy since its credential was issued (ACKNOWLEDGED).
+    Calls neither issuers nor vendors, and writes nothing. STATE is Fresh, Due (renewal is near), Edited (the policy
+    changed since), Parked, Expired, Missing, Unreadable; Invalid or Broken policies cannot work, Static ones need no
+    rotation. What is wrong and what to do stands below the table. Wide adds models, identity, Secret, and in a cluster
+    whether the gateway has looked at the policy since its credential was issued (ACKNOWLEDGED).
 
     \b
     Examples:
-      credrotator status -f policies/ --out /var/lib/credrotator
-      credrotator status -f policies/ --out out/ prod/aws-bedrock -o yaml
+      credrotator status -A
+      credrotator status -f policies/ --out /var/lib/credrotator --watch
+      credrotator status -f policies/ --out out/ prod/aws-bedrock -o wide
+      credrotator status -A -o json | jq -r '.policies[] | select(.state != "Fresh") | .policy'
     """  # noqa: D301 - \b keeps click from filling the paragraph
-    settings = read_settings(common)
+    settings, paint = read_settings(common), painter()
+    if again:
+        if output in {"json", "yaml"}:
+            raise UsageError(f"--watch shows tables; for -o {output} call status again, or read the daemon's metrics")
+        if "-" in settings.filenames:
+            raise UsageError("--watch reads the manifests again, so -f - is not possible; name files or directories")
+
+    def look() -> View:
+        rows, now = _rows(settings, names), system_clock()
+        return View(statusreport.table(rows, now, wide=output == "wide", paint=paint), statusreport.notes(rows, paint))
+
+    if again:
+        watch(look, system_clock, interval, paint)
+    elif output in {"json", "yaml"}:
+        rows = _rows(settings, names)
+        click.echo(structured({"policies": [statusreport.document(row) for row in rows]}, output), nl=False)
+    else:
+        view = look()
+        show(view.table + view.notes)
+
+
+def _rows(settings: Settings, names: tuple[str, ...]) -> list[Row]:
+    """Read everything, and describe each policy that is meant."""
     with world(settings) as here:
         rotation, now = Rotation(here.store, exchanger(settings), system_clock), system_clock()
         keys = choose(here.inventory, names, settings, here.namespace)
-        rows = [
+        return [
             overview(key, here.inventory, rotation, here.last(key), now, heard_at=here.heard_at(key)) for key in keys
         ]
-    if output in {"json", "yaml"}:
-        click.echo(structured({"policies": [document(row) for row in rows]}, output), nl=False)
-        return
-    click.echo(table(rows, now, wide=output == "wide"), nl=False)
-
-
-def document(row: Row) -> dict[str, Any]:
-    """Return one policy's standing for machines."""
-    return {
-        "policy": str(row.policy),
-        "provider": row.provider,
-        "state": row.state,
-        "why": row.why or None,
-        "identity": row.identity or None,
-        "secret": str(row.secret) if row.secret else None,
-        "expiresAt": show_time(row.expires_at) if row.expires_at else None,
-        "renewAt": show_time(row.renew_at) if row.renew_at else None,
-        "lastOutcome": row.last,
-        "acknowledged": row.acknowledged,
-        "backends": [str(key) for key in row.dependants.backends],
-        "routes": [str(key) for key in row.dependants.routes],
-        "models": list(row.dependants.models),
-    }
-
-
-def table(rows: Iterable[Row], now: datetime, *, wide: bool) -> str:
-    """Lay the rows out for a person; what one word of state does not tell stands below the table."""
-    listed = list(rows)
-    header = ["POLICY", "PROVIDER", "STATE", "EXPIRES IN", "RENEWS IN", "LAST OUTCOME", "BACKENDS", "ROUTES"]
-    cells = [header + ["IDENTITY", "SECRET", "MODELS", "ACKNOWLEDGED"] * wide]
-    for row in listed:
-        cell = [str(row.policy), row.provider, row.state]
-        cell += [show_span(row.expires_at, now), show_span(row.renew_at, now), _last(row.last, now)]
-        cell += [_join(row.dependants.backends), _join(row.dependants.routes)]
-        more = [row.identity or NONE, str(row.secret or NONE), _join(row.dependants.models), HEARD[row.acknowledged]]
-        cells.append(cell + more * wide)
-    return align(cells) + "".join(_below(row) for row in listed)
-
-
-def _below(row: Row) -> str:
-    """Explain a state that is not well, and a last failure, without a second command."""
-    text = f"\n{row.policy}: {row.state}: {row.why}\n" if row.why else ""
-    error = (row.last or {}).get("error")
-    if isinstance(error, dict) and error.get("message") != row.why:
-        kind = f" ({error['kind']})" if error.get("kind") else ""
-        text += f"\n{row.policy}: {error.get('reason')}{kind}: {error.get('message')}\n"
-        text += f"  what to do: {error['hint']}\n" if error.get("hint") else ""
-    return text
-
-
-def _last(last: dict[str, Any] | None, now: datetime) -> str:
-    if not last:
-        return NONE
-    at = read_time(str(last.get("at")))
-    when = f" {show_span(at, now)}" if at else ""
-    reason = f" ({last['reason']})" if last.get("reason") else ""
-    return f"{last.get('action')}{reason}{when}"
-
-
-def _join(items: Iterable[object]) -> str:
-    return ", ".join(map(str, items)) or NONE
