@@ -1,7 +1,8 @@
 """Give the documentation's site the pages that lie outside of docs/: the changelog and the chart's reference.
 
 Links are written as they are right in the repository, where people read these files too; here they are led to the
-site's pages. A link to what is neither stays as it is, and MkDocs complains of it.
+site's pages, and one that shows a file's name shows the page's title. A link to what is neither stays as it is, and
+MkDocs complains of it.
 """
 
 import posixpath
@@ -14,7 +15,8 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = {"CHANGELOG.md": "changelog.md", "charts/credrotator/README.md": "chart.md", "README.md": "index.md"}
-_LINK = re.compile(r"(?<=\]\()([^)#:\s]+)")
+_LINK = re.compile(r"\[(?P<shown>[^\]]+)\]\((?P<target>[^)#:\s]+)")
+_TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -28,14 +30,18 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
     """Lead links to files of the repository to the site's pages."""
     here = page.file.src_uri
-    source = next((outside for outside, inside in OUTSIDE.items() if inside == here), f"docs/{here}")
-    if here == "index.md":
-        source = "docs/index.md"
-    return _LINK.sub(lambda link: _led(link[0], source, here), markdown)
+    outside = {inside: source for source, inside in OUTSIDE.items() if source != "README.md"}
+    source = outside.get(here, f"docs/{here}")
 
+    def led(link: re.Match[str]) -> str:
+        shown, target = link["shown"], link["target"]
+        meant = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        inside = OUTSIDE.get(meant) or (meant.removeprefix("docs/") if meant.startswith("docs/") else None)
+        if inside is None:
+            return link[0]
+        file = files.get_file_from_path(inside)
+        if shown.endswith(".md") and file is not None and (title := _TITLE.search(file.content_string)):
+            shown = title[1]
+        return f"[{shown}]({posixpath.relpath(inside, posixpath.dirname(here))}"
 
-def _led(target: str, source: str, here: str) -> str:
-    """Return a link's target as it is right on the site; ``source`` is the page's file in the repository."""
-    meant = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
-    inside = OUTSIDE.get(meant) or (meant.removeprefix("docs/") if meant.startswith("docs/") else None)
-    return posixpath.relpath(inside, posixpath.dirname(here)) if inside else target
+    return _LINK.sub(led, markdown)
