@@ -65,7 +65,7 @@ def test_chart_and_image_bear_it_too() -> None:
 
 def test_documents_name_this_version() -> None:
     """Where a command of the documentation names an image or a wheel, it is that of this version."""
-    named = re.compile(r"credrotator[:-](\d+\.\d+\.\d+)")
+    named = re.compile(r"(?:credrotator[:-]|VERSION=)(\d+\.\d+\.\d+)")
     for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
         assert set(named.findall(page.read_text(encoding="utf-8"))) <= {VERSION}, page.name
 
