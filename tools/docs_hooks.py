@@ -5,6 +5,7 @@ site's pages, and one that shows a file's name shows the page's title. A link to
 MkDocs complains of it.
 """
 
+import logging
 import posixpath
 import re
 from pathlib import Path
@@ -13,9 +14,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+# A name below MkDocs' own, so that a strict build ends with what is logged here.
+LOG = logging.getLogger("mkdocs.hooks.credrotator")
 ROOT = Path(__file__).parent.parent
 OUTSIDE = {"CHANGELOG.md": "changelog.md", "charts/credrotator/README.md": "chart.md", "README.md": "index.md"}
 _LINK = re.compile(r"\[(?P<shown>[^\]]+)\]\((?P<target>[^)#:\s]+)")
+_FETCHED = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=["']?(?:https?:)?//[^"'> ]+""")
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 
 
@@ -45,3 +49,10 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         return f"[{shown}]({posixpath.relpath(inside, posixpath.dirname(here))}"
 
     return _LINK.sub(led, markdown)
+
+
+def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001
+    """Complain of what a reader's browser would fetch from elsewhere: who reads this is nobody else's business."""
+    for fetched in _FETCHED.findall(output):
+        LOG.warning("%s has its reader fetch something from elsewhere: %s", page.file.src_uri, fetched)
+    return output
