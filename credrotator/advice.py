@@ -1,7 +1,8 @@
-"""What has to stand at AWS and at Entra for a token to be accepted, written from the claims of the token itself. Pure.
+"""What has to stand at AWS, Entra or Google Cloud for a token to be accepted, written from the token's claims. Pure.
 
 Sources: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_create_for-idp_oidc.html;
-https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust
+https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust;
+https://cloud.google.com/iam/docs/workload-identity-federation-with-other-providers
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from credrotator.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from credrotator.model import AwsOidc, ObjectKey
+    from credrotator.model import AwsOidc, GcpWorkloadIdentity, ObjectKey
 
 _UNFIT = re.compile(r"[^0-9A-Za-z_-]")
 """What a federated credential's name cannot hold."""
@@ -61,4 +62,24 @@ def entra_federated_credential(policy: ObjectKey, claims: Mapping[str, object]) 
         "issuer": printable(claims.get("iss", "")),
         "subject": printable(claims.get("sub", "")),
         "audiences": audiences(claims)[:1],
+    }
+
+
+def gcp_workload_identity(source: GcpWorkloadIdentity, claims: Mapping[str, object]) -> dict[str, Any]:
+    """Return the provider of the pool for this token, as the IAM API has it, and what its principal has to be granted.
+
+    Without a service account the principal itself calls Vertex AI.
+    """
+    pool, subject = source.pool, printable(claims.get("sub", ""))
+    principal = f"principal://iam.googleapis.com/{pool.resource}/subject/{subject}"
+    grant = {"role": "roles/aiplatform.user", "on": f"projects/{source.project}", "member": principal}
+    if source.service_account:
+        grant = {"role": "roles/iam.workloadIdentityUser", "on": source.service_account, "member": principal}
+    return {
+        "provider": {
+            "name": pool.audience.removeprefix("//iam.googleapis.com/"),
+            "attributeMapping": {"google.subject": "assertion.sub"},
+            "oidc": {"issuerUri": printable(claims.get("iss", "")), "allowedAudiences": audiences(claims)},
+        },
+        "grant": grant,
     }

@@ -30,6 +30,9 @@ NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 REGION = re.compile(r"(?=.{1,40}\Z)[a-z]{2,6}(-[a-z]+)+-[0-9]{1,2}")
 ROLE_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]{0,20}):iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
 TENANT = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,252}")
+GOOGLE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+GOOGLE_PROJECT = re.compile(r"((?=.{1,253}:)[a-z0-9-]+(\.[a-z0-9-]+)+:)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""An ID or a number; of an organisation's old projects, with its domain before a colon."""
 HOST = re.compile(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 URL = re.compile(r"[!-~]{1,2048}")
 """Printable ASCII without blanks (RFC 3986)."""
@@ -82,6 +85,8 @@ Namespace = Annotated[
 Region = Annotated[Text, _matching(REGION, "an AWS region such as us-east-1")]
 RoleArn = Annotated[Text, _matching(ROLE_ARN, "arn:aws:iam::<12 digits>:role/<name>")]
 Tenant = Annotated[Text, _matching(TENANT, "a tenant id or domain")]
+GoogleName = Annotated[Text, _matching(GOOGLE_NAME, "lower-case letters, digits and -, at most 63 characters")]
+GoogleProject = Annotated[Text, _matching(GOOGLE_PROJECT, "a Google Cloud project's ID or number")]
 IssuerUrl = Annotated[Text, AfterValidator(_issuer)]
 EndpointUrl = Annotated[Text, AfterValidator(_endpoint)]
 
@@ -182,13 +187,29 @@ class GcpCredentialsFile(Shape):
     secret_ref: SecretRef = Field(alias="secretRef")
 
 
+class GcpImpersonation(Shape):
+    """The service account that speaks for the pool's principal; its name is what stands before the @."""
+
+    service_account_name: GoogleName = Field(alias="serviceAccountName")
+
+
+class GcpWorkloadIdentity(Shape):
+    """A provider in a workload identity pool, and the token that it takes."""
+
+    project_id: GoogleProject = Field(alias="projectID")
+    pool_name: GoogleName = Field(alias="workloadIdentityPoolName")
+    provider_name: GoogleName = Field(alias="workloadIdentityProviderName")
+    oidc_exchange_token: OidcExchange = Field(alias="oidcExchangeToken")
+    impersonation: GcpImpersonation | None = Field(None, alias="serviceAccountImpersonation")
+
+
 class GcpCredentials(Shape):
     """GCP: a key file, workload identity federation, or neither (application default credentials)."""
 
-    project_name: Text = Field(alias="projectName")
-    region: Text
+    project_name: GoogleProject = Field(alias="projectName")
+    region: GoogleName
     credentials_file: GcpCredentialsFile | None = Field(None, alias="credentialsFile")
-    workload_identity: Any = Field(None, alias="workloadIdentityFederationConfig")
+    workload_identity: GcpWorkloadIdentity | None = Field(None, alias="workloadIdentityFederationConfig")
 
 
 class TargetRef(Shape):

@@ -13,7 +13,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-from credrotator.advice import SHOWN, audiences, aws_trust_policy, entra_federated_credential
+from credrotator.advice import (
+    SHOWN,
+    audiences,
+    aws_trust_policy,
+    entra_federated_credential,
+    gcp_workload_identity,
+)
 from credrotator.durations import show_duration
 from credrotator.errors import Denied, RotationError, printable
 from credrotator.exchange.deadline import deadline
@@ -28,6 +34,9 @@ from credrotator.model import (
     AzureOidc,
     AzureToken,
     Failure,
+    GcpServiceAccount,
+    GcpToken,
+    GcpWorkloadIdentity,
     InvalidPolicy,
     ObjectKey,
     OidcClient,
@@ -36,9 +45,8 @@ from credrotator.model import (
     SecretKeyRef,
     Static,
     SubjectToken,
-    Unsupported,
 )
-from credrotator.rotation import check_static, invalid, unsupported
+from credrotator.rotation import check_static, invalid
 from credrotator.secretdata import show_time
 from credrotator.terraform import Need
 
@@ -138,15 +146,12 @@ class Check:
                 with _step(report, "references") as found:
                     check_static(source, secrets)
                     found.detail = str(source.secret.secret) if source.secret else "the filter's own default chain"
-            case Unsupported():
-                error = unsupported(policy, source).error
-                report.steps.append(Step("exchange", "skipped", error.message if error else "", error=error))
-            case AzureClientSecret():
+            case AzureClientSecret(client_secret=reference) | GcpServiceAccount(key_file=reference):
                 with _step(report, "references") as found:
-                    secrets(source.client_secret)
-                    found.detail = _reference(source.client_secret)
+                    secrets(reference)
+                    found.detail = _reference(reference)
                 self._exchange(report, policy, source, secrets)
-            case AwsOidc() | AzureOidc():
+            case AwsOidc() | AzureOidc() | GcpWorkloadIdentity():
                 token = self._token(report, source.oidc, secrets)
                 report.need = Need(policy.key, source, _advice(policy.key, source, token))
                 self._exchange(report, policy, source, secrets)
@@ -186,8 +191,8 @@ class Check:
             match self._exchanger(policy.key, source, secrets):
                 case AwsCredential() as aws:
                     found.detail = f"access key {aws.access_key_id[:4]}…, until {show_time(aws.expires_at)}"
-                case AzureToken() as azure:
-                    found.detail = f"access token, until {show_time(azure.expires_at)}"
+                case AzureToken(expires_at=until) | GcpToken(expires_at=until):
+                    found.detail = f"access token, until {show_time(until)}"
 
     def _destination(self, report: Report, policy: Policy) -> None:
         """Ask for what comes after the exchange, whether that went well or not."""
@@ -299,9 +304,13 @@ def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
         yield "the token has no subject (sub), so no other side can tell whose it is: have the issuer add it"
 
 
-def _advice(policy: ObjectKey, source: AwsOidc | AzureOidc, token: SubjectToken) -> dict[str, Any]:
+def _advice(
+    policy: ObjectKey, source: AwsOidc | AzureOidc | GcpWorkloadIdentity, token: SubjectToken
+) -> dict[str, Any]:
     match source:
         case AwsOidc():
             return aws_trust_policy(source, token.claims)
         case AzureOidc():
             return entra_federated_credential(policy, token.claims)
+        case GcpWorkloadIdentity():
+            return gcp_workload_identity(source, token.claims)

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING
 from credrotator.backoff import Streak, failed
 from credrotator.clock import suspend_aware
 from credrotator.errors import Abandoned
-from credrotator.model import AwsOidc, AzureClientSecret, AzureOidc, InvalidPolicy, ObjectKey, Outcome, Policy
+from credrotator.model import (
+    AwsOidc,
+    AzureClientSecret,
+    AzureOidc,
+    GcpServiceAccount,
+    GcpWorkloadIdentity,
+    InvalidPolicy,
+    ObjectKey,
+    Outcome,
+    Policy,
+)
 from credrotator.policy import fingerprint
 from credrotator.rotation import Rotation, Wish
 from credrotator.timetable import Timetable
@@ -147,10 +157,12 @@ class Daemon:
         """
         policy = self._source.get(key)
         match policy.source if isinstance(policy, Policy) else None:
-            case AwsOidc(oidc=oidc) | AzureOidc(oidc=oidc):
+            case AwsOidc(oidc=oidc) | AzureOidc(oidc=oidc) | GcpWorkloadIdentity(oidc=oidc):
                 return (oidc.issuer,)
             case AzureClientSecret(app=app):
                 return (app.authority,)
+            case GcpServiceAccount(provider=provider):
+                return (provider,)
         return ()
 
     def _work(self) -> None:

@@ -23,11 +23,20 @@ if TYPE_CHECKING:
 
 AWS = PREFIX + "aws-credentials"
 AZURE = PREFIX + "azure-credentials"
-BLOCKS = {AWS: ("AWSCredentials", "awsCredentials"), AZURE: ("AzureCredentials", "azureCredentials")}
-CARRIERS = {AWS: "aws-credentials-file", AZURE: "api-key"}
+GCP = PREFIX + "gcp-credentials"
+BLOCKS = {
+    AWS: ("AWSCredentials", "awsCredentials"),
+    AZURE: ("AzureCredentials", "azureCredentials"),
+    GCP: ("GCPCredentials", "gcpCredentials"),
+}
+CARRIERS = {AWS: "aws-credentials-file", AZURE: "api-key", GCP: "api-key"}
 """By what kind of static policy the gateway takes each: the bytes on the wire are then the same."""
 SUFFIX, NAME_LENGTH = "-credentials", 253
-EXPECTED = {AWS: "awsCredentials.credentialsFile.secretRef", AZURE: "type APIKey with apiKey.secretRef"}
+EXPECTED = {
+    AWS: "awsCredentials.credentialsFile.secretRef",
+    AZURE: "type APIKey with apiKey.secretRef",
+    GCP: "type APIKey with apiKey.secretRef",
+}
 
 
 def read_form(manifest: Mapping[str, Any], origin: str, defaults: Defaults) -> Policy | InvalidPolicy:
@@ -122,7 +131,9 @@ def _form_problems(carrier: Policy | InvalidPolicy, wanted: Policy | InvalidPoli
     if isinstance(carrier, Policy) and carrier.secret and carrier.secret.namespace != carrier.key.namespace:
         problems.append(Problem("spec", f"Secret {carrier.secret} must be in the policy's own namespace"))
     if isinstance(wanted, Policy) and not isinstance(wanted.source, Rotatable):
-        problems.append(Problem(path, "expected something to rotate: oidcExchangeToken, or Azure's clientSecretRef"))
+        wanted_of = {AWS: "oidcExchangeToken", AZURE: "oidcExchangeToken or clientSecretRef"}
+        fields = wanted_of.get(name, "workloadIdentityFederationConfig or credentialsFile")
+        problems.append(Problem(path, f"expected something to rotate: {fields}"))
     return problems
 
 
@@ -136,8 +147,16 @@ def _carries(carrier: Policy, name: str) -> bool:
     )
 
 
+def is_convertible(policy: Policy) -> bool:
+    """Tell whether a drop-in policy has a managed form that does the same.
+
+    Google's has not: the gateway adds project and region to the paths of requests for ``gcpCredentials`` alone.
+    """
+    return isinstance(policy.source, Rotatable) and not policy.provider.startswith("gcp")
+
+
 def convert(manifest: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
-    """Return the managed form of a drop-in policy's manifest; what others keep in it stays."""
+    """Return the managed form of a convertible drop-in policy's manifest; what others keep in it stays."""
     name = AWS if policy.provider.startswith("aws") else AZURE
     _, block = BLOCKS[name]
     spec, metadata = dict(manifest["spec"]), dict(manifest["metadata"])

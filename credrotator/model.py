@@ -156,6 +156,49 @@ class AzureClientSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class GcpPool:
+    """A provider in a workload identity pool of Google Cloud; ``project`` is the pool's project, by its number."""
+
+    project: str
+    pool: str
+    provider: str
+
+    @property
+    def audience(self) -> str:
+        """Name the provider as Google's STS wants it: the full resource name."""
+        return f"//iam.googleapis.com/{self.resource}/providers/{self.provider}"
+
+    @property
+    def resource(self) -> str:
+        """Name the pool, as principals of it are named."""
+        return f"projects/{self.project}/locations/global/workloadIdentityPools/{self.pool}"
+
+
+@dataclass(frozen=True, slots=True)
+class GcpWorkloadIdentity:
+    """Google's token exchange (RFC 8693) with the issuer's token, then the impersonation of a service account, if any.
+
+    ``project`` and ``region`` are where the gateway calls Vertex AI; ``service_account`` is an e-mail address.
+    """
+
+    provider: ClassVar[str] = "gcp-workload-identity"
+    oidc: OidcClient
+    pool: GcpPool
+    project: str
+    region: str
+    service_account: str | None = None
+    duration: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GcpServiceAccount:
+    """A token for a Google Cloud service account, by a key of it (RFC 7523 §2.1)."""
+
+    provider: ClassVar[str] = "gcp-service-account"
+    key_file: SecretKeyRef
+
+
+@dataclass(frozen=True, slots=True)
 class Static:
     """Nothing to rotate: a key or file that a person put there, or (without a Secret) the SDK's default chain."""
 
@@ -164,16 +207,8 @@ class Static:
     profile: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unsupported:
-    """A policy that needs rotation by a mechanism that credrotator does not speak (yet)."""
-
-    provider: str
-    path: str
-
-
-Rotatable = AwsOidc | AzureOidc | AzureClientSecret
-Source = Rotatable | Static | Unsupported
+Rotatable = AwsOidc | AzureOidc | AzureClientSecret | GcpWorkloadIdentity | GcpServiceAccount
+Source = Rotatable | Static
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +314,19 @@ class AzureToken:
     request_id: str | None = None
 
 
-Credential = AwsCredential | AzureToken
+@dataclass(frozen=True, slots=True)
+class GcpToken:
+    """An access token of Google Cloud. ``project`` and ``region`` only where the gateway's rotator publishes them."""
+
+    token: Sensitive
+    issued_at: datetime
+    expires_at: datetime
+    request_id: str | None = None
+    project: str | None = None
+    region: str | None = None
+
+
+Credential = AwsCredential | AzureToken | GcpToken
 
 
 @dataclass(frozen=True, slots=True)

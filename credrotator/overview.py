@@ -11,11 +11,12 @@ from credrotator.model import (
     AwsOidc,
     AzureClientSecret,
     AzureOidc,
+    GcpServiceAccount,
+    GcpWorkloadIdentity,
     Published,
     Rotatable,
     Source,
     Static,
-    Unsupported,
 )
 from credrotator.planning import Keep, Reason
 from credrotator.rotation import Rotation, Wish, times
@@ -98,8 +99,7 @@ def overview(
         return _standing(row, policy, rotation, now=now, heard_at=heard_at)
     outcome = rotation(policy, inventory.reader(key), Wish(dry_run=True))
     if outcome.error:
-        state = "NotSupported" if outcome.action == "skipped" else "Broken"
-        return replace(row, state=state, why=outcome.error.message, hint=outcome.error.hint)
+        return replace(row, state="Broken", why=outcome.error.message, hint=outcome.error.hint)
     return row
 
 
@@ -133,7 +133,11 @@ def identity(source: Source) -> str:
             return source.role_arn
         case AzureOidc() | AzureClientSecret():
             return f"{source.app.client_id} in {source.app.tenant_id}"
-        case Static() | Unsupported():
+        case GcpWorkloadIdentity():
+            return source.service_account or f"principals of {source.pool.resource}"
+        case GcpServiceAccount():
+            return f"the account of Secret {source.key_file.secret}"
+        case Static():
             return ""
         case _:
             assert_never(source)

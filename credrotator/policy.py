@@ -25,6 +25,9 @@ from credrotator.model import (
     AzureClientSecret,
     AzureOidc,
     EntraApp,
+    GcpPool,
+    GcpServiceAccount,
+    GcpWorkloadIdentity,
     InvalidPolicy,
     ObjectKey,
     OidcClient,
@@ -33,7 +36,6 @@ from credrotator.model import (
     SecretKeyRef,
     Source,
     Static,
-    Unsupported,
     backend_key,
     generated_secret,
 )
@@ -48,8 +50,11 @@ SUBJECT_TOKEN = PREFIX + "subject-token"
 AZURE_AUTHORITY = PREFIX + "azure-authority-host"
 AZURE_SCOPE = PREFIX + "azure-scope"
 ANNOTATIONS: Mapping[str, tuple[tuple[type[Source], ...], str]] = {
-    DURATION: ((AwsOidc,), "awsCredentials.oidcExchangeToken"),
-    SUBJECT_TOKEN: ((AwsOidc, AzureOidc), "oidcExchangeToken"),
+    DURATION: (
+        (AwsOidc, GcpWorkloadIdentity),
+        "awsCredentials.oidcExchangeToken and to GCP's serviceAccountImpersonation",
+    ),
+    SUBJECT_TOKEN: ((AwsOidc, AzureOidc, GcpWorkloadIdentity), "oidcExchangeToken"),
     AZURE_AUTHORITY: ((AzureOidc, AzureClientSecret), "azureCredentials"),
     AZURE_SCOPE: ((AzureOidc, AzureClientSecret), "azureCredentials"),
 }
@@ -76,6 +81,7 @@ PARTITIONS = (
     ("", "aws"),
 )
 # STS accepts a quarter of an hour to 12 h; https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+# Google up to 12 h; https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/generateAccessToken
 DURATION_RANGE = (timedelta(minutes=15), timedelta(hours=12))
 
 MECHANISMS = {
@@ -135,7 +141,8 @@ def read_policy(manifest: Mapping[str, Any], origin: str, defaults: Defaults) ->
 def fingerprint(source: Source) -> str:
     """Hash what a credential depends on: an edit of any of it makes the published credential the wrong one.
 
-    The client secret is no part of it: a new secret for the same client leaves a good credential good.
+    The client secret is no part of it: a new secret for the same client leaves a good credential good. Where a key
+    file lies is: another file is another account's, most likely.
     """
     facts = asdict(source)
     facts.pop("client_secret", None)
@@ -162,8 +169,6 @@ def _secret_of(key: ObjectKey, source: Source) -> ObjectKey | None:
     match source:
         case Static(secret=ref):
             return ref.secret if ref else None
-        case Unsupported():
-            return None
     return generated_secret(key)
 
 
@@ -321,9 +326,9 @@ class _Reading:
             self.wrong(path, str(error))
             return None
         if not DURATION_RANGE[0] <= duration <= DURATION_RANGE[1]:
-            self.wrong(path, f"AWS accepts 15m to 12h, got {printable(text, 80)}")
+            self.wrong(path, f"expected 15m to 12h, got {printable(text, 80)}")
         elif duration % timedelta(seconds=1):
-            self.wrong(path, f"AWS accepts whole seconds, got {printable(text, 80)}")
+            self.wrong(path, f"expected whole seconds, got {printable(text, 80)}")
         return duration
 
     def _azure(self, block: api.AzureCredentials | None) -> Source | None:
@@ -365,11 +370,31 @@ class _Reading:
         path = "spec.gcpCredentials"
         if block.credentials_file and block.workload_identity:
             self.wrong(path, "expected at most one of credentialsFile and workloadIdentityFederationConfig")
-        if block.workload_identity:
-            return Unsupported("gcp-workload-identity", f"{path}.workloadIdentityFederationConfig")
-        if block.credentials_file:
-            return Unsupported("gcp-service-account", f"{path}.credentialsFile")
+        if federation := block.workload_identity:
+            return self._gcp_federation(block, federation, f"{path}.workloadIdentityFederationConfig")
+        if file := block.credentials_file:
+            ref = self._secret_key(file.secret_ref, "service_account.json", f"{path}.credentialsFile.secretRef")
+            return GcpServiceAccount(ref)
         return Static("gcp-default-chain")
+
+    def _gcp_federation(self, block: api.GcpCredentials, federation: api.GcpWorkloadIdentity, path: str) -> Source:
+        duration, email = self._duration(), None
+        if federation.impersonation:
+            # "example.com:project" is "project.example.com" in addresses, as Google has it for such projects.
+            domain, _, project = block.project_name.rpartition(":")
+            host = f"{project}.{domain}" if domain else project
+            email = f"{federation.impersonation.service_account_name}@{host}.iam.gserviceaccount.com"
+        elif duration:
+            where = "Google lets the life of a service account's token be chosen, and only that"
+            self.wrong(_annotation(DURATION), f"{where}; remove it, or set {path}.serviceAccountImpersonation")
+        return GcpWorkloadIdentity(
+            self._oidc(federation.oidc_exchange_token, f"{path}.oidcExchangeToken"),
+            GcpPool(federation.project_id, federation.pool_name, federation.provider_name),
+            block.project_name,
+            block.region,
+            email,
+            duration,
+        )
 
     def _oidc(self, exchange: api.OidcExchange, path: str) -> OidcClient:
         oidc, provider = exchange.oidc, exchange.oidc.provider

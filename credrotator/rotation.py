@@ -27,7 +27,6 @@ from credrotator.model import (
     Static,
     StoredSecret,
     Unreadable,
-    Unsupported,
 )
 from credrotator.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
 from credrotator.policy import fingerprint
@@ -113,8 +112,6 @@ class Rotation:
                 case Static() as source:
                     check_static(source, secrets)
                     return self._outcome(policy, "skipped", "Static" if source.secret else "DefaultChain", None)
-                case Unsupported():
-                    return unsupported(policy, policy.source)
                 case _:
                     return self._rotate(policy, policy.source, secrets, wish)
         except Abandoned as error:
@@ -291,14 +288,6 @@ def invalid(policy: InvalidPolicy) -> Outcome:
         "InvalidPolicy",
         error=Failure("policy", "InvalidPolicy", message, hint),
     )
-
-
-def unsupported(policy: Policy, source: Unsupported) -> Outcome:
-    """Describe a policy whose mechanism is the gateway's to rotate."""
-    message = f"{source.path}: credrotator does not rotate this kind yet"
-    hint = "leave it to the gateway's own rotator"
-    failure = Failure("policy", "NotSupported", message, hint)
-    return Outcome(policy.key, policy.provider, "skipped", "NotSupported", error=failure, warnings=policy.warnings)
 
 
 def times(policy: Policy, published: Published | Unreadable | None) -> tuple[datetime | None, datetime | None]:

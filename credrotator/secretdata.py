@@ -19,6 +19,7 @@ from credrotator.model import (
     AwsCredential,
     AzureToken,
     Credential,
+    GcpToken,
     ObjectKey,
     Owner,
     Published,
@@ -44,7 +45,14 @@ GATEWAY_WAKES = timedelta(minutes=5)
 
 AWS_KEY = "credentials"
 AZURE_KEY = "azureAccessToken"
-DATA_KEYS = {"aws-oidc": AWS_KEY, "azure-oidc": AZURE_KEY, "azure-client-secret": AZURE_KEY}
+GCP_KEY, GCP_PROJECT, GCP_REGION = "gcpAccessToken", "projectName", "region"
+DATA_KEYS = {
+    "aws-oidc": AWS_KEY,
+    "azure-oidc": AZURE_KEY,
+    "azure-client-secret": AZURE_KEY,
+    "gcp-workload-identity": GCP_KEY,
+    "gcp-service-account": GCP_KEY,
+}
 # Stricter than fromisoformat: what Go's time.RFC3339 refuses stops the gateway's controller, so it has to be repaired.
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -73,6 +81,12 @@ def render(
             data = {data_key or AWS_KEY: Sensitive(_aws_file(credential))}
         case AzureToken():
             data = {data_key or AZURE_KEY: credential.token}
+        case GcpToken():
+            data = {data_key or GCP_KEY: credential.token}
+            if data_key is None:
+                # The gateway's rotator adds these for workload identity and leaves them out for a key file.
+                named = {GCP_PROJECT: credential.project, GCP_REGION: credential.region}
+                data |= {name: Sensitive(value) for name, value in named.items() if value}
     annotations = {
         **_expiry_notes(min(credential.expires_at, credential.issued_at + LONGEST_LIFE), credential.issued_at),
         ISSUED: show_time(credential.issued_at),

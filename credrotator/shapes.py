@@ -66,7 +66,15 @@ def _sentence(kind: str, message: str, location: Sequence[str | int], got: objec
 def _meant(field: str, parent: object) -> list[str]:
     """Find what the author may have written instead of a field."""
     names = [name[:80] for name in islice(parent, MANY) if isinstance(name, str)] if isinstance(parent, dict) else []
-    return difflib.get_close_matches(field, names, 1, 0.75)
+    beside = _beside(field)
+    return difflib.get_close_matches(field, [name for name in names if name not in beside], 1, 0.75)
+
+
+def _beside(field: str) -> set[str]:
+    """Name the fields that the API has beside one: they are no slips of it, however alike."""
+    shapes = [shape for shape in vars(api).values() if isinstance(shape, type) and issubclass(shape, api.Shape)]
+    fields = [{info.alias or name for name, info in shape.model_fields.items()} for shape in shapes]
+    return set[str]().union(*(names for names in fields if field in names))
 
 
 def instead(found: Sequence[str]) -> str:

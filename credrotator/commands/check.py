@@ -28,8 +28,9 @@ def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
     """Try every step of each exchange; write nothing.
 
     DNS, proxy, TLS, discovery, token and claims, the exchange itself, then rights and delivery: how long each took,
-    and for one that fails the cause and what to do. Where the exchange fails, the AWS trust policy or the Entra
-    federated credential that fits the token is printed too; with -o wide and -o json always.
+    and for one that fails the cause and what to do. Where the exchange fails, the AWS trust policy, the Entra
+    federated credential or the Google Cloud provider that fits the token is printed too; with -o wide and -o json
+    always.
 
     \b
     Examples:

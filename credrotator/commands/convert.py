@@ -9,8 +9,8 @@ import yaml
 
 from credrotator.commands.common import choose, read_settings, reading_options
 from credrotator.commands.world import world
-from credrotator.forms import convert
-from credrotator.model import Policy, Rotatable
+from credrotator.forms import convert, is_convertible
+from credrotator.model import Rotatable
 
 
 class _Dumper(yaml.SafeDumper):
@@ -30,8 +30,9 @@ _Dumper.add_representer(str, _text)
 def command(names: tuple[str, ...], **common: Any) -> int:
     """Print OIDC policies in the managed form: the gateway then sees a policy without a rotator in it.
 
-    Policies that need no rotation, or have this form already, are left out. Nothing is changed anywhere. Put it in
-    force by kubectl replace: apply would merge both forms.
+    Policies that need no rotation, or have this form already, are left out, and so are Google Cloud's, which work in
+    the gateway's own form only. Nothing is changed anywhere. Put it in force by kubectl replace: apply would merge
+    both forms.
 
     \b
     Examples:
@@ -43,7 +44,13 @@ def command(names: tuple[str, ...], **common: Any) -> int:
         keys = choose(here.inventory, names, settings, here.namespace)
         for key in keys:
             policy = here.inventory.policies.get(key)
-            if isinstance(policy, Policy) and isinstance(policy.source, Rotatable) and not policy.managed:
+            if policy is None or policy.managed or not isinstance(policy.source, Rotatable):
+                continue
+            if not is_convertible(policy):
+                click.echo(
+                    f"note: {key} is left out: {policy.provider} has no managed form that does the same", err=True
+                )
+            else:
                 manifest = convert(here.inventory.manifests[key], policy)
                 click.echo("---\n" + yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120), nl=False)
         invalid = [here.inventory.invalid[key] for key in keys if key in here.inventory.invalid]

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,10 +25,16 @@ PORT = click.IntRange(0, 65535)
 @click.option("--issuer-port", type=PORT, default=9443, show_default=True, help="0: any free one.")
 @click.option("--sts-port", type=PORT, default=9444, show_default=True, help="0: any free one.")
 @click.option("--entra-port", type=PORT, default=9445, show_default=True, help="0: any free one.")
-@click.option("--dir", "directory", metavar="DIR", help="Where ca.pem is written [default: a temporary directory].")
+@click.option("--google-port", type=PORT, default=9446, show_default=True, help="0: any free one.")
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    help="Where ca.pem and a key file are written [default: a temporary directory].",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
-def command(issuer_port: int, sts_port: int, entra_port: int, directory: str | None, command: tuple[str, ...]) -> int:
-    """Start a local OIDC issuer, AWS STS and Microsoft Entra over TLS.
+def command(directory: str | None, command: tuple[str, ...], **ports: Any) -> int:
+    """Start a local OIDC issuer, AWS STS, Microsoft Entra and Google Cloud over TLS.
 
     They verify what they are shown as the real ones do. With COMMAND, it runs with the variables that lead
     credrotator and the vendors' SDKs here, and the sandbox ends with it; without, it prints them and waits.
@@ -45,7 +51,8 @@ def command(issuer_port: int, sts_port: int, entra_port: int, directory: str | N
     with tempfile.TemporaryDirectory(prefix="credrotator-sandbox-") as temporary:
         place = Path(directory or temporary).absolute()
         try:
-            with Sandbox(place, issuer_port=issuer_port, sts_port=sts_port, entra_port=entra_port) as sandbox:
+            with Sandbox(place, **ports) as sandbox:
+                sandbox.write_key_file()
                 variables = sandbox.environment()
                 return _run(command, variables) if command else _wait(sandbox.issuer.url, variables)
         except PortTaken as error:

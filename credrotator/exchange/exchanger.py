@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from credrotator.clock import suspend_aware
 from credrotator.errors import Denied
@@ -21,18 +21,31 @@ from credrotator.exchange.issuers import AllowedIssuers
 from credrotator.exchange.oidc import Issuers, TokenRequest
 from credrotator.exchange.patience import probing
 from credrotator.exchange.skew import SkewedClock
-from credrotator.exchange.transport import ENTRA, ISSUER, STS, Endpoint, Transport
+from credrotator.exchange.transport import ENTRA, GOOGLE, ISSUER, STS, Endpoint, Transport
 from credrotator.meter import NO_METER
-from credrotator.model import AwsOidc, AzureClientSecret, AzureOidc, Credential, ObjectKey, Rotatable, SubjectToken
+from credrotator.model import (
+    AwsOidc,
+    AzureClientSecret,
+    AzureOidc,
+    GcpServiceAccount,
+    GcpWorkloadIdentity,
+    ObjectKey,
+    Rotatable,
+    SubjectToken,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from credrotator.exchange.aws import Sts
     from credrotator.exchange.azure import Entra
+    from credrotator.exchange.gcp import Google
     from credrotator.meter import Meter
-    from credrotator.model import OidcClient
+    from credrotator.model import Credential, GcpToken, OidcClient
     from credrotator.ports import Clock, SecretReader
+
+Given = TypeVar("Given")
+"""What the exchange of a subject token gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,20 @@ class Exchanger:
                     secret = secrets(source.client_secret)
                     with self._meter.stage("exchange"), self.gates.of(f"entra {source.app.authority}").turn():
                         return self.entra.by_secret(source.app, secret)
+                case GcpWorkloadIdentity():
+                    return self._google_identity(source, secrets)
+                case GcpServiceAccount():
+                    key_file = secrets(source.key_file)
+                    with self.gates.of("google token").turn():
+                        return self.google.by_key(source, key_file)
+
+    def _google_identity(self, source: GcpWorkloadIdentity, secrets: SecretReader) -> GcpToken:
+        gate = self.gates.of("google sts")
+        federated = self._with_token(source.oidc, secrets, gate, lambda token: self.google.exchange(source, token))
+        if source.service_account is None:
+            return federated
+        with self.gates.of("google iamcredentials").turn():
+            return self.google.impersonate(source, federated)
 
     def vendor(self, source: Rotatable) -> Door:
         """Return where the exchange itself takes place.
@@ -119,8 +146,8 @@ class Exchanger:
                 return Door("entra", source.app.authority, self.entra.transport)
 
     def _with_token(
-        self, client: OidcClient, secrets: SecretReader, gate: Gate, exchange: Callable[[SubjectToken], Credential]
-    ) -> Credential:
+        self, client: OidcClient, secrets: SecretReader, gate: Gate, exchange: Callable[[SubjectToken], Given]
+    ) -> Given:
         """Exchange the issuer's token; one that the vendor calls stale is replaced once, in the same attempt."""
         request = token_request(client, secrets)
         token = self._token(request)
@@ -169,6 +196,12 @@ class Exchanger:
         with self._making:
             return self._entra
 
+    @property
+    def google(self) -> Google:
+        """Google Cloud."""
+        with self._making:
+            return self._google
+
     @cached_property
     def _sts(self) -> Sts:
         from credrotator.exchange.aws import Sts  # noqa: PLC0415 - only where a policy needs it
@@ -182,6 +215,13 @@ class Exchanger:
         from credrotator.exchange.azure import Entra  # noqa: PLC0415 - only where a policy needs it
 
         return Entra(self._transport(ENTRA, "REQUESTS_CA_BUNDLE", "AI_GATEWAY_AZURE_PROXY_URL"), self._clock)
+
+    @cached_property
+    def _google(self) -> Google:
+        from credrotator.exchange.gcp import Endpoints, Google  # noqa: PLC0415 - only where a policy needs it
+
+        transport = self._transport(GOOGLE, "REQUESTS_CA_BUNDLE", "AI_GATEWAY_GCP_AUTH_PROXY_URL")
+        return Google(transport, self._clock, Endpoints.of(self._environment))
 
     def _transport(
         self, endpoint: Endpoint, bundle: str = "REQUESTS_CA_BUNDLE", proxy: str = "", *, guarded: bool = False
@@ -204,7 +244,7 @@ class Exchanger:
             self._clock.observe(endpoint.name.lower(), date, trusted=endpoint is not ISSUER)
 
 
-STALE_TOKEN = {"ExpiredTokenException", "ExpiredToken", "InvalidIdentityToken", "AADSTS700024"}
+STALE_TOKEN = {"ExpiredTokenException", "ExpiredToken", "InvalidIdentityToken", "AADSTS700024", "GoogleStaleToken"}
 """Refusals for which a fresh token is worth one more try."""
 
 

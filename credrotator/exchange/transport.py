@@ -75,6 +75,7 @@ class Endpoint:
 ISSUER = Endpoint("Issuer", "the issuer")
 STS = Endpoint("Sts", "AWS STS", post="AssumeRoleWithWebIdentity")
 ENTRA = Endpoint("Entra", "Microsoft Entra")
+GOOGLE = Endpoint("Google", "Google")
 
 
 class BodyTooLargeError(Exception):
@@ -367,7 +368,10 @@ class answering:  # noqa: N801 - reads as the context manager it is
         return Transient("InvalidResponse", f"the answer of {self._where} {what}", hint=hint)
 
 
-_PROXY_HINT = "see HTTPS_PROXY and NO_PROXY, or AI_GATEWAY_STS_PROXY_URL and AI_GATEWAY_AZURE_PROXY_URL"
+_PROXY_HINT = (
+    "see HTTPS_PROXY and NO_PROXY, or AI_GATEWAY_STS_PROXY_URL, AI_GATEWAY_AZURE_PROXY_URL and "
+    "AI_GATEWAY_GCP_AUTH_PROXY_URL"
+)
 
 
 def _proxy_hint(error: BaseException) -> str:

@@ -21,7 +21,14 @@ from credrotator.kube.api import ApiError, KubeApi
 from credrotator.kube.apierrors import CONFLICT, NOT_FOUND
 from credrotator.kube.source import BELL
 from credrotator.kube.store import LABELS, MANAGED_BY, MANAGER, owner_reference
-from credrotator.model import AzureClientSecret, ObjectKey, Owner, Policy
+from credrotator.model import (
+    AzureClientSecret,
+    GcpServiceAccount,
+    GcpWorkloadIdentity,
+    ObjectKey,
+    Owner,
+    Policy,
+)
 from credrotator.secretdata import show_time
 
 if TYPE_CHECKING:
@@ -148,8 +155,13 @@ class Delivery:
             self._waiting[key] = rung
 
     def _needs_other_bell(self, policy: Policy) -> bool:
-        """The gateway indexes a policy with a client secret under that Secret, so the doorbell is not heard."""
-        return isinstance(policy.source, AzureClientSecret) or policy.key in self._foreign
+        """Tell whether the doorbell is not heard, or not ours to ring.
+
+        The gateway indexes a policy with a client secret or a key file under that Secret, and one with Google's
+        workload identity under nothing at all.
+        """
+        deaf = AzureClientSecret | GcpServiceAccount | GcpWorkloadIdentity
+        return isinstance(policy.source, deaf) or policy.key in self._foreign
 
     def _touch(self, key: ObjectKey, owner: Owner) -> bool:
         """Create or change the bell; False if a Secret of that name is somebody else's, which is left alone."""

@@ -22,6 +22,8 @@ from credrotator.model import (
     AwsOidc,
     AzureClientSecret,
     AzureOidc,
+    GcpServiceAccount,
+    GcpWorkloadIdentity,
     InvalidPolicy,
     ObjectKey,
     Policy,
@@ -201,9 +203,13 @@ def observe(found: dict[str, Any], defaults: Defaults) -> Observed:
 def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:
     """Name the Secrets that a policy reads."""
     match policy.source if isinstance(policy, Policy) else None:
-        case AwsOidc(oidc=oidc) | AzureOidc(oidc=oidc):
+        case AwsOidc(oidc=oidc) | AzureOidc(oidc=oidc) | GcpWorkloadIdentity(oidc=oidc):
             references = [oidc.client_secret, oidc.client_id]
-        case AzureClientSecret(client_secret=reference) | Static(secret=SecretKeyRef() as reference):
+        case (
+            AzureClientSecret(client_secret=reference)
+            | GcpServiceAccount(key_file=reference)
+            | Static(secret=SecretKeyRef() as reference)
+        ):
             references = [reference]
         case _:
             references = []

@@ -1,4 +1,4 @@
-"""A local OIDC issuer, AWS STS and Microsoft Entra, to try credrotator without an account and to test it.
+"""A local OIDC issuer, AWS STS, Microsoft Entra and Google Cloud, to try credrotator without an account and to test it.
 
 Owns servers that verify what they are shown as the real ones do, and switches that make them fail. Must not import
 the rest of credrotator: it is the other side of the wire. It needs the extra ``credrotator[sandbox]``.
@@ -35,6 +35,7 @@ from credrotator.sandbox.apps import (
 from credrotator.sandbox.bodyfaults import GzipBomb, Huge, garbage, hostile
 from credrotator.sandbox.clients import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, Client
 from credrotator.sandbox.faults import Fault, Faults
+from credrotator.sandbox.googleaccounts import DEFAULT_ACCOUNT, DEFAULT_POOL, PoolProvider, ServiceAccount
 from credrotator.sandbox.listener import PortTaken
 from credrotator.sandbox.proxy import Proxy
 from credrotator.sandbox.recording import RecordedRequest, RequestLog
@@ -44,10 +45,12 @@ from credrotator.sandbox.sts import DEFAULT_ROLE
 from credrotator.sandbox.wirefaults import Certificate, Drip, Hang, Latency, Mute, Refuse, Reset
 
 __all__ = [
+    "DEFAULT_ACCOUNT",
     "DEFAULT_APP",
     "DEFAULT_APP_SECRET",
     "DEFAULT_CLIENT",
     "DEFAULT_CLIENT_SECRET",
+    "DEFAULT_POOL",
     "DEFAULT_ROLE",
     "DEFAULT_TENANT",
     "MISSING",
@@ -66,6 +69,7 @@ __all__ = [
     "Latency",
     "Mute",
     "Override",
+    "PoolProvider",
     "PortTaken",
     "Proxy",
     "RecordedRequest",
@@ -75,6 +79,7 @@ __all__ = [
     "Reset",
     "Role",
     "Sandbox",
+    "ServiceAccount",
     "ServiceError",
     "SkewedDate",
     "garbage",

@@ -1,4 +1,4 @@
-"""The sandbox as a whole: an issuer, an STS and an Entra that trust each other the way a real set-up would.
+"""The sandbox as a whole: an issuer, and an STS, an Entra and a Google Cloud that trust it the way a real set-up would.
 
 Owns their start, their stop and their default content. Must not serve anything itself. Specification: none.
 """
@@ -20,6 +20,8 @@ from credrotator.sandbox.apps import (
 from credrotator.sandbox.certificates import Certificates
 from credrotator.sandbox.clients import DEFAULT_CLIENT
 from credrotator.sandbox.entra import Entra
+from credrotator.sandbox.google import Google
+from credrotator.sandbox.googleaccounts import DEFAULT_ACCOUNT, DEFAULT_POOL, PoolProvider, ServiceAccount
 from credrotator.sandbox.issuer import Issuer
 from credrotator.sandbox.proxy import Proxy
 from credrotator.sandbox.roles import Role
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from credrotator.sandbox.keys import Algorithm
     from credrotator.sandbox.service import Clock, Scheme, Service
 
+DEFAULT_PRINCIPAL = f"principal:{DEFAULT_POOL.rpartition('/providers/')[0]}/subject/{DEFAULT_CLIENT}"
+
 
 def system_clock() -> datetime:
     """Return the machine's time, aware UTC."""
@@ -39,7 +43,7 @@ def system_clock() -> datetime:
 
 
 class Sandbox:
-    """Three servers on the loopback interface; use it as a context manager.
+    """Four servers on the loopback interface; use it as a context manager.
 
     Args:
         directory: Where ``ca.pem`` is written; made if it is missing.
@@ -47,6 +51,7 @@ class Sandbox:
         issuer_port: TCP port of the issuer; 0 lets the system choose, here and below.
         sts_port: TCP port of the STS.
         entra_port: TCP port of Entra.
+        google_port: TCP port of Google Cloud.
         clock: What the servers take for the time, aware UTC. TLS certificates go by the real time all the same.
         issuer_scheme: "http" makes an issuer in the clear, to see it refused.
         algorithm: What the issuer signs with.
@@ -60,6 +65,7 @@ class Sandbox:
         issuer_port: int = 0,
         sts_port: int = 0,
         entra_port: int = 0,
+        google_port: int = 0,
         clock: Clock = system_clock,
         issuer_scheme: Scheme = "https",
         algorithm: Algorithm = "RS256",
@@ -71,6 +77,8 @@ class Sandbox:
         self.issuers = [self.issuer]
         self.sts = Sts(self._place, sts_port)
         self.entra = Entra(self._place, entra_port)
+        self.google = Google(self._place, google_port)
+        self.vendors: tuple[Service, ...] = (self.sts, self.entra, self.google)
         self._running = ExitStack()
 
     @property
@@ -79,17 +87,19 @@ class Sandbox:
         return self._place.certificates.ca_file
 
     def __enter__(self) -> Self:
-        """Start all three; raises ``PortTaken`` where a port is in use, and then nothing is left running."""
+        """Start all four; raises ``PortTaken`` where a port is in use, and then nothing is left running."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._place.certificates.renew_ca()
         with ExitStack() as starting:
-            for service in (self.issuer, self.sts, self.entra):
+            for service in (self.issuer, *self.vendors):
                 _start(service, starting)
             self._running = starting.pop_all()
         self.issuers = [self.issuer]
         self._trust(self.issuer)
         self.sts.roles.setdefault(DEFAULT_ROLE, Role(self.issuer.url, subject=DEFAULT_CLIENT))
         self.entra.tenants.setdefault(DEFAULT_TENANT, {DEFAULT_APP: self._default_app()})
+        self.google.providers.setdefault(DEFAULT_POOL, PoolProvider(self.issuer.url, subject=DEFAULT_CLIENT))
+        self.google.accounts.setdefault(DEFAULT_ACCOUNT, ServiceAccount(impersonators={DEFAULT_PRINCIPAL}))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,13 +114,23 @@ class Sandbox:
         return {
             "AWS_ENDPOINT_URL_STS": self.sts.url,
             "AZURE_AUTHORITY_HOST": self.entra.url,
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_STS": f"{self.google.url}/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS": f"{self.google.url}/",
+            "CLOUDSDK_AUTH_TOKEN_HOST": f"{self.google.url}/token",
             "CREDROTATOR_CA_FILE": str(self.ca_file),
             "CREDROTATOR_ALLOWED_ISSUER": self.issuer.url,
             "NO_PROXY": f"{self._place.host},localhost,127.0.0.1",
         }
 
+    def write_key_file(self) -> Path:
+        """Write a new key of the default service account beside ``ca.pem``, and return where."""
+        file = self._directory / "service_account.json"
+        file.touch(mode=0o600)
+        file.write_text(self.google.accounts[DEFAULT_ACCOUNT].new_key(DEFAULT_ACCOUNT), encoding="utf-8")
+        return file
+
     def add_issuer(self, port: int = 0, scheme: Scheme = "https") -> Issuer:
-        """Start one more issuer, trusted by the STS and Entra (a role and a federated record are still to be made)."""
+        """Start one more issuer, known to every vendor (roles, federated records, providers are still to be made)."""
         issuer = Issuer(self._place, port, scheme, self._algorithm)
         _start(issuer, self._running)
         self.issuers.append(issuer)
@@ -126,12 +146,12 @@ class Sandbox:
     def renew_ca(self) -> None:
         """Put a new CA in ``ca_file`` and serve with certificates by it; what trusts the old one now fails."""
         self._place.certificates.renew_ca()
-        for service in (*self.issuers, self.sts, self.entra):
+        for service in (*self.issuers, *self.vendors):
             service.drop_connections()
 
     def _trust(self, issuer: Issuer) -> None:
-        self.sts.issuers.trust(issuer.url, issuer.public_keys)
-        self.entra.issuers.trust(issuer.url, issuer.public_keys)
+        for vendor in (self.sts, self.entra, self.google):
+            vendor.issuers.trust(issuer.url, issuer.public_keys)
 
     def _default_app(self) -> App:
         record = FederatedCredential(self.issuer.url, DEFAULT_CLIENT, TOKEN_EXCHANGE_AUDIENCE)

@@ -1,4 +1,4 @@
-"""How STS and Entra come to believe another party's token.
+"""How STS, Entra and Google come to believe another party's token.
 
 Owns the list of trusted issuers, where their keys come from, and the verification of a JWT's signature and times.
 Must not decide whom a token admits to what. Specification: RFC 7515 §5.2 (signature), RFC 7519 §4.1 (claims),
@@ -103,7 +103,7 @@ class TrustedIssuers:
         Raises:
             Malformed, UnknownIssuer, Unreachable, BadSignature: In this order of checking.
         """
-        issuer = _claims(compact).get("iss")
+        issuer = claims_of(compact).get("iss")
         source = self._sources.get(str(issuer))
         if source is None:
             raise UnknownIssuer(str(issuer))
@@ -112,10 +112,11 @@ class TrustedIssuers:
             jws.deserialize_compact(compact, keys, algorithms=ALGORITHMS)
         except (JoseError, ValueError) as error:
             raise BadSignature(str(error)) from error
-        return Token(_claims(compact))
+        return Token(claims_of(compact))
 
 
-def _claims(compact: str) -> dict[str, Any]:
+def claims_of(compact: str) -> dict[str, Any]:
+    """Return the claims of a JWT, nothing of which is verified; ``Malformed`` where it is none."""
     try:
         claims = json.loads(jws.extract_compact(compact.encode()).payload)
     except (JoseError, ValueError) as error:

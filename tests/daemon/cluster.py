@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -18,10 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from credrotator.forms import AWS
 from credrotator.sandbox import (
+    DEFAULT_ACCOUNT,
     DEFAULT_APP,
     DEFAULT_APP_SECRET,
     DEFAULT_CLIENT,
     DEFAULT_CLIENT_SECRET,
+    DEFAULT_POOL,
     DEFAULT_ROLE,
     DEFAULT_TENANT,
 )
@@ -73,6 +76,28 @@ class Cluster:
         block |= {"clientSecretRef": {"name": APP}} if secret else proof
         spec = {"type": "AzureCredentials", "azureCredentials": block}
         self.server.create(POLICIES, manifest(name, spec, namespace=namespace))
+
+    def gcp(self, name: str = "gcp", *, key: bool = False) -> None:
+        """Create a policy that gets Google Cloud's tokens, by workload identity or by a key file."""
+        block: dict[str, Any] = {"projectName": "sandbox-project", "region": "us-central1"}
+        if key:
+            self.server.create("secrets", self.key_file(name))
+            block["credentialsFile"] = {"secretRef": {"name": name}}
+        else:
+            block["workloadIdentityFederationConfig"] = {
+                "projectID": "123456789012",
+                "workloadIdentityPoolName": "gateway",
+                "workloadIdentityProviderName": "idp",
+                "oidcExchangeToken": self._exchange(f"https:{DEFAULT_POOL}"),
+                "serviceAccountImpersonation": {"serviceAccountName": "vertex"},
+            }
+        self.server.create(POLICIES, manifest(name, {"type": "GCPCredentials", "gcpCredentials": block}))
+
+    def key_file(self, name: str) -> dict[str, Any]:
+        """Make a Secret with a new key of the service account."""
+        content = self.sandbox.google.accounts[DEFAULT_ACCOUNT].new_key(DEFAULT_ACCOUNT)
+        encoded = base64.b64encode(content.encode()).decode()
+        return {"metadata": {"name": name, "namespace": "default"}, "data": {"service_account.json": encoded}}
 
     def _exchange(self, audience: str, issuer: str = "") -> dict[str, Any]:
         client = {"clientID": DEFAULT_CLIENT, "clientSecret": {"name": CLIENT}}

@@ -61,6 +61,25 @@ def azure_secret(name: str = "openai") -> Json:
     return manifest(name, {"type": "AzureCredentials", "azureCredentials": block})
 
 
+def gcp(name: str = "vertex") -> Json:
+    """A policy that gets Google Cloud's tokens by workload identity."""
+    federation = {
+        "projectID": "123456789012",
+        "workloadIdentityPoolName": "gateway",
+        "workloadIdentityProviderName": "idp",
+        "oidcExchangeToken": {"oidc": oidc()},
+        "serviceAccountImpersonation": {"serviceAccountName": "vertex"},
+    }
+    block = {"projectName": "my-project", "region": "us-central1", "workloadIdentityFederationConfig": federation}
+    return manifest(name, {"type": "GCPCredentials", "gcpCredentials": block})
+
+
+def gcp_key(name: str = "vertex") -> Json:
+    """A policy that gets Google Cloud's tokens by a service account's key file."""
+    block = {"projectName": "my-project", "region": "us-central1", "credentialsFile": {"secretRef": {"name": "key"}}}
+    return manifest(name, {"type": "GCPCredentials", "gcpCredentials": block})
+
+
 def static(name: str = "static", reference: str = "key") -> Json:
     """A policy with an API key."""
     return manifest(name, {"type": "APIKey", "apiKey": {"secretRef": {"name": reference}}})

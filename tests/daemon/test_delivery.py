@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,10 +15,12 @@ from credrotator.kube.store import LABELS
 from credrotator.model import ObjectKey
 from credrotator.secretdata import show_time
 from credrotator.telemetry import Metrics
-from tests.daemon.manifests import BEDROCK, POLICIES, aws, azure_secret, owner, read, secret, values
+from tests.daemon.manifests import BEDROCK, POLICIES, aws, azure_secret, gcp, gcp_key, owner, read, secret, values
 from tests.unit.twins import StandingClock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from credrotator.kube.api import KubeApi
     from credrotator.model import Policy
     from tests.kube.simulator import ApiServer
@@ -141,9 +143,13 @@ class TestCreateAndDelete:
         ringing.ring()
         assert ringing.server.get("secrets", "bedrock") == before
 
-    def test_azure_by_client_secret(self, ringing: Ringing) -> None:
-        """The gateway indexes it under its client secret; the visitor is owned, labelled, and gone afterwards."""
-        policy = read(ringing.server.create(POLICIES, azure_secret()))
+    @pytest.mark.parametrize("form", [azure_secret, gcp, gcp_key])
+    def test_what_the_doorbell_does_not_reach(self, ringing: Ringing, form: Callable[[], dict[str, Any]]) -> None:
+        """The gateway indexes these under their client secret, their key file, or under nothing.
+
+        The visitor is owned, labelled, and gone afterwards.
+        """
+        policy = read(ringing.server.create(POLICIES, form()))
         ringing.ring(policy)
         created, deleted = [request for request in ringing.server.requests if request.verb in WRITES]
         assert (created.verb, deleted.verb) == ("create", "delete")

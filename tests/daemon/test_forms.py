@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.forms import AWS, AZURE, convert, read_form
+from credrotator.forms import AWS, AZURE, GCP, convert, is_convertible, read_form
 from credrotator.model import InvalidPolicy, ObjectKey, Policy
 from credrotator.policy import PREFIX, Defaults, fingerprint
 from tests.unit.builders import (
@@ -23,6 +23,8 @@ from tests.unit.builders import (
     azure,
     azure_secret,
     changed,
+    gcp,
+    gcp_key,
     oidc,
     policy,
 )
@@ -90,6 +92,13 @@ class TestReading:
     def test_azure(self, form: Any) -> None:
         """Entra's token lies where an API key would; the bytes on the wire are the same."""
         found = valid(managed(form()["spec"]["azureCredentials"], AZURE))
+        assert (found.secret, found.data_key) == (ObjectKey("team-a", "published"), "apiKey")
+        assert found.source == valid(form()).source
+
+    @pytest.mark.parametrize("form", [gcp, gcp_key])
+    def test_gcp(self, form: Any) -> None:
+        """Google's token lies where an API key would, for backends whose paths need no project and region added."""
+        found = valid(managed(form()["spec"]["gcpCredentials"], GCP))
         assert (found.secret, found.data_key) == (ObjectKey("team-a", "published"), "apiKey")
         assert found.source == valid(form()).source
 
@@ -193,6 +202,8 @@ class TestMistakes:
     def test_nothing_to_rotate(self, block: Manifest) -> None:
         """An annotation without an exchange asks for nothing."""
         assert "something to rotate" in problems(managed(block))[ANNOTATION]
+        found = problems(managed({"projectName": "p", "region": "r"}, GCP))[f"metadata.annotations[{GCP}]"]
+        assert "workloadIdentityFederationConfig or credentialsFile" in found
 
 
 BLOCK = {AWS: "awsCredentials", AZURE: "azureCredentials"}
@@ -212,6 +223,12 @@ class TestConvert:
         assert (after.source, after.key) == (before.source, before.key)
         assert fingerprint(after.source) == fingerprint(before.source)
         assert after.secret == ObjectKey("team-a", f"{before.key.name}-credentials")
+
+    @pytest.mark.parametrize("form", [gcp, gcp_key])
+    def test_gcp_is_not_converted(self, form: Any) -> None:
+        """The gateway adds project and region to paths for ``gcpCredentials`` alone: another form would break calls."""
+        assert not is_convertible(valid(form()))
+        assert all(is_convertible(valid(each())) for each in FORMS.values())
 
     def test_what_is_kept(self) -> None:
         """Labels, targets, others' annotations and our own; not what only the API server writes."""

@@ -13,18 +13,20 @@ from credrotator.inventory import Inventory
 from credrotator.model import (
     AzureClientSecret,
     EntraApp,
+    GcpServiceAccount,
+    GcpWorkloadIdentity,
     InvalidPolicy,
     ObjectKey,
     Policy,
     Problem,
     SecretKeyRef,
     Static,
-    Unsupported,
 )
 from credrotator.overview import Row, overview
-from credrotator.policy import fingerprint
+from credrotator.policy import Defaults, fingerprint, read_policy
 from credrotator.rotation import Rotation
 from credrotator.secretdata import EXPIRY, park, render
+from tests.unit.builders import gcp
 from tests.unit.twins import (
     HOUR,
     KEY,
@@ -153,16 +155,25 @@ def test_static_policies() -> None:
     assert (looking.row().state, looking.row().why) == ("Static", "")
 
 
-def test_not_ours() -> None:
-    """A mechanism that credrotator does not speak is the gateway's."""
-    assert Looking(replace(POLICY, source=Unsupported("gcp", "spec.x"), secret=None)).row().state == "NotSupported"
-
-
 def test_azure() -> None:
     """Whom an Entra token speaks for: the application, and where."""
     reference = SecretKeyRef(ObjectKey("default", "entra"), "client-secret", "spec.x")
     source = AzureClientSecret(EntraApp("contoso.example", "app", "https://login.example", "x/.default"), reference)
     assert Looking(replace(POLICY, source=source)).row().identity == "app in contoso.example"
+
+
+def test_gcp() -> None:
+    """Whom a token of Google Cloud speaks for: the account, or the pool's principals, or whose key the Secret holds."""
+    source = read_policy(gcp(), "x", Defaults())
+    assert isinstance(source, Policy)
+    assert isinstance(source.source, GcpWorkloadIdentity)
+    impersonated = Looking(replace(POLICY, source=source.source)).row()
+    assert impersonated.identity == "vertex@my-project.iam.gserviceaccount.com"
+    direct = Looking(replace(POLICY, source=replace(source.source, service_account=None))).row()
+    assert direct.identity == ("principals of projects/123456789012/locations/global/workloadIdentityPools/gateway")
+    reference = SecretKeyRef(ObjectKey("default", "key"), "service_account.json", "spec.x")
+    by_key = Looking(replace(POLICY, source=GcpServiceAccount(reference))).row()
+    assert by_key.identity == "the account of Secret default/key"
 
 
 class TestLastOutcome:

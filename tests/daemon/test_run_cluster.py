@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Client, Hang, Role, Sandbox, ServiceError
+from credrotator.sandbox import DEFAULT_ACCOUNT, DEFAULT_CLIENT, DEFAULT_ROLE, Client, Hang, Role, Sandbox, ServiceError
 from tests.daemon.cluster import CLIENT, Cluster, patch_role
 from tests.daemon.manifests import POLICIES, manifest, secret, speak, values
 from tests.kube.waiting import eventually
@@ -40,10 +40,10 @@ def running_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbo
 @pytest.fixture
 def sandbox(running_sandbox: Sandbox) -> Iterator[Sandbox]:
     """Return the sandbox, without faults and with an empty log."""
-    for service in (running_sandbox.issuer, running_sandbox.sts, running_sandbox.entra):
+    for service in (running_sandbox.issuer, *running_sandbox.vendors):
         service.requests.clear()
     yield running_sandbox
-    for service in (running_sandbox.issuer, running_sandbox.sts, running_sandbox.entra):
+    for service in (running_sandbox.issuer, *running_sandbox.vendors):
         service.faults.clear()
     running_sandbox.issuer.clients[DEFAULT_CLIENT] = Client("sandbox-client-secret", subject=DEFAULT_CLIENT)
 
@@ -112,6 +112,39 @@ def test_a_day_in_a_cluster(cluster: Cluster) -> None:
     lists = server.seen("list", "secrets") + server.seen("watch", "secrets")
     assert all(request.query.get("labelSelector") or request.query.get("fieldSelector") for request in lists)
     assert "Traceback" not in daemon.log
+
+
+def test_google_cloud(cluster: Cluster) -> None:
+    """Both ways end in the gateway's Secret, told by an owned Secret that comes and goes; a new key is found."""
+    server, google = cluster.server, cluster.sandbox.google
+    cluster.gcp()
+    cluster.gcp("by-key", key=True)
+    with cluster.daemon():
+        eventually(lambda: values(server, "ai-eg-bsp-gcp") and values(server, "ai-eg-bsp-by-key"))
+        cluster.settled()
+        by_identity, by_key = values(server, "ai-eg-bsp-gcp") or {}, values(server, "ai-eg-bsp-by-key") or {}
+        assert set(by_identity) == {"gcpAccessToken", "projectName", "region"}
+        assert (by_identity["projectName"], by_identity["region"]) == ("sandbox-project", "us-central1")
+        assert set(by_key) == {"gcpAccessToken"}
+        for found in (by_identity, by_key):
+            assert google.grants[found["gcpAccessToken"]].principal == DEFAULT_ACCOUNT
+        stored = server.get("secrets", "ai-eg-bsp-by-key")
+        assert stored
+        assert stored["metadata"]["ownerReferences"][0]["name"] == "by-key"
+        assert "rotators/expiration-time" in stored["metadata"]["annotations"]
+        visits = [write for write in cluster.written() if "credrotator-bell-" in write]
+        assert sorted(write.partition(" ")[0] for write in visits) == ["create", "create", "delete", "delete"]
+        assert values(server, "gcp") is None, "a doorbell was left"
+
+        # A new key file: looked at, the token that is published stays; a deleted one is put back without asking.
+        asked = google.requests.total
+        server.patch("secrets", "by-key", cluster.key_file("by-key"))
+        server.delete("secrets", "ai-eg-bsp-gcp")
+        eventually(lambda: values(server, "ai-eg-bsp-gcp") == by_identity)
+        cluster.settled()
+        assert values(server, "ai-eg-bsp-by-key") == by_key
+        assert google.requests.total == asked
+    assert "gcp-workload-identity" in cluster.run("status", "-A")
 
 
 def test_i4_a_restart_with_everything_fresh(cluster: Cluster) -> None:

@@ -19,6 +19,8 @@ from tests.daemon.manifests import (
     VERSION,
     aws,
     azure_secret,
+    gcp,
+    gcp_key,
     oidc,
     read,
     secret,
@@ -254,7 +256,12 @@ class TestReferences:
 
     @pytest.mark.parametrize(
         ("manifest", "name", "key"),
-        [(azure_secret("other"), "entra", "client-secret"), (static("other"), "key", "apiKey")],
+        [
+            (azure_secret("other"), "entra", "client-secret"),
+            (gcp("other"), "oidc-client", "client-secret"),
+            (gcp_key("other"), "key", "service_account.json"),
+            (static("other"), "key", "apiKey"),
+        ],
     )
     def test_all_that_refer(
         self, server: ApiServer, watching: Watching, manifest: dict[str, Any], name: str, key: str

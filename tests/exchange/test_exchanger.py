@@ -69,6 +69,7 @@ def warm(exchanger: Exchanger) -> None:
     """Import the vendors, and make the SDK's client, before the clock starts."""
     exchanger.sts._client("eu-central-1")
     assert exchanger.entra is exchanger.entra
+    assert exchanger.google is exchanger.google
 
 
 def test_fault_02_token_and_exchange_share_the_deadline(world: World) -> None:
@@ -166,7 +167,7 @@ from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.issuers import AllowedIssuers
 from credrotator.model import *
 def found():
-    return {name for name in ("boto3", "botocore", "msal", "azure.identity") if name in sys.modules}
+    return {name for name in ("boto3", "botocore", "msal", "azure.identity", "google.auth") if name in sys.modules}
 issuer, entra, ca_file, kind = sys.argv[1:]
 ref = SecretKeyRef(ObjectKey("a", "b"), "client-secret", "x")
 oidc = OidcClient(issuer, "credrotator", ref)
@@ -196,6 +197,11 @@ FAILURES: list[tuple[str, Fault]] = [
     ("issuer", Answer(500)),
     ("issuer", Override({"access_token": "opaque-canary"})),
     ("issuer", Refuse()),
+    ("google", ServiceError("invalid_grant")),
+    ("google", ServiceError("PERMISSION_DENIED")),
+    ("google", Answer(503)),
+    ("google", Override({"access_token": "canary with space"})),
+    ("google", Override({"expireTime": "canary"})),
     ("sts", ServiceError("AccessDenied")),
     ("sts", ServiceError("Throttling")),
     ("sts", Answer(body="<html>")),
@@ -211,12 +217,13 @@ FAILURES: list[tuple[str, Fault]] = [
 def test_i9_no_secret_in_any_failure(world: World, server: str, fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     """I9: neither an error's text, its traceback, nor a log line at INFO shows a secret or a token."""
     caplog.set_level(logging.INFO)
-    service = {"issuer": world.issuer, "sts": world.sandbox.sts, "entra": world.sandbox.entra}[server]
+    sandbox = world.sandbox
+    service = {"issuer": world.issuer, "sts": sandbox.sts, "entra": sandbox.entra, "google": sandbox.google}[server]
     exchanger = world.exchanger()
     failures = 0
-    path = {"issuer": TOKEN, "sts": None, "entra": ENTRA_TOKEN}[server]
+    path = {"issuer": TOKEN, "entra": ENTRA_TOKEN}.get(server)
     with service.faults.add(fault, path=path):
-        for source in (world.aws(), world.azure(), world.azure_secret()):
+        for source in (world.aws(), world.azure(), world.azure_secret(), world.gcp(), world.gcp_key()):
             try:
                 world.exchange(source, exchanger)
             except RotationError as error:

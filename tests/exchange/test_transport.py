@@ -36,6 +36,10 @@ ASKS: dict[str, tuple[Callable[[World], Service], Callable[[World, Exchanger], o
         lambda world: world.sandbox.entra,
         lambda world, exchanger: world.exchange_azure(world.azure_secret(), exchanger),
     ),
+    "Google": (
+        lambda world: world.sandbox.google,
+        lambda world, exchanger: world.exchange_gcp(world.gcp_key(), exchanger),
+    ),
 }
 everywhere = pytest.mark.parametrize("name", ASKS)
 
@@ -80,7 +84,7 @@ def test_fault_06_certificates(world: World, name: str, flaw: Flaw, word: str) -
     assert any(part in caught.value.message for part in word.split("|")), caught.value.message
 
 
-@pytest.mark.parametrize("name", ["Issuer", "Entra"])
+@pytest.mark.parametrize("name", ["Issuer", "Entra", "Google"])
 def test_fault_06_without_the_ca(world: World, name: str) -> None:
     """Security 3: what a public CA did not sign is refused, unless --ca-file names its CA (STS: see its bundle)."""
     _, ask = ASKS[name]
@@ -133,10 +137,10 @@ def test_an_unusable_ca_file(world: World, tmp_path: Path, content: str | None) 
 
 @pytest.mark.parametrize(
     ("variable", "name"),
-    [("REQUESTS_CA_BUNDLE", "Issuer"), ("REQUESTS_CA_BUNDLE", "Entra")],
+    [("REQUESTS_CA_BUNDLE", "Issuer"), ("REQUESTS_CA_BUNDLE", "Entra"), ("REQUESTS_CA_BUNDLE", "Google")],
 )
 def test_bundles_of_the_environment(world: World, variable: str, name: str) -> None:
-    """The usual variable names the CAs of issuer and Entra, a file or a hashed directory."""
+    """The usual variable names the CAs of issuer, Entra and Google, a file or a hashed directory."""
     _, ask = ASKS[name]
     ask(world, world.exchanger(ca_file=None, environment={variable: str(world.sandbox.ca_file)}))
 
@@ -253,7 +257,12 @@ def test_g26_a_bad_proxy_is_never_bypassed(world: World, name: str, url: str) ->
 
 
 @pytest.mark.parametrize(
-    ("variable", "name"), [("AI_GATEWAY_STS_PROXY_URL", "Sts"), ("AI_GATEWAY_AZURE_PROXY_URL", "Entra")]
+    ("variable", "name"),
+    [
+        ("AI_GATEWAY_STS_PROXY_URL", "Sts"),
+        ("AI_GATEWAY_AZURE_PROXY_URL", "Entra"),
+        ("AI_GATEWAY_GCP_AUTH_PROXY_URL", "Google"),
+    ],
 )
 def test_the_gateways_own_proxies(world: World, proxy: Proxy, variable: str, name: str) -> None:
     """The gateway's variables send that vendor's traffic, and no other, to a proxy; before HTTPS_PROXY and NO_PROXY."""

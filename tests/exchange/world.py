@@ -6,6 +6,8 @@ Owns the tests' vocabulary. Every refusal that a test sees is checked for the ru
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import re
 import traceback
 from dataclasses import dataclass, field, replace
@@ -25,6 +27,10 @@ from credrotator.model import (
     AzureOidc,
     AzureToken,
     EntraApp,
+    GcpPool,
+    GcpServiceAccount,
+    GcpToken,
+    GcpWorkloadIdentity,
     ObjectKey,
     OidcClient,
     SecretKeyRef,
@@ -32,6 +38,7 @@ from credrotator.model import (
     SubjectToken,
 )
 from credrotator.sandbox import (
+    DEFAULT_ACCOUNT,
     DEFAULT_APP,
     DEFAULT_APP_SECRET,
     DEFAULT_CLIENT,
@@ -39,10 +46,13 @@ from credrotator.sandbox import (
     DEFAULT_ROLE,
     DEFAULT_TENANT,
     Sandbox,
+    ServiceAccount,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from joserfc.jwk import RSAKey
 
     from credrotator.meter import Meter
     from credrotator.model import Rotatable
@@ -53,6 +63,9 @@ POLICY = ObjectKey("team-a", "bedrock")
 SCOPE = "https://cognitiveservices.azure.com/.default"
 TOKEN, DISCOVERY = "/token", "/.well-known/openid-configuration"
 ENTRA_TOKEN = "*/oauth2/v2.0/token"
+GOOGLE_STS, GOOGLE_IAM, GOOGLE_TOKEN = "/v1/token", "*:generateAccessToken", "/token"
+POOL = GcpPool("123456789012", "gateway", "idp")
+POOL_AUDIENCE = f"https:{POOL.audience}"
 REASON = re.compile(r"AADSTS\d{1,8}|[A-Z][A-Za-z]+[A-Za-z0-9]*")
 LONGEST_MESSAGE = 1200
 
@@ -89,6 +102,13 @@ def key_ref(name: str, key: str = "client-secret") -> SecretKeyRef:
     return SecretKeyRef(ObjectKey(POLICY.namespace, name), key, f"spec.{name}")
 
 
+@functools.cache
+def service_account_key() -> tuple[str, dict[str, RSAKey]]:
+    """Return a key file of the sandbox's service account, and its key; made once, it takes a moment."""
+    account = ServiceAccount()
+    return account.new_key(DEFAULT_ACCOUNT), account.keys
+
+
 @dataclass
 class World:
     """The sandbox, the clock, and what the policies' Secrets hold (by Secret name)."""
@@ -113,11 +133,17 @@ class World:
         file = str(self.sandbox.ca_file) if ca_file == "" else ca_file
         settings = ExchangeSettings(AllowedIssuers(globs), file, timedelta(seconds=timeout_s))
         present = clock or self.clock
-        return Exchanger(settings, present, environment or {}, meter, seconds=lambda: present().timestamp())
+        found = self._vendors() | dict(environment or {})
+        return Exchanger(settings, present, found, meter, seconds=lambda: present().timestamp())
 
     def unlisted(self, meter: Meter = NO_METER) -> Exchanger:
         """Make an exchanger whose operator names no issuers."""
-        return Exchanger(ExchangeSettings(ca_file=str(self.sandbox.ca_file)), self.clock, {}, meter)
+        settings = ExchangeSettings(ca_file=str(self.sandbox.ca_file))
+        return Exchanger(settings, self.clock, self._vendors(), meter)
+
+    def _vendors(self) -> dict[str, str]:
+        """Return where Google is; the others are found by the process's environment, or by the policy."""
+        return {name: url for name, url in self.sandbox.environment().items() if name.startswith("CLOUDSDK_")}
 
     def secrets(self, ref: SecretKeyRef) -> Sensitive:
         """Read what a policy refers to."""
@@ -146,6 +172,28 @@ class World:
     def azure_secret(self, **changes: Any) -> AzureClientSecret:
         """Describe an Azure policy with a client secret."""
         return AzureClientSecret(self.app(**changes), key_ref("entra"))
+
+    def gcp(self, **changes: Any) -> GcpWorkloadIdentity:
+        """Describe a policy with workload identity that the sandbox's Google Cloud serves, impersonation included."""
+        oidc = self.oidc(audience=POOL_AUDIENCE)
+        found = GcpWorkloadIdentity(oidc, POOL, "sandbox-project", "us-central1", DEFAULT_ACCOUNT)
+        return replace(found, **changes)
+
+    def gcp_key(self, **changes: str | None) -> GcpServiceAccount:
+        """Describe a policy with a service account's key file, some members of which are changed (None: removed)."""
+        content, keys = service_account_key()
+        self.sandbox.google.accounts[DEFAULT_ACCOUNT].keys |= keys
+        whole = json.loads(content) | changes
+        self.values["gcp"] = json.dumps({name: value for name, value in whole.items() if value is not None})
+        return GcpServiceAccount(key_ref("gcp", "service_account.json"))
+
+    def exchange_gcp(
+        self, source: GcpWorkloadIdentity | GcpServiceAccount | None = None, exchanger: Exchanger | None = None
+    ) -> GcpToken:
+        """Get a token of Google Cloud, by workload identity where ``source`` does not say otherwise."""
+        found = (exchanger or self.exchanger())(POLICY, source or self.gcp(), self.secrets)
+        assert isinstance(found, GcpToken)
+        return found
 
     def token(self, exchanger: Exchanger | None = None, **changes: Any) -> SubjectToken:
         """Get the issuer's token for the default client, some fields changed."""
@@ -196,3 +244,5 @@ def check_showable(error: RotationError, *secrets: str) -> None:
     for secret in (DEFAULT_CLIENT_SECRET, DEFAULT_APP_SECRET, *secrets):
         assert secret not in rendered
     assert not re.search(r"eyJ[\w-]{8,}\.eyJ", rendered), "a token shows"
+    assert "ya29." not in rendered, "a token shows"
+    assert "PRIVATE KEY" not in rendered, "a key shows"

@@ -11,6 +11,7 @@ from credrotator.manifests import Reading, read_manifests
 from credrotator.model import (
     AwsCredential,
     AzureToken,
+    GcpToken,
     InvalidPolicy,
     ObjectKey,
     Policy,
@@ -68,6 +69,25 @@ def azure_secret(version: str = V1BETA1) -> Manifest:
     """An Azure policy with a client secret."""
     block = {"tenantID": "contoso.example", "clientID": "app", "clientSecretRef": {"name": "entra"}}
     return policy("openai", {"type": "AzureCredentials", "azureCredentials": block}, version)
+
+
+def gcp(version: str = V1BETA1) -> Manifest:
+    """A Google Cloud policy with workload identity and the impersonation of a service account."""
+    federation = {
+        "projectID": "123456789012",
+        "workloadIdentityPoolName": "gateway",
+        "workloadIdentityProviderName": "idp",
+        "oidcExchangeToken": {"oidc": oidc()},
+        "serviceAccountImpersonation": {"serviceAccountName": "vertex"},
+    }
+    block = {"projectName": "my-project", "region": "us-central1", "workloadIdentityFederationConfig": federation}
+    return policy("vertex", {"type": "GCPCredentials", "gcpCredentials": block}, version)
+
+
+def gcp_key(version: str = V1BETA1) -> Manifest:
+    """A Google Cloud policy with a service account's key file."""
+    block = {"projectName": "my-project", "region": "us-central1", "credentialsFile": {"secretRef": {"name": "key"}}}
+    return policy("vertex", {"type": "GCPCredentials", "gcpCredentials": block}, version)
 
 
 def changed(manifest: Manifest, path: str, value: Any) -> Manifest:
@@ -136,3 +156,11 @@ def aws_credential(issued_at: datetime = NOW, life: timedelta = HOUR, session: s
 def azure_token(text: str = "eyJ.e30.sig", issued_at: datetime = NOW, life: timedelta = HOUR) -> AzureToken:
     """A token of Entra."""
     return AzureToken(Sensitive(text), issued_at, issued_at + life)
+
+
+def gcp_token(
+    text: str = "ya29.c.x", issued_at: datetime = NOW, life: timedelta = HOUR, region: str | None = "us-central1"
+) -> GcpToken:
+    """A token of Google Cloud by workload identity; without ``region`` by a key file."""
+    project = "my-project" if region else None
+    return GcpToken(Sensitive(text), issued_at, issued_at + life, None, project, region)

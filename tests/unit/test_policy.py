@@ -13,13 +13,14 @@ from credrotator.model import (
     AwsOidc,
     AzureClientSecret,
     AzureOidc,
+    GcpServiceAccount,
+    GcpWorkloadIdentity,
     InvalidPolicy,
     ObjectKey,
     OidcClient,
     Policy,
     SecretKeyRef,
     Static,
-    Unsupported,
 )
 from credrotator.policy import Defaults, fingerprint, partition_of, read_policy
 from tests.unit.builders import (
@@ -31,6 +32,8 @@ from tests.unit.builders import (
     azure,
     azure_secret,
     changed,
+    gcp,
+    gcp_key,
     policy,
     problems,
     read,
@@ -42,6 +45,7 @@ OIDC = f"{EXCHANGE}.oidc"
 ISSUER = f"{OIDC}.provider.issuer"
 REF: Manifest = {"secretRef": {"name": "key"}}
 GCP = {"projectName": "p", "region": "europe-west1"}
+FEDERATION = "spec.gcpCredentials.workloadIdentityFederationConfig"
 
 both_versions = pytest.mark.parametrize("version", [V1ALPHA1, V1BETA1])
 
@@ -127,18 +131,82 @@ def test_default_chains(version: str, kind: str, field: str, block: Manifest, pr
     assert (found.source, found.secret) == (Static(provider), None)
 
 
+@both_versions
+def test_gcp_workload_identity(version: str) -> None:
+    """The pool's provider by its full name, the account by its address, and where the gateway calls Vertex AI."""
+    found = valid(annotated(gcp(version), duration="30m", subject_token="id_token"))
+    assert found.provider == "gcp-workload-identity"
+    assert found.secret == ObjectKey("team-a", "ai-eg-bsp-vertex")
+    source = found.source
+    assert isinstance(source, GcpWorkloadIdentity)
+    assert source.pool.audience == (
+        "//iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/gateway/providers/idp"
+    )
+    assert (source.project, source.region) == ("my-project", "us-central1")
+    assert source.service_account == "vertex@my-project.iam.gserviceaccount.com"
+    assert source.duration == timedelta(minutes=30)
+    assert (source.oidc.subject_token, source.oidc.client_secret.path) == (
+        "id_token",
+        f"{FEDERATION}.oidcExchangeToken.oidc.clientSecret",
+    )
+
+
+@both_versions
+def test_gcp_by_key_file(version: str) -> None:
+    """The Secret's key is the gateway's: ``service_account.json``."""
+    found = valid(gcp_key(version))
+    ref = SecretKeyRef(
+        ObjectKey("team-a", "key"), "service_account.json", "spec.gcpCredentials.credentialsFile.secretRef"
+    )
+    assert (found.provider, found.source) == ("gcp-service-account", GcpServiceAccount(ref))
+    assert found.secret == ObjectKey("team-a", "ai-eg-bsp-vertex")
+
+
+def test_gcp_without_impersonation() -> None:
+    """Then the pool's principal itself speaks, and the life of its token is Google's choice."""
+    manifest = changed(gcp(), f"{FEDERATION}.serviceAccountImpersonation", ...)
+    source = valid(manifest).source
+    assert isinstance(source, GcpWorkloadIdentity)
+    assert source.service_account is None
+    found = problems(annotated(manifest, duration="30m"))
+    assert f"{FEDERATION}.serviceAccountImpersonation" in found["metadata.annotations[credrotator.io/duration]"]
+
+
+def test_gcp_projects_of_an_organisation() -> None:
+    """``example.com:project`` turns round in addresses of service accounts."""
+    source = valid(changed(gcp(), "spec.gcpCredentials.projectName", "example.com:my-project")).source
+    assert isinstance(source, GcpWorkloadIdentity)
+    assert source.service_account == "vertex@my-project.example.com.iam.gserviceaccount.com"
+
+
 @pytest.mark.parametrize(
-    ("extra", "provider"),
+    ("path", "value"),
     [
-        ({"credentialsFile": REF}, "gcp-service-account"),
-        ({"workloadIdentityFederationConfig": {"projectID": "1"}}, "gcp-workload-identity"),
+        ("spec.gcpCredentials.projectName", "My Project"),
+        ("spec.gcpCredentials.projectName", "a/b"),
+        ("spec.gcpCredentials.projectName", ":p"),
+        ("spec.gcpCredentials.projectName", "nodomain:p"),
+        ("spec.gcpCredentials.region", "../x"),
+        (f"{FEDERATION}.projectID", "1/locations/x"),
+        (f"{FEDERATION}.workloadIdentityPoolName", "pool/providers/x"),
+        (f"{FEDERATION}.workloadIdentityProviderName", "Idp"),
+        (f"{FEDERATION}.serviceAccountImpersonation.serviceAccountName", "vertex@my-project.iam.gserviceaccount.com"),
+        (f"{FEDERATION}.serviceAccountImpersonation.serviceAccountName", "a:generateAccessToken?x"),
+        (f"{FEDERATION}.serviceAccountImpersonation.serviceAccountName", "-"),
     ],
 )
-def test_gcp_is_recognised_and_left_to_the_gateway(extra: Manifest, provider: str) -> None:
-    """What credrotator does not rotate (yet) is no mistake of the policy."""
-    found = valid(policy("gcp", {"type": "GCPCredentials", "gcpCredentials": GCP | extra}))
-    assert isinstance(found.source, Unsupported)
-    assert found.provider == provider
+def test_what_enters_googles_addresses(path: str, value: str) -> None:
+    """Names that become parts of a URL or an audience are what Google lets them be, and nothing that changes it."""
+    assert "expected" in problems(changed(gcp(), path, value))[path]
+
+
+@pytest.mark.parametrize(
+    "field", ["projectID", "workloadIdentityPoolName", "workloadIdentityProviderName", "oidcExchangeToken"]
+)
+def test_gcp_needs_all_of_its_provider(field: str) -> None:
+    """As the API says; each absence by its path."""
+    found = problems(changed(gcp(), f"{FEDERATION}.{field}", ...))
+    assert found == {f"{FEDERATION}.{field}": "required field is missing"}
 
 
 # What an exchange may say.
@@ -331,8 +399,7 @@ def test_both_aws_mechanisms_are_refused_with_the_reason() -> None:
 
 def test_gcp_takes_at_most_one_mechanism() -> None:
     """Both the key file and workload identity contradict each other."""
-    block = GCP | {"credentialsFile": REF, "workloadIdentityFederationConfig": {"projectID": "1"}}
-    found = problems(policy("gcp", {"type": "GCPCredentials", "gcpCredentials": block}))
+    found = problems(changed(gcp(), "spec.gcpCredentials.credentialsFile", REF))
     assert list(found) == ["spec.gcpCredentials"]
 
 
@@ -808,6 +875,15 @@ DEPENDS = {
         },
     ),
     "scope": (azure_secret(), "metadata.annotations", {"credrotator.io/azure-scope": "https://x.example/.default"}),
+    "pool": (gcp(), f"{FEDERATION}.workloadIdentityPoolName", "other"),
+    "pool's project": (gcp(), f"{FEDERATION}.projectID", "1"),
+    "pool's provider": (gcp(), f"{FEDERATION}.workloadIdentityProviderName", "other"),
+    "service account": (gcp(), f"{FEDERATION}.serviceAccountImpersonation.serviceAccountName", "other"),
+    "no service account": (gcp(), f"{FEDERATION}.serviceAccountImpersonation", ...),
+    "project": (gcp(), "spec.gcpCredentials.projectName", "other"),
+    "place": (gcp(), "spec.gcpCredentials.region", "europe-west4"),
+    "life": (gcp(), "metadata.annotations", {"credrotator.io/duration": "30m"}),
+    "key file": (gcp_key(), "spec.gcpCredentials.credentialsFile.secretRef.name", "other"),
 }
 
 
@@ -829,6 +905,8 @@ def test_the_fingerprint_changes_with_the_provider() -> None:
         (aws(), f"{OIDC}.clientSecret.name", "other"),
         (aws(), f"{OIDC}.clientSecret.namespace", "other"),
         (azure_secret(), "spec.azureCredentials.clientSecretRef.name", "other"),
+        (gcp(), f"{FEDERATION}.oidcExchangeToken.oidc.clientSecret.name", "other"),
+        (gcp_key(), "spec.gcpCredentials.region", "europe-west4"),
         (aws(), "spec.targetRefs", [{"name": "other"}]),
         (aws(), "metadata.name", "other"),
         (aws(), "metadata.uid", "other"),
@@ -854,3 +932,5 @@ def test_fingerprints_are_pinned() -> None:
     """The same in every release: a changed fingerprint would rotate every credential at the upgrade."""
     assert fingerprint(valid(aws()).source) == "226a4779ba4f7cea"
     assert fingerprint(valid(azure_secret()).source) == "b765e1d0999ce204"
+    assert fingerprint(valid(gcp()).source) == "81d5054c795c3faf"
+    assert fingerprint(valid(gcp_key()).source) == "7b873e89b0ff327f"

@@ -22,7 +22,6 @@ from credrotator.model import (
     SecretKeyRef,
     Sensitive,
     Static,
-    Unsupported,
     generated_secret,
 )
 from credrotator.planning import TINY_LIFE
@@ -205,14 +204,6 @@ class TestOutcomes:
         assert outcome.error is not None
         assert outcome.error.message == "spec.a: wrong; spec.b: missing"
         assert "file.yaml:3" in outcome.error.hint
-
-    def test_unsupported(self) -> None:
-        """What only the gateway rotates is skipped, with a word why."""
-        policy = replace(aws_policy(), source=Unsupported("gcp-service-account", "spec.gcp"), secret=None)
-        outcome = World().rotation(policy, no_secrets, Wish())
-        assert (outcome.action, outcome.reason) == ("skipped", "NotSupported")
-        assert outcome.error is not None
-        assert "spec.gcp" in outcome.error.message
 
 
 class TestStatic:

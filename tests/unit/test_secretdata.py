@@ -16,8 +16,18 @@ from hypothesis import strategies as st
 from credrotator.claims import claim_time, read_claims
 from credrotator.model import ObjectKey, Owner, Published, SecretDocument, Sensitive, Unreadable
 from credrotator.planning import Keep, plan
-from credrotator.secretdata import adopt, content_hash, park, parse, read_profile, read_time, render, show_time
-from tests.unit.builders import HOUR, NOW, SECOND, SECRET, aws_credential, azure_token
+from credrotator.secretdata import (
+    DATA_KEYS,
+    adopt,
+    content_hash,
+    park,
+    parse,
+    read_profile,
+    read_time,
+    render,
+    show_time,
+)
+from tests.unit.builders import HOUR, NOW, SECOND, SECRET, aws_credential, azure_token, gcp_token
 
 EXPIRY = "rotators/expiration-time"
 FINGERPRINT = "0123456789abcdef"
@@ -62,6 +72,29 @@ def test_the_bytes_of_aws() -> None:
 def test_the_bytes_of_azure() -> None:
     """The contract: the access token and nothing else, no newline."""
     assert revealed(render(SECRET, azure_token("eyJ.x.y"), FINGERPRINT)) == {"azureAccessToken": "eyJ.x.y"}
+
+
+def test_the_bytes_of_gcp() -> None:
+    """As the gateway's rotators write it: by workload identity with project and region, by key file without."""
+    whole = {"gcpAccessToken": "ya29.c.x", "projectName": "my-project", "region": "us-central1"}
+    assert revealed(render(SECRET, gcp_token(), FINGERPRINT)) == whole
+    assert revealed(render(SECRET, gcp_token(region=None), FINGERPRINT)) == {"gcpAccessToken": "ya29.c.x"}
+    assert revealed(render(SECRET, gcp_token(), FINGERPRINT, data_key="apiKey")) == {"apiKey": "ya29.c.x"}
+
+
+@pytest.mark.parametrize("provider", ["gcp-workload-identity", "gcp-service-account"])
+def test_gcp_reads_back(provider: str) -> None:
+    """Ours with its issue and fingerprint, the gateway's is adopted; one whose annotation is gone tells nothing."""
+    document = render(SECRET, gcp_token(), FINGERPRINT)
+    assert parse(document, provider) == Published(NOW + HOUR, NOW, FINGERPRINT)
+    theirs = replace(document, annotations={EXPIRY: show_time(NOW)})
+    assert parse(theirs, provider) == Published(NOW, None, None)
+    assert isinstance(parse(replace(document, annotations={}), provider), Unreadable)
+    moved = replace(document, data={**document.data, "region": Sensitive("europe-west4")})
+    assert parse(moved, provider) == Unreadable("its data was changed by somebody else")
+    assert parse(render(SECRET, azure_token(), FINGERPRINT), provider) == Unreadable(
+        "the Secret has no key gcpAccessToken, or an empty one"
+    )
 
 
 def test_the_annotations() -> None:
@@ -253,12 +286,14 @@ def test_a_credentials_file_must_be_whole(old: str, new: str, missing: str) -> N
 
 @given(
     data=st.dictionaries(
-        st.sampled_from(["credentials", "azureAccessToken", "x"]), st.text().map(Sensitive), max_size=3
+        st.sampled_from(["credentials", "azureAccessToken", "gcpAccessToken", "x"]),
+        st.text().map(Sensitive),
+        max_size=3,
     ),
     annotations=st.dictionaries(
         st.sampled_from([EXPIRY, "credrotator.io/issued-at", "credrotator.io/fingerprint"]), st.text(), max_size=3
     ),
-    provider=st.sampled_from(["aws-oidc", "azure-oidc", "azure-client-secret"]),
+    provider=st.sampled_from(list(DATA_KEYS)),
 )
 def test_any_secret_reads(data: dict[str, Sensitive], annotations: dict[str, str], provider: str) -> None:
     """Nothing in a Secret makes reading or planning fail."""
