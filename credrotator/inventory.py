@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODEL_HEADERS = ("x-ai-eg-model", "x-aigw-model")
+FILES = ("credentials", "service_account.json")
+"""Keys that hold a whole file, which ends in a newline by right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,7 @@ def _text(values: Mapping[str, bytes], ref: SecretKeyRef, where: str) -> Sensiti
         ) from error
     # A file made by an editor or by echo ends in a newline, which no issuer counts as part of a secret.
     value = text.rstrip("\r\n")
-    if value != text:
+    if value != text and ref.key not in FILES:
         log.warning("%s: key %s of Secret %s ends in a newline, which is left out", where, ref.key, ref.secret)
     return Sensitive(value)
 

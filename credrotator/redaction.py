@@ -33,8 +33,8 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 _NAMES = r"""
     client[-_]?secret | (?:client[-_]?)?assertion | web[-_]?identity[-_]?token | password
-  | (?:azure|gcp)?(?:access|id|refresh|session)[-_]?token | (?:x-amz-)?security-token
-  | (?:aws_)?secret[-_]?access[-_]?key | (?:proxy-)?authorization | api-key
+  | (?:azure|gcp)?(?:access|id|refresh|session|subject)[-_]?token | (?:x-amz-)?security-token
+  | (?:aws_)?secret[-_]?access[-_]?key | (?:proxy-)?authorization | api-key | private[-_]?key
 """
 _NAMED = re.compile(
     rf"""
@@ -50,12 +50,13 @@ _NAMED = re.compile(
 )
 _SIGNATURE = re.compile(r"AWS4-HMAC-SHA256 .*?Signature=[0-9a-f]+")
 _JWT = re.compile(r"\beyJ[\w-]{6,}\.[\w-]*(?:\.[\w-]*)?")
+_PEM = re.compile(r"-----BEGIN (?P<kind>[A-Z ]*PRIVATE KEY)-----.*?(?:-----END (?P=kind)-----|$)", re.DOTALL)
 _USER_INFO = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
 
 
 def by_shape(text: str) -> str:
-    """Mask what can be nothing but a secret: JWTs, signatures, passwords in URLs."""
-    return _USER_INFO.sub(rf"\1:{MASK}@", _SIGNATURE.sub(MASK, _JWT.sub(MASK, text)))
+    """Mask what can be nothing but a secret: JWTs, signatures, private keys, passwords in URLs."""
+    return _USER_INFO.sub(rf"\1:{MASK}@", _SIGNATURE.sub(MASK, _PEM.sub(MASK, _JWT.sub(MASK, text))))
 
 
 def by_name(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import subprocess
 import sys
@@ -28,7 +29,9 @@ def main() -> None:
             sandbox = start_sandbox(place / "sandbox", running)
             policies = fit_examples(place / "policies", sandbox.issuer.url)
             out = place / "credentials"
-            say(f"An issuer at {sandbox.issuer.url}, an STS at {sandbox.sts.url}, Entra at {sandbox.entra.url}.")
+            add_key_file(policies, sandbox)
+            say(f"An issuer at {sandbox.issuer.url}, an STS at {sandbox.sts.url},")
+            print(f"Entra at {sandbox.entra.url}, Google Cloud at {sandbox.google.url}.", flush=True)
             say("$ credrotator rotate -f examples/ --out credentials/")
             rotate(policies, out, sandbox)
             say("Each credential, shown to the service that issued it:")
@@ -44,8 +47,9 @@ def main() -> None:
 
 def start_sandbox(directory: Path, running: ExitStack) -> Sandbox:
     """Start on the ports that the examples name, or on free ones where those are taken."""
+    ports = {"issuer_port": 9443, "sts_port": 9444, "entra_port": 9445, "google_port": 9446}
     try:
-        return running.enter_context(Sandbox(directory, issuer_port=9443, sts_port=9444, entra_port=9445))
+        return running.enter_context(Sandbox(directory, **ports))
     except PortTaken:
         return running.enter_context(Sandbox(directory))
 
@@ -57,6 +61,28 @@ def fit_examples(directory: Path, issuer: str) -> Path:
         text = manifest.read_text(encoding="utf-8")
         (directory / manifest.name).write_text(text.replace(WRITTEN_FOR, issuer), encoding="utf-8")
     return directory
+
+
+def add_key_file(policies: Path, sandbox: Sandbox) -> None:
+    """Add a policy with a service account's key file, which no repository should hold: the sandbox makes one."""
+    spec = {
+        "type": "GCPCredentials",
+        "gcpCredentials": {
+            "projectName": "sandbox-project",
+            "region": "us-central1",
+            "credentialsFile": {"secretRef": {"name": "vertex-key"}},
+        },
+    }
+    policy = manifest("aigateway.envoyproxy.io/v1beta1", "BackendSecurityPolicy", "gcp-vertex-key", spec=spec)
+    content = {"service_account.json": sandbox.write_key_file().read_text(encoding="utf-8")}
+    secret = manifest("v1", "Secret", "vertex-key", stringData=content)
+    (policies / "gcp-vertex-key.json").write_text(json.dumps(policy), encoding="utf-8")
+    (policies / "gcp-vertex-key-secret.json").write_text(json.dumps(secret), encoding="utf-8")
+
+
+def manifest(version: str, kind: str, name: str, **content: object) -> dict[str, object]:
+    """Return an object of namespace default."""
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "default"}, **content}
 
 
 def rotate(policies: Path, out: Path, sandbox: Sandbox) -> None:
@@ -72,11 +98,14 @@ def run(arguments: list[str], sandbox: Sandbox) -> None:
 
 
 def prove(out: Path, sandbox: Sandbox) -> None:
-    """Use every published credential: AWS keys sign a call to STS, Entra tokens open a protected page."""
+    """Use every published credential: AWS keys sign a call to STS, tokens open a page of whoever issued them."""
     for file in sorted(out.glob("*/*/credentials")):
         print(f"  {file.relative_to(out)}: {who_am_i_at_aws(file, sandbox)}")
     for file in sorted(out.glob("*/*/azureAccessToken")):
-        print(f"  {file.relative_to(out)}: {who_am_i_at_entra(file, sandbox)}")
+        claims = who_am_i(file, sandbox.entra.url, sandbox)
+        print(f"  {file.relative_to(out)}: application {claims['appid']} for {claims['aud']}")
+    for file in sorted(out.glob("*/*/gcpAccessToken")):
+        print(f"  {file.relative_to(out)}: {who_am_i(file, sandbox.google.url, sandbox)['principal']}")
 
 
 def who_am_i_at_aws(file: Path, sandbox: Sandbox) -> str:
@@ -97,24 +126,24 @@ def who_am_i_at_aws(file: Path, sandbox: Sandbox) -> str:
     return client.get_caller_identity()["Arn"]
 
 
-def who_am_i_at_entra(file: Path, sandbox: Sandbox) -> str:
-    """Present a token; the sandbox verifies signature, audience and expiry."""
+def who_am_i(file: Path, url: str, sandbox: Sandbox) -> dict[str, str]:
+    """Present a token; the sandbox verifies that it issued it, and that it has not expired."""
     with requests.Session() as session:
         session.trust_env = False
         answer = session.get(
-            f"{sandbox.entra.url}/sandbox/whoami",
+            f"{url}/sandbox/whoami",
             headers={"Authorization": f"Bearer {file.read_text(encoding='utf-8')}"},
             verify=str(sandbox.ca_file),
             timeout=5,
         )
-    expect(answer.ok, f"Entra refused {file.name}: {answer.status_code}")
-    claims = answer.json()
-    return f"application {claims.get('appid') or claims.get('azp')} for {claims['aud']}"
+    expect(answer.ok, f"{url} refused {file.name}: {answer.status_code}")
+    claims: dict[str, str] = answer.json()
+    return claims
 
 
 def count_requests(sandbox: Sandbox) -> int:
-    """Count what all three servers were asked so far."""
-    return sum(len(list(server.requests)) for server in (sandbox.issuer, sandbox.sts, sandbox.entra))
+    """Count what all servers were asked so far."""
+    return sum(len(list(server.requests)) for server in (sandbox.issuer, *sandbox.vendors))
 
 
 def expect(holds: bool, what: str) -> None:  # noqa: FBT001

@@ -23,10 +23,12 @@ from jsonschema import Draft202012Validator
 
 from credrotator.cli import main
 from credrotator.sandbox import (
+    DEFAULT_ACCOUNT,
     DEFAULT_APP,
     DEFAULT_APP_SECRET,
     DEFAULT_CLIENT,
     DEFAULT_CLIENT_SECRET,
+    DEFAULT_POOL,
     DEFAULT_ROLE,
     DEFAULT_TENANT,
     Sandbox,
@@ -78,13 +80,13 @@ def sandbox(running_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterat
     for name, value in running_sandbox.environment().items():
         monkeypatch.setenv(name, value)
     yield running_sandbox
-    for service in (running_sandbox.issuer, running_sandbox.sts, running_sandbox.entra):
+    for service in (running_sandbox.issuer, *running_sandbox.vendors):
         service.faults.clear()
 
 
 def asked(sandbox: Sandbox) -> int:
     """Return how many requests the sandbox has answered so far."""
-    return sum(service.requests.total for service in (sandbox.issuer, sandbox.sts, sandbox.entra))
+    return sum(service.requests.total for service in (sandbox.issuer, *sandbox.vendors))
 
 
 class World:
@@ -122,6 +124,27 @@ class World:
         credentials = {"tenantID": DEFAULT_TENANT, "clientID": DEFAULT_APP, "clientSecretRef": {"name": "entra-client"}}
         self.write(f"{namespace}-{name}", policy(name, namespace, "AzureCredentials", azureCredentials=credentials))
 
+    def gcp(self, name: str = "vertex", namespace: str = "default") -> None:
+        """Add a policy for Google Cloud by workload identity."""
+        federation: dict[str, Any] = {
+            "projectID": "123456789012",
+            "workloadIdentityPoolName": "gateway",
+            "workloadIdentityProviderName": "idp",
+            "oidcExchangeToken": self._exchange(f"https:{DEFAULT_POOL}"),
+            "serviceAccountImpersonation": {"serviceAccountName": "vertex"},
+        }
+        block: dict[str, Any] = {"projectName": "sandbox-project", "region": "us-central1"}
+        block |= {"workloadIdentityFederationConfig": federation}
+        self.write(f"{namespace}-{name}", policy(name, namespace, "GCPCredentials", gcpCredentials=block))
+
+    def gcp_key(self, sandbox: Sandbox, name: str = "vertex-key") -> None:
+        """Add a policy for Google Cloud by a key file, with its Secret."""
+        block: dict[str, Any] = {"projectName": "sandbox-project", "region": "us-central1"}
+        block |= {"credentialsFile": {"secretRef": {"name": "vertex-key"}}}
+        manifest = policy(name, "default", "GCPCredentials", gcpCredentials=block)
+        content = sandbox.google.accounts[DEFAULT_ACCOUNT].new_key(DEFAULT_ACCOUNT)
+        self.write(f"default-{name}", manifest, secret("vertex-key", content, "service_account.json"))
+
     def static(self, name: str = "static", key: str = "sk-static") -> None:
         """Add a static policy with its Secret."""
         manifest = policy(name, "default", "APIKey", apiKey={"secretRef": {"name": "static-key"}})
@@ -150,9 +173,9 @@ class World:
     def secrets(self, sandbox: Sandbox) -> dict[str, str]:
         """Return everything that must not be seen: what the policies' clients know, and all that was issued to them."""
         found = {"client secret": DEFAULT_CLIENT_SECRET, "Entra's client secret": DEFAULT_APP_SECRET}
-        for service in (sandbox.issuer, sandbox.sts, sandbox.entra):
+        for service in (sandbox.issuer, *sandbox.vendors):
             for number, request in enumerate(service.requests):
-                for name in ("WebIdentityToken", "client_assertion", "client_secret"):
+                for name in ("WebIdentityToken", "client_assertion", "client_secret", "subject_token", "assertion"):
                     if name in request.form:
                         found[f"{name} {service.name} {number}"] = request.form[name]
                 if "Authorization" in request.headers:
@@ -160,7 +183,7 @@ class World:
         for path in self.out.glob("default/*/*"):
             for number, line in enumerate(path.read_text().splitlines() if path.is_file() else ()):
                 name, _, text = line.rpartition(" = ")
-                if name not in {"", "region", "aws_access_key_id"} or path.name == "azureAccessToken":
+                if name not in {"", "region", "aws_access_key_id"} or path.name.endswith("AccessToken"):
                     found[f"{path} {number}"] = text
         return found
 

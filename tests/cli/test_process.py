@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from credrotator.sandbox import Sandbox
     from tests.cli.conftest import World
 
-FREE_PORTS = ("--issuer-port", "0", "--sts-port", "0", "--entra-port", "0")
+FREE_PORTS = ("--issuer-port", "0", "--sts-port", "0", "--entra-port", "0", "--google-port", "0")
 
 
 class TestSignals:
@@ -106,10 +107,12 @@ class TestSandboxCommand:
 
     def test_variables(self) -> None:
         """The command finds the sandbox by its variables, and the CA's file is there as long as it runs."""
-        script = 'test -s "$CREDROTATOR_CA_FILE" && echo "$AWS_ENDPOINT_URL_STS $AZURE_AUTHORITY_HOST"'
+        google = "$CLOUDSDK_API_ENDPOINT_OVERRIDES_STS $CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
+        others = f"$AWS_ENDPOINT_URL_STS $AZURE_AUTHORITY_HOST {google} $CLOUDSDK_AUTH_TOKEN_HOST"
+        script = f'test -s "$CREDROTATOR_CA_FILE" && echo "{others}"'
         ran = run_outside([*PROGRAM, "sandbox", *FREE_PORTS, "--", "sh", "-c", script])
         assert ran.code == 0
-        assert ran.out.count("https://localhost:") == 2
+        assert ran.out.count("https://localhost:") == 5
 
     def test_no_such_command(self) -> None:
         """A command that is not there is wrong use."""
@@ -136,6 +139,9 @@ class TestSandboxCommand:
             lines.append(process.stdout.readline())
             assert lines[-1], process.communicate()
         assert f"export CREDROTATOR_CA_FILE={tmp_path}/ca.pem\n" in lines
+        key_file = tmp_path / "service_account.json"
+        assert json.loads(key_file.read_text())["type"] == "service_account"
+        assert key_file.stat().st_mode & 0o777 == 0o600
         time.sleep(0.2)  # the handlers are set right after that line
         process.send_signal(number)
         _, err = process.communicate(timeout=20)
@@ -155,7 +161,7 @@ class TestSandboxCommand:
 
     def test_examples(self, tmp_path: Path) -> None:
         """The command of the help text works as it stands there, with the examples' own ports."""
-        for port in (9443, 9444, 9445):
+        for port in (9443, 9444, 9445, 9446):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     pytest.skip(f"port {port} is in use on this machine")

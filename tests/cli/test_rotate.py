@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from credrotator.sandbox import Refuse, ServiceError
+from credrotator.sandbox import DEFAULT_ACCOUNT, Refuse, ServiceError
 from tests.cli.conftest import World, asked, run, run_outside
 
 if TYPE_CHECKING:
@@ -40,6 +40,30 @@ class TestPass:
         profile.read_string(world.value())
         assert set(profile["default"]) == {"aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region"}
         assert world.value("openai", "azureAccessToken").count(".") == 2
+
+    def test_google_cloud(self, world: World, sandbox: Sandbox) -> None:
+        """Both ways to Google Cloud get the gateway's keys; a second pass keeps them, and convert leaves them alone."""
+        world.gcp()
+        world.gcp_key(sandbox)
+        ran = world.rotate("-o", "json")
+        assert (ran.code, ran.err) == (0, "")
+        assert {result["provider"] for result in ran.document["results"]} == {
+            "gcp-workload-identity",
+            "gcp-service-account",
+        }
+        for name in ("vertex", "vertex-key"):
+            assert sandbox.google.grants[world.value(name, "gcpAccessToken")].principal == DEFAULT_ACCOUNT
+        assert (world.value("vertex", "projectName"), world.value("vertex", "region")) == (
+            "sandbox-project",
+            "us-central1",
+        )
+        assert not (world.out / "default" / "ai-eg-bsp-vertex-key" / "region").exists()
+        requests = asked(sandbox)
+        assert set(world.rotate("-o", "json").actions.values()) == {"kept"}
+        assert asked(sandbox) == requests
+        converted = run("convert", "-f", str(world.manifests))
+        assert (converted.code, converted.out) == (0, "")
+        assert "note: default/vertex is left out: gcp-workload-identity has no managed form" in converted.err
 
     def test_second_pass(self, world: World, sandbox: Sandbox) -> None:
         """I4: a second pass over fresh credentials keeps them and asks nobody."""
@@ -333,6 +357,8 @@ class TestSecrecy:
         world.aws()
         world.azure()
         world.azure_secret()
+        world.gcp()
+        world.gcp_key(sandbox)
         source, target = world.directory / "in", world.directory / "rendered"
         source.write_text('{{ secrets["default/ai-eg-bsp-bedrock"].credentials.nothing }}')
         outputs = [world.loudly("rotate", "--template", f"{source}:{target}", "-o", form) for form in ("wide", "json")]
@@ -340,7 +366,7 @@ class TestSecrecy:
             outputs.append(world.loudly("rotate", "--force"))
         outputs += [world.loudly(command) for command in ("status", "check")]
         canaries = world.secrets(sandbox)
-        assert len(canaries) > 10
+        assert len(canaries) > 16
         text = "".join(ran.out + ran.err for ran in outputs)
         text += "".join(path.read_text() for path in (world.out / ".credrotator").rglob("*.json"))
         assert "published default/ai-eg-bsp-bedrock" in text

@@ -9,6 +9,7 @@ from credrotator.sandbox import (
     DEFAULT_APP_SECRET,
     DEFAULT_CLIENT,
     DEFAULT_CLIENT_SECRET,
+    DEFAULT_POOL,
     DEFAULT_ROLE,
     DEFAULT_TENANT,
 )
@@ -85,6 +86,28 @@ def azure_managed(name: str, *, app: str = DEFAULT_APP, namespace: str = NAMESPA
 def azure_secret(name: str, *, app: str = DEFAULT_APP, namespace: str = NAMESPACE) -> Json:
     """Return a policy that presents a client secret to Entra."""
     return policy(name, _azure(app, clientSecretRef={"name": ENTRA_CLIENT}), namespace=namespace)
+
+
+def gcp(name: str, issuer: str, *, namespace: str = NAMESPACE) -> Json:
+    """Return a policy that exchanges the issuer's token at Google Cloud, and impersonates a service account."""
+    federation = {
+        "projectID": "123456789012",
+        "workloadIdentityPoolName": "gateway",
+        "workloadIdentityProviderName": "idp",
+        "oidcExchangeToken": {"aud": f"https:{DEFAULT_POOL}", "oidc": _oidc(issuer, namespace)},
+        "serviceAccountImpersonation": {"serviceAccountName": "vertex"},
+    }
+    return policy(name, _gcp(workloadIdentityFederationConfig=federation), namespace=namespace)
+
+
+def gcp_key(name: str, *, namespace: str = NAMESPACE) -> Json:
+    """Return a policy with a service account's key file, in the Secret of the same name."""
+    return policy(name, _gcp(credentialsFile={"secretRef": {"name": name}}), namespace=namespace)
+
+
+def _gcp(**way: Json) -> Json:
+    block = {"projectName": "sandbox-project", "region": "us-central1", **way}
+    return {"type": "GCPCredentials", "gcpCredentials": block}
 
 
 def api_key(name: str, *, namespace: str = NAMESPACE) -> Json:

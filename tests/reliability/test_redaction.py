@@ -24,6 +24,7 @@ import pytest
 import requests
 
 from credrotator.sandbox import (
+    DEFAULT_ACCOUNT,
     DEFAULT_APP,
     DEFAULT_CLIENT,
     DEFAULT_TENANT,
@@ -51,7 +52,7 @@ ENTRA_SECRET = "canary~entra.s3cret_Q8Q~"
 ACCOUNT_TOKEN = "canary-service-account-t0ken"
 PROXY_PASSWORD = "canary-pr0xy-passw0rd"
 START_S = 30.0
-AWS, FEDERATED, BY_SECRET = "bedrock", "openai", "openai-secret"
+AWS, FEDERATED, BY_SECRET, GCP, BY_KEY = "bedrock", "openai", "openai-secret", "vertex", "vertex-key"
 
 
 @dataclass
@@ -82,8 +83,9 @@ class Echo(Fault):
 
     def answer(self, request: Request, service: Service, /) -> Response | None:
         """Return the refusal."""
-        code = "AccessDenied" if "WebIdentityToken" in request.form else "700211"
-        return service.refusal(code, f"not with {' '.join(request.form.values())}")
+        code = {"sts": "AccessDenied", "entra": "700211", "google": "invalid_grant"}[service.name]
+        shown = " ".join([*request.form.values(), request.headers.get("Authorization", "")])
+        return service.refusal(code, f"not with {shown}")
 
 
 class Site:
@@ -100,10 +102,15 @@ class Site:
             cluster_policies.aws(AWS, issuer),
             cluster_policies.azure_federated(FEDERATED, issuer),
             cluster_policies.azure_secret(BY_SECRET),
+            cluster_policies.gcp(GCP, issuer),
+            cluster_policies.gcp_key(BY_KEY),
         ]
+        key_file = sandbox.google.accounts[DEFAULT_ACCOUNT].new_key(DEFAULT_ACCOUNT)
+        self.private_key: str = json.loads(key_file)["private_key"]
         secrets = [
             cluster_policies.secret(ISSUER_CLIENT, {"client-secret": CLIENT_SECRET}),
             cluster_policies.secret(ENTRA_CLIENT, {"client-secret": ENTRA_SECRET}),
+            cluster_policies.secret(BY_KEY, {"service_account.json": key_file}),
         ]
         for item in policies:
             server.create("backendsecuritypolicies", item)
@@ -147,16 +154,18 @@ class Site:
             return process.communicate(timeout=60)[0]
 
     def collect(self) -> None:
-        """Take down everything that must not be seen: what went in, and what came out of the three services."""
+        """Take down everything that must not be seen: what went in, and what came out of the services."""
         canaries = self.evidence.canaries
         canaries |= {"client secret": CLIENT_SECRET, "Entra's client secret": ENTRA_SECRET}
         canaries |= {"service-account token": ACCOUNT_TOKEN, "proxy password": PROXY_PASSWORD}
+        canaries |= {"private key": self.private_key, "private key's body": self.private_key.split("\n")[5]}
+        canaries |= {f"Google token {number}": token for number, token in enumerate(self.sandbox.google.grants)}
         for number, session in enumerate(list(self.sandbox.sts.sessions.values())):
             canaries[f"AWS secret key {number}"] = session.secret_access_key
             canaries[f"AWS session token {number}"] = session.session_token
-        for service in (self.sandbox.issuer, self.sandbox.sts, self.sandbox.entra):
+        for service in (self.sandbox.issuer, *self.sandbox.vendors):
             for number, request in enumerate(service.requests):
-                for name in ("WebIdentityToken", "client_assertion"):
+                for name in ("WebIdentityToken", "client_assertion", "subject_token", "assertion"):
                     if name in request.form:
                         # A JWT's head says nothing, and is the same in all; its signature is what makes it one.
                         canaries[f"{name} {number}"] = request.form[name].rpartition(".")[2]
@@ -197,7 +206,11 @@ def _run_commands(site: Site, outputs: dict[str, str]) -> None:
         site.sandbox.entra.faults.add(too, path="*/token"),
     ):
         outputs["rotate, refused"] = site.ran("rotate", *here, "--force", "-o", "yaml")
-    with site.sandbox.sts.faults.add(Echo()), site.sandbox.entra.faults.add(Echo(), path="*/token"):
+    with (
+        site.sandbox.sts.faults.add(Echo()),
+        site.sandbox.entra.faults.add(Echo(), path="*/token"),
+        site.sandbox.google.faults.add(Echo(), path="*token"),
+    ):
         outputs["rotate, echoed"] = site.ran("rotate", *here, "--force", "-o", "yaml")
     outputs["status"] = site.ran("status", *here, "-o", "wide")
     outputs["check"] = site.ran("check", *here)
@@ -228,7 +241,7 @@ def _by_post(site: Site, *arguments: str, **variables: str) -> str:
 def _run_daemon(site: Site, outputs: dict[str, str]) -> None:
     """Run it in the cluster, exploding first, then well; end it by a crash that dumps all stacks."""
     options = [*site.over_cluster, "--listen", "127.0.0.1:0", "--no-leader-elect"]
-    for policy in (AWS, FEDERATED, BY_SECRET):
+    for policy in (AWS, FEDERATED, BY_SECRET, GCP, BY_KEY):
         with contextlib.suppress(Exception):
             site.server.delete("secrets", f"ai-eg-bsp-{policy}")
     with site.popen("run", *options, LOUD_EXPLODE="token") as exploding:
@@ -310,6 +323,7 @@ def test_every_kind_was_planted(site: Site) -> None:
     assert kinds >= {
         "client secret", "Entra's client secret", "service-account token", "proxy password", "AWS secret key",
         "AWS session token", "WebIdentityToken", "client_assertion", "issuer header", "Entra token",
+        "subject_token", "assertion", "google header", "Google token", "private key", "private key's body",
     }  # fmt: skip
     assert {json.loads(line)["action"] for line in _results(site.evidence.outputs["rotate"])} == {"rotated"}
     assert site.server.items("events")

@@ -127,6 +127,15 @@ def test_fault_41_a_trailing_newline_is_left_out(value: bytes, caplog: pytest.Lo
     assert "hunter2" not in record.getMessage()
 
 
+@pytest.mark.parametrize("key", ["credentials", "service_account.json"])
+def test_a_file_ends_in_a_newline_by_right(key: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Every editor and every vendor's tool ends a file so: nothing to be warned of."""
+    found = Inventory(secrets={REF.secret: {key: b"{}\n"}})
+    found.grants.add(GRANT)
+    assert found.reader(POLICY)(replace(REF, key=key)).reveal() == "{}"
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("value", [" hunter2 ", "hun\nter2", "hünter2"])
 def test_everything_else_is_part_of_the_secret(value: str) -> None:
     """Blanks may be meant; only the end of the line is not."""

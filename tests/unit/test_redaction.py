@@ -33,6 +33,8 @@ JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
     ("X-Amz-Security-Token: abc", "X-Amz-Security-Token: ***"),
     ("aws_secret_access_key = abc\nregion = x", "aws_secret_access_key = ***\nregion = x"),
     ('{"azureAccessToken":"abc"}', '{"azureAccessToken":***}'),
+    ("{'private_key': 'abc', 'private_key_id': 'k'}", "{'private_key': ***, 'private_key_id': 'k'}"),
+    ("subject_token=abc&audience=x", "subject_token=***&audience=x"),
     ("the access_token is missing or empty", "the access_token is missing or empty"),
     ("token endpoint https://idp.example/token", "token endpoint https://idp.example/token"),
 ])  # fmt: skip
@@ -46,6 +48,9 @@ def test_by_name(text: str, shown: str) -> None:
     (f"cut short {JWT[:40]}", "cut short ***"),
     ("AWS4-HMAC-SHA256 Credential=AKIA/x, SignedHeaders=a, Signature=0a1b", "***"),
     ("proxy http://me:pass@host:1/", "proxy http://me:***@host:1/"),
+    ("key -----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----\nand", "key ***\nand"),
+    ("cut -----BEGIN RSA PRIVATE KEY-----\\nMII", "cut ***"),
+    ("-----BEGIN CERTIFICATE-----\nMII", "-----BEGIN CERTIFICATE-----\nMII"),
     ("https://host:9443/a@b and eyJ", "https://host:9443/a@b and eyJ"),
 ])  # fmt: skip
 def test_by_shape(text: str, shown: str) -> None:
