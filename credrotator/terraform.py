@@ -1,8 +1,9 @@
-"""What has to stand at AWS and at Entra, as Terraform. Pure.
+"""What has to stand at AWS, at Entra and at Google Cloud, as Terraform. Pure.
 
 Owns the HCL, and what several policies share: one IAM identity provider for each issuer and account, one role for each
-ARN, one data source for each application. Sources: Terraform language, "Configuration Syntax" and "Strings and
-Templates"; documentation of the providers hashicorp/aws (thumbprint_list is optional since 5.81) and hashicorp/azuread.
+ARN, one data source for each application, one provider of a pool, one grant for each principal. Sources: Terraform
+language, "Configuration Syntax" and "Strings and Templates"; documentation of the providers hashicorp/aws
+(thumbprint_list is optional since 5.81), hashicorp/azuread and hashicorp/google.
 """
 
 from __future__ import annotations
@@ -14,26 +15,30 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from credrotator.errors import printable
-from credrotator.model import AwsOidc, AzureOidc
+from credrotator.model import AwsOidc, AzureOidc, GcpWorkloadIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from credrotator.model import ObjectKey
+    from credrotator.model import GcpPool, ObjectKey
 
 REQUIRED = {
     "aws": '{ source = "hashicorp/aws", version = ">= 5.81" }',
     "azuread": '{ source = "hashicorp/azuread", version = ">= 2.44" }',
+    "google": '{ source = "hashicorp/google", version = ">= 4.0" }',
 }
 _NOT_IN_NAME = re.compile(r"[^0-9a-z]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one policy needs on the other side: a trust policy (AWS), or a federated credential (Entra), as JSON."""
+    """What one policy needs on the other side, as JSON.
+
+    A trust policy (AWS), a federated credential (Entra), or a pool's provider and a grant (Google Cloud).
+    """
 
     policy: ObjectKey
-    source: AwsOidc | AzureOidc
+    source: AwsOidc | AzureOidc | GcpWorkloadIdentity
     advice: Mapping[str, Any]
 
 
@@ -54,12 +59,18 @@ def document(needs: Iterable[Need]) -> str:
     listed = list(needs)
     aws = [(need, need.source) for need in listed if isinstance(need.source, AwsOidc)]
     entra = [(need, need.source) for need in listed if isinstance(need.source, AzureOidc)]
-    used = ["aws"] * bool(aws) + ["azuread"] * bool(entra)
+    google = [(need, need.source) for need in listed if isinstance(need.source, GcpWorkloadIdentity)]
+    used = ["aws"] * bool(aws) + ["azuread"] * bool(entra) + ["google"] * bool(google)
     if not used:
         return ""
     width = max(map(len, used))
     required = "".join(f"    {name:{width}} = {REQUIRED[name]}\n" for name in used)
-    blocks = [f"terraform {{\n  required_providers {{\n{required}  }}\n}}\n", *_aws(aws), *_entra(entra)]
+    blocks = [
+        f"terraform {{\n  required_providers {{\n{required}  }}\n}}\n",
+        *_aws(aws),
+        *_entra(entra),
+        *_google(google),
+    ]
     return "\n".join(blocks)
 
 
@@ -142,6 +153,45 @@ def _entra(needs: Iterable[tuple[Need, AzureOidc]]) -> Iterator[str]:
             f"  issuer         = {_text(credential['issuer'])}\n"
             f"  subject        = {_text(credential['subject'])}\n"
             f"  audiences      = {_value(credential['audiences'])}\n"
+            "}\n"
+        )
+
+
+def _google(needs: Iterable[tuple[Need, GcpWorkloadIdentity]]) -> Iterator[str]:
+    audiences: defaultdict[tuple[GcpPool, str], dict[str, None]] = defaultdict(dict)
+    grants: defaultdict[tuple[str | None, str, str], list[str]] = defaultdict(list)
+    for need, source in needs:
+        oidc, grant = need.advice["provider"]["oidc"], need.advice["grant"]
+        audiences[source.pool, oidc["issuerUri"]].update(dict.fromkeys(oidc["allowedAudiences"]))
+        grants[source.service_account, source.project, grant["member"]].append(printable(need.policy))
+    for (pool, issuer), allowed in audiences.items():
+        label = _name("provider", pool.pool, pool.provider)
+        yield (
+            f'resource "google_iam_workload_identity_pool_provider" "{label}" {{\n'
+            f"  project                            = {_text(pool.project)}\n"
+            f"  workload_identity_pool_id          = {_text(pool.pool)}\n"
+            f"  workload_identity_pool_provider_id = {_text(pool.provider)}\n"
+            '  attribute_mapping                  = { "google.subject" = "assertion.sub" }\n'
+            "  oidc {\n"
+            f"    issuer_uri        = {_text(issuer)}\n"
+            f"    allowed_audiences = {_value(list(allowed))}\n"
+            "  }\n"
+            "}\n"
+        )
+    for number, ((account, project, member), policies) in enumerate(grants.items()):
+        name = _name("principal", str(number), account or project)
+        kind, where = "google_project_iam_member", f"  project = {_text(project)}\n"
+        role = "roles/aiplatform.user"
+        if account:
+            path = f"projects/-/serviceAccounts/{account}"
+            kind, where = "google_service_account_iam_member", f"  service_account_id = {_text(path)}\n"
+            role = "roles/iam.workloadIdentityUser"
+        yield (
+            f"# For {', '.join(policies)}.\n"
+            f'resource "{kind}" "{name}" {{\n'
+            f"{where}"
+            f"  role   = {_text(role)}\n"
+            f"  member = {_text(member)}\n"
             "}\n"
         )
 

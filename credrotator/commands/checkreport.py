@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from credrotator import terraform
-from credrotator.model import AwsOidc, AzureOidc
+from credrotator.model import AwsOidc, AzureOidc, GcpWorkloadIdentity
 from credrotator.report import Cell, align, plain
 
 if TYPE_CHECKING:
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 TITLES = {
     "awsTrustPolicy": "the role's trust policy that fits this token",
     "entraFederatedCredential": "the application's federated credential that fits this token",
+    "gcpWorkloadIdentity": "the pool's provider, and the grant to its principal, that fit this token",
 }
 
 
-WHOSE = {"token": "token endpoint", "sts": "AWS STS", "entra": "Microsoft Entra"}
+WHOSE = {"token": "token endpoint", "sts": "AWS STS", "entra": "Microsoft Entra", "google": "Google"}
 """Endpoints as people call them, where that differs."""
 
 
@@ -49,7 +50,7 @@ def _policy(report: Report) -> dict[str, Any]:
 
 
 def _advice(need: Need | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"awsTrustPolicy": None, "entraFederatedCredential": None, "terraform": None}
+    found: dict[str, Any] = {**dict.fromkeys(TITLES), "terraform": None}
     if need is None:
         return found
     return {**found, _kind(need): need.advice, "terraform": terraform.document([need])}
@@ -61,6 +62,8 @@ def _kind(need: Need) -> str:
             return "awsTrustPolicy"
         case AzureOidc():
             return "entraFederatedCredential"
+        case GcpWorkloadIdentity():
+            return "gcpWorkloadIdentity"
 
 
 def _step(step: Step) -> dict[str, Any]:

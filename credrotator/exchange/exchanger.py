@@ -122,7 +122,7 @@ class Exchanger:
                     return self._google_identity(source, secrets)
                 case GcpServiceAccount():
                     key_file = secrets(source.key_file)
-                    with self.gates.of("google token").turn():
+                    with self._meter.stage("exchange"), self.gates.of("google token").turn():
                         return self.google.by_key(source, key_file)
 
     def _google_identity(self, source: GcpWorkloadIdentity, secrets: SecretReader) -> GcpToken:
@@ -130,7 +130,7 @@ class Exchanger:
         federated = self._with_token(source.oidc, secrets, gate, lambda token: self.google.exchange(source, token))
         if source.service_account is None:
             return federated
-        with self.gates.of("google iamcredentials").turn():
+        with self._meter.stage("exchange"), self.gates.of("google iamcredentials").turn():
             return self.google.impersonate(source, federated)
 
     def vendor(self, source: Rotatable) -> Door:
@@ -144,6 +144,10 @@ class Exchanger:
                 return Door("sts", self.sts.endpoint(source.region), self.sts.transport)
             case AzureOidc() | AzureClientSecret():
                 return Door("entra", source.app.authority, self.entra.transport)
+            case GcpWorkloadIdentity():
+                return Door("google", self.google.endpoints.sts, self.google.transport)
+            case GcpServiceAccount():
+                return Door("google", self.google.endpoints.token, self.google.transport)
 
     def _with_token(
         self, client: OidcClient, secrets: SecretReader, gate: Gate, exchange: Callable[[SubjectToken], Given]

@@ -119,9 +119,9 @@ class Google:
     """Gets access tokens of Google Cloud; safe to share between threads."""
 
     def __init__(self, transport: Transport, clock: Clock, endpoints: Endpoints) -> None:
-        self._transport = transport
+        self.transport = transport
+        self.endpoints = endpoints
         self._clock = clock
-        self._endpoints = endpoints
 
     def exchange(self, source: GcpWorkloadIdentity, token: SubjectToken) -> GcpToken:
         """Exchange the issuer's token at Google's STS; only good for impersonation where that is to follow.
@@ -129,8 +129,8 @@ class Google:
         Raises:
             RotationError: With Google's own code in the reason where it sent one.
         """
-        client = sts.Client(f"{self._endpoints.sts}/v1/token")
-        wire = _Wire(self._transport, self._clock, f"provider {source.pool.audience}", FEDERATION)
+        client = sts.Client(f"{self.endpoints.sts}/v1/token")
+        wire = _Wire(self.transport, self._clock, f"provider {source.pool.audience}", FEDERATION)
         found = wire.ask(
             lambda: client.exchange_token(
                 wire,
@@ -156,14 +156,14 @@ class Google:
         hint = (
             f"the account's tokens live for an hour at most, or the organisation's policy says more: lower {DURATION}"
         )
-        wire = _Wire(self._transport, self._clock, f"service account {email}", hint if source.duration else permission)
+        wire = _Wire(self.transport, self._clock, f"service account {email}", hint if source.duration else permission)
         asked_s = time.monotonic()
         impersonated = impersonated_credentials.Credentials(
             credentials.Credentials(federated.token.reveal()),
             target_principal=email,
             target_scopes=[CLOUD_PLATFORM],
             lifetime=int(life.total_seconds()),
-            iam_endpoint_override=f"{self._endpoints.iam}/v1/projects/-/serviceAccounts/{email}:generateAccessToken",
+            iam_endpoint_override=f"{self.endpoints.iam}/v1/projects/-/serviceAccounts/{email}:generateAccessToken",
         )
         found = wire.ask(lambda: impersonated.refresh(wire))
         expires_at, now = read_time(text(found, "expireTime")), self._clock()
@@ -196,8 +196,8 @@ class Google:
         }
         assertion = jwt.encode(account.signer, claims)
         form = {"grant_type": JWT_BEARER, "assertion": assertion.decode()}
-        wire = _Wire(self._transport, self._clock, f"service account {account.email}", KEY_HINT)
-        found = wire.ask(lambda: wire(self._endpoints.token, "POST", form))
+        wire = _Wire(self.transport, self._clock, f"service account {account.email}", KEY_HINT)
+        found = wire.ask(lambda: wire(self.endpoints.token, "POST", form))
         return self._token(found, None)
 
     def _token(self, found: dict[str, Any], source: GcpWorkloadIdentity | None) -> GcpToken:

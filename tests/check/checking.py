@@ -18,15 +18,18 @@ from credrotator.inventory import Inventory
 from credrotator.model import ObjectKey
 from credrotator.policy import Defaults
 from credrotator.sandbox import (
+    DEFAULT_ACCOUNT,
     DEFAULT_APP,
     DEFAULT_APP_SECRET,
     DEFAULT_CLIENT,
     DEFAULT_CLIENT_SECRET,
+    DEFAULT_POOL,
     DEFAULT_ROLE,
     DEFAULT_TENANT,
     Sandbox,
 )
 from tests.daemon.manifests import manifest
+from tests.exchange.world import service_account_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from credrotator.check import Site
 
 OIDC_SECRET, ENTRA_SECRET = ObjectKey("default", "oidc-client"), ObjectKey("default", "entra")
+KEY_SECRET = ObjectKey("default", "vertex-key")
 
 
 class Checking:
@@ -78,6 +82,24 @@ class Checking:
         else:
             block["oidcExchangeToken"] = {"aud": "api://AzureADTokenExchange", "oidc": self.oidc()}
         return self.run(manifest("p", {"type": "AzureCredentials", "azureCredentials": block}))
+
+    def gcp(self, *, key: bool = False, audience: str = f"https:{DEFAULT_POOL}") -> Report:
+        """Check a policy of Google Cloud."""
+        block: dict[str, Any] = {"projectName": "sandbox-project", "region": "us-central1"}
+        if key:
+            content, keys = service_account_key()
+            self.sandbox.google.accounts[DEFAULT_ACCOUNT].keys |= keys
+            self.inventory.secrets[KEY_SECRET] = {"service_account.json": content.encode()}
+            block["credentialsFile"] = {"secretRef": {"name": KEY_SECRET.name}}
+        else:
+            block["workloadIdentityFederationConfig"] = {
+                "projectID": "123456789012",
+                "workloadIdentityPoolName": "gateway",
+                "workloadIdentityProviderName": "idp",
+                "oidcExchangeToken": {"aud": audience, "oidc": self.oidc()},
+                "serviceAccountImpersonation": {"serviceAccountName": "vertex"},
+            }
+        return self.run(manifest("p", {"type": "GCPCredentials", "gcpCredentials": block}))
 
     def run(self, found: dict[str, Any]) -> Report:
         """Check one manifest."""

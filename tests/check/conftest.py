@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,15 +32,20 @@ def sandbox(running_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterat
         monkeypatch.delenv(name, raising=False)
     for name, value in running_sandbox.environment().items():
         monkeypatch.setenv(name, value)
+    google = running_sandbox.google
     roles, tenants = copy.deepcopy(sts.roles), copy.deepcopy(entra.tenants)
+    # NOTE: keys cannot be copied; they are each test's to add.
+    providers = {name: replace(found) for name, found in google.providers.items()}
+    accounts = {name: replace(found, impersonators=set(found.impersonators)) for name, found in google.accounts.items()}
     yield running_sandbox
-    for service in (issuer, sts, entra):
+    for service in (issuer, *running_sandbox.vendors):
         service.faults.clear()
     issuer.clients = {DEFAULT_CLIENT: Client(DEFAULT_CLIENT_SECRET, subject=DEFAULT_CLIENT)}
     issuer.extra_claims, issuer.access_token_format = {}, "jwt"
     issuer.auth_methods = ["client_secret_basic", "client_secret_post"]
     sts.roles, entra.tenants = roles, tenants
-    for authority in (sts, entra):
+    google.providers, google.accounts = providers, accounts
+    for authority in (sts, entra, google):
         authority.issuers.trust(issuer.url, issuer.public_keys)
 
 

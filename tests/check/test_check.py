@@ -10,9 +10,9 @@ import pytest
 
 from credrotator.advice import audiences, aws_trust_policy, entra_federated_credential
 from credrotator.forms import read_form
-from credrotator.model import AwsOidc, InvalidPolicy, ObjectKey, Policy, Static, Unsupported
+from credrotator.model import AwsOidc, InvalidPolicy, ObjectKey
 from credrotator.policy import Defaults
-from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, Sandbox
+from credrotator.sandbox import DEFAULT_ACCOUNT, DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, DEFAULT_POOL, Sandbox
 from tests.check.checking import ENTRA_SECRET, OIDC_SECRET, Checking, failed_step, failure
 from tests.daemon.manifests import manifest
 from tests.unit.twins import aws_source
@@ -73,12 +73,15 @@ class TestWell:
         report = checking.run(manifest("p", {"type": "AWSCredentials", "awsCredentials": {"region": "us-east-1"}}))
         assert report.steps[-1].detail == "the filter's own default chain"
 
-    def test_not_ours(self, checking: Checking) -> None:
-        """Skipped, and said why; that is no failure."""
-        found = checking.check(
-            policy_with(Unsupported("gcp", "spec.gcpCredentials")), checking.inventory.reader(OIDC_SECRET)
-        )
-        assert (found.steps[-1].result, found.failed) == ("skipped", False)
+    def test_gcp(self, checking: Checking) -> None:
+        """The same steps; with a key file there is no issuer to be asked."""
+        report = checking.gcp()
+        assert [step.name for step in report.steps] == STEPS
+        assert [step.endpoint for step in report.steps if step.name == "dns"] == ["issuer", "google"]
+        assert report.steps[-2].detail.startswith("access token, until ")
+        report = checking.gcp(key=True)
+        assert [step.name for step in report.steps] == ["policy", "references", *DOOR, "exchange", "delivery"]
+        assert not report.failed
 
     def test_nothing_is_written_or_kept(self, checking: Checking) -> None:
         """Two checks ask twice for credentials: one is no rotation's business."""
@@ -86,11 +89,6 @@ class TestWell:
         for _ in range(2):
             assert not checking.aws().failed
         assert len(checking.sandbox.sts.requests) == 2
-
-
-def policy_with(source: Static | Unsupported) -> Policy:
-    """Return a policy that is not rotated."""
-    return Policy(ObjectKey("default", "p"), source, "uid", "v1beta1", "p.yaml", None)
 
 
 class TestCauses:
@@ -158,6 +156,19 @@ class TestAdvice:
             "issuer": checking.sandbox.issuer.url,
             "subject": DEFAULT_CLIENT,
             "audiences": ["api://AzureADTokenExchange"],
+        }
+        pool = "projects/123456789012/locations/global/workloadIdentityPools/gateway"
+        assert advised(checking.gcp()) == {
+            "provider": {
+                "name": f"{pool}/providers/idp",
+                "attributeMapping": {"google.subject": "assertion.sub"},
+                "oidc": {"issuerUri": checking.sandbox.issuer.url, "allowedAudiences": [f"https:{DEFAULT_POOL}"]},
+            },
+            "grant": {
+                "role": "roles/iam.workloadIdentityUser",
+                "on": DEFAULT_ACCOUNT,
+                "member": f"principal://iam.googleapis.com/{pool}/subject/{DEFAULT_CLIENT}",
+            },
         }
 
     def test_provider_and_account(self) -> None:

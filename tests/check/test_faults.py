@@ -11,9 +11,11 @@ import pytest
 
 from credrotator import sandbox as everything
 from credrotator.sandbox import (
+    DEFAULT_ACCOUNT,
     DEFAULT_APP,
     DEFAULT_CLIENT,
     DEFAULT_CLIENT_SECRET,
+    DEFAULT_POOL,
     DEFAULT_ROLE,
     DEFAULT_TENANT,
     MISSING,
@@ -41,6 +43,7 @@ from credrotator.sandbox import (
     hostile,
 )
 from credrotator.sandbox.entraanswers import ERRORS as ENTRA_ERRORS
+from credrotator.sandbox.googleanswers import APIS, OAUTH
 from credrotator.sandbox.stsanswers import ERRORS as STS_ERRORS
 from tests.check.checking import ENTRA_SECRET, OIDC_SECRET, Checking, cause, failed_step
 from tests.daemon.manifests import manifest
@@ -53,7 +56,8 @@ if TYPE_CHECKING:
 PATIENCE_S = 2.5
 """For cases in which somebody never answers; what comes before it is a matter of milliseconds."""
 SLOW = (Hang, Drip, Mute)
-Way = Literal["aws", "azure", "secret"]
+Way = Literal["aws", "azure", "secret", "gcp", "key"]
+Who = Literal["issuer", "sts", "entra", "google"]
 DISCOVERY, TOKEN, ENTRA_TOKEN = "/.well-known/*", "/token", "*/oauth2/v2.0/token"
 
 
@@ -61,7 +65,7 @@ DISCOVERY, TOKEN, ENTRA_TOKEN = "/.well-known/*", "/token", "*/oauth2/v2.0/token
 class Case:
     """A fault, and what is to be told of it: step, endpoint, reason, and words among message and hint."""
 
-    service: Literal["issuer", "sts", "entra"]
+    service: Who
     fault: Fault
     step: str
     reason: str
@@ -75,12 +79,14 @@ class Case:
 
 def run(checking: Checking, way: Way) -> Report:
     """Check the policy of that kind."""
+    if way in {"gcp", "key"}:
+        return checking.gcp(key=way == "key")
     return checking.aws() if way == "aws" else checking.azure(secret=way == "secret")
 
 
-def doors(service: Literal["issuer", "sts", "entra"], way: Way) -> Iterator[Case]:
+def doors(service: Who, way: Way) -> Iterator[Case]:
     """What goes wrong below HTTP is the same for everybody."""
-    name = {"issuer": "Issuer", "sts": "Sts", "entra": "Entra"}[service]
+    name = service.capitalize()
     yield Case(service, Refuse(), "tls", f"{name}Unreachable", ("refused", "port is open"), way=way)
     yield Case(service, Mute(), "tls", f"{name}Timeout", ("did not answer in time", "firewall"), way=way)
     for flaw, words in (
@@ -91,9 +97,9 @@ def doors(service: Literal["issuer", "sts", "entra"], way: Way) -> Iterator[Case
         yield Case(service, Certificate(flaw), "tls", f"{name}TLS", words, way=way)  # type: ignore[arg-type]
 
 
-def answers(service: Literal["issuer", "sts", "entra"], step: str, path: str | None, way: Way) -> Iterator[Case]:
+def answers(service: Who, step: str, path: str | None, way: Way) -> Iterator[Case]:
     """What can be wrong with an answer, whoever gives it."""
-    name = {"issuer": "Issuer", "sts": "Sts", "entra": "Entra"}[service]
+    name = service.capitalize()
     known = {"service": service, "step": step, "path": path, "way": way}
     expected: list[tuple[Fault, str, tuple[str, ...]]] = [
         (Reset(), f"{name}Unreachable", ("cannot be reached",)),
@@ -114,7 +120,7 @@ def answers(service: Literal["issuer", "sts", "entra"], step: str, path: str | N
         yield Case(fault=fault, reason=reason, words=words, **known)  # type: ignore[arg-type]
 
 
-def nonsense(service: Literal["issuer", "sts", "entra"], step: str, path: str | None, way: Way) -> Iterator[Case]:
+def nonsense(service: Who, step: str, path: str | None, way: Way) -> Iterator[Case]:
     """A 200 that is no answer."""
     for fault in garbage().values():
         yield Case(service, fault, step, "InvalidResponse", (), path, way)
@@ -172,10 +178,45 @@ ENTRA_SAYS = {
     "7000222": "make a new client secret",
     "7000229": "service principal",
 }
+OAUTH_SAYS = {
+    "invalid_grant": ("GoogleInvalidGrant", "provider's settings"),
+    "invalid_request": ("GoogleInvalidRequest", "provider's settings"),
+    "invalid_scope": ("GoogleInvalidScope", "provider's settings"),
+    "invalid_target": ("GoogleInvalidTarget", "correct projectID"),
+    "unauthorized_client": ("GoogleUnauthorizedClient", "attribute condition"),
+    "unsupported_grant_type": ("GoogleUnsupportedGrantType", "provider's settings"),
+    "internal_failure": ("GoogleFailed", "status.cloud.google.com"),
+    "temporarily_unavailable": ("GoogleFailed", "status.cloud.google.com"),
+}
+API_SAYS = {
+    "INVALID_ARGUMENT": ("GoogleInvalidArgument", "roles/iam.workloadIdentityUser"),
+    "UNAUTHENTICATED": ("GoogleUnauthenticated", "google.subject"),
+    "PERMISSION_DENIED": ("GooglePermissionDenied", "roles/iam.workloadIdentityUser"),
+    "NOT_FOUND": ("GoogleNotFound", "correct serviceAccountName"),
+    "RESOURCE_EXHAUSTED": ("GoogleThrottled", "quotas"),
+    "INTERNAL": ("GoogleFailed", "status.cloud.google.com"),
+    "UNAVAILABLE": ("GoogleFailed", "status.cloud.google.com"),
+    "SERVICE_DISABLED": ("GoogleServiceDisabled", "enable the IAM Service Account Credentials API"),
+}
+GOOGLE_STS, GOOGLE_IAM = "/v1/token", "*:generateAccessToken"
 CASES: list[Case] = [
     *doors("issuer", "aws"),
     *doors("sts", "aws"),
     *doors("entra", "azure"),
+    *doors("google", "gcp"),
+    *answers("google", "exchange", GOOGLE_STS, "gcp"),
+    *answers("google", "exchange", GOOGLE_IAM, "gcp"),
+    *answers("google", "exchange", None, "key"),
+    *nonsense("google", "exchange", GOOGLE_IAM, "gcp"),
+    *(
+        Case("google", ServiceError(code), "exchange", reason, (word,), GOOGLE_STS, "gcp")
+        for code, (reason, word) in OAUTH_SAYS.items()
+    ),
+    *(
+        Case("google", ServiceError(code), "exchange", reason, (word,), GOOGLE_IAM, "gcp")
+        for code, (reason, word) in API_SAYS.items()
+    ),
+    Case("google", ServiceError("invalid_grant"), "exchange", "GoogleInvalidGrant", ("make a new key",), None, "key"),
     *answers("issuer", "discovery", DISCOVERY, "aws"),
     *answers("issuer", "token", TOKEN, "azure"),
     *answers("sts", "exchange", None, "aws"),
@@ -280,8 +321,8 @@ CASES: list[Case] = [
 def test_the_cause(sandbox: Sandbox, case: Case) -> None:
     """The step that shows it, at the endpoint whose fault it is, by reason and in words."""
     checking = Checking(sandbox, timeout_s=PATIENCE_S if isinstance(case.fault, SLOW) else 20.0)
-    service = {"issuer": sandbox.issuer, "sts": sandbox.sts, "entra": sandbox.entra}[case.service]
-    service.faults.add(case.fault, path=case.path)
+    services = {service.name: service for service in (sandbox.issuer, *sandbox.vendors)}
+    services[case.service].faults.add(case.fault, path=case.path)
     report = run(checking, case.way)
     step, told = failed_step(report), cause(report)
     assert step.error
@@ -291,7 +332,7 @@ def test_the_cause(sandbox: Sandbox, case: Case) -> None:
     assert told.isprintable()
     assert step.took_s is not None
     assert "run credrotator check" not in told
-    if case.step == "exchange" and case.way != "secret":
+    if case.step == "exchange" and case.way not in {"secret", "key"}:
         assert report.need, "the token was seen, so the advice is there"
 
 
@@ -303,6 +344,8 @@ def test_every_fault_is_tried() -> None:
     assert {type(case.fault) for case in CASES} | passing == faults
     assert STS_SAYS.keys() == STS_ERRORS.keys()
     assert ENTRA_SAYS.keys() == ENTRA_ERRORS.keys()
+    assert OAUTH_SAYS.keys() == OAUTH.keys()
+    assert API_SAYS.keys() == {*APIS, "SERVICE_DISABLED"}
 
 
 class TestThatPass:
@@ -357,7 +400,7 @@ def _unreachable(sandbox: Sandbox) -> None:
 
         raise Unreachable(sandbox.issuer.url)
 
-    for service in (sandbox.sts, sandbox.entra):
+    for service in (sandbox.sts, sandbox.entra, sandbox.google):
         service.issuers.trust(sandbox.issuer.url, keys)
 
 
@@ -440,6 +483,50 @@ SET_UPS: dict[str, tuple[Callable[[Sandbox], object], Way, str, str, str]] = {
         "the token's audience",
     ),
     "issuer's keys out of reach of Entra": (_unreachable, "azure", "exchange", "AADSTS90061", "passing fault"),
+    "no such provider": (lambda s: s.google.providers.clear(), "gcp", "exchange", "GoogleInvalidTarget", "projectID"),
+    "provider of another issuer": (
+        lambda s: setattr(s.google.providers[DEFAULT_POOL], "issuer", "https://x.example"),
+        "gcp",
+        "exchange",
+        "GoogleInvalidGrant",
+        "does not match the expected ones: https://x.example",
+    ),
+    "provider of another audience": (
+        lambda s: setattr(s.google.providers[DEFAULT_POOL], "audiences", frozenset({"x"})),
+        "gcp",
+        "exchange",
+        "GoogleInvalidGrant",
+        "does not match the expected audience x",
+    ),
+    "another attribute condition": (
+        lambda s: setattr(s.google.providers[DEFAULT_POOL], "subject", "x"),
+        "gcp",
+        "exchange",
+        "GoogleUnauthorizedClient",
+        "attribute condition",
+    ),
+    "issuer's keys out of reach of Google": (_unreachable, "gcp", "exchange", "GoogleCannotReachIssuer", "public"),
+    "no grant on the service account": (
+        lambda s: s.google.accounts[DEFAULT_ACCOUNT].impersonators.clear(),
+        "gcp",
+        "exchange",
+        "GooglePermissionDenied",
+        "roles/iam.workloadIdentityUser",
+    ),
+    "no such service account": (
+        lambda s: s.google.accounts.clear(),
+        "gcp",
+        "exchange",
+        "GoogleNotFound",
+        "serviceAccountName",
+    ),
+    "a service account that is off": (
+        lambda s: setattr(s.google.accounts[DEFAULT_ACCOUNT], "disabled", True),
+        "key",
+        "exchange",
+        "GoogleInvalidGrant",
+        "enabled",
+    ),
     "another secret in Entra": (
         lambda s: s.entra.tenants[DEFAULT_TENANT].update({DEFAULT_APP: App({"other": None})}),
         "secret",

@@ -119,6 +119,7 @@ class TestFailing:
         assert found["policies"][0]["advice"] == {
             "awsTrustPolicy": None,
             "entraFederatedCredential": None,
+            "gcpWorkloadIdentity": None,
             "terraform": None,
         }
         assert step(found, "token")["error"]["reason"] == "InvalidClient"

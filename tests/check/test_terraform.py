@@ -9,14 +9,15 @@ from typing import Any
 import pygohcl
 import pytest
 
-from credrotator.advice import aws_trust_policy, entra_federated_credential
-from credrotator.model import AwsOidc, AzureOidc, EntraApp, ObjectKey
+from credrotator.advice import aws_trust_policy, entra_federated_credential, gcp_workload_identity
+from credrotator.model import AwsOidc, AzureOidc, EntraApp, GcpPool, GcpWorkloadIdentity, ObjectKey
 from credrotator.terraform import Need, document
 from tests.unit.twins import aws_source
 
 CLAIMS = {"iss": "https://idp.example/realms/ai", "aud": "sts.amazonaws.com", "sub": "service", "azp": "gateway"}
 PROVIDER = "issuer_123456789012_idp_example_realms_ai"
 ROLE = "role_123456789012_bedrock"
+POOL, ACCOUNT = GcpPool("123456789012", "gateway", "idp"), "vertex@my-project.iam.gserviceaccount.com"
 APP = EntraApp("contoso.example", "aaaa-bbbb", "https://login.example", "x/.default")
 
 
@@ -30,6 +31,12 @@ def azure(name: str = "q", **claims: Any) -> Need:
     """Return what an Azure policy needs for a token."""
     key, source = ObjectKey("default", name), AzureOidc(aws_source().oidc, APP)
     return Need(key, source, entra_federated_credential(key, {**CLAIMS, **claims}))
+
+
+def gcp(name: str = "r", source: GcpWorkloadIdentity | None = None, **claims: Any) -> Need:
+    """Return what a policy of Google Cloud needs for a token."""
+    source = source or GcpWorkloadIdentity(aws_source().oidc, POOL, "my-project", "us-central1", ACCOUNT)
+    return Need(ObjectKey("default", name), source, gcp_workload_identity(source, {**CLAIMS, **claims}))
 
 
 def read(*needs: Need) -> dict[str, Any]:
@@ -62,6 +69,38 @@ def test_entra() -> None:
     assert credential["issuer"] == CLAIMS["iss"]
     assert (credential["subject"], credential["audiences"]) == ("service", ["sts.amazonaws.com"])
     assert "${data.azuread_application.app_aaaa_bbbb.object_id}" in document([azure()])
+
+
+def test_google_cloud() -> None:
+    """The pool's provider for this issuer and audience, and the grant: on the account, or else on the project."""
+    resources = read(gcp())["resource"]
+    assert resources["google_iam_workload_identity_pool_provider"]["provider_gateway_idp"] == {
+        "project": "123456789012",
+        "workload_identity_pool_id": "gateway",
+        "workload_identity_pool_provider_id": "idp",
+        "attribute_mapping": {"google.subject": "assertion.sub"},
+        "oidc": {"issuer_uri": "https://idp.example/realms/ai", "allowed_audiences": ["sts.amazonaws.com"]},
+    }
+    (grant,) = resources["google_service_account_iam_member"].values()
+    principal = f"principal://iam.googleapis.com/{POOL.resource}/subject/service"
+    assert grant == {
+        "service_account_id": f"projects/-/serviceAccounts/{ACCOUNT}",
+        "role": "roles/iam.workloadIdentityUser",
+        "member": principal,
+    }
+    direct = replace(GcpWorkloadIdentity(aws_source().oidc, POOL, "my-project", "us-central1"))
+    (grant,) = read(gcp(source=direct))["resource"]["google_project_iam_member"].values()
+    assert grant == {"project": "my-project", "role": "roles/aiplatform.user", "member": principal}
+
+
+def test_what_policies_of_google_cloud_share() -> None:
+    """One provider with the audiences of all, one grant for one principal on one account."""
+    text = document([gcp("a"), gcp("b"), gcp("c", aud="other"), gcp("d", sub="another")])
+    resources = pygohcl.loads(text)["resource"]
+    (provider,) = resources["google_iam_workload_identity_pool_provider"].values()
+    assert provider["oidc"]["allowed_audiences"] == ["sts.amazonaws.com", "other"]
+    assert len(resources["google_service_account_iam_member"]) == 2
+    assert "# For default/a, default/b, default/c." in text
 
 
 def test_what_is_shared_stands_once() -> None:

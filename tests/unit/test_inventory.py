@@ -131,7 +131,7 @@ def test_fault_41_a_trailing_newline_is_left_out(value: bytes, caplog: pytest.Lo
 def test_a_file_ends_in_a_newline_by_right(key: str, caplog: pytest.LogCaptureFixture) -> None:
     """Every editor and every vendor's tool ends a file so: nothing to be warned of."""
     found = Inventory(secrets={REF.secret: {key: b"{}\n"}})
-    found.grants.add(GRANT)
+    found.grants |= grant()
     assert found.reader(POLICY)(replace(REF, key=key)).reveal() == "{}"
     assert not caplog.records
 
