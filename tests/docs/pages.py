@@ -24,6 +24,7 @@ REASONS = {
     "needs a registry",
     "needs AWS",
     "needs Entra",
+    "needs Google Cloud",
     "needs Keycloak",
     "needs a clone",
     "needs the gateway's filter",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from credrotator.sandbox import Sandbox
 
 LIMIT_S = 90
-PORTS = ("9443", "9444", "9445")
+PORTS = ("9443", "9444", "9445", "9446")
 # Of one page at most one is an issuer whose answers are shown; by its name the sandbox's comes back.
 ISSUERS = ("keycloak.example.com/realms/ai", "example.okta.com/oauth2/aus1a2b3c4", "idp.example.com")
 SECRETS = {"THE-CLIENTS-SECRET": DEFAULT_CLIENT_SECRET, "THE-APPLICATIONS-SECRET": DEFAULT_APP_SECRET}
@@ -186,9 +186,9 @@ def free_ports(count: int) -> list[int]:
 def programs(directory: Path, ports: list[int]) -> Path:
     """Make a directory with the programs that the pages start; the sandbox's default ports become others."""
     directory.mkdir()
-    issuer, sts, entra = ports
+    issuer, sts, entra, google = ports
     python = shlex.quote(sys.executable)
-    places = f"--issuer-port {issuer} --sts-port {sts} --entra-port {entra}"
+    places = f"--issuer-port {issuer} --sts-port {sts} --entra-port {entra} --google-port {google}"
     (directory / "python").write_text(f'#!/bin/sh\nexec {python} "$@"\n', encoding="utf-8")
     (directory / "credrotator").write_text(
         "#!/bin/sh\n"
