@@ -8,7 +8,7 @@ DOCS_READY := $(DOCS_VENV)/.ready
 IMAGE ?= localhost/credrotator:latest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs docs-serve dist e2e e2e-smoke soak image lock clean
+.PHONY: help demo test reference lint docs docs-serve dist e2e e2e-smoke soak image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo: $(READY) ## rotate the example policies against a local issuer, STS and En
 
 test: $(READY) ## unit, property and simulator tests; needs nothing but the packages
 	$(BIN)/python -m pytest -m 'not e2e'
+
+reference: $(READY) ## write docs/cli.md and the man page anew, from what --help says
+	$(BIN)/python tools/reference.py
 
 lint: $(READY) ## style, types and layers
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """The command line's entry: which commands there are, and how it ends.
 
-Exit codes: 0 all well, 1 some policies failed, 2 wrong use, 130 and 143 after SIGINT and SIGTERM. A command's module
-is imported when it is called, so that ``--help`` and completion do not wait for SDKs.
+Exit codes: 0 all well, 1 some policies failed, 2 wrong use, 130 and 143 after SIGINT and SIGTERM, 141 when nobody reads
+any more. A command's module is imported when it is called, so that ``--help`` and completion do not wait for SDKs.
 """
 
 from __future__ import annotations
@@ -22,16 +22,20 @@ from credrotator.errors import UsageError
 if TYPE_CHECKING:
     from types import FrameType
 
+    from click.shell_completion import CompletionItem
+
 WRONG_USE = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+PIPE_CLOSED = 128 + signal.SIGPIPE
 COMMANDS = {
-    "rotate": "One pass over the policies that are due.",
+    "rotate": "Rotate what is due, once.",
     "run": "The daemon: rotate every policy before its credential expires.",
-    "status": "Per policy: identity, expiry, next renewal, last outcome, dependants.",
-    "convert": "Print OIDC policies in the managed form, as manifests.",
+    "status": "Show where each credential stands, and who depends on it.",
     "check": "Try every step of each exchange; write nothing.",
-    "sandbox": "A local OIDC issuer, STS and Entra, to try all of it without an account.",
+    "convert": "Print OIDC policies in the managed form, as manifests.",
+    "sandbox": "A local OIDC issuer, STS, Entra and Google, to try all of it without an account.",
+    "completion": "Print the script that makes a shell complete what you type.",
 }
 
 
@@ -49,6 +53,13 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(f"credrotator.commands.{cmd_name}").command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the commands without importing them."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - at a key of the shell only
+
+        found = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
         with formatter.section("Commands"):
@@ -61,11 +72,23 @@ class Commands(click.Group):
 def cli(verbose: int) -> None:
     """Keep the cloud credentials of an Envoy AI Gateway fresh.
 
+    For every BackendSecurityPolicy: a token from its OIDC issuer, exchanged at the cloud, published where the gateway's
+    filter takes it from. With -f, policies come from manifests and credentials go to a directory; without, both are in
+    the cluster of the kubeconfig, or of the pod.
+
     \b
-    Try it without an account:
+    Examples:
+      # try it without an account
       credrotator sandbox -- credrotator rotate -f examples/ --out credentials/
-    Rotate what is due, from cron, with a run every 10 minutes:
-      credrotator rotate -f policies/ --out /var/lib/credrotator --within 10m
+      # see whether a policy can work, step by step
+      credrotator check -f policies/ prod/aws-bedrock
+      # from cron: what is due, or would be before the next run
+      credrotator rotate -f policies/ --out /var/lib/credrotator --within 15m
+      # in a cluster
+      credrotator run -A --listen 0.0.0.0:8080
+      credrotator status -A --watch
+
+    What the help of a command names a variable for can be set by it, or in the file of --config, too.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     levels = (logging.WARNING, logging.INFO, logging.DEBUG)
     redaction.install(sys.stderr)
@@ -91,6 +114,10 @@ def main() -> None:
     except UsageError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(WRONG_USE)
+    except BrokenPipeError:
+        # Whoever read has enough (``status | head``). Nobody is there to be told at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -43,7 +43,7 @@ class Span(click.ParamType[timedelta]):
 
 def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare an option that can also be set by its ``CREDROTATOR_…`` variable and in the config file."""
-    longest = max(names, key=len).lstrip("-")
+    longest = max((name.partition("/")[0] for name in names), key=len).lstrip("-")
     variable = "CREDROTATOR_" + longest.upper().replace("-", "_")
     return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 

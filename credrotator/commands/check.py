@@ -35,9 +35,14 @@ def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
     \b
     Examples:
       credrotator check -f policies/
+      # one policy, and the directory that its credential goes to
       credrotator check -f policies/ --out /var/lib/credrotator prod/aws-bedrock
-      credrotator check -A -o json | jq '.policies[] | select(.result == "failed")'
+      # a cluster: also the account's rights, and a dry run of the write
+      credrotator check -A
+      # what AWS and Entra must have set up
       credrotator check -f policies/ -o terraform > trust.tf
+      # for a script
+      credrotator check -A -o json | jq '.policies[] | select(.result == "failed")'
 
     Exit code 0: all well; 1: a step failed; 2: wrong use.
     """  # noqa: D301 - \b keeps click from filling the paragraph

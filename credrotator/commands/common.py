@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credrotator.clock import system_clock
+from credrotator.commands import completing
 from credrotator.directory import DirectoryStore
 from credrotator.errors import UsageError
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from credrotator.meter import Meter
     from credrotator.ports import Clock
 
+FILE = click.Path()
+"""Looked at where it is used, with our own words; the type lets a shell complete it."""
 FORMATS = ("table", "wide", "json", "yaml")
 
 Command = Any
@@ -35,24 +38,47 @@ def reads_policies(command: Command, more_formats: tuple[str, ...] = ()) -> Comm
     formats = click.Choice([*FORMATS, *more_formats])
     command = setting("-o", "--output", type=formats, default="table", show_default=True, help="How to print.")(command)
     command = reading_options(command)
-    return click.argument("names", nargs=-1, metavar="[NAMESPACE/NAME]...")(command)
+    return names_policies(command)
+
+
+def names_policies(command: Command) -> Command:
+    """Add the argument that chooses policies by name."""
+    return click.argument("names", nargs=-1, metavar="[NAMESPACE/NAME]...", shell_complete=completing.policies)(command)
 
 
 def reading_options(command: Command) -> Command:
     """Add the options that say which policies, and how their exchanges are made."""
     options: list[Callable[[Command], Command]] = [
-        setting("-f", "--filename", multiple=True, help="Manifests: a file, a directory or -; repeatable."),
-        setting("--out", metavar="DIR", help="Where the Secrets are published: DIR/<namespace>/<secret>/<key>."),
-        setting("-n", "--namespace", multiple=True, help="Only this namespace; repeatable."),
+        setting("-f", "--filename", multiple=True, type=FILE, help="Manifests: a file, a directory or -; repeatable."),
+        setting(
+            "--out",
+            metavar="DIR",
+            shell_complete=completing.directories,
+            help="Where the Secrets are published: DIR/<namespace>/<secret>/<key>.",
+        ),
+        setting(
+            "-n",
+            "--namespace",
+            multiple=True,
+            shell_complete=completing.namespaces,
+            help="Only this namespace; repeatable.",
+        ),
         setting("-A", "--all-namespaces", is_flag=True, help="All namespaces (the default with -f)."),
         setting("-l", "--selector", default="", help="Only policies with these labels."),
-        setting("--kubeconfig", help="Read from the cluster of this kubeconfig."),
+        setting("--kubeconfig", type=FILE, help="Read from the cluster of this kubeconfig."),
         setting("--context", help="Context of the kubeconfig."),
         setting("--allowed-issuer", multiple=True, metavar="GLOB", help="Issuers that policies may use; repeatable."),
-        setting("--ca-file", metavar="PEM", help="One more CA to trust, for issuers, STS and Entra."),
+        setting("--ca-file", metavar="PEM", type=FILE, help="One more CA to trust, for issuers, STS and Entra."),
         setting("--timeout", type=Span(), default="30s", help="Longest time for one exchange.", show_default=True),
         setting("--azure-scope", help="Scope of Entra tokens [default: Azure OpenAI's in the authority's cloud]."),
-        setting("--config", is_eager=True, callback=load_config, expose_value=False, help="YAML file of settings."),
+        setting(
+            "--config",
+            type=FILE,
+            is_eager=True,
+            callback=load_config,
+            expose_value=False,
+            help="YAML file of settings.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)

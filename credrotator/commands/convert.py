@@ -7,7 +7,7 @@ from typing import Any
 import click
 import yaml
 
-from credrotator.commands.common import choose, read_settings, reading_options
+from credrotator.commands.common import choose, names_policies, read_settings, reading_options
 from credrotator.commands.world import world
 from credrotator.forms import convert, is_convertible
 from credrotator.model import Rotatable
@@ -25,7 +25,7 @@ _Dumper.add_representer(str, _text)
 
 
 @click.command("convert")
-@click.argument("names", nargs=-1, metavar="[NAMESPACE/NAME]...")
+@names_policies
 @reading_options
 def command(names: tuple[str, ...], **common: Any) -> int:
     """Print OIDC policies in the managed form: the gateway then sees a policy without a rotator in it.
@@ -37,6 +37,7 @@ def command(names: tuple[str, ...], **common: Any) -> int:
     \b
     Examples:
       credrotator convert -f policies/ > managed.yaml
+      # see what the API server would say, and change nothing
       credrotator convert -A | kubectl replace --dry-run=server -f -
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)

@@ -45,7 +45,14 @@ class HasInventory(Protocol):
 @setting("--dry-run", is_flag=True, help="Say what would be done; call nobody, write nothing.")
 @setting("--within", type=Span(), default="0s", help="Also what would be due this long from now.", show_default=True)
 @setting("--template", multiple=True, metavar="SRC:DST", help="Render a file after each publish; repeatable.")
-@setting("--workers", type=click.IntRange(1, MAX_WORKERS), default=16, show_default=True, help="Policies at a time.")
+@setting(
+    "--workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    metavar="N",
+    default=16,
+    show_default=True,
+    help="Policies at a time.",
+)
 def command(
     names: tuple[str, ...],
     *,
@@ -57,13 +64,19 @@ def command(
     workers: int,
     **common: Any,
 ) -> None:
-    """One pass over the policies that are due.
+    """Rotate what is due, once: one pass over the policies.
 
     \b
     Examples:
-      credrotator rotate -f policies/ --out /var/lib/credrotator
+      # what is due now, and what would be before cron calls again in 10 minutes
+      credrotator rotate -f policies/ --out /var/lib/credrotator --within 15m
+      # what would be done, without doing it
+      credrotator rotate -f policies/ --out /var/lib/credrotator --dry-run
+      # one policy, though it is not due
       credrotator rotate -f policies/ --out out/ prod/aws-bedrock --force
+      # and write the filter's configuration from a template
       credrotator rotate -f policies/ --out out/ --template filter.yaml.j2:/etc/ext-proc/filter.yaml
+      # policies of a cluster into a directory, the result for a script
       kubectl get backendsecuritypolicies,secrets -A -o yaml | credrotator rotate -f - --out out/ -o json
 
     Exit code 0: all well; 1: some failed; 2: wrong use.

@@ -93,7 +93,14 @@ class Election:
 @click.command("run")
 @reading_options
 @setting("--template", multiple=True, metavar="SRC:DST", help="With --out: render a file after each publish.")
-@setting("--workers", type=click.IntRange(1, MAX_WORKERS), default=16, show_default=True, help="Policies at a time.")
+@setting(
+    "--workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    metavar="N",
+    default=16,
+    show_default=True,
+    help="Policies at a time.",
+)
 @setting("--listen", type=Address(), metavar="ADDR:PORT", help="Serve /metrics, /healthz and /readyz there.")
 @setting("--leader-elect/--no-leader-elect", default=True, show_default=True, help="One of several replicas writes.")
 @setting("--lease", metavar="NAMESPACE/NAME", help="The Lease of the election [default: credrotator, own namespace].")
@@ -106,12 +113,15 @@ def command(
     lease: str | None,
     **common: Any,
 ) -> int:
-    """The daemon: rotate every policy before its credential expires, until it is told to stop.
+    """Rotate every policy before its credential expires, until told to stop: the daemon.
 
     \b
     Examples:
+      # in a cluster: all namespaces, with metrics and probes
       credrotator run -A --listen 0.0.0.0:8080
+      # a deployment of two teams, beside others in the cluster
       credrotator run -n team-a -n team-b --lease team-a/credrotator
+      # without a cluster
       credrotator run -f policies/ --out /var/lib/credrotator --listen 127.0.0.1:8080
 
     SIGTERM or Ctrl-C ends it within ten seconds; a write in hand is finished.

@@ -22,10 +22,10 @@ PORT = click.IntRange(0, 65535)
 
 
 @click.command("sandbox", context_settings={"ignore_unknown_options": True})
-@click.option("--issuer-port", type=PORT, default=9443, show_default=True, help="0: any free one.")
-@click.option("--sts-port", type=PORT, default=9444, show_default=True, help="0: any free one.")
-@click.option("--entra-port", type=PORT, default=9445, show_default=True, help="0: any free one.")
-@click.option("--google-port", type=PORT, default=9446, show_default=True, help="0: any free one.")
+@click.option("--issuer-port", type=PORT, metavar="PORT", default=9443, show_default=True, help="0: any free one.")
+@click.option("--sts-port", type=PORT, metavar="PORT", default=9444, show_default=True, help="0: any free one.")
+@click.option("--entra-port", type=PORT, metavar="PORT", default=9445, show_default=True, help="0: any free one.")
+@click.option("--google-port", type=PORT, metavar="PORT", default=9446, show_default=True, help="0: any free one.")
 @click.option(
     "--dir",
     "directory",
@@ -41,7 +41,11 @@ def command(directory: str | None, command: tuple[str, ...], **ports: Any) -> in
 
     \b
     Examples:
+      # one command inside, then the sandbox ends
       credrotator sandbox -- credrotator rotate -f examples/ --out credentials/
+      # a shell inside, to try several
+      credrotator sandbox -- bash
+      # by itself, for another terminal: it prints the variables to set there
       credrotator sandbox --dir sandbox/
     """  # noqa: D301 - \b keeps click from filling the paragraph
     try:

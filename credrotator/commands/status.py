@@ -39,8 +39,11 @@ def command(names: tuple[str, ...], *, output: str, again: bool, interval: timed
     \b
     Examples:
       credrotator status -A
+      # a directory, looked at every two seconds
       credrotator status -f policies/ --out /var/lib/credrotator --watch
+      # who is affected by one policy
       credrotator status -f policies/ --out out/ prod/aws-bedrock -o wide
+      # the names of those that are not well
       credrotator status -A -o json | jq -r '.policies[] | select(.state != "Fresh") | .policy'
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, paint = read_settings(common), painter()

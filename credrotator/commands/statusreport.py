@@ -84,7 +84,8 @@ def _notes(row: Row, paint: Paint) -> Iterator[str]:
     if row.why:
         yield _note(row, paint(row.state, _tone(row.state)), row.why, row.hint, paint)
     error = (row.last or {}).get("error")
-    if isinstance(error, dict) and error.get("message") != row.why:
+    # What the last pass found may be what is found again now; a condition has the advice in the same sentence.
+    if isinstance(error, dict) and not (row.why and str(error.get("message")).startswith(row.why)):
         kind = f" ({error['kind']})" if error.get("kind") else ""
         reason = paint(f"{error.get('reason')}{kind}", "bad")
         yield _note(row, reason, str(error.get("message")), str(error.get("hint") or ""), paint)

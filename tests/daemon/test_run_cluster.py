@@ -377,7 +377,8 @@ class TestCommands:
         cluster.run("rotate", code=1)
         wide = cluster.run("status", "-o", "wide", "-n", "default")
         assert re.search(r"default/aws +aws-oidc +Fresh +\w+ +\w+ +rotated .*default/bedrock +default/models", wide)
-        assert re.search(rf"default/{SECRET} +nova +-", wide)
+        assert re.search(rf"default/models +nova +arn:aws:iam::\d+:role/\S+ +default/{SECRET} +-", wide)
+        assert wide.count("must not be empty") == 1, "the status's condition says no more than the table"
         assert "InvalidPolicy" in wide
         assert "region" in wide
         for at, heard in (("2020-01-01T00:00:00Z", False), ("2100-01-01T00:00:00Z", True)):

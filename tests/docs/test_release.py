@@ -51,7 +51,13 @@ def test_the_wheel_holds_the_package(wheel: Path) -> None:
     assert modules <= names
     assert "credrotator/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert {name.split("/")[0] for name in names} == {"credrotator", f"credrotator-{VERSION}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {
+        "credrotator",
+        f"credrotator-{VERSION}.dist-info",
+        f"credrotator-{VERSION}.data",
+    }
+    data = [name for name in names if name.startswith(f"credrotator-{VERSION}.data/")]
+    assert data == [f"credrotator-{VERSION}.data/data/share/man/man1/credrotator.1"]
     assert "credrotator = credrotator.cli:main" in entry_points
 
 
