@@ -71,7 +71,8 @@ def rotate(place: Path, version: str) -> None:
         f'sed "s,{WRITTEN_FOR},$CREDROTATOR_ALLOWED_ISSUER," "$0" > policy.yaml && '
         '"$1" rotate -f policy.yaml -f "$2" --out credentials -o json'
     )
-    sandbox = [program, "sandbox", "--issuer-port", "0", "--sts-port", "0", "--entra-port", "0", "--google-port", "0", "--"]
+    ports = [word for name in ("issuer", "sts", "entra", "google") for word in (f"--{name}-port", "0")]
+    sandbox = [program, "sandbox", *ports, "--"]
     shell = ["sh", "-c", script, str(ROOT / POLICY), program, str(ROOT / SECRETS)]
     summary = json.loads(run(*sandbox, *shell, there=place))["summary"]
     if summary != {"rotated": 1, "kept": 0, "skipped": 0, "failed": 0}:
