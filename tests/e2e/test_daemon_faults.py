@@ -126,7 +126,7 @@ def test_fault_28_refused_for_a_while(faulty: FaultySite, status: int) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_fault_28_no_answer(faulty: FaultySite, when: str) -> None:
-    """A connection that breaks tells nothing: read back, and written once more only if it was not written."""
+    """A connection that breaks tells nothing: read back, and called a failure and written again only if it was one."""
     name = f"dropped-{when}"
     with faulty.daemon():
         asked = _rotated(faulty, name)
@@ -135,6 +135,7 @@ def test_fault_28_no_answer(faulty: FaultySite, when: str) -> None:
         faulty.wait(name, 1)
         _settled(faulty, name, 2)
         assert faulty.writes(name) == ([201, 0] if when == "after" else [201, 0, 200])
+        assert ("RotationFailed" in _told(faulty, name)) == (when == "before")
         assert faulty.site.exchanges == asked + 1
 
 

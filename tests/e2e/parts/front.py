@@ -27,6 +27,7 @@ from tests.kube.routing import read_path
 _END_TO_END = {"accept", "authorization", "content-type", "user-agent"}
 _BLOCK_BYTES = 65_536
 _ANSWER_S = 60.0
+_TOO_OLD = "too old resource version"
 
 
 class Front:
@@ -43,6 +44,7 @@ class Front:
         self._changed = threading.Condition()
         self._faults: list[Fault] = []
         self._streams: set[_Stream] = set()
+        self._stale: set[str] = set()
         self._closing = False
         self._listener = _Listener(self, identity)
         self.url = self._listener.url
@@ -100,8 +102,13 @@ class Front:
             stream.silent = True
 
     def expire_watches(self) -> None:
-        """Tell all watches that are open that they are too old, and end them, as the server does (410 as an event)."""
+        """Tell all watches that are open that they are too old, as after a compaction: 410 as an event.
+
+        As after a real one, none goes on from what was known: each is refused until its collection was listed again.
+        """
         for stream in self._open_streams():
+            with self._changed:
+                self._stale.add(stream.collection)
             stream.expire()
 
     def _open_streams(self) -> list["_Stream"]:
@@ -125,6 +132,11 @@ class Front:
             ]
             for fault in met:
                 fault.taken += 1
+            collection = _collection(request)
+            if request.verb == "list":
+                self._stale.discard(collection)
+            if request.verb == "watch" and collection in self._stale:
+                met.append(Fault(Match(), status=410, reason="Expired", message=_TOO_OLD))
             return met
 
     def wait(self, fault: Fault) -> None:
@@ -177,7 +189,10 @@ def before(cluster: Cluster) -> Iterator[Front]:
 class _Stream:
     """A watch that is being handed on."""
 
-    def __init__(self, handler: "_Handler", answer: http.client.HTTPResponse, line: socket.socket) -> None:
+    def __init__(
+        self, handler: "_Handler", collection: str, answer: http.client.HTTPResponse, line: socket.socket
+    ) -> None:
+        self.collection = collection
         self.silent = False
         self._handler = handler
         self._answer = answer
@@ -201,7 +216,7 @@ class _Stream:
                 self._chunk(b"")
 
     def expire(self) -> None:
-        status = _status(410, "Expired", "too old resource version")
+        status = _status(410, "Expired", _TOO_OLD)
         with self._writing, contextlib.suppress(OSError):
             self._chunk(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
             self._chunk(b"")
@@ -270,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
                 answer.read()
                 self._cut()
             elif request.verb == "watch" and answer.status == http.client.OK:
-                self._stream(request, _Stream(self, answer, line))
+                self._stream(request, _Stream(self, _collection(request), answer, line))
             else:
                 self._answer(request, answer.status, dict(answer.getheaders()), answer.read())
 
@@ -303,6 +318,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _cut(self) -> None:
         self.close_connection = True
         cut(self.connection)
+
+
+def _collection(request: Request) -> str:
+    """Name what is listed or watched: a path, and what of it."""
+    return " ".join((request.path, *(request.query.get(name, "") for name in ("labelSelector", "fieldSelector"))))
 
 
 def _status(code: int, reason: str, message: str) -> Json:
