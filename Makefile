@@ -26,7 +26,7 @@ $(DOCS_READY): requirements.docs.lock
 	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.docs.lock
 	touch $@
 
-demo: $(READY) ## rotate the example policies against a local issuer, STS and Entra
+demo: $(READY) ## rotate the example policies against a local issuer and clouds
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## unit, property and simulator tests; needs nothing but the packages

@@ -31,6 +31,7 @@ LIMIT_S = 90
 PORTS = ("9443", "9444", "9445", "9446")
 # Of one page at most one is an issuer whose answers are shown; by its name the sandbox's comes back.
 ISSUERS = ("keycloak.example.com/realms/ai", "example.okta.com/oauth2/aus1a2b3c4", "idp.example.com")
+PROJECT = "my-project"
 SECRETS = {"THE-CLIENTS-SECRET": DEFAULT_CLIENT_SECRET, "THE-APPLICATIONS-SECRET": DEFAULT_APP_SECRET}
 DIRECTORIES = ("/etc/credrotator", "/var/lib/credrotator", "/etc/ext-proc")
 _MARK = re.compile(r"\n?\x01(\d+)\x01\n")
@@ -167,6 +168,7 @@ def reader(page: Path, directory: Path, stand_in: Sandbox) -> Iterator[Session]:
     else:
         environment |= stand_in.environment()
         world |= {name: stand_in.issuer.url.removeprefix("https://") for name in ISSUERS if name in text}
+        world |= {PROJECT: "sandbox-project"} if PROJECT in text else {}
     opened = Session(place, world, environment)
     try:
         yield opened
