@@ -37,16 +37,17 @@ def running_in_cluster(
     settings: Settings, election: Election, workers: int, metrics: Metrics, stopping: Stop
 ) -> Iterator[Running]:
     """Start everything, yield, and end it in order: no new writes, the Lease released, watches closed."""
-    with Cluster(settings, system_clock) as cluster:
+    # For what is written too: how long a policy is parked is read by others, whose clocks are right perhaps.
+    clock = SkewedClock(system_clock)
+    with Cluster(settings, clock) as cluster:
         scope = _wait_for_scope(cluster, stopping)
         if scope is None:
             yield Running()
             return
-        delivery = Delivery(cluster.api, system_clock, metrics)
+        delivery = Delivery(cluster.api, clock, metrics)
         source = ClusterSource(cluster.api, scope, settings.defaults, delivery.heard)
         listener = cluster.listener(scope, source, delivery)
         leadership = _Leadership(cluster, election, metrics)
-        clock = SkewedClock(system_clock)
         exchange = exchanger(settings, clock, metrics)
         daemon = Daemon(
             source,

@@ -6,13 +6,23 @@ import json
 import re
 import signal
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
-from credrotator.sandbox import DEFAULT_ACCOUNT, DEFAULT_CLIENT, DEFAULT_ROLE, Client, Hang, Role, Sandbox, ServiceError
+from credrotator.sandbox import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_CLIENT,
+    DEFAULT_ROLE,
+    Client,
+    Hang,
+    Role,
+    Sandbox,
+    ServiceError,
+    SkewedDate,
+)
 from tests.daemon.cluster import CLIENT, Cluster, patch_role
 from tests.daemon.manifests import POLICIES, manifest, secret, speak, values
 from tests.kube.waiting import eventually
@@ -179,6 +189,22 @@ def test_fault_42_a_wrong_client_secret_is_corrected(cluster: Cluster) -> None:
         cluster.settled()
         assert ("Rotated", "aws") in cluster.events()
         assert "Fresh" in cluster.run("status")
+
+
+def test_fault_23_parked_by_the_corrected_clock(cluster: Cluster) -> None:
+    """A quarter of an hour of the vendors' time: by a clock that is behind, the gateway would find it over already."""
+    sick = cluster.sandbox.add_issuer()
+    sick.faults.add(ServiceError("invalid_client"))
+    cluster.sandbox.sts.faults.add(SkewedDate(timedelta(minutes=20)))
+    cluster.aws()
+    with cluster.daemon("--allowed-issuer", "https://localhost:*"):
+        cluster.new_key()
+        cluster.aws("sick", issuer=sick.url)
+        eventually(lambda: cluster.server.get("secrets", "ai-eg-bsp-sick"))
+    parked = cluster.server.get("secrets", "ai-eg-bsp-sick")
+    assert parked
+    until = datetime.fromisoformat(parked["metadata"]["annotations"]["rotators/expiration-time"])
+    assert until > datetime.now(UTC) + timedelta(minutes=30)
 
 
 def test_failures_are_not_hammered(cluster: Cluster) -> None:
