@@ -122,7 +122,8 @@ class DirectoryStore:
             with contextlib.suppress(FileNotFoundError), self._open(key) as secret:
                 _current(secret, path)
             nearest = next(found for found in (path, *path.parents) if found.exists())
-            if nearest == self._root or self._root in nearest.parents:
+            made = nearest == self._root or self._root in nearest.parents
+            if made:
                 with open_directory(nearest):
                     pass
             if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
@@ -133,7 +134,8 @@ class DirectoryStore:
             free_bytes = found.f_bavail * found.f_frsize
             if free_bytes < _LEAST_FREE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return f"{nearest} can be written to, {free_bytes // 2**20} MiB free"
+        what = f"{self._root} can be written to" if made else f"{self._root} can be made in {nearest.absolute()}"
+        return f"{what}, {free_bytes // 2**20} MiB free"
 
     def record(self, outcome: Mapping[str, object], policy: ObjectKey) -> None:
         """Keep how the last pass ended for a policy, for ``status``; not to be able to is no failure of the pass."""

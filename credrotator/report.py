@@ -85,7 +85,8 @@ def rotate_table(outcomes: Sequence[Outcome], now: datetime, *, wide: bool, dry_
         paint(f"{count} {action}", TONES.get(action, "") if count else "dim") for action, count in counts.items()
     )
     told = "".join(explanation(outcome, paint) for outcome in outcomes)
-    return align(rows, paint) + "\n" + told + f"{summary}\n"
+    tail = " (dry run: nothing was written)" if dry_run else ""
+    return align(rows, paint) + "\n" + told + "\n" * bool(told) + f"{summary}{tail}\n"
 
 
 def explanation(outcome: Outcome, paint: Paint = plain) -> str:

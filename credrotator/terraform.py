@@ -180,18 +180,18 @@ def _google(needs: Iterable[tuple[Need, GcpWorkloadIdentity]]) -> Iterator[str]:
         )
     for number, ((account, project, member), policies) in enumerate(grants.items()):
         name = _name("principal", str(number), account or project)
-        kind, where = "google_project_iam_member", f"  project = {_text(project)}\n"
+        kind, where, whose = "google_project_iam_member", "project", project
         role = "roles/aiplatform.user"
         if account:
-            path = f"projects/-/serviceAccounts/{account}"
-            kind, where = "google_service_account_iam_member", f"  service_account_id = {_text(path)}\n"
-            role = "roles/iam.workloadIdentityUser"
+            kind, where = "google_service_account_iam_member", "service_account_id"
+            whose, role = f"projects/-/serviceAccounts/{account}", "roles/iam.workloadIdentityUser"
+        width = len(where)
         yield (
             f"# For {', '.join(policies)}.\n"
             f'resource "{kind}" "{name}" {{\n'
-            f"{where}"
-            f"  role   = {_text(role)}\n"
-            f"  member = {_text(member)}\n"
+            f"  {where} = {_text(whose)}\n"
+            f"  {'role':{width}} = {_text(role)}\n"
+            f"  {'member':{width}} = {_text(member)}\n"
             "}\n"
         )
 

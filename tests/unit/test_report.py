@@ -116,6 +116,7 @@ class TestTable:
             "prod/openai: AADSTS7000215 (denied): the client secret is wrong\n"
             "  what to do: replace it\n"
             "default/static: warning: odd\n"
+            "\n"
             "1 rotated, 0 kept, 1 skipped, 1 failed\n"
         )
 
@@ -127,7 +128,19 @@ class TestTable:
 
     def test_dry_run(self) -> None:
         """A dry run never looks as if something had been done."""
-        assert "rotated (dry run)" in rotate_table([ROTATED], NOW, wide=False, dry_run=True)
+        shown = rotate_table([ROTATED], NOW, wide=False, dry_run=True)
+        assert "rotated (dry run)" in shown
+        assert shown.endswith("1 rotated, 0 kept, 0 skipped, 0 failed (dry run: nothing was written)\n")
+
+    def test_tones(self) -> None:
+        """What was done is told from what failed at a glance; zeros recede."""
+        shown = rotate_table(
+            [ROTATED, FAILED], NOW, wide=False, dry_run=False, paint=lambda text, tone: f"[{tone}]{text}"
+        )
+        assert "[good]rotated" in shown
+        assert "[bad]failed" in shown
+        assert "[bad]5m ago" in shown
+        assert shown.endswith("[good]1 rotated, [dim]0 kept, [dim]0 skipped, [bad]1 failed\n")
 
     def test_explanation(self) -> None:
         """What is well needs no explanation."""
