@@ -11,10 +11,12 @@ import signal
 import subprocess
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from credrotator.commands.painting import colourful
 from credrotator.commands.statusreport import notes, table
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from credrotator.sandbox import Sandbox
     from tests.cli.conftest import Ran
 
+SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[2] / "docs" / "status.schema.json").read_text()))
 MINUTE = timedelta(minutes=1)
 ESCAPE = "\x1b["
 
@@ -140,6 +143,25 @@ class TestCauses:
         found = {row["policy"]: row for row in json.loads(status(world, "-o", "json").out)["policies"]}
         assert "correct the policy" in found["default/broken"]["hint"]
         assert found["default/static"]["hint"]
+
+    def test_schema(self, world: World, sandbox: Sandbox) -> None:
+        """Whatever the state, the document is as its schema says."""
+        world.aws()
+        world.azure()
+        world.static()
+        world.invalid()
+        states = []
+        for fault in (None, "AccessDenied"):
+            if fault:
+                sandbox.sts.faults.add(ServiceError(fault))
+            found = json.loads(status(world, "-o", "json").out)
+            SCHEMA.validate(found)
+            states.append([row["state"] for row in found["policies"]])
+            world.rotate("--force")
+        found = json.loads(status(world, "-o", "json").out)
+        SCHEMA.validate(found)
+        assert states[0] == ["Missing", "Invalid", "Missing", "Static"]
+        assert found["policies"][0]["lastOutcome"]["error"]["reason"] == "AccessDenied"
 
     def test_yaml(self, world: World) -> None:
         """The same document."""

@@ -7,10 +7,12 @@ import re
 import signal
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
@@ -29,12 +31,15 @@ from tests.kube.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.kube.simulator import ApiServer
 
 pytestmark = pytest.mark.timeout(90)
 
+DOCS = Path(__file__).parents[2] / "docs"
+CHECK_SCHEMA, STATUS_SCHEMA = (
+    Draft202012Validator(json.loads((DOCS / f"{name}.schema.json").read_text())) for name in ("check", "status")
+)
 OTHER_ROLE = "arn:aws:iam::123456789012:role/other"
 SECRET = "ai-eg-bsp-aws"
 
@@ -409,7 +414,9 @@ class TestCommands:
         assert "region" in wide
         for at, heard in (("2020-01-01T00:00:00Z", False), ("2100-01-01T00:00:00Z", True)):
             speak(cluster.server, "aws", at)
-            (row,) = json.loads(cluster.run("status", "aws", "-o", "json"))["policies"]
+            found = json.loads(cluster.run("status", "aws", "-o", "json"))
+            STATUS_SCHEMA.validate(found)
+            (row,) = found["policies"]
             assert (row["acknowledged"], row["state"], row["lastOutcome"]["action"]) == (heard, "Fresh", "rotated")
 
     def test_rights_are_missing(self, cluster: Cluster) -> None:
@@ -428,6 +435,7 @@ class TestCommands:
         """All steps and all rights; a dry run of a write, and nothing written."""
         cluster.aws()
         found = json.loads(cluster.run("check", "-A", "-o", "json"))
+        CHECK_SCHEMA.validate(found)
         assert {step["result"] for step in found["policies"][0]["steps"]} == {"ok"}
         assert {right["result"] for right in found["rights"]} == {"ok"}
         details = {step["name"]: step["detail"] for step in found["policies"][0]["steps"]}
