@@ -21,7 +21,8 @@ from credrotator.secretdata import read_time
 from credrotator.telemetry import Metrics
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Callable
+    from datetime import datetime, timedelta
 
     from credrotator.model import Outcome
     from credrotator.ports import Clock
@@ -61,11 +62,24 @@ class Cluster:
         named = settings.namespaces or (self.api.default_namespace,)
         return Scope(served_version(self.api), () if settings.all_namespaces else named, settings.selector)
 
-    def listener(self, scope: Scope, source: Observer, delivery: Delivery) -> ClusterListener:
-        """Return what follows an outcome."""
+    def listener(
+        self,
+        scope: Scope,
+        source: Observer,
+        delivery: Delivery,
+        skew: Callable[[], timedelta | None] = lambda: None,
+    ) -> ClusterListener:
+        """Return what follows an outcome; ``skew``: see ``ClusterListener``."""
         events = EventRecorder(self.api, self.identity)
         return ClusterListener(
-            self.api, scope.version, self._clock, store=self.store, source=source, delivery=delivery, events=events
+            self.api,
+            scope.version,
+            self._clock,
+            store=self.store,
+            source=source,
+            delivery=delivery,
+            events=events,
+            skew=skew,
         )
 
     def read(self) -> tuple[ClusterInventory, list[str]]:

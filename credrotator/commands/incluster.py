@@ -46,7 +46,7 @@ def running_in_cluster(
             return
         delivery = Delivery(cluster.api, clock, metrics)
         source = ClusterSource(cluster.api, scope, settings.defaults, delivery.heard)
-        listener = cluster.listener(scope, source, delivery)
+        listener = cluster.listener(scope, source, delivery, clock.believed)
         leadership = _Leadership(cluster, election, metrics)
         exchange = exchanger(settings, clock, metrics)
         daemon = Daemon(

@@ -7,17 +7,21 @@ a vendor's word the clock goes on as it went. Source: reliability.md I10, 21, 23
 
 from __future__ import annotations
 
+import logging
 import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from credrotator.clock import suspend_aware
+from credrotator.durations import show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credrotator.ports import Clock
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = timedelta(seconds=30)
 """Below this a difference is delay, and the second to which Date is rounded."""
@@ -40,6 +44,7 @@ class SkewedClock:
         # From the beginning, since a standby may not ask for hours, and its clock be set back meanwhile.
         self._anchor = clock(), seconds()
         self._offset = timedelta(0)
+        self._heard = False
         self._seen: dict[str, timedelta] = {}
 
     def __call__(self) -> datetime:
@@ -50,6 +55,10 @@ class SkewedClock:
     def offset(self) -> timedelta:
         """What is added to the machine's clock; zero while it is right."""
         return self._offset
+
+    def believed(self) -> timedelta | None:
+        """Return by how much this machine is behind, by the latest vendor: zero if little; None if none was heard."""
+        return self._offset if self._heard else None
 
     def seen(self) -> dict[str, timedelta]:
         """Return the latest difference by endpoint: theirs minus ours, positive when ours is behind."""
@@ -65,8 +74,12 @@ class SkewedClock:
         difference = (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)) - self._machine()
         with self._lock:
             self._seen[endpoint] = difference
-            if trusted:
-                self._offset = difference if abs(difference) > TOLERANCE else timedelta(0)
+            if not trusted:
+                return
+            before, self._heard = self._offset, True
+            self._offset = offset = difference if abs(difference) > TOLERANCE else timedelta(0)
+        if abs(offset - before) > TOLERANCE:
+            _say(offset, endpoint)
 
     def _machine(self) -> datetime:
         """Return the machine's clock; to be set back has no effect on it, set ahead it only makes renewals earlier."""
@@ -78,3 +91,11 @@ class SkewedClock:
                 return steady
             self._anchor = shown, seconds
             return shown
+
+
+def _say(offset: timedelta, endpoint: str) -> None:
+    if not offset:
+        log.warning("this machine's clock agrees with that of %s again", endpoint)
+        return
+    how = "behind" if offset > timedelta(0) else "ahead of"
+    log.warning("this machine's clock is %s %s that of %s, which counts", show_duration(abs(offset)), how, endpoint)

@@ -25,7 +25,7 @@ from credrotator.policy import fingerprint
 from credrotator.secretdata import EXPIRY, adopt, park, parked_until, show_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from credrotator.kube.delivery import Delivery
     from credrotator.kube.events import EventRecorder
@@ -41,16 +41,18 @@ PARK_AGAIN = timedelta(minutes=14)
 WRITE_TRIES = 3
 READY = "KeptFresh"
 """Reason of our condition while all is well."""
+BEHIND, AHEAD = (f"this machine's clock is {how}, and the vendors' dates count" for how in ("behind", "ahead"))
 AS_IT_SHOULD_BE = {"Static", "DefaultChain"}
 """Reasons of a look that was skipped because there is nothing to do, and nothing wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """What people were told of a policy; ``reason`` is that of a failure."""
+    """What people were told of a policy; ``reason`` is that of a failure, ``clock`` what was said of the machine's."""
 
     ready: bool
     reason: str
+    clock: str = ""
 
 
 class Observer(Protocol):
@@ -61,7 +63,10 @@ class Observer(Protocol):
 
 
 class ClusterListener:
-    """Told of each outcome, in the worker; only the leader has any."""
+    """Told of each outcome, in the worker; only the leader has any.
+
+    ``skew`` tells by how much this machine's clock is behind; None: nobody knows.
+    """
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class ClusterListener:
         source: Observer,
         delivery: Delivery,
         events: EventRecorder,
+        skew: Callable[[], timedelta | None] = lambda: None,
     ) -> None:
         self._api = api
         self._version = version
@@ -81,6 +87,7 @@ class ClusterListener:
         self._source = source
         self._delivery = delivery
         self._events = events
+        self._skew = skew
         self._lock = threading.Lock()
         self._said: dict[ObjectKey, _Standing] = {}
 
@@ -153,18 +160,21 @@ class ClusterListener:
         if known is not None or observed is None:
             return known
         found = [condition for condition in observed.conditions if condition.get("type") == CONDITION]
-        ready = bool(found) and found[0].get("status") == "True"
-        return _Standing(ready, "" if ready else str(found[0].get("reason"))) if found else None
+        if not found:
+            return None
+        ready, message = found[0].get("status") == "True", str(found[0].get("message"))
+        clock = next((text for text in (BEHIND, AHEAD) if text in message), "")
+        return _Standing(ready, "" if ready else str(found[0].get("reason")), clock)
 
     def _say(self, policy: Policy | InvalidPolicy, outcome: Outcome, known: _Standing | None) -> None:
         """Tell people, once per change: an Event each time something was done, a condition when it changed."""
         error = outcome.error
         if outcome.action == "skipped" and (error or outcome.reason not in AS_IT_SHOULD_BE):
             return
-        standing = _Standing(error is None, error.reason if error else "")
+        standing = _Standing(error is None, error.reason if error else "", self._remark(known))
         with self._lock:
             self._said[policy.key] = standing
-        if error and known != standing:
+        if error and (known is None or (known.ready, known.reason) != (standing.ready, standing.reason)):
             self._tell(policy, "RotationFailed", f"{error.reason}: {error.message}; {error.hint}", warning=True)
         if outcome.action == "rotated":
             was_there = known is not None and known.ready
@@ -172,14 +182,21 @@ class ClusterListener:
             self._tell(policy, "Repaired" if repaired else "Rotated", f"{outcome.reason}: {_expiry(outcome)}")
         # After a restart a policy that is simply fresh says nothing new.
         if known != standing and not (known is None and outcome.action in {"kept", "skipped"}):
-            self._write_condition(policy, outcome)
+            self._write_condition(policy, outcome, standing.clock)
+
+    def _remark(self, known: _Standing | None) -> str:
+        """Return what is to be said of this machine's clock; what was said, as long as nobody knows better."""
+        skew = self._skew()
+        if skew is None:
+            return known.clock if known else ""
+        return (BEHIND if skew > timedelta(0) else AHEAD) if skew else ""
 
     def _tell(self, policy: Policy | InvalidPolicy, reason: str, message: str, *, warning: bool = False) -> None:
         observed = self._source.observed(policy.key)
         if observed:
             self._events.emit(observed.subject, reason, message, kind="Warning" if warning else "Normal")
 
-    def _write_condition(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
+    def _write_condition(self, policy: Policy | InvalidPolicy, outcome: Outcome, remark: str) -> None:
         """Put our condition first: kubectl shows the last one, which is the gateway's.
 
         Read afresh and written with its version: what the gateway says at this moment must not be put back by us.
@@ -191,7 +208,7 @@ class ClusterListener:
                 present: list[dict[str, Any]] = (found.get("status") or {}).get("conditions") or []
                 ours = next((condition for condition in present if condition.get("type") == CONDITION), {})
                 others = [condition for condition in present if condition.get("type") != CONDITION]
-                conditions = [self._condition(outcome, ours), *others]
+                conditions = [self._condition(outcome, ours, remark), *others]
                 seen = {"resourceVersion": found["metadata"]["resourceVersion"]}
                 body = {"metadata": seen, "status": {"conditions": conditions}}
                 self._api.patch(path + "/status", body, fieldManager=MANAGER)
@@ -201,16 +218,17 @@ class ClusterListener:
                 log.debug("%s: condition not written: %s", policy.key, error)
             return
 
-    def _condition(self, outcome: Outcome, present: Mapping[str, Any]) -> dict[str, Any]:
+    def _condition(self, outcome: Outcome, present: Mapping[str, Any], remark: str) -> dict[str, Any]:
         """Return our condition; its time is when its status changed last."""
         error = outcome.error
         status = "False" if error else "True"
         kept_fresh = f"the credential in Secret {outcome.secret.name} is kept fresh" if outcome.secret else ""
+        said = cut_bytes(f"{error.message}; {error.hint}" if error else kept_fresh, MESSAGE_BYTES)
         return {
             "type": CONDITION,
             "status": status,
             "reason": error.reason if error else READY,
-            "message": cut_bytes(f"{error.message}; {error.hint}" if error else kept_fresh, MESSAGE_BYTES),
+            "message": "; ".join(filter(None, (said, remark))),
             "lastTransitionTime": present["lastTransitionTime"]
             if present.get("status") == status
             else show_time(self._clock()),

@@ -46,6 +46,7 @@ class Listening:
     def __init__(self, server: ApiServer, api: KubeApi, manifest: dict[str, Any]) -> None:
         self.server, self.api = server, api
         self.clock = StandingClock()
+        self.skew: timedelta | None = None
         self.store = ClusterStore(api)
         server.create(POLICIES, manifest)
         self.name = manifest["metadata"]["name"]
@@ -61,6 +62,7 @@ class Listening:
             source=self,
             delivery=Delivery(self.api, self.clock, Metrics()),
             events=EventRecorder(self.api, "pod-1", clock=self.clock),
+            skew=lambda: self.skew,
         )
 
     def observed(self, key: ObjectKey) -> Observed | None:
@@ -285,6 +287,27 @@ class TestCondition:
         """Written once for many rotations, it must be true for all of them."""
         here.hear("rotated")
         assert here.ours()["message"] == "the credential in Secret ai-eg-bsp-bedrock is kept fresh"
+
+    def test_fault_23_a_wrong_clock_is_said(self, here: Listening) -> None:
+        """Once when it is known, and once when it is right again; a restart, which knows nothing yet, leaves it."""
+        here.hear("rotated")
+        here.skew = 20 * MINUTE
+        for _ in range(2):
+            here.hear("rotated")
+        assert here.ours()["message"].endswith(
+            "is kept fresh; this machine's clock is behind, and the vendors' dates count"
+        )
+        here.restart()
+        here.skew = None
+        here.hear("kept", "Fresh")
+        assert here.written().count("patch backendsecuritypolicies") == 2
+        here.skew = -20 * MINUTE
+        here.fail()
+        assert "clock is ahead" in here.ours()["message"]
+        here.skew = timedelta(0)
+        here.fail()
+        assert "clock" not in here.ours()["message"]
+        assert [event["count"] for event in here.server.items("events") if event["reason"] == "RotationFailed"] == [1]
 
     def test_the_gateways_word_is_not_put_back(self, here: Listening) -> None:
         """What the gateway says between our read and our write wins; then both stand."""

@@ -33,6 +33,22 @@ def test_fault_23_a_vendor_puts_the_clock_right(minutes: int) -> None:
     assert skewed.seen() == {"sts": timedelta(minutes=minutes)}
 
 
+def test_fault_23_a_correction_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """One warning for each change, not one for each answer; an issuer's date makes none."""
+    skewed = clock()
+    assert skewed.believed() is None
+    skewed.observe("issuer", format_datetime(NOW - timedelta(hours=5), usegmt=True), trusted=False)
+    assert skewed.believed() is None
+    for seconds in (600, 601, 599):
+        skewed.observe("sts", format_datetime(NOW + timedelta(seconds=seconds), usegmt=True), trusted=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        "this machine's clock is 10m behind that of sts, which counts"
+    ]
+    assert skewed.believed() == timedelta(seconds=599)
+    skewed.observe("sts", format_datetime(NOW, usegmt=True), trusted=True)
+    assert (len(caplog.records), skewed.believed()) == (2, timedelta(0))
+
+
 def test_fault_23_a_clock_that_nobody_asked_yet() -> None:
     """A standby does not ask; that its clock was set back before it leads has no effect either."""
     shown, passed_s = [NOW], [0.0]
