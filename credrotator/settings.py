@@ -17,6 +17,8 @@ import yaml
 
 from credrotator.durations import parse_duration
 from credrotator.errors import UsageError, printable
+from credrotator.exchange.proxies import usable_proxy
+from credrotator.exchange.ways import DIRECT, Ways
 from credrotator.policy import PUBLIC_AUTHORITY, Defaults
 
 if TYPE_CHECKING:
@@ -39,6 +41,25 @@ class Span(click.ParamType[timedelta]):
             return parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class ForIssuers(click.ParamType[tuple[str, str]]):
+    """``GLOB=VALUE`` on the command line: a value for the issuers that a glob names."""
+
+    name = "for issuers"
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """See click.ParamType."""
+        if isinstance(value, tuple):
+            return value
+        glob, _, meant = str(value).partition("=")
+        if not _GLOB.fullmatch(glob) or not meant:
+            # Without what was written: a password may stand in it.
+            self.fail(f"expected GLOB={self._what}, the glob such as https://idp.example/*", param, ctx)
+        return glob, meant
 
 
 def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -105,6 +126,7 @@ class Settings:
     context: str | None = None
     allowed_issuers: tuple[str, ...] = ()
     ca_file: str | None = None
+    ways: Ways = field(default_factory=Ways)
     timeout: timedelta = timedelta(seconds=30)
     azure_scope: str | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -121,6 +143,16 @@ class Settings:
         for glob in self.allowed_issuers:
             if not _GLOB.fullmatch(glob):
                 raise UsageError(f"--allowed-issuer {printable(glob)}: expected a URL such as https://idp.example/*")
+
+        self._check_ways()
+
+    def _check_ways(self) -> None:
+        for glob, file in self.ways.ca_files:
+            if not Path(file).is_file():
+                raise UsageError(f"--issuer-ca {printable(glob)}={printable(file)}: there is no such file")
+        for glob, proxy in self.ways.proxies:
+            if proxy != DIRECT and usable_proxy(proxy) is None:
+                raise UsageError(f"--issuer-proxy {printable(glob)}: expected an http or https URL, or direct")
 
     @property
     def namespace(self) -> str | None:

@@ -14,9 +14,10 @@ from credrotator.directory import DirectoryStore
 from credrotator.errors import UsageError
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.issuers import AllowedIssuers
+from credrotator.exchange.ways import Ways
 from credrotator.meter import NO_METER
 from credrotator.model import ObjectKey
-from credrotator.settings import Settings, Span, load_config, setting
+from credrotator.settings import ForIssuers, Settings, Span, load_config, setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,6 +70,20 @@ def reading_options(command: Command) -> Command:
         setting("--context", help="Context of the kubeconfig."),
         setting("--allowed-issuer", multiple=True, metavar="GLOB", help="Issuers that policies may use; repeatable."),
         setting("--ca-file", metavar="PEM", type=FILE, help="One more CA to trust, for issuers, STS and Entra."),
+        setting(
+            "--issuer-ca",
+            type=ForIssuers("PEM"),
+            multiple=True,
+            metavar="GLOB=PEM",
+            help="A CA to trust for these issuers only; repeatable.",
+        ),
+        setting(
+            "--issuer-proxy",
+            type=ForIssuers("URL"),
+            multiple=True,
+            metavar="GLOB=URL",
+            help="The proxy to these issuers; direct: none. Repeatable.",
+        ),
         setting("--timeout", type=Span(), default="30s", help="Longest time for one exchange.", show_default=True),
         setting("--azure-scope", help="Scope of Entra tokens [default: Azure OpenAI's in the authority's cloud]."),
         setting(
@@ -95,6 +110,7 @@ def read_settings(common: dict[str, Any]) -> Settings:
     common["filenames"] = common.pop("filename")
     common["allowed_issuers"] = common.pop("allowed_issuer")
     common["namespaces"] = common.pop("namespace")
+    common["ways"] = Ways(common.pop("issuer_ca"), common.pop("issuer_proxy"))
     return Settings(out=Path(out) if out else None, **common)
 
 
@@ -114,7 +130,8 @@ def need_store(settings: Settings, *, required: bool = True) -> DirectoryStore:
 def exchanger(settings: Settings, clock: Clock = system_clock, meter: Meter = NO_METER) -> Exchanger:
     """Return the exchange that the settings describe; a SkewedClock is put right by it."""
     allowed = AllowedIssuers(settings.allowed_issuers)
-    return Exchanger(ExchangeSettings(allowed, settings.ca_file, settings.timeout), clock, meter=meter)
+    said = ExchangeSettings(allowed, settings.ca_file, settings.timeout, settings.ways)
+    return Exchanger(said, clock, meter=meter)
 
 
 def choose(inventory: Inventory, names: Sequence[str], settings: Settings, namespace: str) -> list[ObjectKey]:

@@ -22,6 +22,7 @@ from credrotator.exchange.oidc import Issuers, TokenRequest
 from credrotator.exchange.patience import probing
 from credrotator.exchange.skew import SkewedClock
 from credrotator.exchange.transport import ENTRA, GOOGLE, ISSUER, STS, Endpoint, Transport
+from credrotator.exchange.ways import AS_ALL, DIRECT, Way, Ways
 from credrotator.meter import NO_METER
 from credrotator.model import (
     AwsOidc,
@@ -55,6 +56,7 @@ class ExchangeSettings:
     allowed: AllowedIssuers = field(default_factory=AllowedIssuers)
     ca_file: str | None = None
     timeout: timedelta = timedelta(seconds=30)
+    ways: Ways = field(default_factory=Ways)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Exchanger:
         self._environment = environment
         # NOTE: since Python 3.12 two threads may both compute a cached_property.
         self._making = threading.Lock()
+        self._ways: dict[tuple[Way, bool], Transport] = {}
 
     def __call__(
         self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
@@ -181,6 +184,7 @@ class Exchanger:
         return Issuers(
             guarded=self._transport(ISSUER, guarded=True),
             named=self._transport(ISSUER),
+            own=self._own,
             allowed=self._settings.allowed,
             clock=self._clock,
             gates=self.gates,
@@ -227,16 +231,33 @@ class Exchanger:
         transport = self._transport(GOOGLE, "REQUESTS_CA_BUNDLE", "AI_GATEWAY_GCP_AUTH_PROXY_URL")
         return Google(transport, self._clock, Endpoints.of(self._environment))
 
+    def _own(self, issuer: str, guarded: bool) -> Transport | None:  # noqa: FBT001 - a part of the key
+        """Return the transport of an issuer that is reached in a way of its own."""
+        way = self._settings.ways.of(issuer)
+        if way is None:
+            return None
+        with self._making:
+            if (way, guarded) not in self._ways:
+                self._ways[way, guarded] = self._transport(ISSUER, guarded=guarded, way=way)
+            return self._ways[way, guarded]
+
     def _transport(
-        self, endpoint: Endpoint, bundle: str = "REQUESTS_CA_BUNDLE", proxy: str = "", *, guarded: bool = False
+        self,
+        endpoint: Endpoint,
+        bundle: str = "REQUESTS_CA_BUNDLE",
+        proxy: str = "",
+        *,
+        guarded: bool = False,
+        way: Way = AS_ALL,
     ) -> Transport:
         found = self._environment.get(bundle)
+        direct = way.proxy == DIRECT
         return Transport(
             endpoint,
             bundles=(found,) if found else (),
-            extra_ca=self._settings.ca_file,
-            proxy=self._environment.get(proxy) or None,
-            environment=self._environment,
+            extra_cas=tuple(file for file in (self._settings.ca_file, way.ca_file) if file),
+            proxy=None if direct else way.proxy or self._environment.get(proxy) or None,
+            environment={} if direct else self._environment,
             guarded=guarded,
             dated=self._date,
             meter=self._meter,

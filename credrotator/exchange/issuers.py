@@ -26,7 +26,7 @@ class AllowedIssuers:
         Raises:
             Denied: IssuerNotAllowed or InsecureIssuer; nothing may be sent there.
         """
-        named = any(_matches(issuer, glob) for glob in self.globs)
+        named = any(matches(issuer, glob) for glob in self.globs)
         shown = printable(issuer)
         if self.globs and not named:
             hint = "ask the operator to add it to --allowed-issuer, or use one that is there"
@@ -48,7 +48,7 @@ class AllowedIssuers:
         Raises:
             Denied: IssuerNotAllowed or InsecureIssuer; no client secret may be sent there.
         """
-        named = (issuer_named and _same_origin(url, issuer)) or any(_matches(url, glob) for glob in self.globs)
+        named = (issuer_named and _same_origin(url, issuer)) or any(matches(url, glob) for glob in self.globs)
         if named:
             return True
         shown = printable(url)
@@ -71,7 +71,7 @@ def _same_origin(url: str, other: str) -> bool:
     return one is not None and two is not None and one[:2] == two[:2]
 
 
-def _matches(url: str, glob: str) -> bool:
+def matches(url: str, glob: str) -> bool:
     """Match part by part: ``https://*.corp.example`` must not match ``https://evil.example/x.corp.example``."""
     wanted, got = glob.partition("://"), _split(url)
     if not wanted[1] or got is None:

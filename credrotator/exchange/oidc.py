@@ -78,6 +78,7 @@ class Issuers:
     Args:
         guarded: Transport for issuers that only policies name.
         named: Transport for issuers that the operator named.
+        own: Transport for an issuer that is reached in a way of its own, guarded or not; None for all others.
         seconds: Seconds that only grow; patience is reckoned by them.
     """
 
@@ -86,6 +87,7 @@ class Issuers:
         *,
         guarded: Transport,
         named: Transport,
+        own: Callable[[str, bool], Transport | None] = lambda *_: None,
         allowed: AllowedIssuers,
         clock: Clock,
         gates: Gates | None = None,
@@ -96,6 +98,7 @@ class Issuers:
         self._meter = meter
         self._guarded = guarded
         self._named = named
+        self._own = own
         self._allowed = allowed
         self._clock = clock
         self._metadata: Shared[Metadata] = Shared(clock, seconds)
@@ -131,7 +134,7 @@ class Issuers:
         Raises:
             Denied: The operator does not allow it.
         """
-        return self._named if self._allowed.check(issuer) else self._guarded
+        return self._way(issuer, named=self._allowed.check(issuer))
 
     def token_transport(self, client: OidcClient, endpoint: str) -> Transport:
         """Return how a client's token endpoint is talked to.
@@ -143,7 +146,10 @@ class Issuers:
         trusted = self._allowed.names_endpoint(
             endpoint, client.issuer, issuer_named=named, discovered=client.token_endpoint is None
         )
-        return self._named if trusted else self._guarded
+        return self._way(client.issuer, named=trusted)
+
+    def _way(self, issuer: str, *, named: bool) -> Transport:
+        return self._own(issuer, not named) or (self._named if named else self._guarded)
 
     def metadata(self, issuer: str) -> Metadata:
         """Discover an issuer (OpenID Connect Discovery 1.0 §4), cached for as long as its answer allows.

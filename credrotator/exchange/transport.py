@@ -96,7 +96,7 @@ class Transport(requests.Session):
     Args:
         endpoint: Named in errors.
         bundles: PEM files to trust; the default bundle of the requests package where empty.
-        extra_ca: One more PEM file (``--ca-file``).
+        extra_cas: More PEM files (``--ca-file``, ``--issuer-ca``).
         proxy: For all requests; else the environment's HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
         environment: Where these are looked up.
         guarded: Refuse loopback and link-local addresses after resolution.
@@ -109,7 +109,7 @@ class Transport(requests.Session):
         endpoint: Endpoint,
         *,
         bundles: tuple[str, ...] = (),
-        extra_ca: str | None = None,
+        extra_cas: tuple[str, ...] = (),
         proxy: str | None = None,
         environment: Mapping[str, str] = os.environ,
         guarded: bool = False,
@@ -124,7 +124,7 @@ class Transport(requests.Session):
         self._environment = environment
         self.guarded = guarded
         self.adapter = _Adapter(
-            _Trust(bundles or (DEFAULT_CA_BUNDLE_PATH,), extra_ca),
+            _Trust((*(bundles or (DEFAULT_CA_BUNDLE_PATH,)), *extra_cas)),
             guarded=guarded,
             dated=lambda date: dated(endpoint, date),
             counted=partial(_count, meter, endpoint),
@@ -188,8 +188,8 @@ class Transport(requests.Session):
 class _Trust:
     """The TLS context for some CA files, made anew when one of them changes."""
 
-    def __init__(self, bundles: tuple[str, ...], extra: str | None) -> None:
-        self._files = (*bundles, extra) if extra else bundles
+    def __init__(self, files: tuple[str, ...]) -> None:
+        self._files = files
         self._made: tuple[object, ssl.SSLContext] | None = None
 
     def context(self) -> ssl.SSLContext:
@@ -331,7 +331,7 @@ class answering:  # noqa: N801 - reads as the context manager it is
                 hint = "name the issuer with --allowed-issuer if this is meant"
                 return Denied(f"{name}AddressForbidden", f"{error}, which a policy may not name", hint=hint)
             case CaFileError():
-                hint = "see --ca-file, REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE"
+                hint = "see --ca-file, --issuer-ca, REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE"
                 return Denied("CaFileUnreadable", f"a CA file cannot be used: {printable(error)}", hint=hint)
             case failures.ProxyError():
                 message = f"the proxy for {where} failed: {_cause(error)}"
@@ -369,7 +369,7 @@ class answering:  # noqa: N801 - reads as the context manager it is
 
 
 _PROXY_HINT = (
-    "see HTTPS_PROXY and NO_PROXY, or AI_GATEWAY_STS_PROXY_URL, AI_GATEWAY_AZURE_PROXY_URL and "
+    "see HTTPS_PROXY, NO_PROXY and --issuer-proxy, or AI_GATEWAY_STS_PROXY_URL, AI_GATEWAY_AZURE_PROXY_URL and "
     "AI_GATEWAY_GCP_AUTH_PROXY_URL"
 )
 

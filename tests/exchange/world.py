@@ -19,6 +19,7 @@ import pytest
 from credrotator.errors import PolicyError, RotationError
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings, token_request
 from credrotator.exchange.issuers import AllowedIssuers
+from credrotator.exchange.ways import Ways
 from credrotator.meter import NO_METER
 from credrotator.model import (
     AwsCredential,
@@ -126,19 +127,20 @@ class World:
         timeout_s: float = 5.0,
         environment: Mapping[str, str] | None = None,
         clock: Clock | None = None,
+        ways: Ways | None = None,
         meter: Meter = NO_METER,
     ) -> Exchanger:
         """Make an exchanger; its allowed issuers are the sandbox's own, where none are given."""
         globs = allowed or tuple(issuer.url for issuer in self.sandbox.issuers)
         file = str(self.sandbox.ca_file) if ca_file == "" else ca_file
-        settings = ExchangeSettings(AllowedIssuers(globs), file, timedelta(seconds=timeout_s))
+        settings = ExchangeSettings(AllowedIssuers(globs), file, timedelta(seconds=timeout_s), ways or Ways())
         present = clock or self.clock
         found = self._vendors() | dict(environment or {})
         return Exchanger(settings, present, found, meter, seconds=lambda: present().timestamp())
 
-    def unlisted(self, meter: Meter = NO_METER) -> Exchanger:
+    def unlisted(self, meter: Meter = NO_METER, ways: Ways | None = None) -> Exchanger:
         """Make an exchanger whose operator names no issuers."""
-        settings = ExchangeSettings(ca_file=str(self.sandbox.ca_file))
+        settings = ExchangeSettings(ca_file=str(self.sandbox.ca_file), ways=ways or Ways())
         return Exchanger(settings, self.clock, self._vendors(), meter)
 
     def _vendors(self) -> dict[str, str]:

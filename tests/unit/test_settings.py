@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from credrotator.errors import UsageError
-from credrotator.settings import Settings, Span, load_config, setting
+from credrotator.exchange.ways import Ways
+from credrotator.settings import ForIssuers, Settings, Span, load_config, setting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,6 +188,31 @@ class TestSettings:
         with pytest.raises(UsageError, match="is not a directory"):
             Settings(("x",), out=tmp_path / "file")
         assert Settings(("x",), out=tmp_path / "not-there-yet").out
+
+    def test_issuer_ca(self, tmp_path: Path) -> None:
+        """A CA file of single issuers has to be there as well."""
+        (tmp_path / "ca.pem").touch()
+        Settings(("x",), ways=Ways(ca_files=(("https://idp.example/*", str(tmp_path / "ca.pem")),)))
+        with pytest.raises(UsageError, match=r"--issuer-ca https://idp\.example/.*no such file"):
+            Settings(("x",), ways=Ways(ca_files=(("https://idp.example/*", "missing.pem"),)))
+
+    @pytest.mark.parametrize("proxy", ["http://proxy:3128", "https://user:word@proxy", "direct"])
+    def test_issuer_proxy(self, proxy: str) -> None:
+        """A URL, or none."""
+        Settings(("x",), ways=Ways(proxies=(("https://idp.example/*", proxy),)))
+
+    def test_issuer_proxy_that_is_none(self) -> None:
+        """What is no proxy is refused before anything is sent, and its password not shown."""
+        with pytest.raises(UsageError, match=r"--issuer-proxy https://idp\.example/") as caught:
+            Settings(("x",), ways=Ways(proxies=(("https://idp.example/*", "socks5://me:canary@proxy"),)))
+        assert "canary" not in str(caught.value)
+
+    @pytest.mark.parametrize("text", ["/etc/ca.pem", "idp.example=/etc/ca.pem", "https://idp.example/*=", ""])
+    def test_for_issuers(self, text: str) -> None:
+        """A value for issuers names them by a glob of URLs."""
+        assert ForIssuers("PEM").convert("https://idp.example/*=a=b", None, None) == ("https://idp.example/*", "a=b")
+        with pytest.raises(click.BadParameter, match="expected GLOB=PEM"):
+            ForIssuers("PEM").convert(text, None, None)
 
     @pytest.mark.parametrize("glob", [
         "", "*", "idp.example", "*.example", "ftp://idp.example", "https://", "https:///x", "//idp.example", "https*",
