@@ -63,19 +63,26 @@ HOSTS_KEPT = 64
 class Endpoint:
     """Whom a transport talks to, as it appears in reasons (``IssuerUnreachable``) and sentences (``the issuer``).
 
-    ``post`` and ``get`` are what metrics call a request by these methods.
+    ``post`` and ``get`` are what metrics call a request by these methods; ``custom``: by the end of its path.
     """
 
     name: str
     title: str
     post: str = "token"
     get: str = "discovery"
+    custom: str = ""
+
+    def call(self, method: str | None, url: str | None) -> str:
+        """Name a request for metrics."""
+        if self.custom and url and url.partition("?")[0].endswith(f":{self.custom}"):
+            return self.custom
+        return self.get if method == "GET" else self.post
 
 
 ISSUER = Endpoint("Issuer", "the issuer")
 STS = Endpoint("Sts", "AWS STS", post="AssumeRoleWithWebIdentity")
 ENTRA = Endpoint("Entra", "Microsoft Entra")
-GOOGLE = Endpoint("Google", "Google")
+GOOGLE = Endpoint("Google", "Google", custom="generateAccessToken")
 
 
 class BodyTooLargeError(Exception):
@@ -212,7 +219,7 @@ class _Adapter(HTTPAdapter):
         *,
         guarded: bool,
         dated: Callable[[str | None], None],
-        counted: Callable[[str | None, int | Exception], None],
+        counted: Callable[[requests.PreparedRequest, int | Exception], None],
     ) -> None:
         self.trust = trust
         self._dated = dated
@@ -247,9 +254,9 @@ class _Adapter(HTTPAdapter):
         try:
             response = self._send(request, *args, **kwargs)
         except Exception as error:
-            self._counted(request.method, error)
+            self._counted(request, error)
             raise
-        self._counted(request.method, response.status_code)
+        self._counted(request, response.status_code)
         return response
 
     def _send(self, *args: Any, **kwargs: Any) -> requests.Response:
@@ -270,7 +277,7 @@ class _Adapter(HTTPAdapter):
         return response
 
 
-def _count(meter: Meter, endpoint: Endpoint, method: str | None, end: int | Exception) -> None:
+def _count(meter: Meter, endpoint: Endpoint, request: requests.PreparedRequest, end: int | Exception) -> None:
     """Tell how a request ended: a status that HTTP knows, or a word; whoever answers makes up no label of his own."""
     match end:
         case int():
@@ -287,7 +294,7 @@ def _count(meter: Meter, endpoint: Endpoint, method: str | None, end: int | Exce
             code = "unreadable"
         case _:
             code = "unreachable"
-    meter.request(endpoint.name.lower(), endpoint.get if method == "GET" else endpoint.post, code)
+    meter.request(endpoint.name.lower(), endpoint.call(request.method, request.url), code)
 
 
 _STATUSES = frozenset(HTTPStatus)

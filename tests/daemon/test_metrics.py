@@ -90,6 +90,13 @@ class TestExchanges:
         assert measured.requests("entra", "token", "200") == 2
         assert (measured.stage("token"), measured.stage("exchange")) == (1, 2)
 
+    def test_google(self, measured: Measured) -> None:
+        """Google's token and the impersonation that follows it are told apart."""
+        world = measured.world
+        measured.exchanger(POLICY, world.gcp(), world.secrets)
+        assert measured.requests("google", "token", "200") == 1
+        assert measured.requests("google", "generateAccessToken", "200") == 1
+
     def test_coalesced_tokens(self, measured: Measured) -> None:
         """Of ten policies with one client, one asks; the others' tokens are counted as spared."""
         with ThreadPoolExecutor(10) as pool:
