@@ -11,7 +11,7 @@ from credrotator import terraform
 from credrotator.check import Check, Report
 from credrotator.clock import system_clock
 from credrotator.commands import checkreport
-from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
+from credrotator.commands.common import choose, exchanger, lease_option, read_settings, reads_policies
 from credrotator.commands.painting import painter, show
 from credrotator.commands.sites import ClusterSite, site
 from credrotator.commands.world import world
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @partial(reads_policies, more_formats=("terraform",))
-def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
+@lease_option
+def command(names: tuple[str, ...], *, output: str, lease: str | None, **common: Any) -> int:
     """Try every step of each exchange; write nothing.
 
     DNS, proxy, TLS, discovery, token and claims, the exchange itself, then rights and delivery: how long each took,
@@ -49,7 +50,7 @@ def command(names: tuple[str, ...], *, output: str, **common: Any) -> int:
     settings, clock, paint = read_settings(common), SkewedClock(system_clock), painter()
     exchange = exchanger(settings, clock)
     with world(settings, store_needed=False) as here:
-        place = site(here, exchange, clock)
+        place = site(here, exchange, clock, lease)
         check = Check(exchange, settings.timeout, place, clock)
         reports: list[Report] = []
         for key in choose(here.inventory, names, settings, here.namespace):

@@ -90,12 +90,12 @@ class Cluster:
         self._listener = self.listener(scope, self._inventory, self.delivery)
         return self._inventory, problems
 
-    def rights(self) -> list[Right]:
-        """Ask what this account may do where the policies are."""
+    def rights(self, lease: str | None = None) -> list[Right]:
+        """Ask what this account may do where the policies are, and with the Lease of the election."""
         settings = self._settings
         named = settings.namespaces or (self.api.default_namespace,)
-        lease = ObjectKey.parse(LEASE, self.api.default_namespace)
-        return list(check_rights(self.api, (None,) if settings.all_namespaces else named, lease))
+        meant = ObjectKey.parse(lease or LEASE, self.api.default_namespace)
+        return list(check_rights(self.api, (None,) if settings.all_namespaces else named, meant))
 
     def after(self, outcome: Outcome) -> None:
         """Ring the doorbell and tell people, as the daemon does."""

@@ -47,6 +47,12 @@ def names_policies(command: Command) -> Command:
     return click.argument("names", nargs=-1, metavar="[NAMESPACE/NAME]...", shell_complete=completing.policies)(command)
 
 
+def lease_option(command: Command) -> Command:
+    """Add the option that names the Lease of the election."""
+    text = "The Lease of the election [default: credrotator, own namespace]."
+    return setting("--lease", metavar="NAMESPACE/NAME", help=text)(command)
+
+
 def reading_options(command: Command) -> Command:
     """Add the options that say which policies, and how their exchanges are made."""
     options: list[Callable[[Command], Command]] = [

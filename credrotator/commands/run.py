@@ -14,7 +14,7 @@ import click
 
 from credrotator import report
 from credrotator.clock import system_clock
-from credrotator.commands.common import exchanger, need_store, read_settings, reading_options
+from credrotator.commands.common import exchanger, lease_option, need_store, read_settings, reading_options
 from credrotator.commands.rotate import MAX_WORKERS, templates_of
 from credrotator.daemon import Daemon
 from credrotator.errors import UsageError
@@ -103,7 +103,7 @@ class Election:
 )
 @setting("--listen", type=Address(), metavar="ADDR:PORT", help="Serve /metrics, /healthz and /readyz there.")
 @setting("--leader-elect/--no-leader-elect", default=True, show_default=True, help="One of several replicas writes.")
-@setting("--lease", metavar="NAMESPACE/NAME", help="The Lease of the election [default: credrotator, own namespace].")
+@lease_option
 def command(
     *,
     template: tuple[str, ...],

@@ -51,9 +51,10 @@ class DirectorySite:
 class ClusterSite:
     """A cluster: the Secret, and the gateway that is to notice it."""
 
-    def __init__(self, cluster: Cluster, rotation: Rotation) -> None:
+    def __init__(self, cluster: Cluster, rotation: Rotation, lease: str | None) -> None:
         self._cluster = cluster
         self._rotation = rotation
+        self._lease = lease
         self._rights: list[Right] | None = None
         self._strong: str | None = None
 
@@ -61,13 +62,12 @@ class ClusterSite:
     def all_rights(self) -> list[Right]:
         """What this account may do; asked once."""
         if self._rights is None:
-            self._rights = self._cluster.rights()
+            self._rights = self._cluster.rights(self._lease)
         return self._rights
 
     def rights(self, policy: Policy) -> str:
-        """See ``check.Site``; the Lease counts too."""
-        namespaces = {None, policy.key.namespace, self._cluster.api.default_namespace}
-        asked = [right for right in self.all_rights if right.namespace in namespaces]
+        """See ``check.Site``."""
+        asked = [right for right in self.all_rights if right.namespace in {None, policy.key.namespace}]
         lacks = [f"{right.what}: {right.lack}" for right in asked if right.lack]
         if any(right.missing for right in asked):
             hint = "grant them to this account, as the chart's Role does (helm template charts/credrotator)"
@@ -120,11 +120,11 @@ class ClusterSite:
             return []
 
 
-def site(here: World, exchange: Exchange, clock: Clock) -> DirectorySite | ClusterSite | None:
+def site(here: World, exchange: Exchange, clock: Clock, lease: str | None) -> DirectorySite | ClusterSite | None:
     """Return the place that a world publishes to; None where ``--out`` does not name it."""
     rotation = Rotation(here.store, exchange, clock)
     if here.cluster:
-        return ClusterSite(here.cluster, rotation)
+        return ClusterSite(here.cluster, rotation, lease)
     return DirectorySite(here.directory, rotation) if here.directory else None
 
 

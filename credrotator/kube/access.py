@@ -5,7 +5,7 @@ Source: Kubernetes API, SelfSubjectAccessReview.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from credrotator.errors import printable
@@ -27,7 +27,6 @@ IN_EACH_NAMESPACE = (
     (CORE, "events", ("create", "patch")),
     (paths.GRANT_GROUP, "referencegrants", ("list",)),
 )
-FOR_THE_LEASE = ((COORDINATION, "leases", ("get", "create", "update")),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Right:
 
     Attributes:
         what: The question.
-        namespace: Where; None for all namespaces.
+        namespace: Whose policies depend on it; None for all.
         missing: The verbs that are not granted.
         trouble: Why it could not be asked.
     """
@@ -57,8 +56,9 @@ def check_rights(api: KubeApi, namespaces: Iterable[str | None], lease: ObjectKe
     for namespace in namespaces:
         for group, resource, verbs in IN_EACH_NAMESPACE:
             yield _right(api, namespace, group, resource, verbs)
-    for group, resource, verbs in FOR_THE_LEASE:
-        yield _right(api, lease.namespace, group, resource, verbs)
+    # By its name, since a role may be tied to that; what is yet to be created has no name to be tied to.
+    for resource, verbs in ((f"leases {lease.name}", ("get", "update")), ("leases", ("create",))):
+        yield replace(_right(api, lease.namespace, COORDINATION, resource, verbs), namespace=None)
 
 
 def _right(api: KubeApi, namespace: str | None, group: str, resource: str, verbs: tuple[str, ...]) -> Right:

@@ -5,6 +5,7 @@ No Pod runs here: the process is on this side, with a token of the chart's Servi
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -120,6 +121,26 @@ def test_daemon(helm: Helm, team: Cluster, issuer: Sandbox, tmp_path: Path) -> N
         assert not team.api.get(LEASES, lease)["spec"]["holderIdentity"]
         assert bells(team) == []
     assert REFUSAL not in daemon.log.read_text().lower()
+
+
+def test_check(helm: Helm, team: Cluster, issuer: Sandbox) -> None:
+    """What the daemon's account may do is all that check asks for; the dry runs of its writes leave nothing behind."""
+    rendered = helm.render({"watchNamespaces": [TEAM], "allowedIssuers": [issuer.issuer.url]})
+    command = start(rendered, team)
+    variables = environment(rendered, issuer)
+    (lease,) = (argument for argument in command if argument.startswith("--lease="))
+    check = (*command[:3], "check", "--namespace", TEAM, *command[-2:], lease, "--output", "json")
+    rotate = (*command[:3], "rotate", "--namespace", TEAM, *command[-2:])
+    with untouched(team):
+        for expected in ("will be made", "holds a credential until"):
+            done = run(check, variables)
+            assert done.returncode == 0, done.stdout + done.stderr
+            found = json.loads(done.stdout)
+            steps = [step for policy in found["policies"] for step in policy["steps"] if step["name"] == "delivery"]
+            assert [expected in step["detail"] for step in steps] == [True] * len(POLICIES)
+            assert {right["result"] for right in found["rights"]} == {"ok"}
+            assert published(team) is (expected != "will be made")
+            assert run(rotate, variables).returncode == 0
 
 
 def test_job(helm: Helm, team: Cluster, issuer: Sandbox) -> None:
