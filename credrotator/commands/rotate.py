@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,12 +19,13 @@ from credrotator.passes import run_pass
 from credrotator.progress import progress
 from credrotator.rotation import Rotation, Wish
 from credrotator.settings import Span, setting
-from credrotator.templates import Templates
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import timedelta
 
     from credrotator.directory import DirectoryStore
+    from credrotator.errors import RotationError
     from credrotator.inventory import Inventory
 
 MAX_WORKERS = 64
@@ -37,6 +37,27 @@ class HasInventory(Protocol):
     @property
     def inventory(self) -> Inventory:
         """What was read last."""
+
+
+class Renderer(Protocol):
+    """What renders files after a publication."""
+
+    @property
+    def failures(self) -> Mapping[Any, RotationError]:
+        """What went wrong in the last rendering, by file."""
+
+    def render(self) -> None:
+        """Render everything anew."""
+
+
+class _NothingToRender:
+    """Renders no file; what renders some is imported only where there is one, since Jinja2 takes its time to load."""
+
+    def __init__(self) -> None:
+        self.failures: dict[Any, RotationError] = {}
+
+    def render(self) -> None:
+        """Do nothing."""
 
 
 @click.command("rotate")
@@ -116,14 +137,17 @@ def command(
     sys.exit(int(failed or bool(here.problems) or bool(renderer.failures)))
 
 
-def templates_of(pairs: tuple[str, ...], source: HasInventory, store: DirectoryStore | None) -> Templates:
+def templates_of(pairs: tuple[str, ...], source: HasInventory, store: DirectoryStore | None) -> Renderer:
     """Compile the templates; they see every Secret that carries a policy's credential.
 
     Raises:
         UsageError: A template cannot be read, or there is no directory to render from.
     """
-    if pairs and store is None:
+    if not pairs:
+        return _NothingToRender()
+    if store is None:
         raise UsageError("--template goes with -f and --out: in a cluster the gateway feeds its filter itself")
+    from credrotator.templates import Templates  # noqa: PLC0415
 
     def secrets() -> dict[str, dict[str, Sensitive]]:
         inventory = source.inventory
@@ -133,8 +157,8 @@ def templates_of(pairs: tuple[str, ...], source: HasInventory, store: DirectoryS
                 found[str(key)] = {
                     name: Sensitive(raw.decode(errors="replace")) for name, raw in inventory.secrets[key].items()
                 }
-            if store and (stored := store.read(key)):
+            if stored := store.read(key):
                 found[str(key)] = dict(stored.document.data)
         return found
 
-    return Templates(pairs, secrets, store.exclusive if store else contextlib.nullcontext)
+    return Templates(pairs, secrets, store.exclusive)
