@@ -26,6 +26,7 @@ from credrotator.model import (
     ObjectKey,
     Outcome,
     Policy,
+    Published,
 )
 from credrotator.policy import fingerprint
 from credrotator.rotation import Rotation, Wish
@@ -64,6 +65,7 @@ class Daemon:
         leads: Tells whether this process may write; asked before each look and right before each write.
         listener: Told of each outcome.
         gone: Told of each policy that was deleted.
+        glance: See ``Rotation``.
         workers: How many policies at a time; a quarter of them at most for one issuer.
         seconds: Seconds that only grow; retries are reckoned by them.
     """
@@ -79,6 +81,7 @@ class Daemon:
         leads: Callable[[], bool],
         listener: Listener,
         gone: Callable[[ObjectKey], None] = lambda _: None,
+        glance: Callable[[Policy], Published | None] = lambda _: None,
         workers: int,
         seconds: Callable[[], float] = suspend_aware,
     ) -> None:
@@ -89,11 +92,12 @@ class Daemon:
         self._leads = leads
         self._listener = listener
         self._gone = gone
-        self._rotation = Rotation(store, exchange, clock, self._guard, metrics)
+        self._rotation = Rotation(store, exchange, clock, self._guard, meter=metrics, glance=glance)
         self._queue = WorkQueue(self._lanes, max(1, workers // 4))
         self._timetable = Timetable(self._due, clock, seconds=seconds)
         self._failures: dict[ObjectKey, Streak] = {}
         self._expiries: dict[ObjectKey, float] = {}
+        self._looking: set[ObjectKey] = set()
         self._workers = [
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(workers)
         ]
@@ -121,9 +125,13 @@ class Daemon:
         self._queue.add(key, SOON if key in self._expiries else URGENT)
 
     def look_at_all(self) -> None:
-        """Have every policy looked at: what a new leader does."""
+        """Have every policy looked at: what a new leader does.
+
+        Not what it is looking at, or has looked at already: it leads from a moment before it is told so.
+        """
         for key in self._source.policies():
-            self.look_at(key)
+            if key not in self._expiries and key not in self._looking:
+                self.look_at(key)
 
     def stand_down(self) -> None:
         """Forget everything: another one leads, and what this one knows, and shows in its metrics, grows stale."""
@@ -169,6 +177,7 @@ class Daemon:
         while (key := self._queue.get()) is not None:
             try:
                 if self._leads():
+                    self._looking.add(key)
                     self._look(key)
                 if not self._leads():
                     # Whoever stood down meanwhile could not know of what this look left behind.
@@ -178,6 +187,7 @@ class Daemon:
                 log.exception("looking at %s failed; it will be looked at again", key)
                 self._timetable.put_after(key, AFTER_A_FAULT)
             finally:
+                self._looking.discard(key)
                 self._queue.done(key)
 
     def _look(self, key: ObjectKey) -> None:

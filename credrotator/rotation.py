@@ -86,6 +86,8 @@ class Rotation:
         clock: The present moment.
         guard: Asked right before each write; raises Abandoned if the policy is not to be published any more.
         meter: Told of the writes.
+        glance: What a policy's Secret held when it was last heard of, None where that is not known. Where it need not
+            be renewed by that, the store is not asked: whoever glances also tells when it changes.
     """
 
     def __init__(
@@ -94,13 +96,16 @@ class Rotation:
         exchange: Exchange,
         clock: Clock,
         guard: Callable[[Policy], None] = lambda _: None,
+        *,
         meter: Meter = NO_METER,
+        glance: Callable[[Policy], Published | None] = lambda _: None,
     ) -> None:
         self._store = store
         self._exchange = exchange
         self._clock = clock
         self._guard = guard
         self._meter = meter
+        self._glance = glance
         self._held: dict[ObjectKey, _Held] = {}
 
     def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader, wish: Wish) -> Outcome:
@@ -132,7 +137,10 @@ class Rotation:
         assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
         stored = self._store.read(policy.secret)
         published = parse(stored.document if stored else None, policy.provider, policy.data_key)
-        decided = plan(
+        return State(stored, published, self._plan(policy, source, published, wish))
+
+    def _plan(self, policy: Policy, source: Rotatable, published: Published | Unreadable | None, wish: Wish) -> Plan:
+        return plan(
             published,
             fingerprint=fingerprint(source),
             seed=policy.uid,
@@ -140,9 +148,11 @@ class Rotation:
             within=wish.within,
             force=wish.force,
         )
-        return State(stored, published, decided)
 
     def _rotate(self, policy: Policy, source: Rotatable, secrets: SecretReader, wish: Wish) -> Outcome:
+        seen = self._glance(policy)
+        if seen is not None and isinstance(self._plan(policy, source, seen, wish), Keep):
+            return self._outcome(policy, "kept", "Fresh", seen)
         state = self.state(policy, source, wish)
         match state.plan:
             case Keep():

@@ -126,6 +126,20 @@ def parse(document: SecretDocument | None, provider: str, data_key: str | None =
     return Published(expires_at, read_time(notes.get(ISSUED)), notes.get(FINGERPRINT))
 
 
+def glance(document: SecretDocument) -> Published | None:
+    """Tell by our annotations alone what a Secret holds, where its data is what they were written for.
+
+    None: only ``parse`` can tell. Whoever keeps no Secrets in memory keeps this of each.
+    """
+    notes = document.annotations
+    expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY)))
+    if not document.data or FINGERPRINT not in notes or expires_at is None:
+        return None
+    if notes.get(CONTENT) != content_hash(document.data):
+        return None
+    return Published(expires_at, read_time(notes.get(ISSUED)), notes[FINGERPRINT])
+
+
 def _by_gateway(notes: Mapping[str, str]) -> bool:
     """Tell whether data that is not ours came from the gateway's rotator, which moves its annotation along."""
     return read_time(notes.get(EXPIRY)) is not None and notes.get(ANNOTATED, notes[EXPIRY]) != notes[EXPIRY]

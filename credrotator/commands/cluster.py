@@ -11,7 +11,7 @@ from credrotator.kube.access import Right, check_rights
 from credrotator.kube.api import KubeApi
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.events import EventRecorder
-from credrotator.kube.listener import ClusterListener, Observer
+from credrotator.kube.listener import ClusterListener, Later, Observer, at_once
 from credrotator.kube.paths import served_version
 from credrotator.kube.reading import ClusterInventory, read_cluster
 from credrotator.kube.source import CONDITION, Scope
@@ -67,10 +67,11 @@ class Cluster:
         scope: Scope,
         source: Observer,
         delivery: Delivery,
+        *,
         skew: Callable[[], timedelta | None] = lambda: None,
+        later: Later = at_once,
     ) -> ClusterListener:
-        """Return what follows an outcome; ``skew``: see ``ClusterListener``."""
-        events = EventRecorder(self.api, self.identity)
+        """Return what follows an outcome; ``skew`` and ``later``: see ``ClusterListener``."""
         return ClusterListener(
             self.api,
             scope.version,
@@ -78,7 +79,8 @@ class Cluster:
             store=self.store,
             source=source,
             delivery=delivery,
-            events=events,
+            events=EventRecorder(self.api, self.identity),
+            later=later,
             skew=skew,
         )
 

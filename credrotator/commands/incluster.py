@@ -16,6 +16,7 @@ from credrotator.errors import RotationError
 from credrotator.exchange.skew import SkewedClock
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.lease import LeaderElection
+from credrotator.kube.paperwork import Paperwork
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.model import ObjectKey
 
@@ -46,8 +47,9 @@ def running_in_cluster(
             return
         delivery = Delivery(cluster.api, clock, metrics)
         source = ClusterSource(cluster.api, scope, settings.defaults, delivery.heard)
-        listener = cluster.listener(scope, source, delivery, clock.believed)
         leadership = _Leadership(cluster, election, metrics)
+        paperwork = Paperwork(leadership.holds)
+        listener = cluster.listener(scope, source, delivery, skew=clock.believed, later=paperwork.later)
         exchange = exchanger(settings, clock, metrics)
         daemon = Daemon(
             source,
@@ -58,6 +60,7 @@ def running_in_cluster(
             leads=leadership.holds,
             listener=listener,
             gone=listener.forget,
+            glance=source.glance,
             workers=workers,
         )
 
@@ -80,12 +83,14 @@ def running_in_cluster(
                 return f"the API server has refused the token for {refused.total_seconds():.0f} s"
             return daemon.trouble() or source.trouble()
 
+        paperwork.start()
         daemon.start()
         leadership.start(daemon.look_at_all, stand_down)
         try:
             yield Running(daemon.trouble, ready, tick)
         finally:
             daemon.stop()
+            paperwork.stop()
             leadership.stop()
 
 

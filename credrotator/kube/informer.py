@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PAGE = 500
+AFTER_S = 5.0
 NO_PACE = Pace()
 
 
@@ -70,6 +71,7 @@ class Informer(Generic[T]):
         name: For logs and the thread.
         pace: Waits after failures.
         timing: Of watches.
+        after: What is to be listed first, for ``AFTER_S`` at most: without it this one works as well.
 
     Attributes:
         synced: Set after the first complete list.
@@ -89,10 +91,12 @@ class Informer(Generic[T]):
         name: str = "",
         pace: Pace = NO_PACE,
         timing: WatchTiming = NO_TIMING,
+        after: threading.Event | None = None,
     ) -> None:
         self._api, self._path = api, path
         self._selectors: dict[str, Any] = {"labelSelector": label_selector, "fieldSelector": field_selector}
         self._pace, self._timing = pace, timing
+        self._waits_for = after
         self.name = name or path.rpartition("/")[2]
         self._copy = LiveCopy(self.name, parse, changed)
         self.synced = threading.Event()
@@ -130,6 +134,8 @@ class Informer(Generic[T]):
 
     def _run(self) -> None:
         version = ""
+        if self._waits_for:
+            self._waits_for.wait(AFTER_S)
         while not self._stopping.is_set():
             started = time.monotonic()
             try:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from credrotator.errors import Conflict, RotationError
 from credrotator.kube import paths
@@ -25,7 +26,7 @@ from credrotator.policy import fingerprint
 from credrotator.secretdata import EXPIRY, adopt, park, parked_until, show_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from credrotator.kube.delivery import Delivery
     from credrotator.kube.events import EventRecorder
@@ -62,10 +63,19 @@ class Observer(Protocol):
         """Return a policy with what its status says."""
 
 
+Later = Callable[[Callable[[], None]], None]
+
+
+def at_once(work: Callable[[], None]) -> None:
+    """Do it now."""
+    work()
+
+
 class ClusterListener:
     """Told of each outcome, in the worker; only the leader has any.
 
     ``skew`` tells by how much this machine's clock is behind; None: nobody knows.
+    ``later`` has the words to people (Events, conditions) written; the gateway is served at once.
     """
 
     def __init__(
@@ -79,6 +89,7 @@ class ClusterListener:
         delivery: Delivery,
         events: EventRecorder,
         skew: Callable[[], timedelta | None] = lambda: None,
+        later: Later = at_once,
     ) -> None:
         self._api = api
         self._version = version
@@ -88,6 +99,7 @@ class ClusterListener:
         self._delivery = delivery
         self._events = events
         self._skew = skew
+        self._later = later
         self._lock = threading.Lock()
         self._said: dict[ObjectKey, _Standing] = {}
 
@@ -182,7 +194,9 @@ class ClusterListener:
             self._tell(policy, "Repaired" if repaired else "Rotated", f"{outcome.reason}: {_expiry(outcome)}")
         # After a restart a policy that is simply fresh says nothing new.
         if known != standing and not (known is None and outcome.action in {"kept", "skipped"}):
-            self._write_condition(policy, outcome, standing.clock)
+            observed, remark = self._source.observed(policy.key), standing.clock
+            if observed:
+                self._later(lambda: self._write_condition(policy, outcome, remark, observed.subject.uid))
 
     def _remark(self, known: _Standing | None) -> str:
         """Return what is to be said of this machine's clock; what was said, as long as nobody knows better."""
@@ -194,26 +208,34 @@ class ClusterListener:
     def _tell(self, policy: Policy | InvalidPolicy, reason: str, message: str, *, warning: bool = False) -> None:
         observed = self._source.observed(policy.key)
         if observed:
-            self._events.emit(observed.subject, reason, message, kind="Warning" if warning else "Normal")
+            kind: Literal["Normal", "Warning"] = "Warning" if warning else "Normal"
+            self._later(lambda: self._events.emit(observed.subject, reason, message, kind=kind))
 
-    def _write_condition(self, policy: Policy | InvalidPolicy, outcome: Outcome, remark: str) -> None:
+    def _write_condition(self, policy: Policy | InvalidPolicy, outcome: Outcome, remark: str, uid: str) -> None:
         """Put our condition first: kubectl shows the last one, which is the gateway's.
 
-        Read afresh and written with its version: what the gateway says at this moment must not be put back by us.
+        Written with the version that was seen, and read afresh where that is not the present one: what the gateway says
+        at this moment must not be put back by us.
         """
         path = paths.policy(self._version, policy.key)
+        observed = self._source.observed(policy.key)
+        if observed is None or observed.subject.uid != uid:
+            return
+        version, present = observed.version, list(observed.conditions)
         for _ in range(WRITE_TRIES):
             try:
-                found = self._api.get(path)
-                present: list[dict[str, Any]] = (found.get("status") or {}).get("conditions") or []
+                if not version:
+                    found = self._api.get(path)
+                    version = found["metadata"]["resourceVersion"]
+                    present = (found.get("status") or {}).get("conditions") or []
                 ours = next((condition for condition in present if condition.get("type") == CONDITION), {})
                 others = [condition for condition in present if condition.get("type") != CONDITION]
                 conditions = [self._condition(outcome, ours, remark), *others]
-                seen = {"resourceVersion": found["metadata"]["resourceVersion"]}
-                body = {"metadata": seen, "status": {"conditions": conditions}}
+                body = {"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}}
                 self._api.patch(path + "/status", body, fieldManager=MANAGER)
             except ApiError as error:
                 if error.status == CONFLICT:
+                    version = ""
                     continue
                 log.debug("%s: condition not written: %s", policy.key, error)
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from credrotator.forms import read_form
@@ -27,10 +27,11 @@ from credrotator.model import (
     InvalidPolicy,
     ObjectKey,
     Policy,
+    Published,
     SecretKeyRef,
     Static,
 )
-from credrotator.secretdata import CONTENT, EXPIRY, content_hash, read_time
+from credrotator.secretdata import CONTENT, EXPIRY, content_hash, glance, read_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -46,20 +47,28 @@ CONDITION = "credrotator.io/Ready"
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A policy as it was last seen. ``last_transition`` is the gateway's latest word in its status, not ours."""
+    """A policy as it was last seen. ``last_transition`` is the gateway's latest word in its status, not ours.
+
+    ``version`` is the resourceVersion that the conditions were in; it may be behind.
+    """
 
     policy: Policy | InvalidPolicy
     subject: Subject
     last_transition: str
     conditions: tuple[dict[str, Any], ...] = ()
+    version: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class OurSecret:
-    """What matters of a Secret of ours: whose it is, and whether what the gateway reads of it is what we wrote."""
+    """What matters of a Secret of ours: whose it is, and whether what the gateway reads of it is what we wrote.
+
+    ``published`` is what it holds, as far as that can be told without its data, which is not kept.
+    """
 
     policy: ObjectKey
     intact: bool
+    published: Published | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,29 +90,30 @@ class ClusterSource:
         self._changed: Callable[[ObjectKey], None] = lambda _: None
         self._lock = threading.Lock()
         self._policies: dict[ObjectKey, Observed] = {}
-        self._secrets: dict[ObjectKey, ObjectKey] = {}
+        self._secrets: dict[ObjectKey, OurSecret] = {}
         self._references = ClusterReferences(api, self._report)
         namespaces: Iterable[str | None] = scope.namespaces or (None,)
         self._informers: list[Informer[Any]] = []
         for namespace in dict.fromkeys(namespaces):
-            self._informers += [
-                Informer(
-                    api,
-                    paths.policies(scope.version, namespace),
-                    parse=self._parse,
-                    changed=self._policy_changed,
-                    label_selector=scope.selector,
-                    name="policies",
-                ),
-                Informer(
-                    api,
-                    paths.secrets(namespace),
-                    parse=_our_secret,
-                    changed=self._secret_changed,
-                    label_selector=f"{SELECTOR},!{BELL}",
-                    name="secrets",
-                ),
-            ]
+            secrets = Informer(
+                api,
+                paths.secrets(namespace),
+                parse=_our_secret,
+                changed=self._secret_changed,
+                label_selector=f"{SELECTOR},!{BELL}",
+                name="secrets",
+            )
+            # The Secrets first: what is known to be fresh when its policy is heard of costs no request.
+            policies = Informer(
+                api,
+                paths.policies(scope.version, namespace),
+                parse=self._parse,
+                changed=self._policy_changed,
+                label_selector=scope.selector,
+                name="policies",
+                after=secrets.synced,
+            )
+            self._informers += [secrets, policies]
 
     def start(self, changed: Callable[[ObjectKey], None]) -> None:
         """See ``ports.PolicySource``; returns at once, policies are reported as they are listed."""
@@ -135,6 +145,12 @@ class ClusterSource:
     def reader(self, key: ObjectKey) -> SecretReader:
         """See ``ports.PolicySource``."""
         return secret_reader(self._references.for_policy(key), key)
+
+    def glance(self, policy: Policy) -> Published | None:
+        """Return what a policy's Secret held when it was last heard of; None if that is not known for certain."""
+        with self._lock:
+            seen = self._secrets.get(policy.secret) if policy.secret else None
+        return seen.published if seen and seen.intact and seen.policy == policy.key else None
 
     def trouble(self) -> str | None:
         """See ``ports.PolicySource``."""
@@ -183,11 +199,12 @@ class ClusterSource:
 
     def _secret_changed(self, key: ObjectKey, secret: OurSecret | None) -> None:
         with self._lock:
-            policy = self._secrets.pop(key, None) if secret is None else secret.policy
+            known = self._secrets.pop(key, None)
             if secret is not None:
-                self._secrets[key] = secret.policy
+                self._secrets[key] = secret
+        policy = secret or known
         if policy is not None and (secret is None or not secret.intact):
-            self._changed(policy)
+            self._changed(policy.policy)
 
 
 def observe(found: dict[str, Any], defaults: Defaults) -> Observed:
@@ -197,7 +214,7 @@ def observe(found: dict[str, Any], defaults: Defaults) -> Observed:
     latest = words[-1].get("lastTransitionTime", "") if words else ""
     policy, metadata = read_form(found, ORIGIN, defaults), found.get("metadata") or {}
     subject = Subject(policy.key, str(metadata.get("uid", "")), str(found.get("apiVersion", "")))
-    return Observed(policy, subject, str(latest), tuple(conditions))
+    return Observed(policy, subject, str(latest), tuple(conditions), str(metadata.get("resourceVersion", "")))
 
 
 def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:
@@ -220,4 +237,4 @@ def _our_secret(found: dict[str, Any]) -> OurSecret:
     document = stored_secret(found).document
     notes, data = document.annotations, document.data
     intact = notes.get(CONTENT) == content_hash(data) and read_time(notes.get(EXPIRY)) is not None
-    return OurSecret(ObjectKey(document.key.namespace, notes.get(POLICY, "")), intact)
+    return OurSecret(ObjectKey(document.key.namespace, notes.get(POLICY, "")), intact, glance(document))

@@ -380,6 +380,16 @@ class TestLeadership:
         world.daemon.look_at_all()
         eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(keys))
 
+    def test_it_leads_before_it_is_told_so(self, world: World) -> None:
+        """I7: what it has looked at by then, or is looking at, is not looked at again, least of all what fails."""
+        world.exchange.failing[IDP] = UNREACHABLE
+        world.exchange.meanwhile = world.daemon.look_at_all
+        world.add("bedrock")
+        world.settled()
+        world.daemon.look_at_all()
+        world.settled()
+        assert len(world.exchange.calls) == 1
+
     def test_fault_33_lost_between_exchange_and_write(self, world: World) -> None:
         """Leadership is asked for right before the write; nothing is published, and nobody told."""
 

@@ -309,6 +309,12 @@ class TestCondition:
         assert "clock" not in here.ours()["message"]
         assert [event["count"] for event in here.server.items("events") if event["reason"] == "RotationFailed"] == [1]
 
+    def test_no_read_where_the_watch_is_up_to_date(self, here: Listening) -> None:
+        """What was watched says which version it was; only where that is old, it is read afresh."""
+        here.server.requests.clear()
+        here.hear("rotated")
+        assert [request.verb for request in here.server.requests if request.resource == POLICIES] == ["patch"]
+
     def test_the_gateways_word_is_not_put_back(self, here: Listening) -> None:
         """What the gateway says between our read and our write wins; then both stand."""
         speak(here.server, "bedrock", "2026-11-24T11:00:00Z", "NotAccepted")

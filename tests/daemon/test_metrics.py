@@ -236,7 +236,8 @@ def test_a_daemon(server: ApiServer, sandbox: Sandbox, tmp_path: Path) -> None:
         assert daemon.metric("credential_ready_status", **of, condition="True") == 1
         assert daemon.metric("credential_ready_status", name="broken", condition="False") == 1
         assert daemon.metric("rotations_total", provider="aws-oidc", result="rotated", reason="Missing") == 2
-        assert daemon.metric("rotations_total", result="failed", reason="IssuerNotAllowed") == 1
+        # Twice where it was heard of in the moment in which this daemon became the leader.
+        assert daemon.metric("rotations_total", result="failed", reason="IssuerNotAllowed") in {1, 2}
         for stage in ("token", "exchange", "write", "delivery", "total"):
             assert (daemon.metric("rotation_duration_seconds_count", stage=stage) or 0) >= 2, stage
         assert daemon.metric("leader") == 1

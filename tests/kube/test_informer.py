@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -336,3 +337,15 @@ def test_the_pace_doubles_to_its_ceiling_and_differs() -> None:
     assert all(1 <= wait <= 30 for wait in waits)
     assert all(wait >= 15 for wait in waits[5:])
     assert Pace().wait_s(5, "x") != Pace().wait_s(5, "y")
+
+
+def test_one_waits_for_another(server: ApiServer, start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lists when the other has; without the other, a while later."""
+    server.create(POLICIES, policy("a"))
+    first = threading.Event()
+    second = start(after=first, synced=False)
+    assert not second.synced.wait(0.1)
+    first.set()
+    assert second.synced.wait(5)
+    monkeypatch.setattr("credrotator.kube.informer.AFTER_S", 0.1)
+    assert start(after=threading.Event(), synced=False).synced.wait(5)

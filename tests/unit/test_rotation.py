@@ -100,6 +100,27 @@ class TestOutcomes:
         assert outcome.expires_at == NOW + HOUR
         assert (world.exchange.calls, world.store.writes, world.stored) == ([], [], before)
 
+    def test_known_to_be_fresh(self) -> None:
+        """What was heard of a fresh Secret is enough to leave it alone; the store is not even asked."""
+        world = World()
+        world.store.broken = Transient("ApiServer", "away", hint="wait")
+        seen = parse(render(SECRET, aws_credential(), fingerprint(aws_source())), "aws-oidc")
+        assert isinstance(seen, Published)
+        rotation = Rotation(world.store, world.exchange, world.clock, glance=lambda _: seen)
+        outcome = rotation(world.policy, no_secrets, Wish())
+        assert (outcome.action, outcome.reason, outcome.expires_at) == ("kept", "Fresh", NOW + HOUR)
+
+    @pytest.mark.parametrize("wish", [Wish(), Wish(force=True), Wish(within=HOUR)])
+    @pytest.mark.parametrize("life", [HOUR, timedelta(seconds=-1)])
+    def test_known_to_be_due(self, wish: Wish, life: timedelta) -> None:
+        """What was heard may be old: before anything is exchanged, the store is asked, and its word counts."""
+        world = World()
+        world.publish(aws_credential())
+        seen = Published(NOW + life, NOW - HOUR, fingerprint(aws_source("other")))
+        rotation = Rotation(world.store, world.exchange, world.clock, glance=lambda _: seen)
+        rotation(world.policy, no_secrets, wish)
+        assert world.exchange.calls == ([] if wish == Wish() else [KEY])
+
     def test_second_pass(self) -> None:
         """I4: what one pass rotated, the next one, also after a restart, keeps."""
         world = World()

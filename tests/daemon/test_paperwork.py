@@ -1,0 +1,78 @@
+"""Events and conditions are written in order, after the credentials, and cost nobody anything."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from credrotator.kube.paperwork import Paperwork
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_in_order_and_to_the_end() -> None:
+    """First come, first written; what waits at the end is still written."""
+    done: list[int] = []
+    paperwork = Paperwork(lambda: True)
+    for number in range(100):
+        paperwork.later(lambda number=number: done.append(number))  # type: ignore[misc]
+    assert done == []
+    paperwork.start()
+    paperwork.stop(5)
+    assert done == list(range(100))
+
+
+def test_the_end_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that does not answer holds the end up for no longer than is granted; how much was lost is said."""
+    caplog.set_level(logging.INFO)
+    answered = threading.Event()
+    paperwork = Paperwork(lambda: True)
+    paperwork.start()
+    for _ in range(3):
+        paperwork.later(answered.wait)  # type: ignore[arg-type]
+    began_s = time.monotonic()
+    paperwork.stop(0.2)
+    assert time.monotonic() - began_s < 2
+    assert "2 Events and conditions were not written any more" in caplog.text
+    answered.set()
+
+
+def test_a_former_leader_is_silent() -> None:
+    """Who does not lead writes nothing, though it was to be written when he did."""
+    done: list[str] = []
+    leads = True
+    paperwork = Paperwork(lambda: leads)
+    paperwork.later(lambda: done.append("word"))
+    leads = False
+    paperwork.start()
+    paperwork.stop(5)
+    assert done == []
+
+
+def test_too_much_is_done_by_who_asks() -> None:
+    """Memory stays bounded, and nothing is lost."""
+    done: list[int] = []
+    paperwork = Paperwork(lambda: True, most=2)
+    for number in range(4):
+        paperwork.later(lambda number=number: done.append(number))  # type: ignore[misc]
+    assert done == [2, 3]
+    paperwork.start()
+    paperwork.stop(5)
+    assert sorted(done) == [0, 1, 2, 3]
+    paperwork.later(lambda: done.append(4))
+    assert done[-1] == 4
+
+
+def test_a_defect_costs_one_word(caplog: pytest.LogCaptureFixture) -> None:
+    """The next one is written all the same."""
+    done: list[str] = []
+    paperwork = Paperwork(lambda: True)
+    paperwork.start()
+    paperwork.later(lambda: 1 // 0)  # type: ignore[arg-type]
+    paperwork.later(lambda: done.append("word"))
+    paperwork.stop(5)
+    assert done == ["word"]
+    assert "ZeroDivisionError" in caplog.text
