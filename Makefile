@@ -8,7 +8,7 @@ DOCS_READY := $(DOCS_VENV)/.ready
 IMAGE ?= localhost/credrotator:latest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test reference lint docs docs-serve dist e2e e2e-smoke soak image lock clean
+.PHONY: help demo test reference lint docs docs-serve dist e2e e2e-smoke bench soak image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ e2e: $(READY) ## the real parts, built and started: Keycloak, MinIO, Envoy, the 
 
 e2e-smoke: $(READY) ## one policy through the whole real chain
 	$(BIN)/python -m pytest tests/e2e -m smoke -s
+
+bench: $(READY) ## both rotators at the same work, side by side in one run of 15 minutes; BENCH=quick for three
+	$(BIN)/python -m tests.bench $(ARGS)
 
 soak: $(READY) ## an hour of short lives and short faults, watched by a suspicious reader; SOAK=300 for five minutes
 	$(BIN)/python -m tests.reliability.soak

@@ -89,6 +89,10 @@ class Api:
     def delete(self, resource: Resource, at: Name) -> None:
         self._ask("DELETE", resource.path(at.namespace, at.name))
 
+    def text(self, path: str) -> str:
+        """Return what stands at a path that is no object: `/metrics`."""
+        return self._request("GET", path).text
+
     def tls(self) -> ssl.SSLContext:
         """Return what a connection of another kind needs to be this user."""
         context = ssl.create_default_context(cafile=str(self._ca))
@@ -108,6 +112,19 @@ class Api:
         query: Mapping[str, str] | None = None,
         kind: str = "application/json",
     ) -> Json:
+        answer = self._request(method, path, body, query=query, kind=kind)
+        document: Json = answer.json()
+        return document
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        kind: str = "application/json",
+    ) -> requests.Response:
         answer = self._session().request(
             method,
             self.url + path,
@@ -118,8 +135,7 @@ class Api:
         )
         if not answer.ok:
             raise ApiError(answer.status_code, answer.text)
-        document: Json = answer.json()
-        return document
+        return answer
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)

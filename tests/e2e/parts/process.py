@@ -41,6 +41,11 @@ class Process:
                 raise NotReadyError(f"{self.name} was not ready within {within}:\n{self._log_end()}")
             time.sleep(_POLL_S)
 
+    @property
+    def pid(self) -> int:
+        """The process id of the server itself: what stands before it in the command line has become it."""
+        return self._popen.pid
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process itself, and wait for its end where the signal cannot be caught."""
         self._popen.send_signal(number)

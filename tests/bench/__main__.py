@@ -1,0 +1,65 @@
+"""Run the benchmark: ``python -m tests.bench``.
+
+``BENCH=quick`` in the environment measures smaller works in some three minutes. ``--json FILE`` writes the figures,
+``--page FILE`` puts the table between the marks of a Markdown page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.bench import site, table
+from tests.bench.rows import rows
+from tests.bench.scale import FULL, QUICK
+from tests.bench.subjects import Gateway
+from tests.e2e.parts import cache, controller
+from tests.e2e.parts.kubernetes import Programs
+
+if TYPE_CHECKING:
+    from tests.bench.table import Row
+
+
+def main() -> None:
+    """Measure everything, say each line as soon as it is known, and print the table."""
+    arguments = _arguments()
+    quick = os.environ.get("BENCH") == "quick"
+    parts = cache.Cache(cache.default_root())
+    gateway = Gateway(controller.executable(parts))
+    measured: list[Row] = []
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory(prefix="credrotator-bench-") as directory,
+        site.serving(Programs(parts), Path(directory)) as bench,
+    ):
+        for row in rows(bench, gateway, QUICK if quick else FULL):
+            measured.append(row)
+            _say(f"{time.monotonic() - began:4.0f} s  {'  '.join(filter(None, row.cells()))}")
+    sys.stdout.write(table.plain(measured) + "\n")
+    if arguments.json:
+        arguments.json.write_text(table.document(measured, quick=quick))
+    if arguments.page:
+        arguments.page.write_text(table.put_into(arguments.page.read_text(), table.markdown(measured)))
+    missed = [row.work for row in measured if row.met is False]
+    _say(f"{len(measured)} rows in {time.monotonic() - began:.0f} s; goals missed: {'; '.join(missed) or 'none'}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--page", type=Path, help="put the table into this page")
+    return parser.parse_args()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""How large the works are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of the works.
+
+    Attributes:
+        policies: What both rotators get.
+        sizes: At which the cost per policy is taken; the last is also that of a restart and of the steady state.
+        issuers: Over which the policies are spread where one issuer hangs.
+        hung_s: For how long that is watched.
+        steady_s: For how long the steady state is watched.
+        lives_s: Shortest and longest life of a credential in it; the rate follows from these and the policies.
+        cold: How often ``rotate`` is started.
+        deployments: That share the policies of ``sizes[-1]``.
+        latency_s: Of a vendor's answer, where it has one.
+        goals: Whether the goals were made for this size.
+    """
+
+    policies: int
+    sizes: tuple[int, ...]
+    issuers: int
+    hung_s: float
+    steady_s: float
+    lives_s: tuple[float, float]
+    cold: int
+    deployments: int = 2
+    latency_s: float = 0.05
+    goals: bool = True
+
+
+FULL = Scale(
+    policies=1000,
+    sizes=(100, 1000, 10_000),
+    issuers=50,
+    hung_s=60.0,
+    steady_s=120.0,
+    lives_s=(600.0, 3600.0),
+    cold=11,
+)
+QUICK = Scale(
+    policies=150,
+    sizes=(50, 150, 500),
+    issuers=10,
+    hung_s=20.0,
+    steady_s=15.0,
+    lives_s=(30.0, 150.0),
+    cold=3,
+    goals=False,
+)

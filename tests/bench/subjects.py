@@ -1,0 +1,163 @@
+"""The two rotators as processes, and what they use: time, CPU, memory.
+
+credrotator is run as one replica of its Deployment would be; the gateway's controller as the e2e tests run it. Both get
+the same kubeconfig, the same CA, the same STS.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.bench.site import NotDone
+from tests.e2e.parts import controller
+from tests.e2e.parts.ports import free_port
+from tests.e2e.parts.process import Process, answers, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from tests.bench.site import Site
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_KIB = 1024
+_START = timedelta(minutes=2)
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process has used since its start: CPU seconds of all its threads, and the most memory, in MiB."""
+
+    cpu_s: float
+    peak_mib: float
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A running rotator. ``url`` is where its metrics and probes are, empty where it has none that matter here."""
+
+    process: Process
+    started_at: float
+    url: str = ""
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used so far."""
+        return usage_of(self.process.pid)
+
+    def wait_until_ready(self) -> float:
+        """Wait for its readiness probe; return how many seconds after its start that was."""
+        self.process.wait_until(lambda: answers(f"{self.url}/readyz"), within=_START)
+        return time.time() - self.started_at
+
+    def wait_until_knows(self, policies: int) -> float:
+        """Wait until it has looked at so many policies; return how many seconds after its start that was."""
+        self.wait_until_ready()
+        give_up_s = time.monotonic() + _START.total_seconds()
+        while (known := self._knows()) < policies:
+            if time.monotonic() > give_up_s:
+                raise NotDone(f"{known} of {policies} policies are known after {_START}")
+            # Each question costs the daemon time as well.
+            time.sleep(_POLL_S)
+        return time.time() - self.started_at
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a metric's samples."""
+        families = text_string_to_metric_families(requests.get(f"{self.url}/metrics", timeout=30).text)
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    def _knows(self) -> int:
+        text = requests.get(f"{self.url}/metrics", timeout=30).text
+        return text.count("\ncredrotator_credential_expiration_timestamp_seconds{")
+
+
+class Rotator(Protocol):
+    """A kind of subject."""
+
+    @property
+    def name(self) -> str:
+        """How it is called."""
+
+    def run(self, site: Site, namespace: str) -> AbstractContextManager[Subject]:
+        """Run it for the policies of a namespace until the block ends."""
+
+
+@dataclass(frozen=True)
+class Credrotator:
+    """``credrotator run``; ``options`` come on top."""
+
+    options: tuple[str, ...] = ()
+    name: str = "credrotator"
+
+    @contextmanager
+    def run(self, site: Site, namespace: str) -> Iterator[Subject]:
+        """See Rotator."""
+        port = free_port()
+        place = ("--kubeconfig", str(site.cluster.admin), "--namespace", namespace)
+        argv = (
+            *(sys.executable, "-m", "credrotator", "run", *place),
+            *("--allowed-issuer", f"{site.vendors.url}/*", "--listen", f"127.0.0.1:{port}", *self.options),
+        )
+        with self._running(site, argv) as process:
+            yield Subject(process, time.time(), f"http://127.0.0.1:{port}")
+
+    def _running(self, site: Site, argv: tuple[str, ...]) -> AbstractContextManager[Process]:
+        grace = timedelta(seconds=15)
+        directory = site.scratch(self.name)
+        return running(self.name, *argv, directory=directory, env=environment(site), grace=grace)
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The gateway's controller, whose rotator is written in Go."""
+
+    program: Path
+    name: str = "gateway"
+
+    @contextmanager
+    def run(self, site: Site, namespace: str) -> Iterator[Subject]:
+        """See Rotator."""
+        directory = site.scratch(self.name)
+        env = {
+            "SSL_CERT_FILE": str(site.vendors.ca),
+            "SSL_CERT_DIR": "",
+            "AWS_CA_BUNDLE": str(site.vendors.ca),
+            "AWS_ENDPOINT_URL_STS": site.vendors.url,
+            "NO_PROXY": "localhost,127.0.0.1",
+        }
+        started_at = time.time()
+        with controller.serving(
+            self.program, site.cluster, directory=directory, namespaces=(namespace,), env=env
+        ) as process:
+            yield Subject(process, started_at)
+
+
+def environment(site: Site) -> dict[str, str]:
+    """Return the settings with which credrotator finds the vendors, and none of this machine's."""
+    ours = {name: "" for name in os.environ if name.startswith("CREDROTATOR_")}
+    return {
+        **ours,
+        "AWS_ENDPOINT_URL_STS": site.vendors.url,
+        "CREDROTATOR_CA_FILE": str(site.vendors.ca),
+        "NO_PROXY": "localhost,127.0.0.1",
+    }
+
+
+def usage_of(pid: int) -> Usage:
+    """Read what a running process has used (proc(5): ``stat``, ``status``)."""
+    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 - not a file that could be anywhere else
+        fields = file.read().rpartition(")")[2].split()
+    with open(f"/proc/{pid}/status") as file:  # noqa: PTH123
+        peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
+    return Usage((int(fields[11]) + int(fields[12])) * _TICK_S, peak / _KIB)

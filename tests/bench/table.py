@@ -1,0 +1,69 @@
+"""From figures to a table: what was measured, what was wanted, and how the two rotators compare.
+
+Owns the goals. A row is one line of the table; ``met`` is None where no goal was set. The JSON is the same rows, with
+the plain figures beside the text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+_HEADS = ("work", "credrotator", "gateway's rotator", "ratio", "goal", "met")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: texts for people, figures for machines."""
+
+    work: str
+    ours: str
+    peer: str = ""
+    ratio: str = ""
+    goal: str = ""
+    met: bool | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the line's texts in the order of the heads."""
+        met = {True: "yes", False: "no", None: ""}[self.met]
+        return (self.work, self.ours, self.peer, self.ratio, self.goal, met)
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [_HEADS, tuple("---" for _ in _HEADS), *(row.cells() for row in rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def plain(rows: Sequence[Row]) -> str:
+    """Return the rows as a table for a terminal."""
+    lines = [_HEADS, *(row.cells() for row in rows)]
+    widths = [max(len(cells[column]) for cells in lines) for column in range(len(_HEADS))]
+    return "\n".join("  ".join(map(str.ljust, cells, widths)).rstrip() for cells in lines)
+
+
+def document(rows: Iterable[Row], *, quick: bool) -> str:
+    """Return the rows as JSON, with what they were measured on."""
+    machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
+    return json.dumps({"quick": quick, "machine": machine, "rows": [asdict(row) for row in rows]}, indent=1) + "\n"
+
+
+def read(path: Path) -> list[Row]:
+    """Read the rows of a document."""
+    return [Row(**row) for row in json.loads(path.read_text())["rows"]]
+
+
+def put_into(page: str, table: str) -> str:
+    """Return a page whose table, between the marks, is this one."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"

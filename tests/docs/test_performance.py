@@ -1,0 +1,39 @@
+"""The page of figures holds the table of the last measurement, as it was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.bench import table
+from tests.bench.table import Row
+
+DOCS = Path(__file__).parents[2] / "docs"
+ROW = Row("work", "1 s", "9 s", "9.0 times faster", ">= 6 times", met=True, figures={"seconds": [1.0, 9.0]})
+
+
+def test_table_is_the_measured_one() -> None:
+    """No figure of the table was typed in: it is what the benchmark wrote beside it."""
+    rows = table.read(DOCS / "performance.json")
+    assert len(rows) > 10
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    assert table.put_into(page, table.markdown(rows)) == page
+
+
+def test_a_table_is_replaced_and_nothing_else() -> None:
+    """What a person wrote around the table stays."""
+    page = f"# Speed\n\n{table.BEGIN}\nold\n{table.END}\nrest\n"
+    assert table.put_into(page, "new") == f"# Speed\n\n{table.BEGIN}\nnew\n{table.END}\nrest\n"
+
+
+def test_rows_survive_the_document(tmp_path: Path) -> None:
+    """What is written is what is read back."""
+    path = tmp_path / "bench.json"
+    path.write_text(table.document([ROW], quick=False))
+    assert table.read(path) == [ROW]
+
+
+def test_columns_line_up() -> None:
+    """The terminal's table has a column under each head, the page's one cell per head."""
+    head, line = table.plain([ROW]).splitlines()
+    assert head.index("goal") == line.index(">= 6 times")
+    assert [row.count("|") for row in table.markdown([ROW]).splitlines()] == [7, 7, 7]
