@@ -21,8 +21,8 @@ from credrotator.advice import (
     gcp_workload_identity,
 )
 from credrotator.durations import show_duration
-from credrotator.errors import Denied, RotationError, printable
-from credrotator.exchange.deadline import deadline
+from credrotator.errors import Denied, RotationError, Transient, printable
+from credrotator.exchange.deadline import deadline, remaining_s
 from credrotator.exchange.exchanger import Door, Exchanger, token_request
 from credrotator.exchange.probe import name_addresses, name_certificate, proxy_way
 from credrotator.exchange.skew import TOLERANCE, SkewedClock
@@ -234,6 +234,7 @@ def _step(report: Report, name: str, endpoint: str = "") -> Iterator[_Found]:
     """
     started_s, found = time.monotonic(), _Found()
     with _finding(report, name, endpoint):
+        _see_time_left()
         yield found
     report.steps.append(Step(name, "ok", printable(found.detail), time.monotonic() - started_s, endpoint=endpoint))
 
@@ -255,6 +256,19 @@ def _finding(report: Report, name: str, endpoint: str = "") -> Iterator[None]:
         raise StopHere from error
 
 
+def _see_time_left() -> None:
+    """Blame no step for the time that those before it took.
+
+    Raises:
+        Transient: None is left.
+    """
+    try:
+        remaining_s()
+    except TimeoutError as error:
+        hint = "see which of them is slow, or give it more time with --timeout"
+        raise Transient("TimeUp", "the steps before this one took all the time that there is", hint=hint) from error
+
+
 def _knock(report: Report, door: Door) -> None:
     """Take the steps below HTTP."""
     trials = (("dns", name_addresses), ("proxy", proxy_way), ("tls", name_certificate))
@@ -265,16 +279,18 @@ def _knock(report: Report, door: Door) -> None:
 
 def _without_claims(report: Report, ask: Callable[[], SubjectToken]) -> SubjectToken:
     """Get the token; that it came and cannot be read is the next step's failure."""
+    opaque: Denied | None = None
     with _step(report, "token", ISSUER_NAME) as found:
         try:
             token = ask()
+            found.detail = f"good until {show_time(token.expires_at)}"
         except Denied as error:
             if error.reason != "OpaqueToken":
                 raise
-            report.steps.append(Step("token", "ok", "a token came", endpoint=ISSUER_NAME))
-            with _finding(report, "claims"):
-                raise
-        found.detail = f"good until {show_time(token.expires_at)}"
+            opaque, found.detail = error, "a token came"
+    with _finding(report, "claims"):
+        if opaque:
+            raise opaque
     return token
 
 

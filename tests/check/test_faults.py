@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from credrotator import sandbox as everything
+from credrotator.exchange.deadline import deadline
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,
@@ -636,6 +637,14 @@ class TestProxies:
         report = checking.aws()
         assert failed_step(report).name == "tls"
         assert "--ca-file" in cause(report)
+
+
+def test_no_step_is_blamed_for_the_time_of_others(sandbox: Sandbox) -> None:
+    """When nothing is left of the whole, the next step says that, and not that a name does not resolve."""
+    with deadline(timedelta(0)):
+        report = Checking(sandbox).aws()
+    assert "the steps before this one took all the time" in cause(report)
+    assert "--timeout" in cause(report)
 
 
 def test_fault_47_a_name_that_leads_here(sandbox: Sandbox) -> None:
