@@ -29,6 +29,7 @@ RUN --mount=type=secret,id=ca \
     $pip --python /opt/credrotator/bin/python $locked --requirement run.txt
 
 COPY LICENSE README.md ./
+COPY docs/credrotator.1 docs/
 COPY credrotator credrotator
 RUN pip="/pip/bin/pip --disable-pip-version-check --no-cache-dir --quiet"; \
     $pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . && \

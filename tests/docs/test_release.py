@@ -6,6 +6,7 @@ import email
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,18 @@ def test_the_wheel_holds_the_package(wheel: Path) -> None:
     data = [name for name in names if name.startswith(f"credrotator-{VERSION}.data/")]
     assert data == [f"credrotator-{VERSION}.data/data/share/man/man1/credrotator.1"]
     assert "credrotator = credrotator.cli:main" in entry_points
+
+
+def test_the_image_is_built_of_what_the_wheel_needs() -> None:
+    """The Dockerfile copies every file that goes into the wheel from outside the package."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    there = {word for line in copied for word in line.split()}
+    needed = {*project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"], project["project"]["readme"]}
+    needed |= {"credrotator", "pyproject.toml", *project["project"]["license-files"]}
+    assert needed <= there
+    let_in = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {f"!{name}" for name in needed} <= set(let_in)
 
 
 def test_chart_and_image_bear_it_too() -> None:
