@@ -41,6 +41,7 @@ def running_in_cluster(
     # For what is written too: how long a policy is parked is read by others, whose clocks are right perhaps.
     clock = SkewedClock(system_clock)
     with Cluster(settings, clock) as cluster:
+        cluster.api.dated = lambda date: clock.suppose("api-server", date)
         scope = _wait_for_scope(cluster, stopping)
         if scope is None:
             yield Running()

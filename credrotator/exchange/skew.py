@@ -1,8 +1,9 @@
 """How wrong this machine's clock is, by the Date header of those it talks to (RFC 9110 §6.6.1).
 
-Vendors' dates correct the clock that everything here goes by; issuers' are only measured: a policy's author chooses the
-issuer, and a lying one must not put off anybody's renewal. Nor must a machine whose clock is set back: without
-a vendor's word the clock goes on as it went. Source: reliability.md I10, 21, 23.
+Vendors' dates correct the clock that everything here goes by; the API server's only until a vendor was heard. Issuers'
+are only measured: a policy's author chooses the issuer, and a lying one must not put off anybody's renewal. Nor must
+a machine whose clock is set back: without a vendor's word the clock goes on as it went.
+Source: reliability.md I10, 21, 23.
 """
 
 from __future__ import annotations
@@ -67,19 +68,40 @@ class SkewedClock:
 
     def observe(self, endpoint: str, date: str | None, *, trusted: bool) -> None:
         """Take note of a response's Date header; one that is absent or malformed says nothing."""
-        try:
-            theirs = parsedate_to_datetime(date or "")
-        except (TypeError, ValueError):
+        difference = self._difference(date)
+        if difference is None:
             return
-        difference = (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)) - self._machine()
         with self._lock:
             self._seen[endpoint] = difference
             if not trusted:
                 return
-            before, self._heard = self._offset, True
-            self._offset = offset = difference if abs(difference) > TOLERANCE else timedelta(0)
-        if abs(offset - before) > TOLERANCE:
-            _say(offset, endpoint)
+            self._heard = True
+            before, self._offset = self._offset, _told(difference)
+            offset = self._offset
+        _say(before, offset, endpoint)
+
+    def suppose(self, endpoint: str, date: str | None) -> None:
+        """Take note of a Date that counts while no vendor was heard, and only if it is ahead: nothing comes late by it.
+
+        It saves a process that starts with a clock that is behind, and would find all fresh, and ask no vendor.
+        """
+        difference = self._difference(date)
+        if difference is None:
+            return
+        with self._lock:
+            self._seen[endpoint] = difference
+            if self._heard:
+                return
+            before, self._offset = self._offset, max(timedelta(0), _told(difference))
+            offset = self._offset
+        _say(before, offset, endpoint)
+
+    def _difference(self, date: str | None) -> timedelta | None:
+        try:
+            theirs = parsedate_to_datetime(date or "")
+        except (TypeError, ValueError):
+            return None
+        return (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)) - self._machine()
 
     def _machine(self) -> datetime:
         """Return the machine's clock; to be set back has no effect on it, set ahead it only makes renewals earlier."""
@@ -93,7 +115,13 @@ class SkewedClock:
             return shown
 
 
-def _say(offset: timedelta, endpoint: str) -> None:
+def _told(difference: timedelta) -> timedelta:
+    return difference if abs(difference) > TOLERANCE else timedelta(0)
+
+
+def _say(before: timedelta, offset: timedelta, endpoint: str) -> None:
+    if abs(offset - before) <= TOLERANCE:
+        return
     if not offset:
         log.warning("this machine's clock agrees with that of %s again", endpoint)
         return

@@ -33,7 +33,7 @@ from credrotator.kube.pool import make_pool, no_answer, read_body
 from credrotator.kube.watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
 __all__ = ["ApiError", "KubeApi", "as_rotation_error"]
@@ -58,10 +58,12 @@ class KubeApi:
 
     Attributes:
         default_namespace: The context's, or the pod's.
+        dated: Told of the Date header of each answer.
     """
 
     def __init__(self, connection: Connection, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self.default_namespace = connection.namespace
+        self.dated: Callable[[str | None], None] = lambda _: None
         self._server = connection.server.rstrip("/")
         self._authorization = Authorization(connection.credentials)
         self._read_timeout_s = read_timeout_s
@@ -194,6 +196,7 @@ class KubeApi:
             except (failures.HTTPError, OSError) as error:
                 raise no_answer(error, path) from error
             self._note(response.status)
+            self.dated(response.headers.get("Date"))
             if response.status < MULTIPLE_CHOICES:
                 return response
             refusal = read_body(response, REFUSAL_LIMIT, path)

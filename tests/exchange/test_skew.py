@@ -49,6 +49,20 @@ def test_fault_23_a_correction_is_said_once(caplog: pytest.LogCaptureFixture) ->
     assert (len(caplog.records), skewed.believed()) == (2, timedelta(0))
 
 
+def test_fault_23_the_api_server_counts_until_a_vendor_does() -> None:
+    """Only ahead, which makes renewals earlier: a clock that is behind from the start is put right at once."""
+    skewed = clock()
+    skewed.suppose("api-server", format_datetime(NOW - timedelta(minutes=10), usegmt=True))
+    assert skewed() == NOW
+    skewed.suppose("api-server", format_datetime(NOW + timedelta(minutes=10), usegmt=True))
+    assert (skewed(), skewed.believed()) == (NOW + timedelta(minutes=10), None)
+    skewed.suppose("api-server", format_datetime(NOW + timedelta(seconds=2), usegmt=True))
+    assert skewed() == NOW
+    skewed.observe("sts", format_datetime(NOW, usegmt=True), trusted=True)
+    skewed.suppose("api-server", format_datetime(NOW + timedelta(minutes=10), usegmt=True))
+    assert (skewed(), skewed.seen()["api-server"]) == (NOW, timedelta(minutes=10))
+
+
 def test_fault_23_a_clock_that_nobody_asked_yet() -> None:
     """A standby does not ask; that its clock was set back before it leads has no effect either."""
     shown, passed_s = [NOW], [0.0]

@@ -230,6 +230,7 @@ class SimApi:
         if self.process.cut_off():
             self.world.kernel.sleep(timeout_s or API_PATIENCE_S)
             raise ApiError(NO_ANSWER, "Timeout", "no answer")
+        self.process.clock.suppose("api-server", format_datetime(self.world.kernel.now, usegmt=True))
 
 
 class SimStore:

@@ -92,7 +92,9 @@ class Happening:
         machine = self._machine(world)
         machine.suspend(self.span_s)
         world.oracle.note(f"{machine.name} is suspended for {self.span_s:.0f} s")
-        world.oracle.disturbed((self.span_s if len(world.machines) == 1 else 0) + HANDOVER_S)
+        # Somebody is at work again when the first of them is awake.
+        asleep_s = min(each.suspended_until_s for each in world.machines) - world.kernel.now_s
+        world.oracle.disturbed(max(0.0, asleep_s) + HANDOVER_S)
 
     def _step(self, world: World) -> None:
         machine = self._machine(world)
@@ -136,13 +138,9 @@ class Happening:
 
 
 def _boot(world: World, machine: Machine) -> None:
-    """Start a process again; its machine's clock is wrong by 10 min at most (fault 23), as no vendor was heard yet.
-
-    Nor is it behind by more than a quarter of the shortest life: nothing could be renewed in time by such a clock.
-    """
+    """Start a process again; its machine's clock is wrong by 10 min at most (fault 23), as no vendor was heard yet."""
     if not any(process.machine is machine for process in world.processes):
-        behind = min(WRONG_AT_BOOT, min(world.lives.values()) / 4)
-        machine.offset = max(-behind, min(WRONG_AT_BOOT, machine.offset))
+        machine.offset = max(-WRONG_AT_BOOT, min(WRONG_AT_BOOT, machine.offset))
         world.boot(machine)
 
 
