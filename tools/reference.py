@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SHARED_BY = 3
 """An option of so many commands stands once, under what they have in common."""
+_RANGE = re.compile(r"^(\d+)<=x<=(\d+)$")
 HEAD = """\
 # Command line
 
@@ -114,7 +115,7 @@ def described(option: click.Option) -> tuple[str, str]:
     if "default" in extra:
         text += f" [default: {extra['default']}]"
     if "range" in extra:
-        text += f" [{extra['range']}]"
+        text += " [" + _RANGE.sub(r"\1 to \2", extra["range"]) + "]"
     return record[0], text
 
 
@@ -163,7 +164,7 @@ def _prose(command: click.Command) -> str:
 def _code(text: str) -> str:
     """Mark options as what is typed, and keep ``<OPTION>`` from being taken for HTML."""
     text = re.sub(r"(?<![\w`-])(-o (?:wide|json|yaml|terraform)|--?[a-zA-Z][\w-]*)", r"`\1`", text)
-    return text.replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
+    return text.replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
 
 
 def _wrapped(text: str, width: int = 120) -> str:
@@ -177,8 +178,9 @@ def _rows(found: list[click.Option]) -> str:
     rows = []
     for option in found:
         names, text = described(option)
-        names = names.replace("|", "\\|")
-        rows.append(f"| `{names}` | {_code(text)} | {f'`{variable(option)}`' if variable(option) else ''} |\n")
+        # A pipe in a cell, the same for every reader of Markdown.
+        typed = f"<code>{names.replace('|', '&#124;')}</code>" if "|" in names else f"`{names}`"
+        rows.append(f"| {typed} | {_code(text)} | {f'`{variable(option)}`' if variable(option) else ''} |\n")
     return "| option | meaning | variable |\n|---|---|---|\n" + "".join(rows)
 
 
