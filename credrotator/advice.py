@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from credrotator.claims import audiences
 from credrotator.errors import printable
+from credrotator.model import OidcClient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,20 +25,14 @@ SHOWN = ("iss", "aud", "azp", "sub")
 """Claims that decide whether the other side accepts the token."""
 
 
-def audiences(claims: Mapping[str, object]) -> list[str]:
-    """Return ``aud`` as a list, whichever of its two forms the token uses (RFC 7519 §4.1.3)."""
-    found = claims.get("aud")
-    values = found if isinstance(found, list) else [found] if found else []
-    return [printable(value) for value in values]
-
-
 def aws_trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str, Any]:
     """Return the role's trust policy for this token.
 
     IAM compares its ``aud`` key with the token's ``azp`` where there is one, so both values are let in.
     """
     # Google's own tokens, for one, name their issuer without a scheme.
-    issuer = printable(claims.get("iss", source.oidc.issuer)).rpartition("://")[2]
+    named = source.oidc.issuer if isinstance(source.oidc, OidcClient) else ""
+    issuer = printable(claims.get("iss", named)).rpartition("://")[2]
     _, partition, _, _, account, _ = source.role_arn.split(":", 5)
     accepted = [*audiences(claims), *([printable(claims["azp"])] if claims.get("azp") else [])]
     equals: dict[str, Any] = {f"{issuer}:aud": accepted[0] if len(accepted) == 1 else accepted}

@@ -144,9 +144,9 @@ class Oidc(Shape):
 
 
 class OidcExchange(Shape):
-    """A token from an OIDC issuer, to be exchanged."""
+    """A token from an OIDC issuer, to be exchanged. ``oidc`` is required, unless the token comes from elsewhere."""
 
-    oidc: Oidc
+    oidc: Oidc | None = None
     grant_type: str | None = Field(None, alias="grantType")
     aud: str | None = None
 

@@ -13,13 +13,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-from credrotator.advice import (
-    SHOWN,
-    audiences,
-    aws_trust_policy,
-    entra_federated_credential,
-    gcp_workload_identity,
-)
+from credrotator.advice import SHOWN, aws_trust_policy, entra_federated_credential, gcp_workload_identity
+from credrotator.claims import audiences
 from credrotator.durations import show_duration
 from credrotator.errors import Denied, RotationError, Transient, printable
 from credrotator.exchange.deadline import deadline, remaining_s
@@ -45,6 +40,7 @@ from credrotator.model import (
     SecretKeyRef,
     Static,
     SubjectToken,
+    TokenFile,
 )
 from credrotator.rotation import check_static, invalid
 from credrotator.secretdata import show_time
@@ -53,6 +49,7 @@ from credrotator.terraform import Need
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from credrotator.exchange.subjects import Subject
     from credrotator.ports import Clock, SecretReader
 
 ISSUER_NAME = ISSUER.name.lower()
@@ -152,7 +149,10 @@ class Check:
                     found.detail = _reference(reference)
                 self._exchange(report, policy, source, secrets)
             case AwsOidc() | AzureOidc() | GcpWorkloadIdentity():
-                token = self._token(report, source.oidc, secrets)
+                if isinstance(source.oidc, TokenFile):
+                    token = self._read(report, self._exchanger.subject(policy.key, source.oidc, secrets), source.oidc)
+                else:
+                    token = self._token(report, source.oidc, secrets)
                 report.need = Need(policy.key, source, _advice(policy.key, source, token))
                 self._exchange(report, policy, source, secrets)
 
@@ -181,6 +181,15 @@ class Check:
         with _step(report, "claims") as found:
             found.detail = _claims(token)
             report.warnings += tuple(_odd_claims(client, token))
+        return token
+
+    def _read(self, report: Report, subject: Subject, wanted: TokenFile) -> SubjectToken:
+        """Take the steps up to a file's token."""
+        with _step(report, "token") as found:
+            token = subject.token()
+            found.detail = f"token file {wanted.name}, good until {show_time(token.expires_at)}"
+        with _step(report, "claims") as found:
+            found.detail = _claims(token)
         return token
 
     def _exchange(self, report: Report, policy: Policy, source: Rotatable, secrets: SecretReader) -> None:

@@ -7,6 +7,8 @@ from base64 import urlsafe_b64decode
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from credrotator.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -38,6 +40,13 @@ def claim_time(claims: Mapping[str, Any] | None, name: str) -> datetime | None:
         return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def audiences(claims: Mapping[str, object]) -> list[str]:
+    """Return ``aud`` as a list, whichever of its two forms the token uses (RFC 7519 §4.1.3)."""
+    found = claims.get("aud")
+    values = found if isinstance(found, list) else [found] if found else []
+    return [printable(value) for value in values]
 
 
 def _decode(part: str) -> object:

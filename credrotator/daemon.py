@@ -24,6 +24,7 @@ from credrotator.model import (
     GcpWorkloadIdentity,
     InvalidPolicy,
     ObjectKey,
+    OidcClient,
     Outcome,
     Policy,
     Published,
@@ -165,12 +166,16 @@ class Daemon:
         """
         policy = self._source.get(key)
         match policy.source if isinstance(policy, Policy) else None:
-            case AwsOidc(oidc=oidc) | AzureOidc(oidc=oidc) | GcpWorkloadIdentity(oidc=oidc):
-                return (oidc.issuer,)
-            case AzureClientSecret(app=app):
+            case AwsOidc(oidc=OidcClient(issuer=issuer)) | AzureOidc(oidc=OidcClient(issuer=issuer)):
+                return (issuer,)
+            case GcpWorkloadIdentity(oidc=OidcClient(issuer=issuer)):
+                return (issuer,)
+            case AwsOidc(region=region):
+                return (f"sts {region}",)
+            case AzureOidc(app=app) | AzureClientSecret(app=app):
                 return (app.authority,)
-            case GcpServiceAccount(provider=provider):
-                return (provider,)
+            case GcpWorkloadIdentity() | GcpServiceAccount():
+                return ("google",)
         return ()
 
     def _work(self) -> None:

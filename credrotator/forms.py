@@ -78,7 +78,7 @@ def _wanted(manifest: Mapping[str, Any], name: str, origin: str, defaults: Defau
     # Under a short name: the limit that the gateway's own name for the Secret sets does not concern this form.
     named = {**metadata, "name": "wanted", "annotations": rest}
     inner = {**manifest, "metadata": named, "spec": {"type": kind, block: content}}
-    return read_policy(inner, origin, defaults)
+    return read_policy(inner, origin, defaults, managed=True)
 
 
 class _NotReadable(Exception):

@@ -117,11 +117,26 @@ class OidcClient:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenFile:
+    """A token that somebody keeps fresh in a file, by the name under which the operator allows it.
+
+    ``audience``: whom the token has to be for, if the policy says so.
+    """
+
+    name: str
+    audience: str | None = None
+
+
+TokenSource = OidcClient | TokenFile
+"""Where a subject token comes from."""
+
+
+@dataclass(frozen=True, slots=True)
 class AwsOidc:
     """AWS STS AssumeRoleWithWebIdentity with the issuer's token."""
 
     provider: ClassVar[str] = "aws-oidc"
-    oidc: OidcClient
+    oidc: TokenSource
     role_arn: str
     region: str
     duration: timedelta | None = None
@@ -142,7 +157,7 @@ class AzureOidc:
     """Entra client credentials, with the issuer's token as federated client assertion (RFC 7523 §2.2)."""
 
     provider: ClassVar[str] = "azure-oidc"
-    oidc: OidcClient
+    oidc: TokenSource
     app: EntraApp
 
 
@@ -182,7 +197,7 @@ class GcpWorkloadIdentity:
     """
 
     provider: ClassVar[str] = "gcp-workload-identity"
-    oidc: OidcClient
+    oidc: TokenSource
     pool: GcpPool
     project: str
     region: str

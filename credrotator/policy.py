@@ -36,10 +36,12 @@ from credrotator.model import (
     SecretKeyRef,
     Source,
     Static,
+    TokenFile,
+    TokenSource,
     backend_key,
     generated_secret,
 )
-from credrotator.shapes import MANY, few, instead, schema_problems, suggestion, unknown_fields
+from credrotator.shapes import MANY, few, instead, missing, schema_problems, suggestion, unknown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 PREFIX = "credrotator.io/"
 DURATION = PREFIX + "duration"
 SUBJECT_TOKEN = PREFIX + "subject-token"
+TOKEN_SOURCE = PREFIX + "token-source"
 AZURE_AUTHORITY = PREFIX + "azure-authority-host"
 AZURE_SCOPE = PREFIX + "azure-scope"
 ANNOTATIONS: Mapping[str, tuple[tuple[type[Source], ...], str]] = {
@@ -55,6 +58,7 @@ ANNOTATIONS: Mapping[str, tuple[tuple[type[Source], ...], str]] = {
         "awsCredentials.oidcExchangeToken and to GCP's serviceAccountImpersonation",
     ),
     SUBJECT_TOKEN: ((AwsOidc, AzureOidc, GcpWorkloadIdentity), "oidcExchangeToken"),
+    TOKEN_SOURCE: ((AwsOidc, AzureOidc, GcpWorkloadIdentity), "oidcExchangeToken"),
     AZURE_AUTHORITY: ((AzureOidc, AzureClientSecret), "azureCredentials"),
     AZURE_SCOPE: ((AzureOidc, AzureClientSecret), "azureCredentials"),
 }
@@ -107,13 +111,16 @@ class Defaults:
     azure_scope: str | None = None
 
 
-def read_policy(manifest: Mapping[str, Any], origin: str, defaults: Defaults) -> Policy | InvalidPolicy:
+def read_policy(
+    manifest: Mapping[str, Any], origin: str, defaults: Defaults, *, managed: bool = False
+) -> Policy | InvalidPolicy:
     """Turn one manifest into a Policy, or into everything that is wrong with it.
 
     Args:
         manifest: The object as parsed from YAML, JSON or the API.
         origin: Where it comes from, for messages.
         defaults: The operator's settings.
+        managed: The gateway does not see it like this, so that it may say what the gateway's rotator cannot do.
     """
     key = _key_of(manifest, defaults.namespace)
     try:
@@ -121,7 +128,7 @@ def read_policy(manifest: Mapping[str, Any], origin: str, defaults: Defaults) ->
     except ValidationError as error:
         problems = [*schema_problems(error), *_whole_problems(manifest)]
         return InvalidPolicy(key, origin, few(problems))
-    reading = _Reading(key, shape, defaults)
+    reading = _Reading(key, shape, defaults, managed=managed)
     source = reading.source()
     problems = [*_whole_problems(manifest), *reading.problems]
     if source is None or problems:
@@ -207,7 +214,8 @@ def _annotation(name: str) -> str:
 class _Reading:
     """One policy while it is read: the shape, and the problems and warnings found so far."""
 
-    def __init__(self, key: ObjectKey, shape: api.BackendSecurityPolicy, defaults: Defaults) -> None:
+    def __init__(self, key: ObjectKey, shape: api.BackendSecurityPolicy, defaults: Defaults, *, managed: bool) -> None:
+        self.managed = managed
         self.key = key
         self.shape = shape
         self.defaults = defaults
@@ -396,11 +404,35 @@ class _Reading:
             duration,
         )
 
-    def _oidc(self, exchange: api.OidcExchange, path: str) -> OidcClient:
-        oidc, provider = exchange.oidc, exchange.oidc.provider
+    def _oidc(self, exchange: api.OidcExchange, path: str) -> TokenSource:
         if exchange.grant_type not in {None, "", "client_credentials"}:
             shown = printable(exchange.grant_type, 80)
             self.wrong(f"{path}.grantType", f"only client_credentials is supported, got {shown}; remove the field")
+        if (name := self.annotations.get(TOKEN_SOURCE)) is not None:
+            return self._token_file(name, exchange, path)
+        if exchange.oidc is None:
+            self.wrong(f"{path}.oidc", missing("oidc", exchange.model_extra))
+            return TokenFile("")
+        return self._oidc_client(exchange, exchange.oidc, path)
+
+    def _token_file(self, name: str, exchange: api.OidcExchange, path: str) -> TokenFile:
+        where = _annotation(TOKEN_SOURCE)
+        if not self.managed:
+            self.wrong(
+                where, "applies to the managed form only: the gateway's rotator needs a client secret; remove it"
+            )
+        if not api.NAMESPACE.fullmatch(name):
+            self.wrong(where, f"expected the name of a token file that the operator allows, got {printable(name, 80)}")
+        if SUBJECT_TOKEN in self.annotations:
+            self.wrong(
+                _annotation(SUBJECT_TOKEN), f"is about an issuer's response, {TOKEN_SOURCE} about a file; remove one"
+            )
+        if exchange.oidc is not None:
+            self.wrong(f"{path}.oidc", f"must not be set beside {TOKEN_SOURCE}: remove one of them")
+        return TokenFile(name, exchange.aud or None)
+
+    def _oidc_client(self, exchange: api.OidcExchange, oidc: api.Oidc, path: str) -> OidcClient:
+        provider = oidc.provider
         for name in ("backend_ref", "backend_refs", "backend_settings"):
             if getattr(provider, name):
                 alias = api.OidcProvider.model_fields[name].alias

@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
+from credrotator.api import NAMESPACE
 from credrotator.durations import parse_duration
 from credrotator.errors import UsageError, printable
 from credrotator.exchange.proxies import usable_proxy
 from credrotator.exchange.ways import DIRECT, Ways
+from credrotator.model import ObjectKey
 from credrotator.policy import PUBLIC_AUTHORITY, Defaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _AUTHORITY = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
+_LABEL = NAMESPACE.pattern
+_TOKEN_FILE = re.compile(rf"(?P<who>((?P<namespace>{_LABEL})/)?(?P<name>{_LABEL}))=(?P<path>/[^\x00]+)")
 _GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
 
@@ -129,6 +133,7 @@ class Settings:
     ways: Ways = field(default_factory=Ways)
     timeout: timedelta = timedelta(seconds=30)
     azure_scope: str | None = None
+    token_files: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def __post_init__(self) -> None:
@@ -145,6 +150,7 @@ class Settings:
                 raise UsageError(f"--allowed-issuer {printable(glob)}: expected a URL such as https://idp.example/*")
 
         self._check_ways()
+        self.token_paths()
 
     def _check_ways(self) -> None:
         for glob, file in self.ways.ca_files:
@@ -153,6 +159,24 @@ class Settings:
         for glob, proxy in self.ways.proxies:
             if proxy != DIRECT and usable_proxy(proxy) is None:
                 raise UsageError(f"--issuer-proxy {printable(glob)}: expected an http or https URL, or direct")
+
+    def token_paths(self) -> dict[ObjectKey, Path]:
+        """Return the token files, by the namespace whose policies may use each (empty: all) and its name.
+
+        Raises:
+            UsageError: ``--token-file`` names none.
+        """
+        found: dict[ObjectKey, Path] = {}
+        for text in self.token_files:
+            match = _TOKEN_FILE.fullmatch(text)
+            if not match:
+                expected = "expected NAME=/absolute/path or NAMESPACE/NAME=/absolute/path, names in small letters"
+                raise UsageError(f"--token-file {printable(text, 120)}: {expected}")
+            key = ObjectKey(match["namespace"] or "", match["name"])
+            if key in found:
+                raise UsageError(f"--token-file: {match['who']} is named twice")
+            found[key] = Path(match["path"])
+        return found
 
     @property
     def namespace(self) -> str | None:

@@ -46,7 +46,7 @@ def _path(location: Sequence[str | int]) -> str:
 def _sentence(kind: str, message: str, location: Sequence[str | int], got: object) -> str:
     match kind:
         case "missing":
-            return "required field is missing" + instead(_meant(str(location[-1]), got))
+            return missing(str(location[-1]), got)
         case "string_too_short":
             return "must not be empty"
         case "model_type" | "model_attributes_type" | "dict_type":
@@ -61,6 +61,11 @@ def _sentence(kind: str, message: str, location: Sequence[str | int], got: objec
         case "too_long":
             return message.replace("List should have at most", "expected at most").partition(" after")[0]
     return printable(message)
+
+
+def missing(field: str, parent: object) -> str:
+    """Say that a field of an object is not there, and what may have been meant for it."""
+    return "required field is missing" + instead(_meant(field, parent))
 
 
 def _meant(field: str, parent: object) -> list[str]:

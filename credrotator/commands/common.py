@@ -90,6 +90,12 @@ def reading_options(command: Command) -> Command:
             metavar="GLOB=URL",
             help="The proxy to these issuers; direct: none. Repeatable.",
         ),
+        setting(
+            "--token-file",
+            multiple=True,
+            metavar="[NAMESPACE/]NAME=PATH",
+            help="A token that policies may name instead of an issuer; repeatable.",
+        ),
         setting("--timeout", type=Span(), default="30s", help="Longest time for one exchange.", show_default=True),
         setting("--azure-scope", help="Scope of Entra tokens [default: Azure OpenAI's in the authority's cloud]."),
         setting(
@@ -117,6 +123,7 @@ def read_settings(common: dict[str, Any]) -> Settings:
     common["allowed_issuers"] = common.pop("allowed_issuer")
     common["namespaces"] = common.pop("namespace")
     common["ways"] = Ways(common.pop("issuer_ca"), common.pop("issuer_proxy"))
+    common["token_files"] = common.pop("token_file")
     return Settings(out=Path(out) if out else None, **common)
 
 
@@ -136,7 +143,8 @@ def need_store(settings: Settings, *, required: bool = True) -> DirectoryStore:
 def exchanger(settings: Settings, clock: Clock = system_clock, meter: Meter = NO_METER) -> Exchanger:
     """Return the exchange that the settings describe; a SkewedClock is put right by it."""
     allowed = AllowedIssuers(settings.allowed_issuers)
-    said = ExchangeSettings(allowed, settings.ca_file, settings.timeout, settings.ways)
+    tokens = settings.token_paths()
+    said = ExchangeSettings(allowed, settings.ca_file, settings.timeout, settings.ways, tokens)
     return Exchanger(said, clock, meter=meter)
 
 

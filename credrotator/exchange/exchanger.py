@@ -21,6 +21,8 @@ from credrotator.exchange.issuers import AllowedIssuers
 from credrotator.exchange.oidc import Issuers, TokenRequest
 from credrotator.exchange.patience import probing
 from credrotator.exchange.skew import SkewedClock
+from credrotator.exchange.subjects import FilesToken, IssuersToken, Subject
+from credrotator.exchange.tokenfiles import TokenFiles
 from credrotator.exchange.transport import ENTRA, GOOGLE, ISSUER, STS, Endpoint, Transport
 from credrotator.exchange.ways import AS_ALL, DIRECT, Way, Ways
 from credrotator.meter import NO_METER
@@ -33,16 +35,18 @@ from credrotator.model import (
     ObjectKey,
     Rotatable,
     SubjectToken,
+    TokenFile,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from credrotator.exchange.aws import Sts
     from credrotator.exchange.azure import Entra
     from credrotator.exchange.gcp import Google
     from credrotator.meter import Meter
-    from credrotator.model import Credential, GcpToken, OidcClient
+    from credrotator.model import Credential, GcpToken, OidcClient, TokenSource
     from credrotator.ports import Clock, SecretReader
 
 Given = TypeVar("Given")
@@ -57,6 +61,7 @@ class ExchangeSettings:
     ca_file: str | None = None
     timeout: timedelta = timedelta(seconds=30)
     ways: Ways = field(default_factory=Ways)
+    token_files: Mapping[ObjectKey, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,33 +113,40 @@ class Exchanger:
         with deadline(self._settings.timeout), probing(probe):
             match source:
                 case AwsOidc():
-                    gate = self.gates.of(f"sts {source.region}")
-                    return self._with_token(
-                        source.oidc, secrets, gate, lambda token: self.sts.exchange(policy, source, token)
-                    )
+                    subject, gate = self.subject(policy, source.oidc, secrets), self.gates.of(f"sts {source.region}")
+                    return self._with_token(subject, gate, lambda token: self.sts.exchange(policy, source, token))
                 case AzureOidc():
+                    subject = self.subject(policy, source.oidc, secrets)
                     gate = self.gates.of(f"entra {source.app.authority}")
-                    return self._with_token(
-                        source.oidc, secrets, gate, lambda token: self.entra.by_assertion(source.app, token)
-                    )
+                    return self._with_token(subject, gate, lambda token: self.entra.by_assertion(source.app, token))
                 case AzureClientSecret():
                     secret = secrets(source.client_secret)
                     with self._meter.stage("exchange"), self.gates.of(f"entra {source.app.authority}").turn():
                         return self.entra.by_secret(source.app, secret)
                 case GcpWorkloadIdentity():
-                    return self._google_identity(source, secrets)
+                    return self._google_identity(source, self.subject(policy, source.oidc, secrets))
                 case GcpServiceAccount():
                     key_file = secrets(source.key_file)
                     with self._meter.stage("exchange"), self.gates.of("google token").turn():
                         return self.google.by_key(source, key_file)
 
-    def _google_identity(self, source: GcpWorkloadIdentity, secrets: SecretReader) -> GcpToken:
+    def _google_identity(self, source: GcpWorkloadIdentity, subject: Subject) -> GcpToken:
         gate = self.gates.of("google sts")
-        federated = self._with_token(source.oidc, secrets, gate, lambda token: self.google.exchange(source, token))
+        federated = self._with_token(subject, gate, lambda token: self.google.exchange(source, token))
         if source.service_account is None:
             return federated
         with self._meter.stage("exchange"), self.gates.of("google iamcredentials").turn():
             return self.google.impersonate(source, federated)
+
+    def subject(self, policy: ObjectKey, source: TokenSource, secrets: SecretReader) -> Subject:
+        """Return where a policy's subject token comes from.
+
+        Raises:
+            PolicyError: A Secret or key is missing, or may not be read by this policy.
+        """
+        if isinstance(source, TokenFile):
+            return FilesToken(TokenFiles(self._settings.token_files), policy.namespace, source, self._clock)
+        return IssuersToken(self.issuers, token_request(source, secrets))
 
     def vendor(self, source: Rotatable) -> Door:
         """Return where the exchange itself takes place.
@@ -152,26 +164,20 @@ class Exchanger:
             case GcpServiceAccount():
                 return Door("google", self.google.endpoints.token, self.google.transport)
 
-    def _with_token(
-        self, client: OidcClient, secrets: SecretReader, gate: Gate, exchange: Callable[[SubjectToken], Given]
-    ) -> Given:
-        """Exchange the issuer's token; one that the vendor calls stale is replaced once, in the same attempt."""
-        request = token_request(client, secrets)
-        token = self._token(request)
+    def _with_token(self, subject: Subject, gate: Gate, exchange: Callable[[SubjectToken], Given]) -> Given:
+        """Exchange a subject token; one that the vendor calls stale is replaced once, in the same attempt."""
+        with self._meter.stage("token"):
+            token = subject.token()
         try:
             with self._meter.stage("exchange"), gate.turn():
                 return exchange(token)
         except Denied as error:
             if error.reason not in STALE_TOKEN:
                 raise
-        self.issuers.forget(request, token)
-        token = self._token(request)
+            with self._meter.stage("token"):
+                token = subject.fresh(token, error)
         with self._meter.stage("exchange"), gate.turn():
             return exchange(token)
-
-    def _token(self, request: TokenRequest) -> SubjectToken:
-        with self._meter.stage("token"):
-            return self.issuers.subject_token(request)
 
     @property
     def issuers(self) -> Issuers:

@@ -26,6 +26,7 @@ from credrotator.model import (
     GcpWorkloadIdentity,
     InvalidPolicy,
     ObjectKey,
+    OidcClient,
     Policy,
     Published,
     SecretKeyRef,
@@ -220,7 +221,9 @@ def observe(found: dict[str, Any], defaults: Defaults) -> Observed:
 def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:
     """Name the Secrets that a policy reads."""
     match policy.source if isinstance(policy, Policy) else None:
-        case AwsOidc(oidc=oidc) | AzureOidc(oidc=oidc) | GcpWorkloadIdentity(oidc=oidc):
+        case AwsOidc(oidc=OidcClient() as oidc) | AzureOidc(oidc=OidcClient() as oidc):
+            references = [oidc.client_secret, oidc.client_id]
+        case GcpWorkloadIdentity(oidc=OidcClient() as oidc):
             references = [oidc.client_secret, oidc.client_id]
         case (
             AzureClientSecret(client_secret=reference)

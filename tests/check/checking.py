@@ -33,6 +33,7 @@ from tests.exchange.world import service_account_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from credrotator.check import Site
 
@@ -51,6 +52,7 @@ class Checking:
         timeout_s: float = 10.0,
         site: Site | None = None,
         environment: Mapping[str, str] | None = None,
+        token_files: Mapping[ObjectKey, Path] | None = None,
     ) -> None:
         self.sandbox = sandbox
         self.inventory = Inventory(
@@ -61,7 +63,7 @@ class Checking:
         )
         timeout = timedelta(seconds=timeout_s)
         issuers = AllowedIssuers(() if allowed is None else (allowed or sandbox.issuer.url,))
-        settings = ExchangeSettings(issuers, str(sandbox.ca_file), timeout)
+        settings = ExchangeSettings(issuers, str(sandbox.ca_file), timeout, token_files=token_files or {})
         clock = SkewedClock(system_clock)
         exchanger = Exchanger(settings, clock, environment or sandbox.environment())
         self.check = Check(exchanger, timeout, site, clock)

@@ -8,16 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.advice import audiences, aws_trust_policy, entra_federated_credential
-from credrotator.forms import read_form
+from credrotator.advice import aws_trust_policy, entra_federated_credential
+from credrotator.claims import audiences
+from credrotator.forms import AWS, read_form
 from credrotator.model import AwsOidc, InvalidPolicy, ObjectKey
 from credrotator.policy import Defaults
-from credrotator.sandbox import DEFAULT_ACCOUNT, DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, DEFAULT_POOL, Sandbox
+from credrotator.sandbox import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_CLIENT,
+    DEFAULT_CLIENT_SECRET,
+    DEFAULT_POOL,
+    DEFAULT_ROLE,
+    Sandbox,
+)
 from tests.check.checking import ENTRA_SECRET, OIDC_SECRET, Checking, failed_step, failure
 from tests.daemon.manifests import manifest
 from tests.unit.twins import aws_source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from credrotator.check import Report
 
 DOOR = ["dns", "proxy", "tls"]
@@ -50,6 +60,28 @@ class TestWell:
         report = checking.azure(secret=True)
         assert [step.name for step in report.steps] == ["policy", "references", *DOOR, "exchange", "delivery"]
         assert not report.failed
+
+    def test_a_token_file(self, sandbox: Sandbox, tmp_path: Path) -> None:
+        """No issuer is asked; what is in the token is shown, and the advice is written from it."""
+        path = tmp_path / "token"
+        path.write_text(sandbox.issuer.issue(DEFAULT_CLIENT, audience="sts.amazonaws.com"))
+        checking = Checking(sandbox, token_files={ObjectKey("", "pod"): path})
+        block = {"region": "us-east-1", "oidcExchangeToken": {"awsRoleArn": DEFAULT_ROLE, "aud": "sts.amazonaws.com"}}
+        notes = {AWS: json.dumps(block), "credrotator.io/token-source": "pod"}
+        carrier = {"region": "us-east-1", "credentialsFile": {"secretRef": {"name": "x"}}}
+        found = manifest("p", {"type": "AWSCredentials", "awsCredentials": carrier}, annotations=notes)
+        report = checking.run(found)
+        assert [step.name for step in report.steps] == ["policy", "token", "claims", *DOOR, "exchange", "delivery"]
+        assert not report.failed
+        details = {step.name: step.detail for step in report.steps if not step.endpoint}
+        assert details["token"].startswith("token file pod, good until ")
+        assert f"iss {sandbox.issuer.url}" in details["claims"]
+        assert advised(report)["Statement"][0]["Principal"]["Federated"].endswith(
+            sandbox.issuer.url.removeprefix("https:/")
+        )
+        path.unlink()
+        assert failure(checking.run(found)) == ("token", "TokenFileUnreadable")
+        assert failure(Checking(sandbox).run(found)) == ("token", "TokenSourceNotAllowed")
 
     def test_a_named_token_endpoint(self, checking: Checking) -> None:
         """Then there is no discovery, and that is said; the steps below HTTP are those to that endpoint."""

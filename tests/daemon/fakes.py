@@ -15,6 +15,7 @@ from credrotator.errors import Transient
 from credrotator.model import AwsOidc, ObjectKey, Policy
 from credrotator.telemetry import Metrics
 from tests.kube.waiting import eventually
+from tests.unit.builders import client_of
 from tests.unit.twins import HOUR, MemoryStore, StandingClock, aws_credential, aws_policy, no_secrets
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Exchange:
         self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
     ) -> AwsCredential:
         assert isinstance(source, AwsOidc)
-        issuer = source.oidc.issuer
+        issuer = client_of(source).issuer
         with self._changed:
             self.calls.append(policy)
             number = len(self.calls)
@@ -194,4 +195,4 @@ def policy(key: ObjectKey, *, issuer: str = "https://idp.example", role: str = "
     """Return a policy of AWS."""
     found = aws_policy(key, role)
     assert isinstance(found.source, AwsOidc)
-    return replace(found, source=replace(found.source, oidc=replace(found.source.oidc, issuer=issuer)))
+    return replace(found, source=replace(found.source, oidc=replace(client_of(found), issuer=issuer)))

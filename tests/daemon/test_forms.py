@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.forms import AWS, AZURE, GCP, convert, is_convertible, read_form
-from credrotator.model import InvalidPolicy, ObjectKey, Policy
+from credrotator.model import (
+    AwsOidc,
+    AzureOidc,
+    GcpWorkloadIdentity,
+    InvalidPolicy,
+    ObjectKey,
+    Policy,
+    TokenFile,
+)
 from credrotator.policy import PREFIX, Defaults, fingerprint
 from tests.unit.builders import (
     V1ALPHA1,
@@ -101,6 +109,47 @@ class TestReading:
         found = valid(managed(form()["spec"]["gcpCredentials"], GCP))
         assert (found.secret, found.data_key) == (ObjectKey("team-a", "published"), "apiKey")
         assert found.source == valid(form()).source
+
+    @pytest.mark.parametrize("name", [AWS, AZURE, GCP])
+    def test_a_token_file(self, name: str) -> None:
+        """G27: with a token of the operator's there is no issuer and no client secret; ``aud`` is whom it is for."""
+        found = valid(managed(without_oidc(name, aud="x"), name, **TOKEN_SOURCE))
+        assert isinstance(found.source, AwsOidc | AzureOidc | GcpWorkloadIdentity)
+        assert found.source.oidc == TokenFile("pod", "x")
+        by_client = valid(managed(BLOCKS_OF[name], name))
+        assert fingerprint(found.source) != fingerprint(by_client.source)
+        other = valid(managed(without_oidc(name), name, **TOKEN_SOURCE))
+        assert fingerprint(found.source) != fingerprint(other.source)
+
+    @pytest.mark.parametrize("value", ["/var/run/token", "../token", "Pod", "", "a/b", "a" * 64])
+    def test_a_token_file_by_its_path(self, value: str) -> None:
+        """A policy may name what the operator named, never a file."""
+        found = problems(managed(without_oidc(AWS), **{PREFIX + "token-source": value}))
+        assert "the name of a token file" in found[f"metadata.annotations[{PREFIX}token-source]"]
+
+    def test_a_token_file_beside_an_issuer(self) -> None:
+        """Which is meant, nobody can tell; both fields are named."""
+        found = problems(managed(BLOCKS_OF[AWS], **TOKEN_SOURCE, **{PREFIX + "subject-token": "id_token"}))
+        assert "must not be set beside credrotator.io/token-source" in found[f"{ANNOTATION}.oidcExchangeToken.oidc"]
+        assert "about a file" in found[f"metadata.annotations[{PREFIX}subject-token]"]
+
+    def test_a_token_file_in_the_gateways_own_form(self) -> None:
+        """There the gateway's rotator stands by, which needs a client secret."""
+        manifest = changed(aws(), "metadata.annotations", TOKEN_SOURCE)
+        found = problems(manifest)
+        assert "managed form only" in found[f"metadata.annotations[{PREFIX}token-source]"]
+
+    def test_a_token_file_for_nothing(self) -> None:
+        """A client secret of Azure's, or a key file of Google's, needs no token."""
+        found = problems(managed(azure_secret()["spec"]["azureCredentials"], AZURE, **TOKEN_SOURCE))
+        assert "applies to oidcExchangeToken only" in found[f"metadata.annotations[{PREFIX}token-source]"]
+
+    def test_neither_issuer_nor_token_file(self) -> None:
+        """Without the annotation ``oidc`` is required, as the API has it; what may have been meant is said."""
+        block = without_oidc(AWS)
+        assert problems(managed(block))[f"{ANNOTATION}.oidcExchangeToken.oidc"] == "required field is missing"
+        block["oidcExchangeToken"]["odic"] = oidc()
+        assert "there is odic" in problems(managed(block))[f"{ANNOTATION}.oidcExchangeToken.oidc"]
 
     def test_yaml_and_json(self) -> None:
         """Both are taken, and mean the same."""
@@ -207,6 +256,21 @@ class TestMistakes:
 
 
 BLOCK = {AWS: "awsCredentials", AZURE: "azureCredentials"}
+TOKEN_SOURCE = {PREFIX + "token-source": "pod"}
+BLOCKS_OF: dict[str, Manifest] = {
+    AWS: aws()["spec"]["awsCredentials"],
+    AZURE: azure()["spec"]["azureCredentials"],
+    GCP: gcp()["spec"]["gcpCredentials"],
+}
+
+
+def without_oidc(name: str, **exchange: str) -> Manifest:
+    """Return what a managed policy's annotation holds, without an issuer in it."""
+    block = copy.deepcopy(BLOCKS_OF[name])
+    federation = block.get("workloadIdentityFederationConfig", block)
+    kept = {key: value for key, value in federation["oidcExchangeToken"].items() if key not in {"oidc", "aud"}}
+    federation["oidcExchangeToken"] = kept | exchange
+    return block
 
 
 class TestConvert:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from credrotator.model import AwsOidc
 from tests.reliability.simulation import SLOW_TIMING, Trouble, World, places_of, policy_of
+from tests.unit.builders import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +161,7 @@ def _again(policy: Policy, *, name: str | None = None, role: str = "r") -> Polic
 
 
 def _client_of(policy: Policy) -> tuple[str, str]:
-    oidc = policy.source.oidc  # type: ignore[union-attr]
+    oidc = client_of(policy)
     return oidc.issuer, str(oidc.client_id)
 
 

@@ -47,6 +47,7 @@ from credrotator.secretdata import EXPIRY, render, show_time
 from tests.reliability.kernel import FakeFuture, Kernel, Machine
 from tests.reliability.oracle import Oracle
 from tests.reliability.process import CANARY, Process
+from tests.unit.builders import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -327,7 +328,7 @@ def places_of(policy: Policy) -> list[str]:
     """Name the endpoints that a policy depends on."""
     match policy.source:
         case AwsOidc() as aws:
-            return [aws.oidc.issuer, f"sts {aws.region}"]
+            return [client_of(aws).issuer, f"sts {aws.region}"]
         case AzureOidc() as azure:
-            return [azure.oidc.issuer, f"entra {azure.app.authority}"]
+            return [client_of(azure).issuer, f"entra {azure.app.authority}"]
     return []

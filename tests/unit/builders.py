@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 from credrotator.manifests import Reading, read_manifests
 from credrotator.model import (
     AwsCredential,
+    AwsOidc,
+    AzureOidc,
     AzureToken,
     GcpToken,
+    GcpWorkloadIdentity,
     InvalidPolicy,
     ObjectKey,
+    OidcClient,
     Policy,
     Sensitive,
+    Source,
 )
 from credrotator.policy import Defaults, read_policy
 
@@ -113,6 +118,14 @@ def annotated(manifest: Manifest, **annotations: str) -> Manifest:
 def read(manifest: Manifest, defaults: Defaults | None = None) -> Policy | InvalidPolicy:
     """Read one manifest."""
     return read_policy(manifest, "policy.yaml:1", defaults or Defaults())
+
+
+def client_of(found: Policy | Source) -> OidcClient:
+    """Return the client with which a policy asks its issuer."""
+    source = found.source if isinstance(found, Policy) else found
+    assert isinstance(source, AwsOidc | AzureOidc | GcpWorkloadIdentity)
+    assert isinstance(source.oidc, OidcClient)
+    return source.oidc
 
 
 def valid(manifest: Manifest, defaults: Defaults | None = None) -> Policy:

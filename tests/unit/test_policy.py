@@ -32,6 +32,7 @@ from tests.unit.builders import (
     azure,
     azure_secret,
     changed,
+    client_of,
     gcp,
     gcp_key,
     policy,
@@ -77,7 +78,7 @@ def test_azure_with_an_exchange(version: str) -> None:
     assert (found.source.app.tenant_id, found.source.app.client_id) == ("contoso.example", "app")
     assert found.source.app.authority == "https://login.microsoftonline.com"
     assert found.source.app.scope == "https://cognitiveservices.azure.com/.default"
-    assert found.source.oidc.client_id == "gateway"
+    assert client_of(found).client_id == "gateway"
     assert found.secret == ObjectKey("team-a", "ai-eg-bsp-openai")
 
 
@@ -145,7 +146,7 @@ def test_gcp_workload_identity(version: str) -> None:
     assert (source.project, source.region) == ("my-project", "us-central1")
     assert source.service_account == "vertex@my-project.iam.gserviceaccount.com"
     assert source.duration == timedelta(minutes=30)
-    assert (source.oidc.subject_token, source.oidc.client_secret.path) == (
+    assert (client_of(source).subject_token, client_of(source).client_secret.path) == (
         "id_token",
         f"{FEDERATION}.oidcExchangeToken.oidc.clientSecret",
     )
@@ -219,15 +220,15 @@ def test_optional_fields_are_honoured() -> None:
     manifest = changed(manifest, f"{OIDC}.resources", ["urn:a", "urn:b"])
     source = valid(changed(manifest, f"{EXCHANGE}.grantType", "client_credentials")).source
     assert isinstance(source, AwsOidc)
-    assert source.oidc.token_endpoint == "https://idp.example/token?tenant=1"
-    assert (source.oidc.scopes, source.oidc.resources) == (("openid", "bedrock"), ("urn:a", "urn:b"))
+    assert client_of(source).token_endpoint == "https://idp.example/token?tenant=1"
+    assert (client_of(source).scopes, client_of(source).resources) == (("openid", "bedrock"), ("urn:a", "urn:b"))
 
 
 def test_secret_references_may_name_a_namespace() -> None:
     """Whether it may be used is the ReferenceGrant's to say; the reference keeps it."""
     source = valid(changed(aws(), f"{OIDC}.clientSecret.namespace", "shared")).source
     assert isinstance(source, AwsOidc)
-    assert source.oidc.client_secret.secret == ObjectKey("shared", "oidc-client")
+    assert client_of(source).client_secret.secret == ObjectKey("shared", "oidc-client")
 
 
 def test_client_id_by_reference() -> None:
@@ -235,7 +236,7 @@ def test_client_id_by_reference() -> None:
     manifest = changed(changed(aws(), f"{OIDC}.clientID", ...), f"{OIDC}.clientIDRef", {"name": "ids"})
     source = valid(manifest).source
     assert isinstance(source, AwsOidc)
-    assert source.oidc.client_id == SecretKeyRef(ObjectKey("team-a", "ids"), "client-id", f"{OIDC}.clientIDRef")
+    assert client_of(source).client_id == SecretKeyRef(ObjectKey("team-a", "ids"), "client-id", f"{OIDC}.clientIDRef")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ def test_issuer_urls(url: str, sound: bool) -> None:  # noqa: FBT001 - a column 
     if sound:
         source = valid(manifest).source
         assert isinstance(source, AwsOidc)
-        assert source.oidc.issuer == url, "the issuer is compared, so it is kept as written"
+        assert client_of(source).issuer == url, "the issuer is compared, so it is kept as written"
     else:
         assert list(problems(manifest)) == [ISSUER]
 
@@ -678,7 +679,7 @@ def test_subject_token() -> None:
     for manifest, wanted in ((aws(), "access_token"), (annotated(azure(), subject_token="id_token"), "id_token")):
         source = valid(manifest).source
         assert isinstance(source, AwsOidc | AzureOidc)
-        assert source.oidc.subject_token == wanted
+        assert client_of(source).subject_token == wanted
 
 
 @pytest.mark.parametrize("written", ["login.microsoftonline.us", "https://login.microsoftonline.us/"])
