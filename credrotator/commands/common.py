@@ -75,7 +75,7 @@ def reading_options(command: Command) -> Command:
         setting("--kubeconfig", type=FILE, help="Read from the cluster of this kubeconfig."),
         setting("--context", help="Context of the kubeconfig."),
         setting("--allowed-issuer", multiple=True, metavar="GLOB", help="Issuers that policies may use; repeatable."),
-        setting("--ca-file", metavar="PEM", type=FILE, help="One more CA to trust, for issuers, STS and Entra."),
+        setting("--ca-file", metavar="PEM", type=FILE, help="One more CA to trust, for issuers and vendors."),
         setting(
             "--issuer-ca",
             type=ForIssuers("PEM"),

@@ -30,6 +30,7 @@ SWITCHES: list[dict[str, Any]] = [
         "azure": {"authorityHost": "a.example", "scope": "api://x/.default"},
     },
     {"aws": {"stsEndpointUrl": "https://sts.example.com", "useFipsEndpoint": True}, "timeout": "1m", "workers": 4},
+    {"tokenFiles": [{"name": "aws", "audience": "sts.amazonaws.com"}]},
     {"caBundle": {"configMap": "ca", "key": "bundle.pem"}},
     {"caBundle": {"secret": "ca"}},
     {"proxy": {"https": "http://proxy:3128", "http": "http://proxy:3128", "noProxy": ["10.96.0.0/12"]}},
@@ -189,6 +190,23 @@ def test_extra_ca(helm: Helm, kind: str, volume: str) -> None:
     assert volume in rendered.template()["spec"]["volumes"][1]
 
 
+def test_token_files(helm: Helm) -> None:
+    """The kubelet keeps a token for each audience; they are named where every command in the pod finds them."""
+    files = [
+        {"name": "aws", "audience": "sts.amazonaws.com"},
+        {"name": "aws", "namespace": "team-a", "audience": "team-a", "expirationSeconds": 600},
+    ]
+    rendered = helm.render({"tokenFiles": files})
+    place = "/var/run/secrets/credrotator.io/tokens"
+    assert rendered.environment()["CREDROTATOR_TOKEN_FILE"] == f"aws={place}/aws team-a/aws={place}/team-a.aws"
+    assert rendered.container()["volumeMounts"][1] == {"name": "tokens", "mountPath": place, "readOnly": True}
+    assert rendered.template()["spec"]["volumes"][1]["projected"]["sources"] == [
+        {"serviceAccountToken": {"path": "aws", "audience": "sts.amazonaws.com", "expirationSeconds": 3600}},
+        {"serviceAccountToken": {"path": "team-a.aws", "audience": "team-a", "expirationSeconds": 600}},
+    ]
+    assert helm.render(CRONJOB | {"tokenFiles": files[:1]}).environment()["CREDROTATOR_TOKEN_FILE"]
+
+
 def test_proxies_leave_the_cluster_out(helm: Helm) -> None:
     """With a proxy, the cluster's own names and the API server's address are not sent there."""
     rendered = helm.render({"proxy": {"https": "http://proxy:3128", "noProxy": ["10.96.0.0/12"]}})
@@ -222,6 +240,7 @@ def test_image_by_digest(helm: Helm) -> None:
         ({"watchNamespace": ["a"]}, "additional properties 'watchNamespace' not allowed"),
         ({"timeout": 30}, "at '/timeout': got number, want string"),
         ({"caBundle": {"configMap": "a", "secret": "b"}}, "caBundle: name a configMap or a secret, not both"),
+        ({"tokenFiles": [{"name": "a", "audience": "b"}] * 2}, "two have the same name for the same namespace"),
         ({"leaderElection": {"enabled": False}}, "two would write at once; set replicas=1"),
         ({"clientSecretNamespaces": ["a"]}, "clientSecretNamespaces is for watchNamespaces"),
         ({"serviceAccount": {"create": False}}, "name the account in serviceAccount.name"),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from credrotator.sandbox import DEFAULT_ACCOUNT, Refuse, ServiceError
-from tests.cli.conftest import World, asked, run, run_outside
+from credrotator.sandbox import DEFAULT_ACCOUNT, DEFAULT_CLIENT, DEFAULT_ROLE, Refuse, ServiceError
+from tests.cli.conftest import World, asked, policy, run, run_outside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +64,25 @@ class TestPass:
         converted = run("convert", "-f", str(world.manifests))
         assert (converted.code, converted.out) == (0, "")
         assert "note: default/vertex is left out: gcp-workload-identity has no managed form" in converted.err
+
+    def test_a_token_file(self, world: World, sandbox: Sandbox) -> None:
+        """G27: a token that somebody keeps fresh in a file, named by its name; no client secret, no issuer asked."""
+        (world.manifests / "secrets.yaml").unlink()
+        path = world.directory / "token"
+        path.write_text(sandbox.issuer.issue(DEFAULT_CLIENT, audience="sts.amazonaws.com"))
+        block = {"region": "us-east-1", "oidcExchangeToken": {"awsRoleArn": DEFAULT_ROLE, "aud": "sts.amazonaws.com"}}
+        carrier = {"region": "us-east-1", "credentialsFile": {"secretRef": {"name": "published"}}}
+        manifest = policy("bedrock", "default", "AWSCredentials", awsCredentials=carrier)
+        notes = {"credrotator.io/aws-credentials": json.dumps(block), "credrotator.io/token-source": "pod"}
+        manifest["metadata"]["annotations"] = notes
+        world.write("bedrock", manifest)
+        before = sandbox.issuer.requests.total
+        ran = world.rotate("-o", "json", "--token-file", f"pod={path}")
+        assert (ran.code, ran.actions) == (0, {"default/bedrock": "rotated"})
+        assert sandbox.issuer.requests.total == before
+        assert (world.out / "default" / "published" / "credentials").is_file()
+        refused = world.rotate("-o", "json", "--force", "--token-file", f"team-b/pod={path}")
+        assert refused.result("default/bedrock")["error"]["reason"] == "TokenSourceNotAllowed"
 
     def test_second_pass(self, world: World, sandbox: Sandbox) -> None:
         """I4: a second pass over fresh credentials keeps them and asks nobody."""

@@ -93,6 +93,14 @@ class Cluster:
             }
         self.server.create(POLICIES, manifest(name, {"type": "GCPCredentials", "gcpCredentials": block}))
 
+    def by_token_file(self, name: str, source: str) -> None:
+        """Create a managed policy of AWS whose token lies in a file of the operator's."""
+        block = {"region": "us-east-1", "oidcExchangeToken": {"awsRoleArn": DEFAULT_ROLE, "aud": "sts.amazonaws.com"}}
+        notes = {AWS: json.dumps(block), "credrotator.io/token-source": source}
+        carrier = {"region": "us-east-1", "credentialsFile": {"secretRef": {"name": name}}}
+        spec = {"type": "AWSCredentials", "awsCredentials": carrier}
+        self.server.create(POLICIES, manifest(name, spec, annotations=notes))
+
     def key_file(self, name: str) -> dict[str, Any]:
         """Make a Secret with a new key of the service account."""
         content = self.sandbox.google.accounts[DEFAULT_ACCOUNT].new_key(DEFAULT_ACCOUNT)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from credrotator.forms import AWS
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_CLIENT,
@@ -127,6 +128,32 @@ def test_a_day_in_a_cluster(cluster: Cluster) -> None:
     lists = server.seen("list", "secrets") + server.seen("watch", "secrets")
     assert all(request.query.get("labelSelector") or request.query.get("fieldSelector") for request in lists)
     assert "Traceback" not in daemon.log
+
+
+def test_a_token_file(cluster: Cluster, tmp_path: Path) -> None:
+    """G27: a managed policy without a client secret, by the pod's own token, which is read anew for each exchange."""
+    path, sandbox = tmp_path / "token", cluster.sandbox
+    cluster.by_token_file("managed", "pod")
+    cluster.by_token_file("stranger", "another")
+    with cluster.daemon("--token-file", f"pod={path}") as daemon:
+        # The kubelet has not written it yet: tried again within seconds.
+        eventually(lambda: "TokenFileUnreadable" in daemon.log)
+        first = sandbox.issuer.issue(DEFAULT_CLIENT, audience="sts.amazonaws.com")
+        path.write_text(first)
+        key = cluster.new_key(name="managed", within_s=20)
+        assert len(sandbox.issuer.requests) == 0
+        second = sandbox.issuer.issue(DEFAULT_CLIENT, audience="sts.amazonaws.com")
+        path.write_text(second)
+        server = cluster.server
+        notes = {AWS: json.dumps({"region": "eu-central-1", "oidcExchangeToken": {"awsRoleArn": DEFAULT_ROLE}})}
+        server.patch(POLICIES, "managed", {"metadata": {"annotations": notes}})
+        cluster.new_key(key, name="managed")
+        assert [request.form["WebIdentityToken"] for request in sandbox.sts.requests] == [first, second]
+        eventually(lambda: ("RotationFailed", "stranger") in cluster.events())
+    (event,) = [found for found in cluster.server.items("events") if found["involvedObject"]["name"] == "stranger"]
+    assert "no token file another that policies of namespace default may use" in event["message"]
+    assert first not in daemon.log
+    assert str(path) not in json.dumps(cluster.server.items("events"))
 
 
 def test_google_cloud(cluster: Cluster) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -11,10 +12,8 @@ from click.testing import CliRunner
 
 from credrotator.errors import UsageError
 from credrotator.exchange.ways import Ways
+from credrotator.model import ObjectKey
 from credrotator.settings import ForIssuers, Settings, Span, load_config, setting
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 seen: dict[str, Any] = {}
 
@@ -213,6 +212,24 @@ class TestSettings:
         assert ForIssuers("PEM").convert("https://idp.example/*=a=b", None, None) == ("https://idp.example/*", "a=b")
         with pytest.raises(click.BadParameter, match="expected GLOB=PEM"):
             ForIssuers("PEM").convert(text, None, None)
+
+    def test_token_files(self) -> None:
+        """By name, for all or for one namespace; what the path holds is seen when a policy needs it."""
+        paths = Settings(("x",), token_files=("pod=/run/a", "team-a/pod=/run/b=c d")).token_paths()
+        assert paths == {ObjectKey("", "pod"): Path("/run/a"), ObjectKey("team-a", "pod"): Path("/run/b=c d")}
+
+    @pytest.mark.parametrize(
+        "text", ["", "pod", "pod=", "pod=token", "=/run/a", "a/b/c=/run/a", "Pod=/run/a", "../x=/a"]
+    )
+    def test_bad_token_files(self, text: str) -> None:
+        """What is none is wrong use, at once, with the form that is expected."""
+        with pytest.raises(UsageError, match="expected NAME=/absolute/path"):
+            Settings(("x",), token_files=("fine=/run/a", text))
+
+    def test_token_files_that_are_named_twice(self) -> None:
+        """Which is meant, nobody can tell."""
+        with pytest.raises(UsageError, match="team-a/pod is named twice"):
+            Settings(("x",), token_files=("team-a/pod=/a", "pod=/a", "team-a/pod=/b"))
 
     @pytest.mark.parametrize("glob", [
         "", "*", "idp.example", "*.example", "ftp://idp.example", "https://", "https:///x", "//idp.example", "https*",

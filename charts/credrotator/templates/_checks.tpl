@@ -4,6 +4,13 @@
 {{- if and $values.caBundle.configMap $values.caBundle.secret -}}
 {{- fail "caBundle: name a configMap or a secret, not both" -}}
 {{- end -}}
+{{- $tokens := list -}}
+{{- range $values.tokenFiles -}}
+{{- $tokens = append $tokens (include "credrotator.tokenFile" .) -}}
+{{- end -}}
+{{- if ne (len $tokens) (len (uniq $tokens)) -}}
+{{- fail "tokenFiles: two have the same name for the same namespace" -}}
+{{- end -}}
 {{- if and (eq $values.mode "deployment") (not $values.leaderElection.enabled) (gt (int $values.replicas) 1) -}}
 {{- fail (printf "leaderElection.enabled=false with replicas=%d: two would write at once; set replicas=1" (int $values.replicas)) -}}
 {{- end -}}

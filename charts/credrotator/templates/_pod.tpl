@@ -77,6 +77,9 @@ spec:
         # The directory and not the file, which would stay as it was when the pod started.
         - {name: ca, mountPath: /etc/credrotator/ca, readOnly: true}
         {{- end }}
+        {{- if $values.tokenFiles }}
+        - {name: tokens, mountPath: /var/run/secrets/credrotator.io/tokens, readOnly: true}
+        {{- end }}
         {{- with $values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -91,6 +94,17 @@ spec:
     {{- with $values.caBundle.secret }}
     - name: ca
       secret: {secretName: {{ . }}, items: [{key: {{ $values.caBundle.key }}, path: {{ $values.caBundle.key }}}]}
+    {{- end }}
+    {{- with $values.tokenFiles }}
+    - name: tokens
+      projected:
+        sources:
+          {{- range . }}
+          - serviceAccountToken:
+              path: {{ include "credrotator.tokenFile" . }}
+              audience: {{ .audience | quote }}
+              expirationSeconds: {{ int (default 3600 .expirationSeconds) }}
+          {{- end }}
     {{- end }}
     {{- with $values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
@@ -140,8 +154,21 @@ spec:
 {{- end }}
 {{- end -}}
 
+{{- define "credrotator.tokenFile" -}}
+{{- list (default "" .namespace) .name | compact | join "." -}}
+{{- end -}}
+
 {{- define "credrotator.env" -}}
 {{- $values := .Values -}}
+{{- with $values.tokenFiles }}
+{{- $named := list }}
+{{- range . }}
+{{- $who := list (default "" .namespace) .name | compact | join "/" }}
+{{- $named = append $named (printf "%s=/var/run/secrets/credrotator.io/tokens/%s" $who (include "credrotator.tokenFile" .)) }}
+{{- end }}
+# A variable and not an argument: commands that are run in the pod by hand know them, too.
+- {name: CREDROTATOR_TOKEN_FILE, value: {{ join " " $named | quote }}}
+{{- end }}
 {{- with $values.aws.stsEndpointUrl }}
 - {name: AWS_ENDPOINT_URL_STS, value: {{ . | quote }}}
 {{- end }}
