@@ -105,6 +105,11 @@ def _used(ours: Fill, peer: Fill) -> Iterator[Row]:
         met=once,
     )
     yield Row("requests to the API server, per policy", f"{ours.requests:.1f}", f"{peer.requests:.1f}")
+    yield Row("CPU of the servers meanwhile, per policy", _servers(ours), _servers(peer))
+
+
+def _servers(fill: Fill) -> str:
+    return ", ".join(f"{name} {cpu_s / fill.policies * 1000:.1f} ms" for name, cpu_s in sorted(fill.servers.items()))
 
 
 def _calls(fill: Fill) -> str:

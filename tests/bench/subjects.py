@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import requests
@@ -25,12 +26,12 @@ from tests.e2e.parts.process import Process, answers, running
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from tests.bench.site import Site
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _KIB = 1024
+_SERVERS = {"kube-apiserver", "etcd"}
 _START = timedelta(minutes=2)
 _POLL_S = 0.5
 
@@ -154,10 +155,24 @@ def environment(site: Site) -> dict[str, str]:
     }
 
 
+def cpu_of_servers(site: Site) -> dict[str, float]:
+    """Return the CPU seconds that the API server, etcd and the vendors have used so far, by name."""
+    mark, found = str(site.cluster.directory), {"vendors": site.vendors.counts().cpu_s}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            program, *arguments = (process / "cmdline").read_bytes().decode().split("\0")
+        except (OSError, UnicodeDecodeError):
+            continue
+        name = Path(program).name
+        if name in _SERVERS and any(mark in argument for argument in arguments):
+            found[name] = usage_of(int(process.name)).cpu_s
+    return found
+
+
 def usage_of(pid: int) -> Usage:
     """Read what a running process has used (proc(5): ``stat``, ``status``)."""
-    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 - not a file that could be anywhere else
-        fields = file.read().rpartition(")")[2].split()
-    with open(f"/proc/{pid}/status") as file:  # noqa: PTH123
-        peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
+    process = Path("/proc", str(pid))
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    lines = (process / "status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     return Usage((int(fields[11]) + int(fields[12])) * _TICK_S, peak / _KIB)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+MARK = "bench"
 _HEADS = ("work", "credrotator", "gateway's rotator", "ratio", "goal", "met")
 
 
@@ -62,8 +62,12 @@ def read(path: Path) -> list[Row]:
     return [Row(**row) for row in json.loads(path.read_text())["rows"]]
 
 
-def put_into(page: str, table: str) -> str:
-    """Return a page whose table, between the marks, is this one."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+def put_into(page: str, table: str, mark: str = MARK) -> str:
+    """Return a page whose table, between the marks, is this one.
+
+    Raises:
+        ValueError: The page has no such marks.
+    """
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    start, stop = page.index(begin), page.index(end)
+    return f"{page[:start]}{begin}\n{table}\n{page[stop:]}"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from tests.bench.site import ROLE, SHARD, policy_name
-from tests.bench.subjects import Credrotator, Usage, environment
+from tests.bench.subjects import Credrotator, Usage, cpu_of_servers, environment
 from tests.bench.vendors import Settings
 from tests.e2e import cluster_policies
 
@@ -52,6 +52,7 @@ class Fill:
         usage: What the rotator used for it.
         counts: Calls to the vendors.
         requests: Requests to the API server per policy, whosoever's.
+        servers: CPU seconds of the servers meanwhile, by name.
     """
 
     policies: int
@@ -60,6 +61,7 @@ class Fill:
     usage: Usage
     counts: Counts
     requests: float
+    servers: dict[str, float]
 
 
 def fill(site: Site, rotator: Rotator, policies: int, *, latency_s: float) -> Fill:
@@ -71,17 +73,18 @@ def fill(site: Site, rotator: Rotator, policies: int, *, latency_s: float) -> Fi
 
 def fill_namespace(site: Site, rotator: Rotator, namespace: str, ledger: Ledger, policies: int) -> Fill:
     """Measure how long the new policies of a namespace take."""
-    before = site.requests()
+    before, servers = site.requests(), cpu_of_servers(site)
     with rotator.run(site, namespace) as subject:
         ours = isinstance(rotator, Credrotator)
         ledger.wait_for(policies, within=_FILL, rung=ours)
         ended_at = ledger.last_at
         usage, counts = subject.usage, site.vendors.counts()
+        used = {name: cpu_s - servers[name] for name, cpu_s in cpu_of_servers(site).items()}
         time.sleep(_CATCH_UP_S)
         asked = (site.requests() - before) / policies
     if ours:
         check(ledger, site.vendors.counts(), policies)
-    return Fill(policies, ended_at - subject.started_at, ended_at - counts.first_at, usage, counts, asked)
+    return Fill(policies, ended_at - subject.started_at, ended_at - counts.first_at, usage, counts, asked, used)
 
 
 def check(ledger: Ledger, counts: Counts, policies: int) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.bench import table
+from tests.bench.profile import shares
 from tests.bench.table import Row
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -21,8 +24,10 @@ def test_table_is_the_measured_one() -> None:
 
 def test_a_table_is_replaced_and_nothing_else() -> None:
     """What a person wrote around the table stays."""
-    page = f"# Speed\n\n{table.BEGIN}\nold\n{table.END}\nrest\n"
-    assert table.put_into(page, "new") == f"# Speed\n\n{table.BEGIN}\nnew\n{table.END}\nrest\n"
+    page = "# Speed\n\n<!-- bench -->\nold\n<!-- /bench -->\nrest\n"
+    assert table.put_into(page, "new") == page.replace("old", "new")
+    with pytest.raises(ValueError, match="substring not found"):
+        table.put_into(page, "new", "profile")
 
 
 def test_rows_survive_the_document(tmp_path: Path) -> None:
@@ -37,3 +42,13 @@ def test_columns_line_up() -> None:
     head, line = table.plain([ROW]).splitlines()
     assert head.index("goal") == line.index(">= 6 times")
     assert [row.count("|") for row in table.markdown([ROW]).splitlines()] == [7, 7, 7]
+
+
+def test_a_sample_counts_for_the_nearest_part() -> None:
+    """The innermost frame of a known part decides; what belongs to none is the rest."""
+    samples = [
+        "run (credrotator/daemon.py:1);ring (credrotator/kube/delivery.py:2);send (urllib3/pool.py:3) 2",
+        "run (credrotator/daemon.py:1);ring (credrotator/kube/delivery.py:2);warning (logging/__init__.py:3) 1",
+        "run (credrotator/daemon.py:1) 1",
+    ]
+    assert shares(samples) == {"doorbell": 0.5, "log lines": 0.25, "the rest: queue, plan, metrics": 0.25}
