@@ -25,6 +25,7 @@ DISCOVERY = "/.well-known/openid-configuration"
 ISSUERS = "/issuers/"
 _AUDIENCE = "sts.amazonaws.com"
 _TOKEN_LIFE_S = 3600
+_HANG_S = 3600
 # A request may be about to be answered when the client is gone; nothing here is worth a traceback.
 _GONE = (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError)
 
@@ -87,7 +88,8 @@ class Vendors:
         if path.startswith(ISSUERS):
             name, _, rest = path.removeprefix(ISSUERS).partition("/")
             if name in self.settings.hung:
-                await asyncio.Event().wait()
+                # Not for ever: what waits for nothing at all is collected as garbage, and its connection closed.
+                await asyncio.sleep(_HANG_S)
             self._counts["discovery" if f"/{rest}" == DISCOVERY else "token"] += 1
             await self._take_time()
             issuer = f"{self.url}{ISSUERS}{name}"
