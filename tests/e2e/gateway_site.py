@@ -17,6 +17,7 @@ from tests.e2e.parts.cluster import Cluster
 _SCHEMAS = {
     "AWSCredentials": ("AWSBedrock", None),
     "AzureCredentials": ("AzureOpenAI", "2025-01-01-preview"),
+    "GCPCredentials": ("GCPVertexAI", None),
     "APIKey": ("OpenAI", None),
 }
 # Nothing listens there: what is not the sandbox is refused at once, where a firewall would have it hang.
@@ -43,7 +44,7 @@ class Site:
     @property
     def exchanges_of_gateway(self) -> int:
         """How many tokens and credentials the controller's own rotator asked for: it is the one written in Go."""
-        services = (*self.sandbox.issuers, self.sandbox.sts, self.sandbox.entra)
+        services = (*self.sandbox.issuers, *self.sandbox.vendors)
         asked = [request for service in services for request in service.requests.matching(method="POST")]
         return sum(
             request.headers.get("User-Agent", "").startswith(("Go-", "aws-sdk-go", "azsdk-go")) for request in asked

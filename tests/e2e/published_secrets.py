@@ -15,7 +15,7 @@ from tests.e2e.published import AwsCredential, token_id
 
 # What stands in the place of a credential when a Secret is deleted.
 _GONE = ("", "none")
-_TOKEN_KEYS = ("azureAccessToken", "apiKey")
+_TOKEN_KEYS = ("azureAccessToken", "gcpAccessToken", "apiKey")
 
 
 @dataclass(frozen=True)
