@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _AUTHORITY = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 _LABEL = NAMESPACE.pattern
 _TOKEN_FILE = re.compile(rf"(?P<who>((?P<namespace>{_LABEL})/)?(?P<name>{_LABEL}))=(?P<path>/[^\x00]+)")
+_API_SERVERS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
 
@@ -175,6 +176,9 @@ class Settings:
             key = ObjectKey(match["namespace"] or "", match["name"])
             if key in found:
                 raise UsageError(f"--token-file: {match['who']} is named twice")
+            if Path(os.path.normpath(match["path"])).parent == _API_SERVERS:
+                why = "this token opens the API server to whoever is shown it; project one with an audience of its own"
+                raise UsageError(f"--token-file {match['who']}: {why}")
             found[key] = Path(match["path"])
         return found
 

@@ -66,6 +66,8 @@ TOKEN_URIS = (
 """What Google has written into key files over the years; all of them are one endpoint."""
 UNIVERSE = "googleapis.com"
 ASSERTION_LIFE = timedelta(minutes=10)
+LONGEST_KEY = 8 * 1024
+"""Characters of a PEM; twice what Google makes. A signature with a key without bounds takes time without bounds."""
 DEFAULT_LIFE = timedelta(hours=1)
 
 CLOCKS = "compare the clocks of the issuer and this machine"
@@ -258,10 +260,14 @@ def read_key_file(content: Sensitive, source: GcpServiceAccount) -> Account:
     email, key, key_id = (text(found, name) for name in ("client_email", "private_key", "private_key_id"))
     if not _EMAIL.fullmatch(email) or not key:
         raise wrong("has no client_email, or no private_key")
+    if len(key) > LONGEST_KEY:
+        raise wrong(f"has a private_key of more than {LONGEST_KEY} characters")
     try:
-        return Account(email, crypt.RSASigner.from_string(Sensitive(key).reveal(), printable(key_id, 80) or None))
-    except (ValueError, TypeError, GoogleAuthError) as error:
-        raise wrong(f"has a private_key that cannot be read ({type(error).__name__})") from None
+        signer = crypt.RSASigner.from_string(key, printable(key_id, 80) or None)
+        signer.sign(b"")  # a key of another kind is taken, and stumbled over here
+    except (ValueError, TypeError, AttributeError, GoogleAuthError) as error:
+        raise wrong(f"has a private_key that no RS256 signature can be made with ({type(error).__name__})") from None
+    return Account(email, signer)
 
 
 class _Wire:

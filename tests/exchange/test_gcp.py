@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from joserfc.jwk import ECKey, OKPKey
 
 from credrotator.claims import read_claims
 from credrotator.errors import Denied, PolicyError, RotationError, Transient
@@ -401,6 +402,11 @@ def test_i9_what_was_shown_is_not_repeated(world: World, step: str, proof: str) 
         assert "no good: ***" in caught.value.message
 
 
+def pem(key: ECKey | OKPKey) -> str:
+    """Return a private key of another kind."""
+    return key.as_pem(private=True).decode()
+
+
 KEY_FILES: list[tuple[dict[str, Any], str]] = [
     ({"type": "external_account"}, "external_account"),
     ({"type": "authorized_user"}, "authorized_user"),
@@ -415,6 +421,9 @@ KEY_FILES: list[tuple[dict[str, Any], str]] = [
     ({"private_key": None}, "private_key"),
     ({"private_key": "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n"}, "private_key"),
     ({"private_key": "canary"}, "private_key"),
+    ({"private_key": "canary" * 2000}, "more than 8192 characters"),
+    ({"private_key": pem(ECKey.generate_key("P-256"))}, "no RS256 signature"),
+    ({"private_key": pem(OKPKey.generate_key("Ed25519"))}, "no RS256 signature"),
 ]
 
 

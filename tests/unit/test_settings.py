@@ -226,6 +226,12 @@ class TestSettings:
         with pytest.raises(UsageError, match="expected NAME=/absolute/path"):
             Settings(("x",), token_files=("fine=/run/a", text))
 
+    @pytest.mark.parametrize("name", ["token", "../serviceaccount/token", "./token"])
+    def test_the_token_for_the_api_server(self, name: str) -> None:
+        """Shown to a vendor, it would open the cluster to that vendor."""
+        with pytest.raises(UsageError, match="audience of its own"):
+            Settings(("x",), token_files=(f"pod=/var/run/secrets/kubernetes.io/serviceaccount/{name}",))
+
     def test_token_files_that_are_named_twice(self) -> None:
         """Which is meant, nobody can tell."""
         with pytest.raises(UsageError, match="team-a/pod is named twice"):
