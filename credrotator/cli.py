@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from credrotator import __version__, redaction
+from credrotator import __version__, logs
 from credrotator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def cli(verbose: int) -> None:
     What the help of a command names a variable for can be set by it, or in the file of --config, too.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     levels = (logging.WARNING, logging.INFO, logging.DEBUG)
-    redaction.install(sys.stderr)
+    logs.install(sys.stderr)
     logging.getLogger("credrotator").setLevel(levels[min(verbose, 2)])
 
 

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from credrotator.audit import Audit
 from credrotator.backoff import Streak, failed
 from credrotator.clock import suspend_aware
 from credrotator.errors import Abandoned
+from credrotator.looks import looking
 from credrotator.model import (
     AwsOidc,
     AzureClientSecret,
@@ -66,6 +68,7 @@ class Daemon:
         leads: Tells whether this process may write; asked before each look and right before each write.
         listener: Told of each outcome.
         gone: Told of each policy that was deleted.
+        audit: Told of each decision about a credential.
         glance: See ``Rotation``.
         workers: How many policies at a time; a quarter of them at most for one issuer.
         seconds: Seconds that only grow; retries are reckoned by them.
@@ -82,6 +85,7 @@ class Daemon:
         leads: Callable[[], bool],
         listener: Listener,
         gone: Callable[[ObjectKey], None] = lambda _: None,
+        audit: Audit | None = None,
         glance: Callable[[Policy], Published | None] = lambda _: None,
         workers: int,
         seconds: Callable[[], float] = suspend_aware,
@@ -93,7 +97,8 @@ class Daemon:
         self._leads = leads
         self._listener = listener
         self._gone = gone
-        self._rotation = Rotation(store, exchange, clock, self._guard, meter=metrics, glance=glance)
+        self._audit = audit or Audit(failures=logging.WARNING)
+        self._rotation = Rotation(store, exchange, clock, self._guard, meter=metrics, audit=self._audit, glance=glance)
         self._queue = WorkQueue(self._lanes, max(1, workers // 4))
         self._timetable = Timetable(self._due, clock, seconds=seconds)
         self._failures: dict[ObjectKey, Streak] = {}
@@ -180,20 +185,24 @@ class Daemon:
 
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:
-            try:
-                if self._leads():
-                    self._looking.add(key)
-                    self._look(key)
-                if not self._leads():
-                    # Whoever stood down meanwhile could not know of what this look left behind.
-                    self._drop(key)
-            except Exception:
-                # The last line of defence: a fault of ours in one policy must not cost a worker.
-                log.exception("looking at %s failed; it will be looked at again", key)
-                self._timetable.put_after(key, AFTER_A_FAULT)
-            finally:
-                self._looking.discard(key)
-                self._queue.done(key)
+            with looking(key):
+                self._work_on(key)
+
+    def _work_on(self, key: ObjectKey) -> None:
+        try:
+            if self._leads():
+                self._looking.add(key)
+                self._look(key)
+            if not self._leads():
+                # Whoever stood down meanwhile could not know of what this look left behind.
+                self._drop(key)
+        except Exception:
+            # The last line of defence: a fault of ours in one policy must not cost a worker.
+            log.exception("looking at %s failed; it will be looked at again", key)
+            self._timetable.put_after(key, AFTER_A_FAULT)
+        finally:
+            self._looking.discard(key)
+            self._queue.done(key)
 
     def _look(self, key: ObjectKey) -> None:
         # Off the timetable first: the sweep would else ask for another look as long as this one takes.
@@ -209,8 +218,7 @@ class Daemon:
         if outcome.action == "rotated":
             self._metrics.duration.labels("total").observe(time.monotonic() - started_s)
             self._metrics.observe_lateness(due, began)
-        if outcome.error:
-            log.warning("%s: %s (%s): %s", key, outcome.error.reason, outcome.error.kind, outcome.error.message)
+        self._audit.failed(policy, outcome)
         self._metrics.record(outcome)
         self._expiries[key] = outcome.expires_at.timestamp() if outcome.expires_at else 0.0
         self._plan_next(outcome)

@@ -10,11 +10,13 @@ import traceback
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Protocol
 
+from credrotator.looks import looking
 from credrotator.model import Failure, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from credrotator.audit import Audit
     from credrotator.inventory import Inventory
     from credrotator.model import InvalidPolicy, ObjectKey, Policy
     from credrotator.rotation import Rotation, Wish
@@ -41,6 +43,7 @@ def run_pass(
     wish: Wish,
     *,
     workers: int,
+    audit: Audit,
     after: Callable[[Outcome], None],
     progress: Progress,
 ) -> list[Outcome]:
@@ -52,6 +55,7 @@ def run_pass(
         rotation: The use case.
         wish: What to do.
         workers: How many policies at a time.
+        audit: Told of failures.
         after: Called in the worker for each outcome, as soon as it is there.
         progress: Called in this thread.
 
@@ -61,11 +65,14 @@ def run_pass(
 
     def one(key: ObjectKey) -> Outcome:
         policy = inventory.policies.get(key) or inventory.invalid[key]
-        try:
-            outcome = rotation(policy, inventory.reader(key), wish)
-        except Exception as error:  # noqa: BLE001 - a fault of ours in one policy must not stop the others
-            outcome = _fault(policy, error)
-        after(outcome)
+        with looking(key):
+            try:
+                outcome = rotation(policy, inventory.reader(key), wish)
+            except Exception as error:  # noqa: BLE001 - a fault of ours in one policy must not stop the others
+                outcome = _fault(policy, error)
+            if not wish.dry_run:
+                audit.failed(policy, outcome)
+            after(outcome)
         return outcome
 
     ordered = list(keys)

@@ -14,10 +14,12 @@ import logging
 import re
 import sys
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING, TextIO
 from urllib.parse import unquote_plus
 
+from credrotator.looks import present
 from credrotator.model import Sensitive
 
 if TYPE_CHECKING:
@@ -52,11 +54,21 @@ _SIGNATURE = re.compile(r"AWS4-HMAC-SHA256 .*?Signature=[0-9a-f]+")
 _JWT = re.compile(r"\beyJ[\w-]{6,}\.[\w-]*(?:\.[\w-]*)?")
 _PEM = re.compile(r"-----BEGIN (?P<kind>[A-Z ]*PRIVATE KEY)-----.*?(?:-----END (?P=kind)-----|$)", re.DOTALL)
 _USER_INFO = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
+_SHAPES = (
+    ("eyJ", _JWT, MASK),
+    ("PRIVATE KEY", _PEM, MASK),
+    ("AWS4-HMAC", _SIGNATURE, MASK),
+    ("://", _USER_INFO, rf"\1:{MASK}@"),
+)
 
 
 def by_shape(text: str) -> str:
     """Mask what can be nothing but a secret: JWTs, signatures, private keys, passwords in URLs."""
-    return _USER_INFO.sub(rf"\1:{MASK}@", _SIGNATURE.sub(MASK, _PEM.sub(MASK, _JWT.sub(MASK, text))))
+    # What a pattern begins with is looked for first: that takes a tenth of the time, and hardly ever is it there.
+    for start, pattern, mask in _SHAPES:
+        if start in text:
+            text = pattern.sub(mask, text)
+    return text
 
 
 def by_name(text: str) -> str:
@@ -85,25 +97,58 @@ def masked(text: str) -> str:
 
 
 class MaskingFormatter(logging.Formatter):
-    """Formats a record, traceback included, and masks the whole."""
+    """Formats a record, traceback included, and masks the whole; a line within a look names policy and rotation."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
-        text = super().format(record)
-        if (record.name == OURS or record.name.startswith(f"{OURS}.")) and not (record.exc_info or record.stack_info):
-            return by_shape(text)
-        if len(text) > LONGEST:
-            return f"{record.levelname} {record.name}: {len(text)} characters, too many to look for secrets in"
-        return masked(text)
+        return mask_record(record, super().format(record))
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
+        """Write RFC 3339 in UTC, to the millisecond, as the JSON of the same line has it."""
+        return show_moment(record.created)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Append what is looked at; a key that the message names already is not said again."""
+        text = super().formatMessage(record)
+        look = present()
+        if look is None:
+            return text
+        key = str(look.policy)
+        return f"{text} [{look.rotation}]" if key in text else f"{text} [{key} {look.rotation}]"
+
+    def uncaught(self, error: BaseException, thread: str | None) -> str:
+        """Describe what ended the process, or the thread that is named."""
+        where = f"Exception in thread {thread}:\n" if thread else ""
+        return where + masked("".join(traceback.format_exception(error)))
 
 
-def install(stream: TextIO) -> None:
+def is_ours(record: logging.LogRecord) -> bool:
+    """Tell whether a line is credrotator's own, and not a library's."""
+    return record.name == OURS or record.name.startswith(f"{OURS}.")
+
+
+def mask_record(record: logging.LogRecord, text: str) -> str:
+    """Mask a record's text, or a part of it, as thoroughly as its origin calls for."""
+    if is_ours(record) and not (record.exc_info or record.stack_info):
+        return by_shape(text)
+    if len(text) > LONGEST:
+        return f"{record.levelname} {record.name}: {len(text)} characters, too many to look for secrets in"
+    return masked(text)
+
+
+def show_moment(timestamp_s: float) -> str:
+    """Write a Unix time as RFC 3339 in UTC, to the millisecond (what is finer is cut)."""
+    thousandths = int(timestamp_s * 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(thousandths // 1000))}.{thousandths % 1000:03}Z"
+
+
+def install(stream: TextIO, formatter: MaskingFormatter | None = None) -> None:
     """Let all logging go to ``stream``, masked, and mask the tracebacks that end a process or a thread.
 
     Vendors' loggers stay quiet: what they have to say becomes an outcome.
     """
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(MaskingFormatter(FORMAT))
+    handler.setFormatter(formatter or MaskingFormatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.CRITICAL, force=True)
     # A hook that somebody else has put there (a debugger, a test runner) is theirs.
     if sys.excepthook is sys.__excepthook__:
@@ -112,15 +157,19 @@ def install(stream: TextIO) -> None:
         threading.excepthook = _show_in_thread
 
 
-def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
+def _formatter() -> MaskingFormatter:
+    found = [handler.formatter for handler in logging.getLogger().handlers]
+    ours = [formatter for formatter in found if isinstance(formatter, MaskingFormatter)]
+    return ours[0] if ours else MaskingFormatter(FORMAT)
+
+
+def _show(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    sys.stderr.write(_formatter().uncaught(error, None))
 
 
 def _show_in_thread(found: threading.ExceptHookArgs) -> None:
     if found.exc_value is not None and not isinstance(found.exc_value, SystemExit):
-        name = found.thread.name if found.thread else "?"
-        sys.stderr.write(f"Exception in thread {name}:\n")
-        _show(found.exc_type, found.exc_value, found.exc_traceback)
+        sys.stderr.write(_formatter().uncaught(found.exc_value, found.thread.name if found.thread else "?"))
 
 
 def _unescaped(text: str) -> str:

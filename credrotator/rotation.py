@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from credrotator.audit import Audit
 from credrotator.errors import Abandoned, Conflict, PolicyError, RotationError, Transient
 from credrotator.meter import NO_METER
 from credrotator.model import (
@@ -23,7 +24,6 @@ from credrotator.model import (
     Policy,
     Published,
     Rotatable,
-    SecretDocument,
     Static,
     StoredSecret,
     Unreadable,
@@ -67,6 +67,11 @@ class State:
         """The version that a write has to name."""
         return self.stored.version if self.stored else None
 
+    @property
+    def expires_at(self) -> datetime | None:
+        """The end of the published credential, as far as it is known."""
+        return self.published.expires_at if isinstance(self.published, Published) else None
+
 
 @dataclass(frozen=True, slots=True)
 class _Held:
@@ -86,6 +91,7 @@ class Rotation:
         clock: The present moment.
         guard: Asked right before each write; raises Abandoned if the policy is not to be published any more.
         meter: Told of the writes.
+        audit: Told of what is decided about credentials that were issued.
         glance: What a policy's Secret held when it was last heard of, None where that is not known. Where it need not
             be renewed by that, the store is not asked: whoever glances also tells when it changes.
     """
@@ -98,6 +104,7 @@ class Rotation:
         guard: Callable[[Policy], None] = lambda _: None,
         *,
         meter: Meter = NO_METER,
+        audit: Audit | None = None,
         glance: Callable[[Policy], Published | None] = lambda _: None,
     ) -> None:
         self._store = store
@@ -105,6 +112,7 @@ class Rotation:
         self._clock = clock
         self._guard = guard
         self._meter = meter
+        self._audit = audit or Audit()
         self._glance = glance
         self._held: dict[ObjectKey, _Held] = {}
 
@@ -161,12 +169,17 @@ class Rotation:
             case Rotate(reason=reason) if wish.dry_run:
                 return self._outcome(policy, "rotated", reason, state.published)
             case Rotate(reason=reason, detail=detail):
-                log.info("rotating %s: %s %s", policy.key, reason, detail)
+                # What comes of it is in the audit record.
+                log.debug("rotating %s: %s %s", policy.key, reason, detail)
         credential = self._held_credential(policy, source, wish)
         if credential is None:
             credential = self._exchange(policy.key, source, secrets, probe=wish.probe)
         self._held[policy.key] = _Held(fingerprint(source), credential)
-        return self._publish(policy, source, credential, state, wish)
+        try:
+            return self._publish(policy, source, credential, state, wish)
+        except Abandoned as error:
+            self._audit.refused(policy, error.reason, "it is not ours to write any more", state.expires_at, credential)
+            raise
 
     def _held_credential(self, policy: Policy, source: Rotatable, wish: Wish) -> Credential | None:
         """Return the latest credential of this policy, if it is still what the policy asks for and not due itself."""
@@ -187,9 +200,10 @@ class Rotation:
         for _ in range(PUBLISH_TRIES):
             decided = state.plan
             if isinstance(decided, Keep):
+                self._audit.refused(policy, "Adopted", "somebody else was quicker", state.expires_at, credential)
                 return self._outcome(policy, "kept", "Adopted", state.published)
             if why := _worse(candidate, state, self._clock(), wish):
-                return self._keep_better(policy, source, why)
+                return self._keep_better(policy, source, credential, why)
             self._guard(policy)
             try:
                 with self._meter.stage("write"):
@@ -199,36 +213,22 @@ class Rotation:
                 wish = Wish()
                 state = self.state(policy, source, wish)
                 continue
-            self._audit(policy, state, document, credential)
+            self._audit.published(policy, decided.reason, state.expires_at, document, credential)
             return self._outcome(policy, "rotated", decided.reason, candidate)
         message = f"Secret {policy.secret} was changed by somebody else {PUBLISH_TRIES} times in a row"
         raise Transient("Conflict", message, hint="look for another program that writes this Secret")
 
-    def _keep_better(self, policy: Policy, source: Rotatable, why: str) -> Outcome:
+    def _keep_better(self, policy: Policy, source: Rotatable, credential: Credential, why: str) -> Outcome:
         """Leave the published credential alone; that is a failure only if it is due by its own times.
 
         An early pass (``within``) may well get a token that the vendor kept for us, or one with a shorter life.
         """
         state = self.state(policy, source, Wish())
         if isinstance(state.plan, Keep):
+            self._audit.refused(policy, "NotBetter", why, state.expires_at, credential)
             return self._outcome(policy, "kept", "NotBetter", state.published)
         hint = "compare this machine's clock with the vendor's; look at how long its credentials live"
         raise Transient("NotBetter", f"the new credential was not published: {why}", hint=hint)
-
-    def _audit(self, policy: Policy, state: State, document: SecretDocument, credential: Credential) -> None:
-        """One line per publication: who, why, old and new expiry, the vendor's request id; no secret in it."""
-        old = state.published.expires_at if isinstance(state.published, Published) else None
-        reason = state.plan.reason if isinstance(state.plan, Rotate) else ""
-        log.info(
-            "published %s for %s (%s): expiry %s -> %s, content %s, request %s",
-            document.key,
-            policy.key,
-            reason,
-            old,
-            credential.expires_at,
-            document.annotations.get("credrotator.io/content-hash"),
-            credential.request_id,
-        )
 
     def _outcome(
         self, policy: Policy, action: Action, reason: str, published: Published | Unreadable | None

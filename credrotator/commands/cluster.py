@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime, timedelta
 
+    from credrotator.audit import Audit
     from credrotator.model import Outcome
     from credrotator.ports import Clock
     from credrotator.settings import Settings
@@ -68,10 +69,11 @@ class Cluster:
         source: Observer,
         delivery: Delivery,
         *,
+        audit: Audit | None = None,
         skew: Callable[[], timedelta | None] = lambda: None,
         later: Later = at_once,
     ) -> ClusterListener:
-        """Return what follows an outcome; ``skew`` and ``later``: see ``ClusterListener``."""
+        """Return what follows an outcome; the rest: see ``ClusterListener``."""
         return ClusterListener(
             self.api,
             scope.version,
@@ -80,6 +82,7 @@ class Cluster:
             source=source,
             delivery=delivery,
             events=EventRecorder(self.api, self.identity),
+            audit=audit,
             later=later,
             skew=skew,
         )

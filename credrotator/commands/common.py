@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from credrotator import logs
 from credrotator.clock import system_clock
 from credrotator.commands import completing
 from credrotator.directory import DirectoryStore
@@ -99,6 +101,15 @@ def reading_options(command: Command) -> Command:
         setting("--timeout", type=Span(), default="30s", help="Longest time for one exchange.", show_default=True),
         setting("--azure-scope", help="Scope of Entra tokens [default: Azure OpenAI's in the authority's cloud]."),
         setting(
+            "--log-format",
+            type=click.Choice(logs.FORMS),
+            default="auto",
+            show_default=True,
+            callback=log_as,
+            expose_value=False,
+            help="How the log is written; auto: JSON in a cluster, unless on a terminal.",
+        ),
+        setting(
             "--config",
             type=FILE,
             is_eager=True,
@@ -110,6 +121,12 @@ def reading_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def log_as(context: click.Context, _parameter: click.Parameter, form: logs.Form) -> None:
+    """Log in this form from now on (callback of ``--log-format``)."""
+    if not context.resilient_parsing:
+        logs.install(sys.stderr, form)
 
 
 def read_settings(common: dict[str, Any]) -> Settings:

@@ -7,6 +7,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from credrotator.audit import Audit
 from credrotator.clock import system_clock
 from credrotator.commands.cluster import LEASE, Cluster
 from credrotator.commands.common import exchanger
@@ -50,7 +51,8 @@ def running_in_cluster(
         source = ClusterSource(cluster.api, scope, settings.defaults, delivery.heard)
         leadership = _Leadership(cluster, election, metrics)
         paperwork = Paperwork(leadership.holds)
-        listener = cluster.listener(scope, source, delivery, skew=clock.believed, later=paperwork.later)
+        audit = Audit(cluster.identity, leadership.holds, failures=logging.WARNING)
+        listener = cluster.listener(scope, source, delivery, audit=audit, skew=clock.believed, later=paperwork.later)
         exchange = exchanger(settings, clock, metrics)
         daemon = Daemon(
             source,
@@ -61,6 +63,7 @@ def running_in_cluster(
             leads=leadership.holds,
             listener=listener,
             gone=listener.forget,
+            audit=audit,
             glance=source.glance,
             workers=workers,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from credrotator import report
+from credrotator.audit import Audit
 from credrotator.clock import system_clock
 from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
 from credrotator.commands.painting import painter, show
@@ -105,7 +106,7 @@ def command(
     settings, clock = read_settings(common), SkewedClock(system_clock)
     with world(settings) as here:
         keys = choose(here.inventory, names, settings, here.namespace)
-        renderer = templates_of(template, here, here.directory)
+        renderer, audit = templates_of(template, here, here.directory), Audit()
 
         def after(outcome: Outcome) -> None:
             if dry_run:
@@ -118,9 +119,10 @@ def command(
             outcomes = run_pass(
                 keys,
                 here.inventory,
-                Rotation(here.store, exchanger(settings, clock), clock),
+                Rotation(here.store, exchanger(settings, clock), clock, audit=audit),
                 Wish(within, force, dry_run),
                 workers=workers,
+                audit=audit,
                 after=after,
                 progress=shown,
             )

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import queue
 import signal
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -202,9 +201,8 @@ def _health(listen: tuple[str, int] | None, metrics: Metrics, running: Running) 
     except OSError as error:
         raise UsageError(f"--listen {listen[0]}:{listen[1]}: {error.strerror}") from error
     server.start()
-    # Said on a line of its own, since port 0 lets the system choose.
-    sys.stderr.write(f"listening on {listen[0] or '*'}:{server.port}\n")
-    sys.stderr.flush()
+    # Port 0 lets the system choose.
+    log.info("listening on %s:%d", listen[0] or "*", server.port)
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ import logging
 import secrets
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from credrotator.kube import paths
@@ -21,6 +21,7 @@ from credrotator.kube.api import ApiError, KubeApi
 from credrotator.kube.apierrors import CONFLICT, NOT_FOUND
 from credrotator.kube.source import BELL
 from credrotator.kube.store import LABELS, MANAGED_BY, MANAGER, owner_reference
+from credrotator.looks import Look, present, within
 from credrotator.model import (
     AzureClientSecret,
     GcpServiceAccount,
@@ -54,6 +55,7 @@ class _Rung:
     form: Form
     last_transition: str
     blind: bool
+    look: Look | None = field(default_factory=present)
 
 
 class Delivery:
@@ -133,7 +135,8 @@ class Delivery:
             self._unheard.update(news)
             count = len(self._unheard)
         for key in news:
-            log.warning("%s: the gateway did not react to the new credential within %.0f s", key, self._patience_s)
+            with within(late[key].look):
+                log.warning("%s: the gateway did not react to the new credential within %.0f s", key, self._patience_s)
         self._metrics.unacknowledged.set(count)
 
     def stand_down(self) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from credrotator.audit import Audit
 from credrotator.errors import Conflict, RotationError
 from credrotator.kube import paths
 from credrotator.kube.api import ApiError, KubeApi
@@ -20,10 +21,10 @@ from credrotator.kube.apierrors import CONFLICT
 from credrotator.kube.events import MESSAGE_BYTES, cut_bytes
 from credrotator.kube.source import CONDITION
 from credrotator.kube.store import MANAGER
-from credrotator.model import InvalidPolicy, ObjectKey, Outcome, Policy, Rotatable
+from credrotator.model import Failure, InvalidPolicy, ObjectKey, Outcome, Policy, Rotatable
 from credrotator.planning import Reason
 from credrotator.policy import fingerprint
-from credrotator.secretdata import EXPIRY, adopt, park, parked_until, show_time
+from credrotator.secretdata import EXPIRY, adopt, park, parked_until, read_time, show_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +75,7 @@ def at_once(work: Callable[[], None]) -> None:
 class ClusterListener:
     """Told of each outcome, in the worker; only the leader has any.
 
+    ``audit`` is told of adoption and parking.
     ``skew`` tells by how much this machine's clock is behind; None: nobody knows.
     ``later`` has the words to people (Events, conditions) written; the gateway is served at once.
     """
@@ -88,6 +90,7 @@ class ClusterListener:
         source: Observer,
         delivery: Delivery,
         events: EventRecorder,
+        audit: Audit | None = None,
         skew: Callable[[], timedelta | None] = lambda: None,
         later: Later = at_once,
     ) -> None:
@@ -98,6 +101,7 @@ class ClusterListener:
         self._source = source
         self._delivery = delivery
         self._events = events
+        self._audit = audit or Audit()
         self._skew = skew
         self._later = later
         self._lock = threading.Lock()
@@ -113,7 +117,7 @@ class ClusterListener:
             if outcome.reason == "Adopted":
                 self._adopt(policy, policy.source)
             elif outcome.action == "failed" and not policy.managed and outcome.error and outcome.error.kind != "policy":
-                self._park(policy, outcome.error.retry_after or timedelta(0))
+                self._park(policy, outcome.error)
         self._say(policy, outcome, known)
 
     def forget(self, key: ObjectKey) -> None:
@@ -143,15 +147,16 @@ class ClusterListener:
         except (RotationError, Conflict) as error:
             log.info("%s: not adopted yet: %s", policy.key, error)
         else:
+            self._audit.adopted(policy, adopted, read_time(adopted.annotations[EXPIRY]))
             self._tell(policy, "Adopted", f"Secret {policy.secret.name} of the gateway is kept fresh from now on")
 
-    def _park(self, policy: Policy, patience: timedelta) -> None:
+    def _park(self, policy: Policy, failure: Failure) -> None:
         """Keep the gateway's single worker from this policy's issuer for as long as it fails.
 
-        ``patience`` is what the issuer asked for: until then there will be no look that could park it again.
+        Where the issuer asked for patience, there will be no look before then that could park it again.
         """
         assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
-        now = self._clock() + patience
+        now = self._clock() + (failure.retry_after or timedelta(0))
         try:
             stored = self._store.read(policy.secret)
             until = parked_until(stored.document if stored else None)
@@ -162,7 +167,7 @@ class ClusterListener:
         except (RotationError, Conflict) as error:
             log.warning("%s: not parked: %s", policy.key, error)
         else:
-            log.info("%s: parked until %s, while its issuer fails", policy.key, show_time(now + PARKING))
+            self._audit.parked(policy, failure.reason, now + PARKING)
 
     def _standing(self, key: ObjectKey) -> _Standing | None:
         """Return what was said of a policy last; after a restart, what its condition says."""

@@ -13,8 +13,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from credrotator.looks import present, within
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from credrotator.looks import Look
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,7 @@ class Paperwork:
 
     def __init__(self, leads: Callable[[], bool], most: int = MOST) -> None:
         self._leads = leads
-        self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(most)
+        self._waiting: queue.Queue[tuple[Look | None, Callable[[], None]] | None] = queue.Queue(most)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="paperwork", daemon=True)
 
@@ -56,9 +60,10 @@ class Paperwork:
 
     def later(self, work: Callable[[], None]) -> None:
         """Have something done soon; where too much waits, or at the end, at once."""
+        look = present()
         if not self._stopping.is_set():
             try:
-                self._waiting.put_nowait(work)
+                self._waiting.put_nowait((look, work))
             except queue.Full:
                 log.debug("too much waits to be written")
             else:
@@ -66,8 +71,10 @@ class Paperwork:
         self._do(work)
 
     def _work(self) -> None:
-        while (work := self._waiting.get()) is not None:
-            self._do(work)
+        while (waiting := self._waiting.get()) is not None:
+            look, work = waiting
+            with within(look):
+                self._do(work)
 
     def _do(self, work: Callable[[], None]) -> None:
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 import threading
 import time
 from dataclasses import replace
@@ -12,6 +15,7 @@ import pytest
 
 from credrotator.daemon import STATIC_LOOK, STOP_S
 from credrotator.errors import Conflict, Denied, Transient
+from credrotator.logs import JsonFormatter
 from credrotator.model import InvalidPolicy, Problem, Static, generated_secret
 from credrotator.secretdata import EXPIRY
 from tests.daemon.fakes import UNREACHABLE, World, policy
@@ -200,6 +204,21 @@ class TestFailures:
         assert not world.outcomes
         world.later(SECOND)
         eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(keys))
+
+    def test_every_line_names_its_look(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the worker logs carries the policy's key and an id of this look; the audit record is one of them."""
+        written = io.StringIO()
+        handler = logging.StreamHandler(written)
+        handler.setFormatter(JsonFormatter())
+        monkeypatch.setattr(logging.getLogger("credrotator"), "handlers", [handler])
+        world.exchange.failing[IDP] = Denied("AccessDenied", "no", hint="grant")
+        keys = world.add("a", "b")
+        world.settled()
+        lines = [json.loads(line) for line in written.getvalue().splitlines()]
+        failed = [line for line in lines if line.get("decision") == "failed"]
+        assert {line["policy"] for line in failed} == set(map(str, keys))
+        assert {line["level"] for line in failed} == {"warning"}
+        assert len({line["rotation"] for line in failed}) == len(failed) >= 2
 
     def test_a_listener_that_fails(self, world: World) -> None:
         """What follows an outcome can go wrong; the credential is published, and the next look comes."""

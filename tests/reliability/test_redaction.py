@@ -212,6 +212,9 @@ def _run_commands(site: Site, outputs: dict[str, str]) -> None:
         site.sandbox.google.faults.add(Echo(), path="*token"),
     ):
         outputs["rotate, echoed"] = site.ran("rotate", *here, "--force", "-o", "yaml")
+    as_json = {"CREDROTATOR_LOG_FORMAT": "json"}
+    outputs["rotate, JSON"] = _by_post(site, "rotate", *here, "--force", **as_json)
+    outputs["rotate, exploding, JSON"] = site.ran("rotate", *here, "--force", LOUD_EXPLODE="answer", **as_json)
     outputs["status"] = site.ran("status", *here, "-o", "wide")
     outputs["check"] = site.ran("check", *here)
     outputs["convert"] = site.ran("convert", *here)
@@ -277,7 +280,8 @@ def _said(process: subprocess.Popen[str], text: str) -> str:
 
 
 OUTPUTS = [
-    "rotate", "rotate, POST", "rotate, exploding", "rotate, refused", "rotate, echoed", "status", "check", "convert",
+    "rotate", "rotate, POST", "rotate, exploding", "rotate, refused", "rotate, echoed",
+    "rotate, JSON", "rotate, exploding, JSON", "status", "check", "convert",
     "outcome files", "rotate in a cluster", "status of a cluster", "check of a cluster", "an odd proxy",
     "a broken manifest", "daemon, exploding", "daemon and its crash", "/metrics", "/proc/PID/cmdline", "Events",
     "status conditions", "annotations",
@@ -315,6 +319,19 @@ def test_vendors_did_speak(site: Site) -> None:
     leaked = site.evidence.found("unmasked")
     assert any(name.startswith("AWS secret key") for name in leaked)
     assert any(name.startswith("WebIdentityToken") for name in leaked)
+
+
+def test_vendors_did_speak_in_json(site: Site) -> None:
+    """So did they where each line is an object; each line about a policy names it and its rotation."""
+    lines = [line for line in site.evidence.outputs["rotate, JSON"].splitlines() if line.startswith("{")]
+    said = [json.loads(line) for line in lines]
+    assert {"botocore.parsers", "credrotator.audit", "urllib3.connectionpool"} <= {line["logger"] for line in said}
+    assert any("<SecretAccessKey>***</SecretAccessKey>" in line["message"] for line in said)
+    published = [line for line in said if line.get("decision") == "published"]
+    assert len({line["rotation"] for line in published}) == len({line["policy"] for line in published}) == 5
+    parsed = [line for line in said if line["logger"] == "botocore.parsers"]
+    assert {line["policy"] for line in parsed} == {f"default/{AWS}"}
+    assert "LookupError" in site.evidence.outputs["rotate, exploding, JSON"]
 
 
 def test_every_kind_was_planted(site: Site) -> None:

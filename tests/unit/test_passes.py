@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from credrotator.audit import Audit
 from credrotator.inventory import Inventory
 from credrotator.model import ObjectKey
 from credrotator.passes import run_pass
@@ -63,7 +64,7 @@ def go(
 ) -> list[Outcome]:
     """Run a pass over all of them."""
     rotation = Rotation(MemoryStore(), exchange, StandingClock())
-    return run_pass(KEYS, inventory(), rotation, Wish(), workers=workers, after=after, progress=progress)
+    return run_pass(KEYS, inventory(), rotation, Wish(), workers=workers, audit=Audit(), after=after, progress=progress)
 
 
 def test_order() -> None:
