@@ -185,7 +185,7 @@ class Daemon:
 
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:
-            with looking(key):
+            with looking(key) as look, self._metrics.look(look):
                 self._work_on(key)
 
     def _work_on(self, key: ObjectKey) -> None:

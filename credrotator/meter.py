@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from credrotator.looks import Look
+    from credrotator.model import Outcome
+
 Stage = Literal["token", "exchange", "write", "delivery"]
 """Of a rotation: the issuer's token, the vendor's credential, the Secret, and what makes the gateway look at it."""
 
 
 class Meter(Protocol):
     """Told, from any thread, of what happens; must be quick and never raise."""
+
+    def look(self, look: Look) -> AbstractContextManager[None]:
+        """Hold a look together: what is told in the block belongs to it."""
+
+    def record(self, outcome: Outcome) -> None:
+        """Take note of how a look ended; what follows it (delivery) may still come."""
 
     def stage(self, stage: Stage) -> AbstractContextManager[None]:
         """Take the time of the block, whether it succeeds or not."""
@@ -32,6 +41,12 @@ class Meter(Protocol):
 
 
 class _NoMeter:
+    def look(self, look: Look) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
+
+    def record(self, outcome: Outcome) -> None:
+        pass
+
     def stage(self, stage: Stage) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import traceback
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from credrotator.looks import looking
+from credrotator.meter import NO_METER
 from credrotator.model import Failure, Outcome
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from credrotator.audit import Audit
     from credrotator.inventory import Inventory
+    from credrotator.meter import Meter
     from credrotator.model import InvalidPolicy, ObjectKey, Policy
     from credrotator.rotation import Rotation, Wish
 
@@ -44,6 +47,7 @@ def run_pass(
     *,
     workers: int,
     audit: Audit,
+    meter: Meter = NO_METER,
     after: Callable[[Outcome], None],
     progress: Progress,
 ) -> list[Outcome]:
@@ -56,6 +60,7 @@ def run_pass(
         wish: What to do.
         workers: How many policies at a time.
         audit: Told of failures.
+        meter: Told of looks, and of what follows them.
         after: Called in the worker for each outcome, as soon as it is there.
         progress: Called in this thread.
 
@@ -65,14 +70,16 @@ def run_pass(
 
     def one(key: ObjectKey) -> Outcome:
         policy = inventory.policies.get(key) or inventory.invalid[key]
-        with looking(key):
+        with looking(key) as look, meter.look(look):
             try:
                 outcome = rotation(policy, inventory.reader(key), wish)
             except Exception as error:  # noqa: BLE001 - a fault of ours in one policy must not stop the others
                 outcome = _fault(policy, error)
             if not wish.dry_run:
                 audit.failed(policy, outcome)
-            after(outcome)
+                meter.record(outcome)
+            with meter.stage("delivery") if outcome.action == "rotated" and not wish.dry_run else nullcontext():
+                after(outcome)
         return outcome
 
     ordered = list(keys)

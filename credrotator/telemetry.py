@@ -23,13 +23,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from credrotator import __version__
+from credrotator.meter import NO_METER
 from credrotator.series import PolicySeries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
     from datetime import datetime, timedelta
 
-    from credrotator.meter import Stage
+    from credrotator.looks import Look
+    from credrotator.meter import Meter, Stage
     from credrotator.model import ObjectKey, Outcome
 
 log = logging.getLogger(__name__)
@@ -44,9 +47,10 @@ MOST_REASONS = 64
 
 
 class Metrics:
-    """All metrics of one process, in a registry of their own; a ``meter.Meter``."""
+    """All metrics of one process, in a registry of their own; a ``meter.Meter``, which tells ``traces`` too."""
 
-    def __init__(self) -> None:
+    def __init__(self, traces: Meter = NO_METER) -> None:
+        self._traces = traces
         self.registry = CollectorRegistry()
         self._policies = PolicySeries()
         gauge, counter, histogram = self._makers()
@@ -96,6 +100,7 @@ class Metrics:
 
     def record(self, outcome: Outcome) -> None:
         """Bring a policy's series up to date with how a look at it ended."""
+        self._traces.record(outcome)
         self._policies.record(outcome)
         if outcome.action in {"rotated", "failed"}:
             reason = self._reason(outcome.provider, outcome.error.reason if outcome.error else outcome.reason)
@@ -105,26 +110,34 @@ class Metrics:
         """Remove the series of a policy that is gone."""
         self._policies.forget(key)
 
+    def look(self, look: Look) -> AbstractContextManager[None]:
+        """See ``Meter``."""
+        return self._traces.look(look)
+
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
         """See ``Meter``."""
         began_s = time.monotonic()
         try:
-            yield
+            with self._traces.stage(stage):
+                yield
         finally:
             self.duration.labels(stage).observe(time.monotonic() - began_s)
 
     def token(self, *, shared: bool) -> None:
         """See ``Meter``."""
         (self.token_coalesced if shared else self.token_requests).inc()
+        self._traces.token(shared=shared)
 
     def request(self, endpoint: str, call: str, code: str) -> None:
         """See ``Meter``."""
         self.requests.labels(endpoint, call, code).inc()
+        self._traces.request(endpoint, call, code)
 
     def throttled(self, endpoint: str) -> None:
         """See ``Meter``."""
         self.throttles.labels(endpoint).inc()
+        self._traces.throttled(endpoint)
 
     def note_skew(self, seen: Mapping[str, timedelta]) -> None:
         """Show by how much others' clocks differ from this machine's."""

@@ -12,6 +12,7 @@ from credrotator.audit import Audit
 from credrotator.clock import system_clock
 from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
 from credrotator.commands.painting import painter, show
+from credrotator.commands.tracing import traces
 from credrotator.commands.world import world
 from credrotator.errors import UsageError
 from credrotator.exchange.skew import SkewedClock
@@ -104,7 +105,7 @@ def command(
     Exit code 0: all well; 1: some failed; 2: wrong use.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock = read_settings(common), SkewedClock(system_clock)
-    with world(settings) as here:
+    with traces() as meter, world(settings) as here:
         keys = choose(here.inventory, names, settings, here.namespace)
         renderer, audit = templates_of(template, here, here.directory), Audit()
 
@@ -119,10 +120,11 @@ def command(
             outcomes = run_pass(
                 keys,
                 here.inventory,
-                Rotation(here.store, exchanger(settings, clock), clock, audit=audit),
+                Rotation(here.store, exchanger(settings, clock, meter), clock, meter=meter, audit=audit),
                 Wish(within, force, dry_run),
                 workers=workers,
                 audit=audit,
+                meter=meter,
                 after=after,
                 progress=shown,
             )

@@ -15,6 +15,7 @@ from credrotator import report
 from credrotator.clock import system_clock
 from credrotator.commands.common import exchanger, lease_option, need_store, read_settings, reading_options
 from credrotator.commands.rotate import MAX_WORKERS, templates_of
+from credrotator.commands.tracing import traces
 from credrotator.daemon import Daemon
 from credrotator.errors import UsageError
 from credrotator.exchange.skew import SkewedClock
@@ -130,21 +131,22 @@ def command(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     logging.getLogger("credrotator").setLevel(min(logging.INFO, logging.getLogger("credrotator").level))
-    metrics = Metrics()
-    if settings.in_cluster:
-        if template:
-            raise UsageError("--template goes with -f and --out: in a cluster the gateway feeds its filter itself")
-        work = _over_cluster(settings, Election(leader_elect, lease), workers, metrics, stopping)
-    else:
-        work = _over_directory(settings, template, workers, metrics)
-    # The probes are answered first and last: what is waited for, or ended, must not look dead meanwhile.
-    with _health(listen, metrics, running), work as daemon:
-        running.alive, running.ready = daemon.alive, daemon.ready
-        log.info("running with %d workers", workers)
-        while not stopping.wait(TICK_S):
-            daemon.tick()
-        log.info("stopping")
-        running.ready = lambda: "stopping"
+    with traces() as traced:
+        metrics = Metrics(traced)
+        if settings.in_cluster:
+            if template:
+                raise UsageError("--template goes with -f and --out: in a cluster the gateway feeds its filter itself")
+            work = _over_cluster(settings, Election(leader_elect, lease), workers, metrics, stopping)
+        else:
+            work = _over_directory(settings, template, workers, metrics)
+        # The probes are answered first and last: what is waited for, or ended, must not look dead meanwhile.
+        with _health(listen, metrics, running), work as daemon:
+            running.alive, running.ready = daemon.alive, daemon.ready
+            log.info("running with %d workers", workers)
+            while not stopping.wait(TICK_S):
+                daemon.tick()
+            log.info("stopping")
+            running.ready = lambda: "stopping"
     return 0
 
 

@@ -40,7 +40,7 @@ def test_the_wheel_bears_the_packages_version(wheel: Path) -> None:
     assert metadata["Name"] == "credrotator"
     assert metadata["Version"] == VERSION
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert metadata.get_all("Provides-Extra") == ["sandbox"]
+    assert metadata.get_all("Provides-Extra") == ["otel", "sandbox"]
 
 
 def test_the_wheel_holds_the_package(wheel: Path) -> None:
