@@ -16,14 +16,24 @@ import pytest
 from credrotator.daemon import STATIC_LOOK, STOP_S
 from credrotator.errors import Conflict, Denied, Transient
 from credrotator.logs import JsonFormatter
-from credrotator.model import InvalidPolicy, Problem, Static, generated_secret
+from credrotator.model import (
+    AwsOidc,
+    AzureOidc,
+    GcpWorkloadIdentity,
+    InvalidPolicy,
+    Problem,
+    Static,
+    TokenFile,
+    generated_secret,
+)
 from credrotator.secretdata import EXPIRY
 from tests.daemon.fakes import UNREACHABLE, World, policy
 from tests.kube.waiting import eventually
+from tests.unit import builders
 from tests.unit.twins import HOUR, KEY, SECRET, with_annotation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 IDP, OTHER = "https://idp.example", "https://other.example"
@@ -248,6 +258,36 @@ class TestFailures:
         world.exchange.let_go()
         eventually(lambda: {outcome.policy for outcome in world.outcomes} == {*well, *hung})
         world.daemon.stop()
+
+
+@pytest.mark.parametrize(
+    ("source", "lane"),
+    [
+        (builders.aws, "https://idp.example/realms/ai"),
+        (builders.gcp, "https://idp.example/realms/ai"),
+        (builders.azure_secret, "https://login.microsoftonline.com"),
+        (builders.gcp_key, "google"),
+    ],
+)
+def test_what_a_policy_hangs_at_first(source: Callable[[], builders.Manifest], lane: str) -> None:
+    """Its issuer; where none is asked, the vendor: a quarter of the workers is all that either may hold."""
+    world = World()
+    found = builders.valid(source())
+    world.source.put(found)
+    assert world.daemon._lanes(found.key) == (lane,)
+
+
+@pytest.mark.parametrize(
+    ("source", "lane"), [(builders.aws, "sts us-east-1"), (builders.azure, "login"), (builders.gcp, "google")]
+)
+def test_what_a_policy_with_a_token_file_hangs_at_first(source: Callable[[], builders.Manifest], lane: str) -> None:
+    """A file does not hang, so it is the vendor."""
+    world = World()
+    found = builders.valid(source())
+    assert isinstance(found.source, AwsOidc | AzureOidc | GcpWorkloadIdentity)
+    world.source.put(replace(found, source=replace(found.source, oidc=TokenFile("pod"))))
+    (name,) = world.daemon._lanes(found.key)
+    assert lane in name
 
 
 class TestChanges:
