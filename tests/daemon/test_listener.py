@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from credrotator.kube.events import EventRecorder
 from credrotator.kube.listener import PARK_AGAIN, PARKING, ClusterListener
 from credrotator.kube.source import CONDITION, Observed, observe
 from credrotator.kube.store import ClusterStore
+from credrotator.logs import AUDIT
 from credrotator.model import Failure, InvalidPolicy, ObjectKey, Outcome, Policy, Problem
 from credrotator.planning import plan
 from credrotator.policy import Defaults, fingerprint
@@ -389,6 +391,21 @@ class TestAdoption:
         assert here.events() == [("Adopted", "Normal")]
         assert here.written().count("update secrets") == 1
 
+    def test_recorded(self, here: Listening, caplog: pytest.LogCaptureFixture) -> None:
+        """Adoption is a decision, with the expiry that the gateway has written; nothing adopted is none."""
+        caplog.set_level(logging.INFO, AUDIT)
+        here.hear("kept", "Adopted")
+        assert not caplog.records
+        here.server.create("secrets", secret(BEDROCK_SECRET.name, credentials="x"))
+        notes = {"metadata": {"annotations": {EXPIRY: "2026-11-24T13:00:00Z"}}}
+        here.server.patch("secrets", BEDROCK_SECRET.name, notes)
+        for _ in range(2):
+            here.hear("kept", "Adopted")
+        (record,) = [record.__dict__["fields"] for record in caplog.records]
+        assert (record["decision"], record["secret"]) == ("adopted", str(BEDROCK_SECRET))
+        assert record["old_expiry"] == record["new_expiry"] == "2026-11-24T13:00:00Z"
+        assert record["content_hash"] == here.notes()[CONTENT]
+
     def test_changed_meanwhile(self, here: Listening) -> None:
         """A Secret that somebody else writes at that moment is theirs; the next look tries again."""
         here.server.create("secrets", secret(BEDROCK_SECRET.name, credentials="x"))
@@ -461,6 +478,15 @@ class TestParking:
             here.clock.now += timedelta(seconds=5)
         assert [line for line in here.written() if line.endswith("secrets")] == ["create secrets"]
         assert PARKING - PARK_AGAIN == MINUTE
+
+    def test_parking_is_recorded(self, here: Listening, caplog: pytest.LogCaptureFixture) -> None:
+        """It is a decision, made once for many failures: why, and until when."""
+        caplog.set_level(logging.INFO, AUDIT)
+        here.fail()
+        here.fail()
+        (record,) = [record.__dict__["fields"] for record in caplog.records]
+        assert (record["decision"], record["parked_until"]) == ("parked", show_time(NOW + PARKING))
+        assert record["policy"] == str(here.policy.key)
 
     def test_the_issuers_patience(self, here: Listening) -> None:
         """A Retry-After of an hour means no look for an hour: parked for so long."""
