@@ -37,6 +37,7 @@ from credrotator.timetable import Timetable
 from credrotator.workqueue import ROUTINE, SOON, URGENT, WorkQueue
 
 if TYPE_CHECKING:
+    from credrotator.looks import Look
     from credrotator.ports import Clock, Exchange, PolicySource, SecretStore
     from credrotator.telemetry import Metrics
 
@@ -185,14 +186,15 @@ class Daemon:
 
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:
-            with looking(key) as look, self._metrics.look(look):
-                self._work_on(key)
+            with looking(key) as look:
+                self._work_on(key, look)
 
-    def _work_on(self, key: ObjectKey) -> None:
+    def _work_on(self, key: ObjectKey, look: Look) -> None:
         try:
             if self._leads():
                 self._looking.add(key)
-                self._look(key)
+                with self._metrics.look(look):
+                    self._look(key)
             if not self._leads():
                 # Whoever stood down meanwhile could not know of what this look left behind.
                 self._drop(key)
