@@ -101,9 +101,9 @@ def test_security_04_what_enters_a_request_is_checked(field: str, value: str) ->
 
 
 def test_security_05_claims_authorise_nothing() -> None:
-    """JWTs are decoded in one module, and those that use it show claims or read times; no key is loaded for them."""
+    """JWTs are decoded in one module, and those that use it show claims, read times, or refuse; no key is loaded."""
     users = {path.stem for path in PACKAGE.rglob("*.py") if "credrotator.claims" in imports(path)}
-    assert users == {"secretdata", "oidc", "azure"}
+    assert users == {"secretdata", "oidc", "azure", "tokenfiles", "check", "advice"}
     verifying = {"joserfc", "authlib.jose", "jwt"}
     ours = [path for path in PACKAGE.rglob("*.py") if "sandbox" not in path.parts]
     assert not [path for path in ours if imports(path) & verifying]
