@@ -71,7 +71,8 @@ class Daemon:
         gone: Told of each policy that was deleted.
         audit: Told of each decision about a credential.
         glance: See ``Rotation``.
-        workers: How many policies at a time; a quarter of them at most for one issuer.
+        well: Tells of a lane (an issuer) whether it is not needed just now: its last answer was a token that is good.
+        workers: How many policies at a time; a quarter of them at most for one issuer, three quarters while it is well.
         seconds: Seconds that only grow; retries are reckoned by them.
     """
 
@@ -88,6 +89,7 @@ class Daemon:
         gone: Callable[[ObjectKey], None] = lambda _: None,
         audit: Audit | None = None,
         glance: Callable[[Policy], Published | None] = lambda _: None,
+        well: Callable[[str], bool] = lambda _: False,
         workers: int,
         seconds: Callable[[], float] = suspend_aware,
     ) -> None:
@@ -100,7 +102,9 @@ class Daemon:
         self._gone = gone
         self._audit = audit or Audit(failures=logging.WARNING)
         self._rotation = Rotation(store, exchange, clock, self._guard, meter=metrics, audit=self._audit, glance=glance)
-        self._queue = WorkQueue(self._lanes, max(1, workers // 4))
+        self._well = well
+        self._most = workers
+        self._queue = WorkQueue(self._lanes, self._lane_limit)
         self._timetable = Timetable(self._due, clock, seconds=seconds)
         self._failures: dict[ObjectKey, Streak] = {}
         self._expiries: dict[ObjectKey, float] = {}
@@ -146,6 +150,10 @@ class Daemon:
         for key in [*self._expiries, *self._source.policies()]:
             self._drop(key)
 
+    def backlog(self) -> int:
+        """Count the policies that wait for nothing but a worker."""
+        return self._queue.backlog()
+
     def look_at_failures(self) -> None:
         """Have every policy looked at that failed last: an endpoint that was away is back.
 
@@ -168,6 +176,8 @@ class Daemon:
     def _lanes(self, key: ObjectKey) -> tuple[str, ...]:
         """Name what a policy's exchange depends on first; one that hangs takes a quarter of the workers at most.
 
+        While it is well, three quarters: its token is at hand, and only the vendor is asked.
+
         What comes after it is not named: policies that hang at their issuer would fill STS's lane for all others.
         """
         policy = self._source.get(key)
@@ -183,6 +193,9 @@ class Daemon:
             case GcpWorkloadIdentity() | GcpServiceAccount():
                 return ("google",)
         return ()
+
+    def _lane_limit(self, lane: str) -> int:
+        return max(1, self._most * (3 if self._well(lane) else 1) // 4)
 
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:

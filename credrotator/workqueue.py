@@ -37,10 +37,10 @@ class WorkQueue:
 
     Args:
         lanes_of: Names the lanes of a key; asked when the key is added.
-        lane_limit: How many keys of one lane may be handled at a time.
+        lane_limit: How many keys of a lane may be handled at a time; asked for each decision.
     """
 
-    def __init__(self, lanes_of: Callable[[ObjectKey], tuple[str, ...]], lane_limit: int) -> None:
+    def __init__(self, lanes_of: Callable[[ObjectKey], tuple[str, ...]], lane_limit: Callable[[str], int]) -> None:
         self._lanes_of = lanes_of
         self._lane_limit = lane_limit
         # An entry is in one heap: among the ready, or among those that wait for room in a lane. One that is not the
@@ -59,6 +59,11 @@ class WorkQueue:
         """Count the keys that wait, those of full lanes included."""
         with self._changed:
             return len(self._queued) + len(self._again)
+
+    def backlog(self) -> int:
+        """Count the keys that wait for nothing but a worker."""
+        with self._changed:
+            return len(self._ready)
 
     def add(self, key: ObjectKey, priority: int = ROUTINE) -> None:
         """Ask for a look at a key; asking again only ever makes it more urgent."""
@@ -98,9 +103,8 @@ class WorkQueue:
                     del self._busy[lane]
             if key in self._again:
                 self._push(key, *self._again.pop(key))
-            self._unblock(lanes)
-            # Its own key and one of each lane may have come up.
-            self._changed.notify(1 + len(lanes))
+            # Its own key may have come up as well.
+            self._changed.notify(1 + self._unblock(lanes))
 
     def close(self) -> None:
         """Hand out nothing more; workers that wait come back with None."""
@@ -126,23 +130,25 @@ class WorkQueue:
         self._queued[key] = entry
         heapq.heappush(self._ready, entry)
 
-    def _unblock(self, lanes: Iterable[str]) -> None:
-        """Let one more entry of each lane that has room come up."""
+    def _unblock(self, lanes: Iterable[str]) -> int:
+        """Let as many entries of each lane come up as it has room for, which may have grown; return how many."""
+        raised = 0
         for lane in lanes:
-            waiting = self._blocked.get(lane)
-            while waiting and self._busy[lane] < self._lane_limit:
+            waiting, room = self._blocked.get(lane), self._lane_limit(lane) - self._busy[lane]
+            while waiting and room > 0:
                 entry = heapq.heappop(waiting)
                 if self._queued.get(entry.key) is entry:
                     heapq.heappush(self._ready, entry)
-                    break
+                    room, raised = room - 1, raised + 1
             if not waiting:
                 self._blocked.pop(lane, None)
+        return raised
 
     def _take(self) -> _Entry | None:
         while self._ready:
             entry = heapq.heappop(self._ready)
             if self._queued.get(entry.key) is entry:
-                full = next((lane for lane in entry.lanes if self._busy[lane] >= self._lane_limit), None)
+                full = next((lane for lane in entry.lanes if self._busy[lane] >= self._lane_limit(lane)), None)
                 if full is None:
                     del self._queued[entry.key]
                     return entry

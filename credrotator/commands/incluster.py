@@ -50,7 +50,7 @@ def running_in_cluster(
         delivery = Delivery(cluster.api, clock, metrics)
         source = ClusterSource(cluster.api, scope, settings.defaults, delivery.heard)
         leadership = _Leadership(cluster, election, metrics)
-        paperwork = Paperwork(leadership.holds)
+        paperwork = Paperwork(leadership.holds, lambda: daemon.backlog() > 0)
         audit = Audit(cluster.identity, leadership.holds, failures=logging.WARNING)
         listener = cluster.listener(scope, source, delivery, audit=audit, skew=clock.believed, later=paperwork.later)
         exchange = exchanger(settings, clock, metrics)
@@ -65,6 +65,7 @@ def running_in_cluster(
             gone=listener.forget,
             audit=audit,
             glance=source.glance,
+            well=exchange.is_well,
             workers=workers,
         )
 

@@ -167,7 +167,15 @@ def _over_directory(settings: Settings, template: tuple[str, ...], workers: int,
     clock = SkewedClock(system_clock)
     exchange = exchanger(settings, clock, metrics)
     daemon = Daemon(
-        source, store, exchange, clock, metrics=metrics, leads=lambda: True, listener=listen, workers=workers
+        source,
+        store,
+        exchange,
+        clock,
+        metrics=metrics,
+        leads=lambda: True,
+        listener=listen,
+        well=exchange.is_well,
+        workers=workers,
     )
     exchange.gates.recovered = daemon.look_at_failures
     metrics.leader.set(1)

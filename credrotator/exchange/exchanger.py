@@ -106,6 +106,10 @@ class Exchanger:
         self._making = threading.Lock()
         self._ways: dict[tuple[Way, bool], Transport] = {}
 
+    def is_well(self, issuer: str) -> bool:
+        """Tell whether an issuer's last answer was a token that is still good."""
+        return self.issuers.is_well(issuer)
+
     def __call__(
         self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
     ) -> Credential:

@@ -21,7 +21,7 @@ from requests.auth import AuthBase
 
 from credrotator.claims import claim_time, read_claims
 from credrotator.clock import suspend_aware
-from credrotator.errors import Denied, PolicyError, Transient, printable
+from credrotator.errors import Denied, PolicyError, RotationError, Transient, printable
 from credrotator.exchange.gates import THROTTLED, Gates
 from credrotator.exchange.lifetimes import expiry, unusable
 from credrotator.exchange.shared import Pauses, Shared
@@ -105,6 +105,7 @@ class Issuers:
         self._metadata: Shared[Metadata] = Shared(clock, seconds)
         self._tokens: Shared[SubjectToken] = Shared(clock, seconds)
         self._pauses = Pauses(seconds)
+        self._well_until: dict[str, datetime] = {}
 
     def subject_token(self, request: TokenRequest) -> SubjectToken:
         """Return a token that is good for an exchange now.
@@ -124,6 +125,11 @@ class Issuers:
         if not flown:
             self._meter.token(shared=True)
         return token
+
+    def is_well(self, issuer: str) -> bool:
+        """Tell whether an issuer's last answer was a token that is still good: most of its policies need none then."""
+        until = self._well_until.get(issuer)
+        return until is not None and self._clock() < until
 
     def forget(self, request: TokenRequest, token: SubjectToken) -> None:
         """Drop a token that a vendor called expired, so that the next one is fresh."""
@@ -173,11 +179,14 @@ class Issuers:
         self._pauses.check(asked)
         try:
             token = self._read(self._request(transport, endpoint, request, methods), request)
-        except Transient as error:
+        except RotationError as error:
+            self._well_until.pop(request.client.issuer, None)
             self._pauses.note(asked, error)
             raise
         now = self._clock()
-        return token, token.expires_at - min(TOKEN_MARGIN, (token.expires_at - now) / 2)
+        good_until = token.expires_at - min(TOKEN_MARGIN, (token.expires_at - now) / 2)
+        self._well_until[request.client.issuer] = good_until
+        return token, good_until
 
     def _endpoint(self, client: OidcClient) -> tuple[str, tuple[str, ...]]:
         """Return token endpoint and authentication methods; with a policy's own endpoint there is no discovery."""

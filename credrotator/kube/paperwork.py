@@ -24,8 +24,11 @@ log = logging.getLogger(__name__)
 
 MOST = 20_000
 """What may wait; beyond it, whoever has something to write does so himself."""
+PATIENCE_S = 10.0
+"""For so long a word waits for credentials; then people want to know what keeps them."""
 LAST_WORDS_S = 1.0
 """Time for what still waits when the daemon ends."""
+_LOOK_S = 0.05
 
 
 class Paperwork:
@@ -33,12 +36,16 @@ class Paperwork:
 
     Args:
         leads: Asked before each; what a former leader has to say is dropped.
+        busy: Tells whether credentials wait for a worker.
         most: What may wait.
     """
 
-    def __init__(self, leads: Callable[[], bool], most: int = MOST) -> None:
+    def __init__(
+        self, leads: Callable[[], bool], busy: Callable[[], bool] = lambda: False, *, most: int = MOST
+    ) -> None:
         self._leads = leads
-        self._waiting: queue.Queue[tuple[Look | None, Callable[[], None]] | None] = queue.Queue(most)
+        self._busy = busy
+        self._waiting: queue.Queue[tuple[float, Look | None, Callable[[], None]] | None] = queue.Queue(most)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="paperwork", daemon=True)
 
@@ -63,7 +70,7 @@ class Paperwork:
         look = present()
         if not self._stopping.is_set():
             try:
-                self._waiting.put_nowait((look, work))
+                self._waiting.put_nowait((time.monotonic(), look, work))
             except queue.Full:
                 log.debug("too much waits to be written")
             else:
@@ -72,7 +79,9 @@ class Paperwork:
 
     def _work(self) -> None:
         while (waiting := self._waiting.get()) is not None:
-            look, work = waiting
+            since_s, look, work = waiting
+            while self._busy() and time.monotonic() - since_s < PATIENCE_S and not self._stopping.wait(_LOOK_S):
+                pass
             with within(look):
                 self._do(work)
 

@@ -124,6 +124,7 @@ class World:
         self.exchange = Exchange(self.clock)
         self.metrics = Metrics()
         self.leading = True
+        self.well: set[str] = set()
         self.outcomes: list[Outcome] = []
         self.gone: list[ObjectKey] = []
         self.listening: Callable[[], None] = _nothing
@@ -140,6 +141,7 @@ class World:
             leads=lambda: self.leading,
             listener=self._told,
             gone=self.gone.append,
+            well=self.well.__contains__,
             workers=self.workers,
             seconds=lambda: self.clock.seconds() - self.wrong.total_seconds(),
         )

@@ -259,6 +259,20 @@ class TestFailures:
         eventually(lambda: {outcome.policy for outcome in world.outcomes} == {*well, *hung})
         world.daemon.stop()
 
+    def test_i5_an_issuer_that_is_well_has_more(self) -> None:
+        """While its token is at hand, its policies may take three quarters; some workers are left for others."""
+        world = World(workers=16)
+        world.exchange.hanging.add(IDP)
+        world.well.add(IDP)
+        world.daemon.start()
+        world.add(*(f"hung-{number}" for number in range(30)))
+        eventually(lambda: world.exchange.waiting == 12)
+        well = world.add(*(f"well-{number}" for number in range(20)), issuer=OTHER)
+        eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(well))
+        assert world.exchange.waiting == 12
+        world.exchange.let_go()
+        world.daemon.stop()
+
 
 @pytest.mark.parametrize(
     ("source", "lane"),

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from credrotator.kube.paperwork import Paperwork
+from tests.kube.waiting import eventually
 
 if TYPE_CHECKING:
     import pytest
@@ -38,6 +39,27 @@ def test_the_end_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> Non
     assert time.monotonic() - began_s < 2
     assert "2 Events and conditions were not written any more" in caplog.text
     answered.set()
+
+
+def test_after_the_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While credentials wait for a worker, words wait, but not for ever."""
+    done: list[int] = []
+    busy = True
+    paperwork = Paperwork(lambda: True, lambda: busy)
+    paperwork.start()
+    paperwork.later(lambda: done.append(1))
+    time.sleep(0.2)
+    assert done == []
+    busy = False
+    eventually(lambda: done == [1])
+    busy = True
+    monkeypatch.setattr("credrotator.kube.paperwork.PATIENCE_S", 0.1)
+    paperwork.later(lambda: done.append(2))
+    eventually(lambda: done == [1, 2])
+    monkeypatch.setattr("credrotator.kube.paperwork.PATIENCE_S", 60.0)
+    paperwork.later(lambda: done.append(3))
+    paperwork.stop(5)
+    assert done == [1, 2, 3]
 
 
 def test_a_former_leader_is_silent() -> None:

@@ -23,7 +23,7 @@ A, B, C, D = (ObjectKey("default", name) for name in "abcd")
 
 def queue(lanes_of: Callable[[ObjectKey], tuple[str, ...]] = lambda _: (), limit: int = 1) -> WorkQueue:
     """Return a queue; by default its keys depend on nothing."""
-    return WorkQueue(lanes_of, limit)
+    return WorkQueue(lanes_of, lambda _: limit)
 
 
 def taken(work: WorkQueue) -> ObjectKey | None:
@@ -215,7 +215,7 @@ class TestLanes:
 def test_many_workers_lose_nothing() -> None:
     """Real threads: each key is handled by one worker at a time, and after its last add at least once."""
     keys = [ObjectKey("default", str(number)) for number in range(50)]
-    work = WorkQueue(lambda key: (f"lane-{int(key.name) % 3}",), 2)
+    work = WorkQueue(lambda key: (f"lane-{int(key.name) % 3}",), lambda _: 2)
     lock, handling, asked, seen = threading.Lock(), set[ObjectKey](), Counter[ObjectKey](), Counter[ObjectKey]()
     busy, wrong = Counter[int](), list[str]()
 
@@ -249,6 +249,38 @@ def test_many_workers_lose_nothing() -> None:
     assert not wrong
 
 
+def test_a_lane_that_grows_and_shrinks() -> None:
+    """The limit of the moment counts: more come up at once when it has grown, none when it has shrunk."""
+    limit = 1
+    work = WorkQueue(lambda _: ("x",), lambda _: limit)
+    keys = [ObjectKey("default", f"key-{number}") for number in range(8)]
+    for key in keys:
+        work.add(key)
+    assert taken(work) == keys[0]
+    assert taken(work) is None
+    limit = 3
+    work.done(keys[0])
+    assert [taken(work) for _ in range(4)] == [*keys[1:4], None]
+    limit = 1
+    work.done(keys[1])
+    work.done(keys[2])
+    assert taken(work) is None
+    work.done(keys[3])
+    assert [taken(work), taken(work)] == [keys[4], None]
+
+
+def test_the_backlog_is_what_waits_for_a_worker() -> None:
+    """What waits for room in its lane could not be handled if there were more workers."""
+    work = WorkQueue(lambda key: ("x",) if key in {A, B, C} else (), lambda _: 1)
+    for key in (A, B, C, D):
+        work.add(key)
+    assert {taken(work), taken(work)} == {A, D}
+    assert taken(work) is None
+    assert (work.backlog(), len(work)) == (0, 2)
+    work.done(A)
+    assert (work.backlog(), len(work)) == (1, 2)
+
+
 class QueueMachine(RuleBasedStateMachine):
     """The queue beside a model that knows only sets: what waits, how urgently, where, and what is handled."""
 
@@ -259,7 +291,7 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.lanes: dict[ObjectKey, tuple[str, ...]] = {}
         self.limit = 1
-        self.work = WorkQueue(lambda key: self.lanes.get(key, ()), self.limit)
+        self.work = WorkQueue(lambda key: self.lanes.get(key, ()), lambda _: self.limit)
         self.waiting: dict[ObjectKey, tuple[int, tuple[str, ...]]] = {}
         self.handled: dict[ObjectKey, tuple[str, ...]] = {}
         self.again: dict[ObjectKey, tuple[int, tuple[str, ...]]] = {}

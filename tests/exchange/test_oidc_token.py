@@ -356,3 +356,16 @@ def test_a_token_request_shows_no_secret(world: World) -> None:
     """I9: a request and its key can be printed."""
     request = token_request(world.oidc(), world.secrets)
     assert DEFAULT_CLIENT_SECRET not in f"{request!r} {request.key!r}"
+
+
+def test_i5_an_issuer_is_well_while_its_token_is_good(world: World) -> None:
+    """Until the token needs to be fetched anew; a failure ends it at once, and only a token begins it."""
+    issuer, exchanger = world.issuer.url, world.exchanger()
+    assert not exchanger.is_well(issuer)
+    world.token(exchanger)
+    assert exchanger.is_well(issuer)
+    assert not exchanger.is_well("https://elsewhere.example")
+    world.issuer.faults.add(ServiceError("invalid_client"))
+    with pytest.raises(Denied):
+        world.token(exchanger, scopes=("other",))
+    assert not exchanger.is_well(issuer)

@@ -61,7 +61,12 @@ CANARY = "CANARY"
 class SimQueue(WorkQueue):
     """The real queue, whose workers wait in made-up time."""
 
-    def __init__(self, kernel: Kernel, lanes_of: Callable[[ObjectKey], tuple[str, ...]], lane_limit: int) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        lanes_of: Callable[[ObjectKey], tuple[str, ...]],
+        lane_limit: Callable[[str], int],
+    ) -> None:
         super().__init__(lanes_of, lane_limit)
         self._idle = Signal(kernel)
 
@@ -76,9 +81,8 @@ class SimQueue(WorkQueue):
         return key
 
     def done(self, key: ObjectKey) -> None:
-        lanes = len(self._handled[key])
         super().done(key)
-        self._idle.notify(min(1 + lanes, len(self._queued)))
+        self._idle.notify(len(self._queued))
 
     def close(self) -> None:
         super().close()
@@ -332,10 +336,11 @@ class Process:
             metrics=self.metrics,
             leads=self.leads,
             listener=self._listen,
+            well=self.exchanger.is_well,
             workers=world.workers,
             seconds=machine.boottime,
         )
-        self.daemon._queue = SimQueue(world.kernel, self.daemon._lanes, max(1, world.workers // 4))
+        self.daemon._queue = SimQueue(world.kernel, self.daemon._lanes, self.daemon._lane_limit)
         self.timetable = Timetable(self.daemon._due, self.clock, seconds=machine.boottime, machine=machine.clock)
         self.timetable._scheduler = SimScheduler(machine)
         self.timetable._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]

@@ -105,7 +105,7 @@ def _outage(fleet: Fleet, reader: Reader, service: Service, fault: Fault) -> str
 
 
 def _next_wave_s(fleet: Fleet, reader: Reader) -> float:
-    """Return when the middle half of the policies begins to fall due; on a slow machine that is not when the first does.
+    """Return when the middle half of the policies begins to fall due; on a slow machine that is well after the first.
 
     If that time is over, it is the next one, after their renewal.
     """
