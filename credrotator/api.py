@@ -94,7 +94,8 @@ EndpointUrl = Annotated[Text, AfterValidator(_endpoint)]
 class Shape(BaseModel):
     """Base of all: camelCase aliases are the API's own, unknown fields are kept in ``model_extra``."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    # Deferred: only what a policy has is built, at its first reading.
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
