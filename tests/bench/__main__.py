@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.bench import site, table
-from tests.bench.rows import rows
+from tests.bench.rows import PARTS, rows
 from tests.bench.scale import FULL, QUICK
 from tests.bench.subjects import Gateway
 from tests.e2e.parts import cache, controller
@@ -37,10 +37,12 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="credrotator-bench-") as directory,
         site.serving(Programs(parts), Path(directory)) as bench,
     ):
-        for row in rows(bench, gateway, QUICK if quick else FULL):
+        for row in rows(bench, gateway, QUICK if quick else FULL, arguments.only):
             measured.append(row)
             _say(f"{time.monotonic() - began:4.0f} s  {'  '.join(filter(None, row.cells()))}")
     sys.stdout.write(table.plain(measured) + "\n")
+    if arguments.only and arguments.json:
+        measured = table.merged(table.read(arguments.json), measured)
     if arguments.json:
         arguments.json.write_text(table.document(measured, quick=quick))
     if arguments.page:
@@ -52,6 +54,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--only", action="append", choices=PARTS, default=[], help="measure this part anew; repeatable")
     parser.add_argument("--page", type=Path, help="put the table into this page")
     return parser.parse_args()
 

@@ -15,7 +15,7 @@ from tests.bench.table import Row
 from tests.bench.vendors import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from tests.bench.scale import Scale
     from tests.bench.site import Site
@@ -28,24 +28,21 @@ _CORES, _MIB = 0.5, 300
 _RESTART_S = {1000: 3.0, 10_000: 20.0}
 
 
-def rows(site: Site, gateway: Gateway, scale: Scale) -> Iterator[Row]:
-    """Measure everything; a row comes as soon as it is known."""
-    for row in _all(site, gateway, scale):
-        # A goal is for the size it was set for.
-        yield row if scale.goals else replace(row, goal="", met=None)
+def rows(site: Site, gateway: Gateway, scale: Scale, parts: Collection[str] = ()) -> Iterator[Row]:
+    """Measure everything, or some parts; a row comes as soon as it is known."""
+    for part, measure in _PARTS.items():
+        if parts and part not in parts:
+            continue
+        for row in measure(site, gateway, scale):
+            # A goal is for the size it was set for.
+            known = replace(row, part=part)
+            yield known if scale.goals else replace(known, goal="", met=None)
 
 
-def _all(site: Site, gateway: Gateway, scale: Scale) -> Iterator[Row]:
-    yield _cold(site, scale)
-    yield from _new_policies(site, gateway, scale)
-    yield from _hung(site, gateway, scale)
-    yield from _many(site, scale)
-
-
-def _cold(site: Site, scale: Scale) -> Row:
+def _cold(site: Site, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
     took_s = works.cold_rotate(site, runs=scale.cold)
     median_s = statistics.median(took_s)
-    return Row(
+    yield Row(
         "`rotate` of one policy, from a cold start",
         f"{median_s:.2f} s (median of {len(took_s)})",
         goal="<= 0.5 s",
@@ -141,8 +138,8 @@ def _hung_for(site: Site, rotator: Rotator, scale: Scale) -> works.Hung:
     )
 
 
-def _many(site: Site, scale: Scale) -> Iterator[Row]:
-    """What grows with the number of policies: cost, restart, the steady state, and how replicas share it."""
+def _many(site: Site, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
+    """What grows with the number of policies: cost, restart, and how deployments share it."""
     idle = works.idle(site)
     settings = Settings(life_s=scale.lives_s)
     for policies in scale.sizes:
@@ -150,13 +147,8 @@ def _many(site: Site, scale: Scale) -> Iterator[Row]:
         with site.policies(policies) as (namespace, ledger):
             fill = works.fill_namespace(site, Credrotator(), namespace, ledger, policies)
             yield _cost(fill, idle)
-            if policies < scale.policies:
-                continue
-            yield _restart(works.restart(site, namespace, ledger, policies, settings))
-            if policies == scale.sizes[-1]:
-                yield _steady(
-                    works.steady(site, namespace, ledger, policies, seconds=scale.steady_s, settings=settings)
-                )
+            if policies >= scale.policies:
+                yield _restart(works.restart(site, namespace, ledger, policies, settings))
     shared = works.shared(site, scale.sizes[-1], deployments=scale.deployments)
     yield Row(
         f"{shared.policies} new policies, shared by {shared.deployments} deployments",
@@ -165,6 +157,15 @@ def _many(site: Site, scale: Scale) -> Iterator[Row]:
         goal="0 twice",
         figures=asdict(shared),
     )
+
+
+def _ordinary_day(site: Site, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
+    """The steady state, on the largest number of policies."""
+    settings, policies = Settings(life_s=scale.lives_s), scale.sizes[-1]
+    site.vendors.set(settings)
+    with site.policies(policies) as (namespace, ledger):
+        works.fill_namespace(site, Credrotator(), namespace, ledger, policies)
+        yield _steady(works.steady(site, namespace, ledger, policies, seconds=scale.steady_s, settings=settings))
 
 
 def _cost(fill: Fill, idle: Usage) -> Row:
@@ -201,3 +202,13 @@ def _steady(steady: works.Steady) -> Row:
         met=kept,
         figures=asdict(steady),
     )
+
+
+_PARTS: dict[str, Callable[[Site, Gateway, Scale], Iterator[Row]]] = {
+    "cold": _cold,
+    "new": _new_policies,
+    "hung": _hung,
+    "many": _many,
+    "steady": _ordinary_day,
+}
+PARTS = tuple(_PARTS)

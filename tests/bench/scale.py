@@ -40,7 +40,7 @@ FULL = Scale(
     issuers=50,
     hung_s=60.0,
     steady_s=120.0,
-    lives_s=(600.0, 3600.0),
+    lives_s=(240.0, 3840.0),
     cold=11,
 )
 QUICK = Scale(
@@ -49,7 +49,7 @@ QUICK = Scale(
     issuers=10,
     hung_s=20.0,
     steady_s=15.0,
-    lives_s=(30.0, 150.0),
+    lives_s=(60.0, 200.0),
     cold=3,
     goals=False,
 )

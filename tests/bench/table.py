@@ -22,7 +22,7 @@ _HEADS = ("work", "credrotator", "gateway's rotator", "ratio", "goal", "met")
 
 @dataclass(frozen=True)
 class Row:
-    """One line: texts for people, figures for machines."""
+    """One line: texts for people, figures for machines. ``part`` is what can be measured by itself."""
 
     work: str
     ours: str
@@ -30,6 +30,7 @@ class Row:
     ratio: str = ""
     goal: str = ""
     met: bool | None = None
+    part: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
 
     def cells(self) -> tuple[str, ...]:
@@ -49,6 +50,12 @@ def plain(rows: Sequence[Row]) -> str:
     lines = [_HEADS, *(row.cells() for row in rows)]
     widths = [max(len(cells[column]) for cells in lines) for column in range(len(_HEADS))]
     return "\n".join("  ".join(map(str.ljust, cells, widths)).rstrip() for cells in lines)
+
+
+def merged(old: Iterable[Row], new: Sequence[Row]) -> list[Row]:
+    """Return the old rows, those of a part that was measured again replaced; what is new comes last."""
+    again = {row.part for row in new}
+    return [*(row for row in old if row.part not in again), *new]
 
 
 def document(rows: Iterable[Row], *, quick: bool) -> str:
