@@ -161,7 +161,7 @@ def _many(site: Site, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
 
 def _ordinary_day(site: Site, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
     """The steady state, on the largest number of policies."""
-    settings, policies = Settings(life_s=scale.lives_s), scale.sizes[-1]
+    settings, policies = Settings(life_s=scale.steady_lives_s), scale.sizes[-1]
     site.vendors.set(settings)
     with site.policies(policies) as (namespace, ledger):
         works.fill_namespace(site, Credrotator(), namespace, ledger, policies)

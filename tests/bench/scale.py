@@ -15,7 +15,9 @@ class Scale:
         issuers: Over which the policies are spread where one issuer hangs.
         hung_s: For how long that is watched.
         steady_s: For how long the steady state is watched.
-        lives_s: Shortest and longest life of a credential in it; the rate follows from these and the policies.
+        lives_s: Shortest and longest life of a credential where none is to fall due.
+        steady_lives_s: The same in the steady state; the rate follows from these and the policies: what lives for ten
+            minutes or less is renewed at half of its life.
         cold: How often ``rotate`` is started.
         deployments: That share the policies of ``sizes[-1]``.
         latency_s: Of a vendor's answer, where it has one.
@@ -28,6 +30,7 @@ class Scale:
     hung_s: float
     steady_s: float
     lives_s: tuple[float, float]
+    steady_lives_s: tuple[float, float]
     cold: int
     deployments: int = 2
     latency_s: float = 0.05
@@ -40,7 +43,8 @@ FULL = Scale(
     issuers=50,
     hung_s=60.0,
     steady_s=120.0,
-    lives_s=(240.0, 3840.0),
+    lives_s=(600.0, 3600.0),
+    steady_lives_s=(120.0, 4320.0),
     cold=11,
 )
 QUICK = Scale(
@@ -50,6 +54,7 @@ QUICK = Scale(
     hung_s=20.0,
     steady_s=15.0,
     lives_s=(60.0, 200.0),
+    steady_lives_s=(30.0, 150.0),
     cold=3,
     goals=False,
 )

@@ -15,7 +15,8 @@ TINY = Scale(
     issuers=5,
     hung_s=10.0,
     steady_s=30.0,
-    lives_s=(40.0, 50.0),
+    lives_s=(60.0, 90.0),
+    steady_lives_s=(40.0, 50.0),
     cold=1,
     goals=False,
 )
