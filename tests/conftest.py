@@ -5,6 +5,7 @@ Owns the list of variables that change what credrotator or a vendor's SDK does.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PREFIXES = ("AWS_", "AZURE_", "MSAL_", "AI_GATEWAY_", "CREDROTATOR_")
@@ -22,6 +24,17 @@ SUFFIX = "_PROXY"
 def pytest_configure() -> None:
     """Let Ctrl-C mean what it means on a terminal: a shell's background jobs, and their children, would ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Put back what a command that runs in this process makes of logging: the next test may look at the log."""
+    loggers = [logging.getLogger(name) for name in (None, "credrotator", "credrotator.audit")]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture(autouse=True)

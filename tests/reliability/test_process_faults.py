@@ -205,8 +205,7 @@ class TestStop:
                 children.append(stack.enter_context(running(*arguments, log=log, environment=environment)))
             if make is Hang:
                 # Here the moment is given: all of them are in the middle of an exchange.
-                for child in children:
-                    child.wait_until_said("rotating")
+                assert sandbox.issuer.requests.wait_for(lambda seen: seen.in_flight >= self.SIDE_BY_SIDE, START_S)
             ended = [threading.Thread(target=_stop, args=(child, dice.uniform(0, 3))) for child in children]
             for each in ended:
                 each.start()
