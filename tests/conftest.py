@@ -5,12 +5,13 @@ Owns the list of variables that change what credrotator or a vendor's SDK does.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.logging_state import kept_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +30,8 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """Put back what a command that runs in this process makes of logging: the next test may look at the log."""
-    loggers = [logging.getLogger(name) for name in (None, "credrotator", "credrotator.audit")]
-    before = [(logger.level, list(logger.handlers)) for logger in loggers]
-    yield
-    for logger, (level, handlers) in zip(loggers, before, strict=True):
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
+    with kept_logging():
+        yield
 
 
 @pytest.fixture(autouse=True)

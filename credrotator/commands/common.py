@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path()
 """Looked at where it is used, with our own words; the type lets a shell complete it."""
+MAX_WORKERS = 64
 FORMATS = ("table", "wide", "json", "yaml")
 
 Command = Any
@@ -53,6 +54,13 @@ def lease_option(command: Command) -> Command:
     """Add the option that names the Lease of the election."""
     text = "The Lease of the election [default: credrotator, own namespace]."
     return setting("--lease", metavar="NAMESPACE/NAME", help=text)(command)
+
+
+def workers_option(command: Command) -> Command:
+    """Add the option that says how many policies are handled at a time."""
+    text = "Policies at a time."
+    kind = click.IntRange(1, MAX_WORKERS)
+    return setting("--workers", type=kind, metavar="N", default=16, show_default=True, help=text)(command)
 
 
 def reading_options(command: Command) -> Command:

@@ -10,7 +10,7 @@ import click
 from credrotator import report
 from credrotator.audit import Audit
 from credrotator.clock import system_clock
-from credrotator.commands.common import choose, exchanger, read_settings, reads_policies
+from credrotator.commands.common import choose, exchanger, read_settings, reads_policies, workers_option
 from credrotator.commands.painting import painter, show
 from credrotator.commands.tracing import traces
 from credrotator.commands.world import world
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from credrotator.directory import DirectoryStore
     from credrotator.errors import RotationError
     from credrotator.inventory import Inventory
-
-MAX_WORKERS = 64
 
 
 class HasInventory(Protocol):
@@ -68,14 +66,7 @@ class _NothingToRender:
 @setting("--dry-run", is_flag=True, help="Say what would be done; call nobody, write nothing.")
 @setting("--within", type=Span(), default="0s", help="Also what would be due this long from now.", show_default=True)
 @setting("--template", multiple=True, metavar="SRC:DST", help="Render a file after each publish; repeatable.")
-@setting(
-    "--workers",
-    type=click.IntRange(1, MAX_WORKERS),
-    metavar="N",
-    default=16,
-    show_default=True,
-    help="Policies at a time.",
-)
+@workers_option
 def command(
     names: tuple[str, ...],
     *,

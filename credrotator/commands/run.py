@@ -13,8 +13,15 @@ import click
 
 from credrotator import report
 from credrotator.clock import system_clock
-from credrotator.commands.common import exchanger, lease_option, need_store, read_settings, reading_options
-from credrotator.commands.rotate import MAX_WORKERS, templates_of
+from credrotator.commands.common import (
+    exchanger,
+    lease_option,
+    need_store,
+    read_settings,
+    reading_options,
+    workers_option,
+)
+from credrotator.commands.rotate import templates_of
 from credrotator.commands.tracing import traces
 from credrotator.daemon import Daemon
 from credrotator.errors import UsageError
@@ -93,14 +100,7 @@ class Election:
 @click.command("run")
 @reading_options
 @setting("--template", multiple=True, metavar="SRC:DST", help="With --out: render a file after each publish.")
-@setting(
-    "--workers",
-    type=click.IntRange(1, MAX_WORKERS),
-    metavar="N",
-    default=16,
-    show_default=True,
-    help="Policies at a time.",
-)
+@workers_option
 @setting("--listen", type=Address(), metavar="ADDR:PORT", help="Serve /metrics, /healthz and /readyz there.")
 @setting("--leader-elect/--no-leader-elect", default=True, show_default=True, help="One of several replicas writes.")
 @lease_option

@@ -19,6 +19,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.bench.site import NotDone
+from tests.e2e.daemon import without_settings
 from tests.e2e.parts import controller
 from tests.e2e.parts.ports import free_port
 from tests.e2e.parts.process import Process, answers, running
@@ -146,9 +147,8 @@ class Gateway:
 
 def environment(site: Site) -> dict[str, str]:
     """Return the settings with which credrotator finds the vendors, and none of this machine's."""
-    ours = {name: "" for name in os.environ if name.startswith("CREDROTATOR_")}
     return {
-        **ours,
+        **without_settings(),
         "AWS_ENDPOINT_URL_STS": site.vendors.url,
         "CREDROTATOR_CA_FILE": str(site.vendors.ca),
         "NO_PROXY": "localhost,127.0.0.1",

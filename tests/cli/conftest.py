@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -33,6 +32,7 @@ from credrotator.sandbox import (
     DEFAULT_TENANT,
     Sandbox,
 )
+from tests.logging_state import kept_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,15 +235,12 @@ def run(*arguments: str, stdin: str = "") -> Ran:
 @contextlib.contextmanager
 def _process_wide_state() -> Iterator[None]:
     """Put back what a command line sets for its whole process."""
-    root, ours = logging.getLogger(), logging.getLogger("credrotator")
-    handlers, levels, on_term = root.handlers[:], (root.level, ours.level), signal.getsignal(signal.SIGTERM)
+    on_term = signal.getsignal(signal.SIGTERM)
     try:
-        yield
+        with kept_logging():
+            yield
     finally:
         signal.signal(signal.SIGTERM, on_term)
-        root.handlers[:] = handlers
-        root.setLevel(levels[0])
-        ours.setLevel(levels[1])
 
 
 def run_outside(command: list[str], **variables: str) -> Ran:

@@ -118,5 +118,9 @@ def _command(verb: str, kubeconfig: Path) -> tuple[str, ...]:
 
 def environment(sandbox: Sandbox) -> dict[str, str]:
     """Return the settings with which credrotator finds the sandbox, and none of this machine's."""
-    ours = {name: "" for name in os.environ if name.startswith("CREDROTATOR_")}
-    return {**ours, **sandbox.environment()}
+    return {**without_settings(), **sandbox.environment()}
+
+
+def without_settings() -> dict[str, str]:
+    """Return this machine's settings of credrotator, each of them empty."""
+    return {name: "" for name in os.environ if name.startswith("CREDROTATOR_")}

@@ -22,7 +22,6 @@ from credrotator.model import ObjectKey, Sensitive
 from credrotator.redaction import FORMAT, LONGEST, MASK, MaskingFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 KEY = ObjectKey("default", "x")
@@ -39,16 +38,10 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave no handler, level or hook behind."""
-    root, audit = logging.getLogger(), logging.getLogger(AUDIT)
-    handlers, level, audited = root.handlers[:], root.level, audit.level
+def hooks_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no hook behind; handlers and levels are put back after every test."""
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    audit.setLevel(audited)
 
 
 def record(name: str, message: str, *, error: BaseException | None = None, **fields: object) -> logging.LogRecord:
