@@ -1,5 +1,5 @@
 """``python -m credrotator``."""
 
-from credrotator.cli import main
+from credrotator.cli.main import main
 
 main()

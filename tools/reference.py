@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from credrotator.cli import COMMANDS, cli
+from credrotator.cli.main import COMMANDS, cli
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,1 +1,1 @@
-"""Issuer and vendors: the only modules that know one. Each maps its vendor's errors to ours at its own border."""
+"""From policy to credential under one deadline: subject tokens, issuers, HTTP."""

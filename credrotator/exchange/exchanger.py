@@ -13,20 +13,10 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from credrotator.clock import suspend_aware
-from credrotator.errors import Denied
-from credrotator.exchange.deadline import deadline
-from credrotator.exchange.gates import Gate, Gates
-from credrotator.exchange.issuers import AllowedIssuers
-from credrotator.exchange.oidc import Issuers, TokenRequest
-from credrotator.exchange.patience import probing
-from credrotator.exchange.skew import SkewedClock
-from credrotator.exchange.subjects import FilesToken, IssuersToken, Subject
-from credrotator.exchange.tokenfiles import TokenFiles
-from credrotator.exchange.transport import ENTRA, GOOGLE, ISSUER, STS, Endpoint, Transport
-from credrotator.exchange.ways import AS_ALL, DIRECT, Way, Ways
-from credrotator.meter import NO_METER
-from credrotator.model import (
+from credrotator.core.clock import suspend_aware
+from credrotator.core.errors import Denied
+from credrotator.core.instrumentation import NO_METER
+from credrotator.core.model import (
     AwsOidc,
     AzureClientSecret,
     AzureOidc,
@@ -37,17 +27,27 @@ from credrotator.model import (
     SubjectToken,
     TokenFile,
 )
+from credrotator.exchange.http.circuit import Gate, Gates
+from credrotator.exchange.http.clock_offset import SkewedClock
+from credrotator.exchange.http.deadline import deadline
+from credrotator.exchange.http.retry_after import probing
+from credrotator.exchange.http.transport import ENTRA, GOOGLE, ISSUER, STS, Endpoint, Transport
+from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
+from credrotator.exchange.issuers.routes import AS_ALL, DIRECT, Way, Ways
+from credrotator.exchange.subject_tokens import FilesToken, IssuersToken, Subject
+from credrotator.exchange.token_files import TokenFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from credrotator.exchange.aws import Sts
-    from credrotator.exchange.azure import Entra
-    from credrotator.exchange.gcp import Google
-    from credrotator.meter import Meter
-    from credrotator.model import Credential, GcpToken, OidcClient, TokenSource
-    from credrotator.ports import Clock, SecretReader
+    from credrotator.core.instrumentation import Meter
+    from credrotator.core.model import Credential, GcpToken, OidcClient, TokenSource
+    from credrotator.core.ports import Clock, SecretReader
+    from credrotator.providers.aws.sts import Sts
+    from credrotator.providers.azure.entra import Entra
+    from credrotator.providers.gcp.google import Google
 
 Given = TypeVar("Given")
 """What the exchange of a subject token gives."""
@@ -222,7 +222,7 @@ class Exchanger:
 
     @cached_property
     def _sts(self) -> Sts:
-        from credrotator.exchange.aws import Sts  # noqa: PLC0415 - only where a policy needs it
+        from credrotator.providers.aws.sts import Sts  # noqa: PLC0415 - only where a policy needs it
 
         # Botocore falls back in the same way.
         bundle = "AWS_CA_BUNDLE" if self._environment.get("AWS_CA_BUNDLE") else "REQUESTS_CA_BUNDLE"
@@ -230,13 +230,13 @@ class Exchanger:
 
     @cached_property
     def _entra(self) -> Entra:
-        from credrotator.exchange.azure import Entra  # noqa: PLC0415 - only where a policy needs it
+        from credrotator.providers.azure.entra import Entra  # noqa: PLC0415 - only where a policy needs it
 
         return Entra(self._transport(ENTRA, "REQUESTS_CA_BUNDLE", "AI_GATEWAY_AZURE_PROXY_URL"), self._clock)
 
     @cached_property
     def _google(self) -> Google:
-        from credrotator.exchange.gcp import Endpoints, Google  # noqa: PLC0415 - only where a policy needs it
+        from credrotator.providers.gcp.google import Endpoints, Google  # noqa: PLC0415 - only where a policy needs it
 
         transport = self._transport(GOOGLE, "REQUESTS_CA_BUNDLE", "AI_GATEWAY_GCP_AUTH_PROXY_URL")
         return Google(transport, self._clock, Endpoints.of(self._environment))

@@ -6,10 +6,10 @@ import math
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.errors import Transient
+from credrotator.core.errors import Transient
 
 if TYPE_CHECKING:
-    from credrotator.exchange.transport import Endpoint
+    from credrotator.exchange.http.transport import Endpoint
 
 LONGEST_TOKEN = timedelta(hours=24)
 DEFAULT_TOKEN_LIFE = timedelta(minutes=5)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from credrotator.errors import printable
+from credrotator.core.errors import printable
 from credrotator.kube import paths
-from credrotator.kube.api import ApiError, KubeApi
+from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.delivery import VISITORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from credrotator.model import ObjectKey
+    from credrotator.core.model import ObjectKey
 
 CORE, COORDINATION = "", "coordination.k8s.io"
 IN_EACH_NAMESPACE = (

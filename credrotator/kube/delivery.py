@@ -16,13 +16,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from credrotator.kube import paths
-from credrotator.kube.api import ApiError, KubeApi
-from credrotator.kube.apierrors import CONFLICT, NOT_FOUND
-from credrotator.kube.source import BELL
-from credrotator.kube.store import LABELS, MANAGED_BY, MANAGER, owner_reference
-from credrotator.looks import Look, present, within
-from credrotator.model import (
+from credrotator.core.attempts import Look, present, within
+from credrotator.core.model import (
     AzureClientSecret,
     GcpServiceAccount,
     GcpWorkloadIdentity,
@@ -30,11 +25,16 @@ from credrotator.model import (
     Owner,
     Policy,
 )
-from credrotator.secretdata import show_time
+from credrotator.core.secretdata import show_time
+from credrotator.kube import paths
+from credrotator.kube.client.api import ApiError, KubeApi
+from credrotator.kube.client.api_errors import CONFLICT, NOT_FOUND
+from credrotator.kube.source import BELL
+from credrotator.kube.store import LABELS, MANAGED_BY, MANAGER, owner_reference
 
 if TYPE_CHECKING:
-    from credrotator.ports import Clock
-    from credrotator.telemetry import Metrics
+    from credrotator.core.ports import Clock
+    from credrotator.observability.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from credrotator.clock import system_clock
-from credrotator.errors import RotationError, printable
+from credrotator.core.clock import system_clock
+from credrotator.core.errors import RotationError, printable
+from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
-from credrotator.kube.apierrors import NOT_FOUND, ApiError
-from credrotator.model import ObjectKey
+from credrotator.kube.client.api_errors import NOT_FOUND, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.kube.api import KubeApi
-    from credrotator.ports import Clock
+    from credrotator.core.ports import Clock
+    from credrotator.kube.client.api import KubeApi
 
 log = logging.getLogger(__name__)
 

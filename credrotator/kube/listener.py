@@ -13,27 +13,27 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from credrotator.audit import Audit
-from credrotator.errors import Conflict, RotationError
+from credrotator.core.errors import Conflict, RotationError
+from credrotator.core.model import Failure, InvalidPolicy, ObjectKey, Outcome, Policy, Rotatable
+from credrotator.core.planning import Reason
+from credrotator.core.secretdata import EXPIRY, adopt, park, parked_until, read_time, show_time
 from credrotator.kube import paths
-from credrotator.kube.api import ApiError, KubeApi
-from credrotator.kube.apierrors import CONFLICT
+from credrotator.kube.client.api import ApiError, KubeApi
+from credrotator.kube.client.api_errors import CONFLICT
 from credrotator.kube.events import MESSAGE_BYTES, cut_bytes
 from credrotator.kube.source import CONDITION
 from credrotator.kube.store import MANAGER
-from credrotator.model import Failure, InvalidPolicy, ObjectKey, Outcome, Policy, Rotatable
-from credrotator.planning import Reason
-from credrotator.policy import fingerprint
-from credrotator.secretdata import EXPIRY, adopt, park, parked_until, read_time, show_time
+from credrotator.observability.audit import Audit
+from credrotator.policies.reader import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from credrotator.core.ports import Clock
     from credrotator.kube.delivery import Delivery
     from credrotator.kube.events import EventRecorder
     from credrotator.kube.source import Observed
     from credrotator.kube.store import ClusterStore
-    from credrotator.ports import Clock
 
 log = logging.getLogger(__name__)
 

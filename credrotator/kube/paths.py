@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from credrotator.errors import Denied, PolicyError, printable
-from credrotator.kube.apierrors import NOT_FOUND, ApiError, as_rotation_error
+from credrotator.core.errors import Denied, PolicyError, printable
+from credrotator.kube.client.api_errors import NOT_FOUND, ApiError, as_rotation_error
 
 if TYPE_CHECKING:
-    from credrotator.kube.api import KubeApi
-    from credrotator.model import ObjectKey
+    from credrotator.core.model import ObjectKey
+    from credrotator.kube.client.api import KubeApi
 
 GATEWAY_GROUP: Final = "aigateway.envoyproxy.io"
 GATEWAY_VERSIONS: Final = ("v1beta1", "v1alpha1")

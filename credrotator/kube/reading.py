@@ -8,20 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from credrotator.api import KIND
-from credrotator.inventory import Inventory, read_backend, read_route, secret_reader
+from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
-from credrotator.kube.api import ApiError, KubeApi, as_rotation_error
-from credrotator.kube.apierrors import FORBIDDEN, NOT_FOUND
+from credrotator.kube.client.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.client.api_errors import FORBIDDEN, NOT_FOUND
 from credrotator.kube.references import ClusterReferences
 from credrotator.kube.source import Observed, Scope, observe
-from credrotator.model import ObjectKey
+from credrotator.policies.inventory import Inventory, read_backend, read_route, secret_reader
+from credrotator.policies.schema import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.policy import Defaults
-    from credrotator.ports import SecretReader
+    from credrotator.core.ports import SecretReader
+    from credrotator.policies.reader import Defaults
 
 PAGE = 500
 

@@ -14,12 +14,12 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from credrotator.inventory import Grant, read_grant
+from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
-from credrotator.kube.api import ApiError, KubeApi, as_rotation_error
-from credrotator.kube.apierrors import NOT_FOUND
-from credrotator.kube.informer import Informer
-from credrotator.model import ObjectKey
+from credrotator.kube.client.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.client.api_errors import NOT_FOUND
+from credrotator.kube.client.informer import Informer
+from credrotator.policies.inventory import Grant, read_grant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

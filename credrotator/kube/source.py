@@ -11,14 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from credrotator.forms import read_form
-from credrotator.inventory import secret_reader
-from credrotator.kube import paths
-from credrotator.kube.events import Subject
-from credrotator.kube.informer import Informer
-from credrotator.kube.references import ClusterReferences
-from credrotator.kube.store import POLICY, SELECTOR, stored_secret
-from credrotator.model import (
+from credrotator.core.model import (
     AwsOidc,
     AzureClientSecret,
     AzureOidc,
@@ -32,14 +25,21 @@ from credrotator.model import (
     SecretKeyRef,
     Static,
 )
-from credrotator.secretdata import CONTENT, EXPIRY, content_hash, glance, read_time
+from credrotator.core.secretdata import CONTENT, EXPIRY, content_hash, glance, read_time
+from credrotator.kube import paths
+from credrotator.kube.client.informer import Informer
+from credrotator.kube.events import Subject
+from credrotator.kube.references import ClusterReferences
+from credrotator.kube.store import POLICY, SELECTOR, stored_secret
+from credrotator.policies.inventory import secret_reader
+from credrotator.policies.managed import read_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from credrotator.kube.api import KubeApi
-    from credrotator.policy import Defaults
-    from credrotator.ports import SecretReader
+    from credrotator.core.ports import SecretReader
+    from credrotator.kube.client.api import KubeApi
+    from credrotator.policies.reader import Defaults
 
 ORIGIN = "the API server"
 BELL = "credrotator.io/bell"

@@ -10,14 +10,14 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Any
 
-from credrotator.api import KIND
-from credrotator.errors import Conflict, Denied
+from credrotator.core.errors import Conflict, Denied
+from credrotator.core.model import ObjectKey, Owner, SecretDocument, Sensitive, StoredSecret
+from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT
 from credrotator.kube import paths
-from credrotator.kube.api import ApiError, KubeApi, as_rotation_error
-from credrotator.kube.apierrors import NOT_FOUND
-from credrotator.model import ObjectKey, Owner, SecretDocument, Sensitive, StoredSecret
-from credrotator.policy import PREFIX
-from credrotator.secretdata import CONTENT, EXPIRY, FINGERPRINT
+from credrotator.kube.client.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.client.api_errors import NOT_FOUND
+from credrotator.policies.reader import PREFIX
+from credrotator.policies.schema import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import requests
 import trustme
 
+from credrotator.core.model import Published
+from credrotator.core.planning import renewal_time
+from credrotator.core.secretdata import content_hash, parse
 from credrotator.kube.store import stored_secret
-from credrotator.model import Published
-from credrotator.planning import renewal_time
-from credrotator.secretdata import content_hash, parse
 from tests.bench.vendors import ISSUERS, Counts, Settings
 from tests.e2e import cluster_policies
 from tests.e2e.cluster_policies import POLICIES, SECRETS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from credrotator.cli import cli
+from credrotator.cli.main import cli
 from tests.chart.monitoring import PREFIX, RUNBOOKS, alerts, dashboard, expressions, panels, runbooks, selectors
 from tests.daemon.test_metrics_reference import existing
 

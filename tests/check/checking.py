@@ -8,15 +8,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from credrotator.check import Check, Report, Step
-from credrotator.clock import system_clock
+from credrotator.core.clock import system_clock
+from credrotator.core.model import ObjectKey
+from credrotator.diagnosis.preflight import Check, Report, Step
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.issuers import AllowedIssuers
-from credrotator.exchange.skew import SkewedClock
-from credrotator.forms import read_form
-from credrotator.inventory import Inventory
-from credrotator.model import ObjectKey
-from credrotator.policy import Defaults
+from credrotator.exchange.http.clock_offset import SkewedClock
+from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.policies.inventory import Inventory
+from credrotator.policies.managed import read_form
+from credrotator.policies.reader import Defaults
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from credrotator.check import Site
+    from credrotator.diagnosis.preflight import Site
 
 OIDC_SECRET, ENTRA_SECRET = ObjectKey("default", "oidc-client"), ObjectKey("default", "entra")
 KEY_SECRET = ObjectKey("default", "vertex-key")

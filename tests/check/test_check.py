@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.advice import aws_trust_policy, entra_federated_credential
-from credrotator.claims import audiences
-from credrotator.forms import AWS, read_form
-from credrotator.model import AwsOidc, InvalidPolicy, ObjectKey
-from credrotator.policy import Defaults
+from credrotator.core.claims import audiences
+from credrotator.core.model import AwsOidc, InvalidPolicy, ObjectKey
+from credrotator.diagnosis.advice import aws_trust_policy, entra_federated_credential
+from credrotator.policies.managed import AWS, read_form
+from credrotator.policies.reader import Defaults
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_CLIENT,
@@ -28,7 +28,7 @@ from tests.unit.twins import aws_source
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from credrotator.check import Report
+    from credrotator.diagnosis.preflight import Report
 
 DOOR = ["dns", "proxy", "tls"]
 STEPS = ["policy", "references", "allowed", *DOOR, "discovery", "token", "claims", *DOOR, "exchange", "delivery"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from credrotator import sandbox as everything
-from credrotator.exchange.deadline import deadline
+from credrotator.exchange.http.deadline import deadline
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,
@@ -52,7 +52,7 @@ from tests.daemon.manifests import manifest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from credrotator.check import Report
+    from credrotator.diagnosis.preflight import Report
 
 PATIENCE_S = 2.5
 """For cases in which somebody never answers; what comes before it is a matter of milliseconds."""

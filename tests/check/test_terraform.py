@@ -9,9 +9,9 @@ from typing import Any
 import pygohcl
 import pytest
 
-from credrotator.advice import aws_trust_policy, entra_federated_credential, gcp_workload_identity
-from credrotator.model import AwsOidc, AzureOidc, EntraApp, GcpPool, GcpWorkloadIdentity, ObjectKey
-from credrotator.terraform import Need, document
+from credrotator.core.model import AwsOidc, AzureOidc, EntraApp, GcpPool, GcpWorkloadIdentity, ObjectKey
+from credrotator.diagnosis.advice import aws_trust_policy, entra_federated_credential, gcp_workload_identity
+from credrotator.diagnosis.terraform import Need, document
 from tests.unit.twins import aws_source
 
 CLAIMS = {"iss": "https://idp.example/realms/ai", "aud": "sts.amazonaws.com", "sub": "service", "azp": "gateway"}

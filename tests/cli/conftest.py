@@ -20,7 +20,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from credrotator.cli import main
+from credrotator.cli.main import main
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,

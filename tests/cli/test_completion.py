@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from credrotator.commands.completion import SHELLS
+from credrotator.cli.completion import SHELLS
 from tests.cli.conftest import PROGRAM, World, run, run_outside
 
 BIN = Path(sys.executable).parent

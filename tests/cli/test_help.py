@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from credrotator.cli import COMMANDS, cli
+from credrotator.cli.main import COMMANDS, cli
 from tests.cli.conftest import run
 
 ROOT = Path(__file__).parents[2]

@@ -182,9 +182,8 @@ def test_pipe_closed(world: World) -> None:
 
 def test_help_is_quick() -> None:
     """``--help`` lists the commands without importing an SDK."""
-    script = (
-        "import sys; sys.argv[1:] = ['--help']\ntry:\n import credrotator.cli as c; c.main()\nexcept SystemExit: pass\n"
-    )
+    script = "import sys; sys.argv[1:] = ['--help']\n"
+    script += "try:\n from credrotator.cli.main import main; main()\nexcept SystemExit: pass\n"
     script += "print([name for name in ('boto3', 'msal', 'kubernetes', 'requests') if name in sys.modules])"
     ran = run_outside([sys.executable, "-c", script])
     assert "rotate" in ran.out

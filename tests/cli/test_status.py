@@ -18,14 +18,14 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from credrotator.commands.painting import colourful
-from credrotator.commands.statusreport import notes, table
-from credrotator.commands.watch import View, watch
-from credrotator.errors import UsageError
-from credrotator.inventory import Dependants
-from credrotator.model import ObjectKey
-from credrotator.overview import Row
-from credrotator.report import plain
+from credrotator.cli.colours import colourful
+from credrotator.cli.live import View, watch
+from credrotator.cli.status_report import notes, table
+from credrotator.cli.tables import plain
+from credrotator.core.errors import UsageError
+from credrotator.core.model import ObjectKey
+from credrotator.diagnosis.overview import Row
+from credrotator.policies.inventory import Dependants
 from credrotator.sandbox import ServiceError
 from tests.cli.conftest import PROGRAM, World, run, run_outside
 from tests.unit.twins import KEY, NOW, SECRET

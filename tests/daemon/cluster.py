@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from credrotator.forms import AWS
+from credrotator.policies.managed import AWS
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,

@@ -10,10 +10,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.daemon import Daemon
-from credrotator.errors import Transient
-from credrotator.model import AwsOidc, ObjectKey, Policy
-from credrotator.telemetry import Metrics
+from credrotator.core.errors import Transient
+from credrotator.core.model import AwsOidc, ObjectKey, Policy
+from credrotator.observability.metrics import Metrics
+from credrotator.rotation.daemon import Daemon
 from tests.kube.waiting import eventually
 from tests.unit.builders import client_of
 from tests.unit.twins import HOUR, MemoryStore, StandingClock, aws_credential, aws_policy, no_secrets
@@ -21,8 +21,8 @@ from tests.unit.twins import HOUR, MemoryStore, StandingClock, aws_credential, a
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from credrotator.model import AwsCredential, InvalidPolicy, Outcome, Rotatable
-    from credrotator.ports import SecretReader
+    from credrotator.core.model import AwsCredential, InvalidPolicy, Outcome, Rotatable
+    from credrotator.core.ports import SecretReader
 
 
 def _nothing() -> None:

@@ -6,9 +6,9 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
-from credrotator.forms import AWS, read_form
-from credrotator.model import ObjectKey, Owner, Policy
-from credrotator.policy import Defaults
+from credrotator.core.model import ObjectKey, Owner, Policy
+from credrotator.policies.managed import AWS, read_form
+from credrotator.policies.reader import Defaults
 
 if TYPE_CHECKING:
     from tests.kube.simulator import ApiServer

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.backoff import FIRST, LONGEST, SHORTEST, next_try
+from credrotator.core.backoff import FIRST, LONGEST, SHORTEST, next_try
 from tests.unit.twins import NOW
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from credrotator.errors import Kind
+    from credrotator.core.errors import Kind
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 KINDS: list[Kind] = ["transient", "denied", "policy"]

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.daemon import STATIC_LOOK, STOP_S
-from credrotator.errors import Conflict, Denied, Transient
-from credrotator.logs import JsonFormatter
-from credrotator.model import (
+from credrotator.core.errors import Conflict, Denied, Transient
+from credrotator.core.model import (
     AwsOidc,
     AzureOidc,
     GcpWorkloadIdentity,
@@ -26,7 +24,9 @@ from credrotator.model import (
     TokenFile,
     generated_secret,
 )
-from credrotator.secretdata import EXPIRY
+from credrotator.core.secretdata import EXPIRY
+from credrotator.observability.logs import JsonFormatter
+from credrotator.rotation.daemon import STATIC_LOOK, STOP_S
 from tests.daemon.fakes import UNREACHABLE, World, policy
 from tests.kube.waiting import eventually
 from tests.unit import builders
@@ -545,7 +545,7 @@ class TestStartAndEnd:
     def test_fault_50_stop_with_a_hanging_exchange(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The end does not wait for an exchange; what comes of it later is looked at by nobody."""
         assert STOP_S < 9
-        monkeypatch.setattr("credrotator.daemon.STOP_S", 0.2)
+        monkeypatch.setattr("credrotator.rotation.daemon.STOP_S", 0.2)
         world = World()
         world.exchange.hanging.add(IDP)
         world.daemon.start()

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from credrotator.core.model import ObjectKey
+from credrotator.core.secretdata import show_time
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.source import BELL
 from credrotator.kube.store import LABELS
-from credrotator.model import ObjectKey
-from credrotator.secretdata import show_time
-from credrotator.telemetry import Metrics
+from credrotator.observability.metrics import Metrics
 from tests.daemon.manifests import BEDROCK, POLICIES, aws, azure_secret, gcp, gcp_key, owner, read, secret, values
 from tests.unit.twins import StandingClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.kube.api import KubeApi
-    from credrotator.model import Policy
+    from credrotator.core.model import Policy
+    from credrotator.kube.client.api import KubeApi
     from tests.kube.simulator import ApiServer
 
 BEFORE, AFTER = "2026-11-24T11:00:00Z", "2026-11-24T12:00:01Z"

@@ -11,8 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.forms import AWS, AZURE, GCP, convert, is_convertible, read_form
-from credrotator.model import (
+from credrotator.core.model import (
     AwsOidc,
     AzureOidc,
     GcpWorkloadIdentity,
@@ -21,7 +20,8 @@ from credrotator.model import (
     Policy,
     TokenFile,
 )
-from credrotator.policy import PREFIX, Defaults, fingerprint
+from credrotator.policies.managed import AWS, AZURE, GCP, convert, is_convertible, read_form
+from credrotator.policies.reader import PREFIX, Defaults, fingerprint
 from tests.unit.builders import (
     V1ALPHA1,
     V1BETA1,

@@ -8,17 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.backoff import LONGEST
-from credrotator.kube.delivery import Delivery
-from credrotator.kube.events import EventRecorder
-from credrotator.kube.listener import PARK_AGAIN, PARKING, ClusterListener
-from credrotator.kube.source import CONDITION, Observed, observe
-from credrotator.kube.store import ClusterStore
-from credrotator.logs import AUDIT
-from credrotator.model import Failure, InvalidPolicy, ObjectKey, Outcome, Policy, Problem
-from credrotator.planning import plan
-from credrotator.policy import Defaults, fingerprint
-from credrotator.secretdata import (
+from credrotator.core.backoff import LONGEST
+from credrotator.core.model import Failure, InvalidPolicy, ObjectKey, Outcome, Policy, Problem
+from credrotator.core.planning import plan
+from credrotator.core.secretdata import (
     CONTENT,
     EXPIRY,
     FINGERPRINT,
@@ -29,13 +22,20 @@ from credrotator.secretdata import (
     render,
     show_time,
 )
-from credrotator.telemetry import Metrics
+from credrotator.kube.delivery import Delivery
+from credrotator.kube.events import EventRecorder
+from credrotator.kube.listener import PARK_AGAIN, PARKING, ClusterListener
+from credrotator.kube.source import CONDITION, Observed, observe
+from credrotator.kube.store import ClusterStore
+from credrotator.observability.logs import AUDIT
+from credrotator.observability.metrics import Metrics
+from credrotator.policies.reader import Defaults, fingerprint
 from tests.daemon.manifests import BEDROCK, BEDROCK_SECRET, POLICIES, VERSION, aws, managed, secret, speak, static
 from tests.unit.twins import HOUR, NOW, StandingClock, aws_credential
 
 if TYPE_CHECKING:
-    from credrotator.errors import Kind
-    from credrotator.kube.api import KubeApi
+    from credrotator.core.errors import Kind
+    from credrotator.kube.client.api import KubeApi
     from tests.kube.simulator import ApiServer
 
 MINUTE = timedelta(minutes=1)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from credrotator.errors import Denied, RotationError, Transient
-from credrotator.exchange.skew import SkewedClock
-from credrotator.model import ObjectKey, Outcome
+from credrotator.core.errors import Denied, RotationError, Transient
+from credrotator.core.model import ObjectKey, Outcome
+from credrotator.exchange.http.clock_offset import SkewedClock
+from credrotator.observability.metrics import MOST_REASONS, Metrics
 from credrotator.sandbox import DEFAULT_CLIENT, Client, Sandbox
 from credrotator.sandbox.answerfaults import Answer, ServiceError
 from credrotator.sandbox.bodyfaults import Huge
 from credrotator.sandbox.wirefaults import Certificate, Hang, Refuse
-from credrotator.telemetry import MOST_REASONS, Metrics
 from tests.daemon.cluster import Cluster
 from tests.daemon.manifests import POLICIES, speak
 from tests.exchange.conftest import world

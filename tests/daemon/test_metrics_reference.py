@@ -8,8 +8,8 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from credrotator.model import Outcome
-from credrotator.telemetry import Metrics
+from credrotator.core.model import Outcome
+from credrotator.observability.metrics import Metrics
 from tests.unit.twins import HOUR, KEY, NOW, SECRET
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "metrics.md"

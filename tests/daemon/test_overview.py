@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from credrotator.errors import Transient
-from credrotator.inventory import Inventory
-from credrotator.model import (
+from credrotator.core.errors import Transient
+from credrotator.core.model import (
     AzureClientSecret,
     EntraApp,
     GcpServiceAccount,
@@ -22,10 +21,11 @@ from credrotator.model import (
     SecretKeyRef,
     Static,
 )
-from credrotator.overview import Row, overview
-from credrotator.policy import Defaults, fingerprint, read_policy
-from credrotator.rotation import Rotation
-from credrotator.secretdata import EXPIRY, park, render
+from credrotator.core.secretdata import EXPIRY, park, render
+from credrotator.diagnosis.overview import Row, overview
+from credrotator.policies.inventory import Inventory
+from credrotator.policies.reader import Defaults, fingerprint, read_policy
+from credrotator.rotation.rotation import Rotation
 from tests.unit.builders import gcp
 from tests.unit.twins import (
     HOUR,

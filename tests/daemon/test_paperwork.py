@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from credrotator.kube.paperwork import Paperwork
+from credrotator.kube.deferred import Paperwork
 from tests.kube.waiting import eventually
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def test_after_the_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = False
     eventually(lambda: done == [1])
     busy = True
-    monkeypatch.setattr("credrotator.kube.paperwork.PATIENCE_S", 0.1)
+    monkeypatch.setattr("credrotator.kube.deferred.PATIENCE_S", 0.1)
     paperwork.later(lambda: done.append(2))
     eventually(lambda: done == [1, 2])
-    monkeypatch.setattr("credrotator.kube.paperwork.PATIENCE_S", 60.0)
+    monkeypatch.setattr("credrotator.kube.deferred.PATIENCE_S", 60.0)
     paperwork.later(lambda: done.append(3))
     paperwork.stop(5)
     assert done == [1, 2, 3]

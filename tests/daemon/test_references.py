@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.errors import PolicyError, RotationError
-from credrotator.inventory import secret_reader
+from credrotator.core.errors import PolicyError, RotationError
+from credrotator.core.model import ObjectKey, SecretKeyRef
 from credrotator.kube import references as module
 from credrotator.kube.references import LINGER_S, ClusterReferences
-from credrotator.model import ObjectKey, SecretKeyRef
+from credrotator.policies.inventory import secret_reader
 from tests.daemon.manifests import BEDROCK, grant, secret
 from tests.kube.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.kube.api import KubeApi
+    from credrotator.kube.client.api import KubeApi
     from tests.kube.simulator import ApiServer
 
 CLIENT = ObjectKey("default", "oidc-client")

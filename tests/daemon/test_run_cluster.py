@@ -14,7 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from credrotator.forms import AWS
+from credrotator.policies.managed import AWS
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_CLIENT,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.kube.informer import AFTER_S
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef
+from credrotator.core.secretdata import CONTENT, EXPIRY, park, parse, render
+from credrotator.kube.client.informer import AFTER_S
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.kube.store import LABELS, ClusterStore
-from credrotator.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef
-from credrotator.policy import Defaults, fingerprint
-from credrotator.secretdata import CONTENT, EXPIRY, park, parse, render
+from credrotator.policies.reader import Defaults, fingerprint
 from tests.daemon.manifests import (
     BEDROCK,
     BEDROCK_SECRET,
@@ -35,8 +35,8 @@ from tests.unit.twins import HOUR, NOW, aws_credential
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.kube.api import KubeApi
-    from credrotator.model import SecretDocument
+    from credrotator.core.model import SecretDocument
+    from credrotator.kube.client.api import KubeApi
     from tests.kube.simulator import ApiServer
 
 OTHER, MARK = ObjectKey("default", "other"), ObjectKey("default", "mark")

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.errors import Conflict, Denied, RotationError, Transient
+from credrotator.core.errors import Conflict, Denied, RotationError, Transient
+from credrotator.core.model import Owner, SecretDocument
+from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, TRUE_EXPIRY, render
 from credrotator.kube.store import LABELS, MANAGED_BY, ClusterStore, manifest, owner_reference
-from credrotator.model import Owner, SecretDocument
-from credrotator.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, TRUE_EXPIRY, render
 from tests.daemon.manifests import secret, values
 from tests.unit.test_directory import SecretStoreCompliance
 from tests.unit.twins import SECRET, aws_credential, document, with_annotation
 
 if TYPE_CHECKING:
-    from credrotator.kube.api import KubeApi
+    from credrotator.kube.client.api import KubeApi
     from tests.kube.simulator import ApiServer
 
 OWNER = Owner("aigateway.envoyproxy.io/v1beta1", "bedrock", "uid-1")

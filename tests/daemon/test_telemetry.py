@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from credrotator.model import Failure, ObjectKey, Outcome
-from credrotator.telemetry import HealthServer, Metrics, Probe
+from credrotator.core.model import Failure, ObjectKey, Outcome
+from credrotator.observability.metrics import HealthServer, Metrics, Probe
 from tests.kube.waiting import eventually
 from tests.unit.twins import HOUR, KEY, NOW, SECRET
 

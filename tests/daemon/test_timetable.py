@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.model import ObjectKey
-from credrotator.timetable import Timetable
+from credrotator.core.model import ObjectKey
+from credrotator.rotation.timetable import Timetable
 from tests.kube.waiting import eventually
 from tests.unit.twins import KEY, StandingClock
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from credrotator.errors import PolicyError, UsageError
-from credrotator.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef
-from credrotator.policy import Defaults
-from credrotator.watching import ManifestSource
+from credrotator.core.errors import PolicyError, UsageError
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef
+from credrotator.files.manifest_source import ManifestSource
+from credrotator.policies.reader import Defaults
 from tests.daemon.manifests import aws, secret
 from tests.kube.waiting import eventually
 from tests.unit.twins import MemoryStore, document

@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from credrotator.model import ObjectKey
-from credrotator.workqueue import ROUTINE, SOON, URGENT, WorkQueue
+from credrotator.core.model import ObjectKey
+from credrotator.rotation.workqueue import ROUTINE, SOON, URGENT, WorkQueue
 from tests.kube.waiting import eventually
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.errors import Denied
-from credrotator.exchange.issuers import AllowedIssuers
+from credrotator.core.errors import Denied
+from credrotator.exchange.issuers.allowed import AllowedIssuers
 from tests.exchange.world import refused
 
 ISSUER = "https://idp.corp.example/realms/gateway"

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.errors import Denied, RotationError, Transient
-from credrotator.exchange.aws import Sts, session_name
-from credrotator.exchange.transport import STS, Transport
-from credrotator.model import AwsOidc, ObjectKey, OidcClient, Sensitive, SubjectToken
+from credrotator.core.errors import Denied, RotationError, Transient
+from credrotator.core.model import AwsOidc, ObjectKey, OidcClient, Sensitive, SubjectToken
+from credrotator.exchange.http.transport import STS, Transport
+from credrotator.providers.aws.sts import Sts, session_name
 from credrotator.sandbox import (
     DEFAULT_ROLE,
     MISSING,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.errors import Denied, RotationError, Transient
-from credrotator.exchange.gates import FAILURES, Gates
+from credrotator.core.errors import Denied, RotationError, Transient
+from credrotator.exchange.http.circuit import FAILURES, Gates
 from credrotator.sandbox import (
     DEFAULT_APP,
     DEFAULT_APP_SECRET,
@@ -28,7 +28,7 @@ from credrotator.sandbox import (
 from tests.exchange.world import ENTRA_TOKEN, SCOPE, TOKEN, World, refused
 
 if TYPE_CHECKING:
-    from credrotator.model import AzureClientSecret, AzureOidc
+    from credrotator.core.model import AzureClientSecret, AzureOidc
     from credrotator.sandbox import Fault
 
 GARBAGE = garbage()

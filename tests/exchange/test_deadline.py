@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.exchange.deadline import deadline, remaining_s
+from credrotator.exchange.http.deadline import deadline, remaining_s
 
 SPANS = st.floats(min_value=1, max_value=10_000)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.errors import RotationError, Transient
+from credrotator.core.errors import RotationError, Transient
 from credrotator.sandbox import Answer, Drip, Hang, Latency, Override, Refuse, ServiceError
 from tests.exchange.test_transport import ASKS, everywhere
 from tests.exchange.world import DISCOVERY, ENTRA_TOKEN, POLICY, TOKEN, World, check_showable, refused
@@ -21,8 +21,8 @@ from tests.exchange.world import DISCOVERY, ENTRA_TOKEN, POLICY, TOKEN, World, c
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from credrotator.core.model import Rotatable
     from credrotator.exchange.exchanger import Exchanger
-    from credrotator.model import Rotatable
     from credrotator.sandbox import Fault
 
 DEADLINE_S = 0.4
@@ -164,8 +164,8 @@ SCRIPT = """
 import sys
 from datetime import UTC, datetime
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.issuers import AllowedIssuers
-from credrotator.model import *
+from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.core.model import *
 def found():
     return {name for name in ("boto3", "botocore", "msal", "azure.identity", "google.auth") if name in sys.modules}
 issuer, entra, ca_file, kind = sys.argv[1:]

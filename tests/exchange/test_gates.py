@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.errors import Denied, Outage, Transient
-from credrotator.exchange.deadline import deadline
-from credrotator.exchange.gates import FAILURES, ROOM, Gate
+from credrotator.core.errors import Denied, Outage, Transient
+from credrotator.exchange.http.circuit import FAILURES, ROOM, Gate
+from credrotator.exchange.http.deadline import deadline
 
 if TYPE_CHECKING:
-    from credrotator.errors import RotationError
+    from credrotator.core.errors import RotationError
     from tests.exchange.world import World
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from joserfc.jwk import ECKey, OKPKey
 
-from credrotator.claims import read_claims
-from credrotator.errors import Denied, PolicyError, RotationError, Transient
+from credrotator.core.claims import read_claims
+from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
+from credrotator.core.model import GcpPool, Sensitive
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.gates import Gates
-from credrotator.exchange.issuers import AllowedIssuers
-from credrotator.exchange.skew import SkewedClock
-from credrotator.model import GcpPool, Sensitive
+from credrotator.exchange.http.circuit import Gates
+from credrotator.exchange.http.clock_offset import SkewedClock
+from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     MISSING,
@@ -44,7 +44,7 @@ from tests.exchange.world import (
 )
 
 if TYPE_CHECKING:
-    from credrotator.model import GcpServiceAccount, GcpToken, GcpWorkloadIdentity
+    from credrotator.core.model import GcpServiceAccount, GcpToken, GcpWorkloadIdentity
     from credrotator.sandbox import Fault
 
 GARBAGE = garbage()

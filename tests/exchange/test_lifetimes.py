@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.errors import Transient
+from credrotator.core.errors import Transient
+from credrotator.exchange.http.transport import ISSUER
 from credrotator.exchange.lifetimes import DEFAULT_TOKEN_LIFE, LONGEST_TOKEN, expiry
-from credrotator.exchange.transport import ISSUER
 from tests.exchange.world import FrozenClock, refused
 
 NOW = FrozenClock()()

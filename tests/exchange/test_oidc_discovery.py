@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from credrotator.errors import Denied, PolicyError, RotationError, Transient
+from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
 from credrotator.sandbox import MISSING, Answer, Override, Redirect
 from tests.exchange.world import DISCOVERY, TOKEN, World, refused
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.errors import Denied, RotationError, Transient
-from credrotator.exchange.transport import BODY_LIMIT, LONGEST_RETRY_AFTER, retry_after
+from credrotator.core.errors import Denied, RotationError, Transient
+from credrotator.exchange.http.transport import BODY_LIMIT, LONGEST_RETRY_AFTER, retry_after
 from credrotator.sandbox import (
     DEFAULT_CLIENT_SECRET,
     MISSING,

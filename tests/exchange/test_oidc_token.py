@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from credrotator.errors import Denied, PolicyError, Transient
+from credrotator.core.errors import Denied, PolicyError, Transient
+from credrotator.core.model import OidcClient, Sensitive
 from credrotator.exchange.exchanger import token_request
-from credrotator.exchange.oidc import TokenRequest
-from credrotator.model import OidcClient, Sensitive
+from credrotator.exchange.issuers.oidc import TokenRequest
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, MISSING, Client, Latency, Override, ServiceError
 from tests.exchange.world import DISCOVERY, TOKEN, World, key_ref, refused
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from credrotator.exchange.proxies import environment_proxy, usable_proxy
+from credrotator.exchange.http.proxies import environment_proxy, usable_proxy
 
 PROXY = "http://proxy.corp.example:3128"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.errors import Denied
+from credrotator.core.errors import Denied
 from credrotator.sandbox import ServiceError
 from tests.exchange.world import refused
 

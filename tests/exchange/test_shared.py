@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.errors import Denied, RotationError, Transient
-from credrotator.exchange.deadline import deadline
-from credrotator.exchange.shared import FAILURE_LIFE, Pauses, Shared, again
+from credrotator.core.errors import Denied, RotationError, Transient
+from credrotator.exchange.http.deadline import deadline
+from credrotator.exchange.http.single_flight import FAILURE_LIFE, Pauses, Shared, again
 
 if TYPE_CHECKING:
     from datetime import datetime

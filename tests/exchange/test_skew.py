@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.issuers import AllowedIssuers
-from credrotator.exchange.skew import SkewedClock
+from credrotator.exchange.http.clock_offset import SkewedClock
+from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.sandbox import SkewedDate
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.errors import Denied, RotationError, Transient
+from credrotator.core.errors import Denied, RotationError, Transient
+from credrotator.core.model import ObjectKey, TokenFile
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.skew import SkewedClock
-from credrotator.exchange.tokenfiles import LONGEST_BYTES, TokenFiles
-from credrotator.model import ObjectKey, TokenFile
+from credrotator.exchange.http.clock_offset import SkewedClock
+from credrotator.exchange.token_files import LONGEST_BYTES, TokenFiles
 from credrotator.sandbox import DEFAULT_CLIENT, FederatedCredential, ServiceError
 from credrotator.sandbox.apps import DEFAULT_APP, DEFAULT_TENANT
 from tests.exchange.world import GOOGLE_STS, POLICY, POOL_AUDIENCE, World, refused
@@ -20,8 +20,8 @@ from tests.exchange.world import GOOGLE_STS, POLICY, POOL_AUDIENCE, World, refus
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from credrotator.model import Rotatable
-    from credrotator.ports import Clock
+    from credrotator.core.model import Rotatable
+    from credrotator.core.ports import Clock
 
 TEAM = POLICY.namespace
 AUDIENCES = {"aws": "sts.amazonaws.com", "azure": "api://AzureADTokenExchange", "gcp": POOL_AUDIENCE}

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from credrotator.errors import Denied, RotationError, Transient
-from credrotator.exchange import connections
-from credrotator.exchange.connections import check_literal
-from credrotator.exchange.shared import FAILURE_LIFE
-from credrotator.exchange.transport import ISSUER, Transport, answering
+from credrotator.core.errors import Denied, RotationError, Transient
+from credrotator.exchange.http import connections
+from credrotator.exchange.http.connections import check_literal
+from credrotator.exchange.http.single_flight import FAILURE_LIFE
+from credrotator.exchange.http.transport import ISSUER, Transport, answering
 from credrotator.sandbox import Certificate, Proxy, Refuse, Reset
 from tests.exchange.world import TOKEN, World, check_showable, refused
 

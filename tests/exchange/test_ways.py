@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.errors import Denied, Transient
-from credrotator.exchange.ways import DIRECT, Way, Ways
+from credrotator.core.errors import Denied, Transient
+from credrotator.exchange.issuers.routes import DIRECT, Way, Ways
 from tests.exchange.world import refused
 
 if TYPE_CHECKING:

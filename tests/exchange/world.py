@@ -16,12 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.errors import PolicyError, RotationError
-from credrotator.exchange.exchanger import Exchanger, ExchangeSettings, token_request
-from credrotator.exchange.issuers import AllowedIssuers
-from credrotator.exchange.ways import Ways
-from credrotator.meter import NO_METER
-from credrotator.model import (
+from credrotator.core.errors import PolicyError, RotationError
+from credrotator.core.instrumentation import NO_METER
+from credrotator.core.model import (
     AwsCredential,
     AwsOidc,
     AzureClientSecret,
@@ -38,6 +35,9 @@ from credrotator.model import (
     Sensitive,
     SubjectToken,
 )
+from credrotator.exchange.exchanger import Exchanger, ExchangeSettings, token_request
+from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.exchange.issuers.routes import Ways
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,
@@ -55,9 +55,9 @@ if TYPE_CHECKING:
 
     from joserfc.jwk import RSAKey
 
-    from credrotator.meter import Meter
-    from credrotator.model import Rotatable
-    from credrotator.ports import Clock
+    from credrotator.core.instrumentation import Meter
+    from credrotator.core.model import Rotatable
+    from credrotator.core.ports import Clock
     from credrotator.sandbox.issuer import Issuer
 
 POLICY = ObjectKey("team-a", "bedrock")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from credrotator.kube.api import KubeApi
+    from credrotator.kube.client.api import KubeApi
 
 
 @pytest.fixture(autouse=True)

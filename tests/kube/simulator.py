@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import yaml
 
-from credrotator.kube.api import KubeApi
-from credrotator.kube.connection import Connection
-from credrotator.model import Sensitive
+from credrotator.core.model import Sensitive
+from credrotator.kube.client.api import KubeApi
+from credrotator.kube.client.connection import Connection
 from tests.kube.faults import Fault, Match, Request
 from tests.kube.objects import Json, Objects, Refusal, Resource, usual_resources
 from tests.kube.wire import Listener

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from credrotator.errors import Conflict, Denied, Transient
+from credrotator.core.errors import Conflict, Denied, Transient
+from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
-from credrotator.kube.api import ApiError, KubeApi, as_rotation_error
-from credrotator.kube.connection import Connection
-from credrotator.model import ObjectKey
+from credrotator.kube.client.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.client.connection import Connection
 from tests.kube.simulator import ApiServer, FixedToken
 from tests.kube.waiting import eventually
 
@@ -158,7 +158,7 @@ def test_answers_that_are_no_objects_are_refused(body: bytes) -> None:
 
 def test_an_answer_that_is_too_long_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A body has a limit, for lists a generous one."""
-    monkeypatch.setattr("credrotator.kube.api.BODY_LIMIT", 1000)
+    monkeypatch.setattr("credrotator.kube.client.api.BODY_LIMIT", 1000)
     with _Canned(b'"' + b"x" * 100_000 + b'"') as url, KubeApi(Connection(url, FixedToken("t"))) as api:
         error = refusal(api.get, "/version")
     assert (error.reason, "too long" in error.message) == ("InvalidResponse", True)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from credrotator.errors import UsageError
-from credrotator.kube import authorization
-from credrotator.kube.api import ApiError, KubeApi
-from credrotator.kube.authorization import Authorization, TokenFile
-from credrotator.kube.connection import Connection, find_connection
-from credrotator.model import Sensitive
+from credrotator.core.errors import UsageError
+from credrotator.core.model import Sensitive
+from credrotator.kube.client import authorization
+from credrotator.kube.client.api import ApiError, KubeApi
+from credrotator.kube.client.authorization import Authorization, TokenFile
+from credrotator.kube.client.connection import Connection, find_connection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_pod_uses_its_service_account(pod: Path, host: str, url: str) -> None:
 
 def test_a_pod_does_not_import_the_kubernetes_package() -> None:
     """It is slow and large, and a pod has no kubeconfig to read."""
-    script = "import sys, credrotator.kube.api, credrotator.kube.informer; sys.exit('kubernetes' in sys.modules)"
+    script = "import sys, credrotator.kube.client.api, credrotator.kube.informer; sys.exit('kubernetes' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from credrotator.core.model import ObjectKey
 from credrotator.kube import events as module
 from credrotator.kube.events import EventRecorder, Subject, cut_bytes
-from credrotator.model import ObjectKey
 
 if TYPE_CHECKING:
-    from credrotator.kube.api import KubeApi
+    from credrotator.kube.client.api import KubeApi
     from tests.kube.simulator import ApiServer
 
 POLICY = Subject(ObjectKey("team", "bedrock"), "uid-1", "aigateway.envoyproxy.io/v1beta1")

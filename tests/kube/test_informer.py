@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.kube import informer as module
+from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
-from credrotator.kube.informer import Informer, WatchTiming
-from credrotator.kube.pace import Pace
-from credrotator.model import ObjectKey
+from credrotator.kube.client import informer as module
+from credrotator.kube.client.informer import Informer, WatchTiming
+from credrotator.kube.client.reconnect import Pace
 from tests.kube.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from credrotator.kube.api import KubeApi
+    from credrotator.kube.client.api import KubeApi
     from tests.kube.simulator import ApiServer
 
 POLICIES = "backendsecuritypolicies"
@@ -347,5 +347,5 @@ def test_one_waits_for_another(server: ApiServer, start: Started, monkeypatch: p
     assert not second.synced.wait(0.1)
     first.set()
     assert second.synced.wait(5)
-    monkeypatch.setattr("credrotator.kube.informer.AFTER_S", 0.1)
+    monkeypatch.setattr("credrotator.kube.client.informer.AFTER_S", 0.1)
     assert start(after=threading.Event(), synced=False).synced.wait(5)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.kube.lease import LeaderElection, LeaseTiming
-from credrotator.model import ObjectKey
+from credrotator.core.model import ObjectKey
+from credrotator.kube.client.leader_election import LeaderElection, LeaseTiming
 from tests.kube.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.kube.api import KubeApi
+    from credrotator.kube.client.api import KubeApi
     from tests.kube.simulator import ApiServer
 
 LEASE = ObjectKey("default", "credrotator")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.errors import Denied
+from credrotator.core.errors import Denied
+from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
-from credrotator.kube.api import ApiError, KubeApi
-from credrotator.model import ObjectKey
+from credrotator.kube.client.api import ApiError, KubeApi
 
 if TYPE_CHECKING:
     from tests.kube.simulator import ApiServer

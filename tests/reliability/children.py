@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PRELOAD = [
-    "credrotator.cli",
-    "credrotator.commands.incluster",
-    "credrotator.commands.rotate",
-    "credrotator.commands.run",
-    "credrotator.exchange.aws",
+    "credrotator.cli.main",
+    "credrotator.app.cluster_daemon",
+    "credrotator.cli.rotate",
+    "credrotator.cli.run",
+    "credrotator.providers.aws.sts",
     "kubernetes.client",
     "kubernetes.config.kube_config",
 ]
@@ -131,4 +131,4 @@ def _enter(arguments: tuple[str, ...], log: str, environment: dict[str, str], co
         module, _, constant = name.partition(":")
         setattr(importlib.import_module(module), constant, value)
     sys.argv = ["credrotator", *arguments]
-    importlib.import_module("credrotator.cli").main()
+    importlib.import_module("credrotator.cli.main").main()

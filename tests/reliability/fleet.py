@@ -17,8 +17,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from credrotator.exchange.aws import session_name
-from credrotator.model import ObjectKey
+from credrotator.core.model import ObjectKey
+from credrotator.providers.aws.sts import session_name
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, Role, Sandbox
 from credrotator.sandbox.answers import Refused
 from credrotator.sandbox.sigv4 import SignedRequest

@@ -11,9 +11,9 @@ import logging
 import os
 from typing import Any, NoReturn
 
-from credrotator import redaction
-from credrotator.cli import main
-from credrotator.exchange import aws
+from credrotator.cli.main import main
+from credrotator.observability import redaction
+from credrotator.providers.aws import sts as aws
 
 
 def _explode_with_answer(answer: Any, *_: Any) -> NoReturn:

@@ -11,17 +11,17 @@ from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from credrotator.errors import RotationError, Transient
-from credrotator.model import ObjectKey, Published, Unreadable
-from credrotator.planning import LONGEST_LIFE, TINY_LIFE, WORTH, renewal_time
-from credrotator.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, content_hash, parse
+from credrotator.core.errors import RotationError, Transient
+from credrotator.core.model import ObjectKey, Published, Unreadable
+from credrotator.core.planning import LONGEST_LIFE, TINY_LIFE, WORTH, renewal_time
+from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, content_hash, parse
 from tests.reliability.kernel import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.exchange.oidc import TokenRequest
-    from credrotator.model import InvalidPolicy, Outcome, Policy, Rotatable, SecretDocument, StoredSecret
+    from credrotator.core.model import InvalidPolicy, Outcome, Policy, Rotatable, SecretDocument, StoredSecret
+    from credrotator.exchange.issuers.oidc import TokenRequest
     from tests.reliability.process import Process
     from tests.reliability.simulation import Place, World
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from credrotator.exchange.aws import session_name
-from credrotator.model import ObjectKey
-from credrotator.secretdata import EXPIRY, TRUE_EXPIRY, read_time
+from credrotator.core.model import ObjectKey
+from credrotator.core.secretdata import EXPIRY, TRUE_EXPIRY, read_time
+from credrotator.providers.aws.sts import session_name
 from tests.reliability.fleet import NAMESPACE, Broken, allow, aws_policy, client_secret, session_of
 
 if TYPE_CHECKING:

@@ -14,17 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from apscheduler.jobstores.base import JobLookupError
 
-from credrotator.daemon import Daemon
-from credrotator.errors import Denied, Transient
-from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.gates import Gate, Gates
-from credrotator.exchange.issuers import AllowedIssuers
-from credrotator.exchange.oidc import Issuers, TokenRequest
-from credrotator.exchange.skew import SkewedClock
-from credrotator.exchange.transport import ENTRA, STS, Endpoint
-from credrotator.kube.apierrors import CONFLICT, NO_ANSWER, NOT_FOUND, ApiError
-from credrotator.kube.lease import LeaderElection
-from credrotator.model import (
+from credrotator.core.errors import Denied, Transient
+from credrotator.core.model import (
     AwsOidc,
     AzureOidc,
     Credential,
@@ -38,16 +29,25 @@ from credrotator.model import (
     StoredSecret,
     SubjectToken,
 )
-from credrotator.telemetry import Metrics
-from credrotator.timetable import Timetable
-from credrotator.workqueue import WorkQueue
+from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
+from credrotator.exchange.http.circuit import Gate, Gates
+from credrotator.exchange.http.clock_offset import SkewedClock
+from credrotator.exchange.http.transport import ENTRA, STS, Endpoint
+from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
+from credrotator.kube.client.api_errors import CONFLICT, NO_ANSWER, NOT_FOUND, ApiError
+from credrotator.kube.client.leader_election import LeaderElection
+from credrotator.observability.metrics import Metrics
+from credrotator.rotation.daemon import Daemon
+from credrotator.rotation.timetable import Timetable
+from credrotator.rotation.workqueue import WorkQueue
 from tests.reliability.kernel import FakeCondition, FakeEvent, Kernel, Machine, Signal, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from credrotator.model import Rotatable
-    from credrotator.ports import SecretReader
+    from credrotator.core.model import Rotatable
+    from credrotator.core.ports import SecretReader
     from tests.reliability.kernel import Event
     from tests.reliability.simulation import Place, World
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from credrotator.model import AwsOidc
+from credrotator.core.model import AwsOidc
 from tests.reliability.simulation import SLOW_TIMING, Trouble, World, places_of, policy_of
 from tests.unit.builders import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.model import ObjectKey, Policy
+    from credrotator.core.model import ObjectKey, Policy
     from tests.reliability.kernel import Machine
     from tests.reliability.process import Process
 

@@ -16,17 +16,9 @@ from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from credrotator import daemon as daemon_module
-from credrotator import rotation as rotation_module
-from credrotator.backoff import _unit_hash
-from credrotator.errors import Conflict, Denied, RotationError, Transient
-from credrotator.exchange import deadline as deadline_module
-from credrotator.exchange import shared as shared_module
-from credrotator.exchange.deadline import remaining_s
-from credrotator.exchange.transport import STS, Endpoint
-from credrotator.kube import lease as lease_module
-from credrotator.kube.lease import LeaseTiming
-from credrotator.model import (
+from credrotator.core.backoff import _unit_hash
+from credrotator.core.errors import Conflict, Denied, RotationError, Transient
+from credrotator.core.model import (
     AwsCredential,
     AwsOidc,
     AzureOidc,
@@ -42,8 +34,16 @@ from credrotator.model import (
     StoredSecret,
     generated_secret,
 )
-from credrotator.policy import fingerprint
-from credrotator.secretdata import EXPIRY, render, show_time
+from credrotator.core.secretdata import EXPIRY, render, show_time
+from credrotator.exchange.http import deadline as deadline_module
+from credrotator.exchange.http import single_flight as shared_module
+from credrotator.exchange.http.deadline import remaining_s
+from credrotator.exchange.http.transport import STS, Endpoint
+from credrotator.kube.client import leader_election as lease_module
+from credrotator.kube.client.leader_election import LeaseTiming
+from credrotator.policies.reader import fingerprint
+from credrotator.rotation import daemon as daemon_module
+from credrotator.rotation import rotation as rotation_module
 from tests.reliability.kernel import FakeFuture, Kernel, Machine
 from tests.reliability.oracle import Oracle
 from tests.reliability.process import CANARY, Process
@@ -52,7 +52,7 @@ from tests.unit.builders import client_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.model import Rotatable
+    from credrotator.core.model import Rotatable
 
 AUTHORITY = "https://login.example"
 READ_TIMEOUT_S = 15.0

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from credrotator.backoff import LONGEST, SHORTEST, Streak, failed
-from credrotator.model import Failure, ObjectKey, Published
-from credrotator.planning import Keep, plan, refusal, renewal_time
-from credrotator.policy import fingerprint
-from credrotator.rotation import Rotation, Wish
-from credrotator.secretdata import parse, render
-from credrotator.timetable import SWEEP
+from credrotator.core.backoff import LONGEST, SHORTEST, Streak, failed
+from credrotator.core.model import Failure, ObjectKey, Published
+from credrotator.core.planning import Keep, plan, refusal, renewal_time
+from credrotator.core.secretdata import parse, render
+from credrotator.policies.reader import fingerprint
+from credrotator.rotation.rotation import Rotation, Wish
+from credrotator.rotation.timetable import SWEEP
 from tests.reliability.kernel import EPOCH
 from tests.reliability.process import CANARY
 from tests.reliability.scenarios import MINUTE_S, Happening, Scenario, crowd, crowds, day, scenarios, settle

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.errors import Denied, RotationError
-from credrotator.exchange import connections
-from credrotator.exchange.transport import ISSUER, Transport
+from credrotator.core.errors import Denied, RotationError
+from credrotator.exchange.http import connections
+from credrotator.exchange.http.transport import ISSUER, Transport
 from credrotator.sandbox import Sandbox
 from tests.exchange.world import MovableClock, World
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.exchange.gates import FAILURES, LONGEST_PAUSE_S, ROOM
-from credrotator.exchange.shared import FAILURE_LIFE
+from credrotator.exchange.http.circuit import FAILURES, LONGEST_PAUSE_S, ROOM
+from credrotator.exchange.http.single_flight import FAILURE_LIFE
 from credrotator.sandbox import Answer, Hang, Sandbox
 from tests.reliability.children import running
 from tests.reliability.fleet import Fleet, Reader
@@ -51,8 +51,8 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 def _constants() -> dict[str, object]:
     """Return the daemon's longest pauses, in fast motion."""
     return {
-        "credrotator.exchange.gates:LONGEST_PAUSE_S": max(1.0, LONGEST_PAUSE_S * SCALE),
-        "credrotator.exchange.shared:FAILURE_LIFE": FAILURE_LIFE * SCALE,
+        "credrotator.exchange.http.circuit:LONGEST_PAUSE_S": max(1.0, LONGEST_PAUSE_S * SCALE),
+        "credrotator.exchange.http.single_flight:FAILURE_LIFE": FAILURE_LIFE * SCALE,
     }
 
 

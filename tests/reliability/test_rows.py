@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.forms import read_form
-from credrotator.inventory import Inventory
-from credrotator.model import InvalidPolicy, ObjectKey, Policy, Published, SecretDocument, Sensitive, Unreadable
-from credrotator.planning import Keep, Reason, Rotate, plan, renewal_time
-from credrotator.policy import Defaults
-from credrotator.secretdata import parse, render, show_time
-from credrotator.workqueue import ROUTINE, URGENT, WorkQueue
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Published, SecretDocument, Sensitive, Unreadable
+from credrotator.core.planning import Keep, Reason, Rotate, plan, renewal_time
+from credrotator.core.secretdata import parse, render, show_time
+from credrotator.policies.inventory import Inventory
+from credrotator.policies.managed import read_form
+from credrotator.policies.reader import Defaults
+from credrotator.rotation.workqueue import ROUTINE, URGENT, WorkQueue
 from tests.unit.builders import HOUR, NOW, SECRET, aws, aws_credential
 
 if TYPE_CHECKING:

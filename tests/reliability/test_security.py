@@ -15,21 +15,21 @@ import pytest
 import yaml
 
 import credrotator
-from credrotator.directory import DirectoryStore
-from credrotator.errors import Denied, PolicyError
-from credrotator.exchange.connections import tls_context
-from credrotator.exchange.issuers import AllowedIssuers
-from credrotator.exchange.transport import BODY_LIMIT
-from credrotator.inventory import Grant, Inventory
-from credrotator.model import InvalidPolicy, ObjectKey, Sensitive
-from credrotator.policy import Defaults, read_policy
-from credrotator.rotation import Rotation, Wish
-from credrotator.secretdata import render
+from credrotator.core.errors import Denied, PolicyError
+from credrotator.core.model import InvalidPolicy, ObjectKey, Sensitive
+from credrotator.core.secretdata import render
+from credrotator.exchange.http.connections import tls_context
+from credrotator.exchange.http.transport import BODY_LIMIT
+from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.files.directory import DirectoryStore
+from credrotator.policies.inventory import Grant, Inventory
+from credrotator.policies.reader import Defaults, read_policy
+from credrotator.rotation.rotation import Rotation, Wish
 from tests.unit.builders import NOW, SECRET, aws, aws_credential
 
 if TYPE_CHECKING:
-    from credrotator.model import Credential, Policy, Rotatable, SecretKeyRef
-    from credrotator.ports import SecretReader
+    from credrotator.core.model import Credential, Policy, Rotatable, SecretKeyRef
+    from credrotator.core.ports import SecretReader
 
 PACKAGE = Path(credrotator.__file__).parent
 CHART = PACKAGE.parent / "charts" / "credrotator"
@@ -102,7 +102,7 @@ def test_security_04_what_enters_a_request_is_checked(field: str, value: str) ->
 
 def test_security_05_claims_authorise_nothing() -> None:
     """JWTs are decoded in one module, and those that use it show claims, read times, or refuse; no key is loaded."""
-    users = {path.stem for path in PACKAGE.rglob("*.py") if "credrotator.claims" in imports(path)}
+    users = {path.stem for path in PACKAGE.rglob("*.py") if "credrotator.core.claims" in imports(path)}
     assert users == {"secretdata", "oidc", "azure", "tokenfiles", "check", "advice"}
     verifying = {"joserfc", "authlib.jose", "jwt"}
     ours = [path for path in PACKAGE.rglob("*.py") if "sandbox" not in path.parts]

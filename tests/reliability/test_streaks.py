@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from credrotator.backoff import LONGEST, Streak, failed
-from credrotator.errors import Transient
-from credrotator.exchange.patience import probing
-from credrotator.exchange.shared import Shared
-from credrotator.exchange.skew import SkewedClock
-from credrotator.model import Failure
+from credrotator.core.backoff import LONGEST, Streak, failed
+from credrotator.core.errors import Transient
+from credrotator.core.model import Failure
+from credrotator.exchange.http.clock_offset import SkewedClock
+from credrotator.exchange.http.retry_after import probing
+from credrotator.exchange.http.single_flight import Shared
 from tests.unit.twins import HOUR, NOW, StandingClock
 
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)

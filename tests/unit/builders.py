@@ -7,8 +7,7 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from credrotator.manifests import Reading, read_manifests
-from credrotator.model import (
+from credrotator.core.model import (
     AwsCredential,
     AwsOidc,
     AzureOidc,
@@ -22,7 +21,8 @@ from credrotator.model import (
     Sensitive,
     Source,
 )
-from credrotator.policy import Defaults, read_policy
+from credrotator.files.manifests import Reading, read_manifests
+from credrotator.policies.reader import Defaults, read_policy
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from credrotator.atomic import write_file
-from credrotator.errors import Denied, RotationError
+from credrotator.core.errors import Denied, RotationError
+from credrotator.files.atomic import write_file
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_abandoned(target: Path, monkeypatch: pytest.MonkeyPatch, age_s: int, *,
     (left,) = leftovers(target)
     if not stays:
         # The change time cannot be set, so the limit is moved below any age.
-        monkeypatch.setattr("credrotator.atomic._ABANDONED_S", age_s)
+        monkeypatch.setattr("credrotator.files.atomic._ABANDONED_S", age_s)
     write_file(target, b"new")
     assert (left in leftovers(target)) is stays
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from credrotator.audit import Audit
-from credrotator.errors import Abandoned, Denied, RotationError
-from credrotator.logs import AUDIT
-from credrotator.model import InvalidPolicy, Policy, Problem
-from credrotator.policy import fingerprint
-from credrotator.rotation import Rotation, Wish
-from credrotator.secretdata import CONTENT, parse, render, show_time
+from credrotator.core.errors import Abandoned, Denied, RotationError
+from credrotator.core.model import InvalidPolicy, Policy, Problem
+from credrotator.core.secretdata import CONTENT, parse, render, show_time
+from credrotator.observability.audit import Audit
+from credrotator.observability.logs import AUDIT
+from credrotator.policies.reader import fingerprint
+from credrotator.rotation.rotation import Rotation, Wish
 from tests.unit.twins import (
     HOUR,
     KEY,

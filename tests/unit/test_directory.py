@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.atomic import locked, open_directory
-from credrotator.directory import ANNOTATIONS, DATA, LOCK, OUTCOMES, DirectoryStore
-from credrotator.errors import Conflict, Denied, PolicyError, RotationError, Transient
-from credrotator.model import ObjectKey, SecretDocument, Sensitive
+from credrotator.core.errors import Conflict, Denied, PolicyError, RotationError, Transient
+from credrotator.core.model import ObjectKey, SecretDocument, Sensitive
+from credrotator.files.atomic import locked, open_directory
+from credrotator.files.directory import ANNOTATIONS, DATA, LOCK, OUTCOMES, DirectoryStore
 from tests.unit.twins import KEY, SECRET, MemoryStore, StandingClock, document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.ports import SecretStore
+    from credrotator.core.ports import SecretStore
 
 PUBLISHES = 10_000
 KILLS = 50
@@ -289,9 +289,9 @@ PUBLISHER = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from credrotator.directory import DirectoryStore
-from credrotator.errors import Conflict
-from credrotator.model import ObjectKey, SecretDocument, Sensitive
+from credrotator.files.directory import DirectoryStore
+from credrotator.core.errors import Conflict
+from credrotator.core.model import ObjectKey, SecretDocument, Sensitive
 root, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 store, key = DirectoryStore(root, lambda: datetime.now(UTC)), ObjectKey("default", "ai-eg-bsp-bedrock")
 done = number = 0
@@ -313,8 +313,8 @@ import os, sys
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from credrotator.directory import DirectoryStore
-from credrotator.model import ObjectKey, SecretDocument, Sensitive
+from credrotator.files.directory import DirectoryStore
+from credrotator.core.model import ObjectKey, SecretDocument, Sensitive
 key = ObjectKey("default", "ai-eg-bsp-bedrock")
 def publish_twice(root, steps_left):
     def hook(event, arguments):
@@ -414,7 +414,7 @@ class TestAtomicSwap:
 
     def test_reading_while_generations_go(self, fast_store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """The store's own reading starts anew when its generation goes away under its hands; it never reads half."""
-        monkeypatch.setattr("credrotator.directory._READER_S", -1)
+        monkeypatch.setattr("credrotator.files.directory._READER_S", -1)
         fast_store.publish(document(a="0", b="0"), None)
         ended, read, threads = threading.Event(), [], []
 
@@ -635,7 +635,7 @@ class TestRefusals:
 
     def test_lock_held(self, store: DirectoryStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A lock that another process never gives back ends in an error, not in a hang."""
-        monkeypatch.setattr("credrotator.atomic._LOCK_TIMEOUT_S", 0.05)
+        monkeypatch.setattr("credrotator.files.atomic._LOCK_TIMEOUT_S", 0.05)
         with open_directory(place(root)) as secret, locked(secret, LOCK, "x"):
             error = refused(store)
         assert (error.kind, error.reason) == ("transient", "StorageBusy")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.errors import Denied, PolicyError, RotationError, Transient, printable
+from credrotator.core.errors import Denied, PolicyError, RotationError, Transient, printable
 
 
 @given(text=st.text(), limit=st.integers(1, 50))

@@ -15,11 +15,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from credrotator import looks
-from credrotator.commands.common import reading_options
-from credrotator.logs import AUDIT, IN_A_CLUSTER, Form, JsonFormatter, install
-from credrotator.model import ObjectKey, Sensitive
-from credrotator.redaction import FORMAT, LONGEST, MASK, MaskingFormatter
+from credrotator.cli.options import reading_options
+from credrotator.core import attempts as looks
+from credrotator.core.model import ObjectKey, Sensitive
+from credrotator.observability.logs import AUDIT, IN_A_CLUSTER, Form, JsonFormatter, install
+from credrotator.observability.redaction import FORMAT, LONGEST, MASK, MaskingFormatter
 
 if TYPE_CHECKING:
     from pathlib import Path

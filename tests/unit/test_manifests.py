@@ -13,10 +13,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from credrotator.errors import PolicyError, UsageError
-from credrotator.manifests import Reading, read_manifests
-from credrotator.model import ObjectKey, SecretKeyRef, Static
-from credrotator.policy import Defaults
+from credrotator.core.errors import PolicyError, UsageError
+from credrotator.core.model import ObjectKey, SecretKeyRef, Static
+from credrotator.files.manifests import Reading, read_manifests
+from credrotator.policies.reader import Defaults
 from tests.unit.builders import Manifest, aws, azure, changed, from_files, from_stdin, policy, secret
 
 POLICY = ObjectKey("team-a", "bedrock")

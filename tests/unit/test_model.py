@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import pytest
 
-from credrotator.model import ObjectKey, Problem, SecretDocument, Sensitive, backend_key, generated_secret
+from credrotator.core.model import ObjectKey, Problem, SecretDocument, Sensitive, backend_key, generated_secret
 from tests.unit.builders import aws_credential, azure_token
 
 CANARY = "canary-7f3a"

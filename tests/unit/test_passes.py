@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.audit import Audit
-from credrotator.inventory import Inventory
-from credrotator.model import ObjectKey
-from credrotator.passes import run_pass
-from credrotator.rotation import Rotation, Wish
+from credrotator.core.model import ObjectKey
+from credrotator.observability.audit import Audit
+from credrotator.policies.inventory import Inventory
+from credrotator.rotation.batch import run_pass
+from credrotator.rotation.rotation import Rotation, Wish
 from tests.unit.twins import MemoryStore, ScriptedExchange, StandingClock, aws_credential, aws_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.model import Credential, Outcome, Rotatable
-    from credrotator.passes import Progress
-    from credrotator.ports import SecretReader
+    from credrotator.core.model import Credential, Outcome, Rotatable
+    from credrotator.core.ports import SecretReader
+    from credrotator.rotation.batch import Progress
 
 KEYS = [ObjectKey("default", f"p{number:02}") for number in range(20)]
 
@@ -110,7 +110,7 @@ def test_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_interrupted(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in a pass that hangs ends it after a short grace: nothing more is started, and what hung is named."""
-    monkeypatch.setattr("credrotator.passes._GRACE_S", 0.05)
+    monkeypatch.setattr("credrotator.rotation.batch._GRACE_S", 0.05)
     exchange = HangingExchange(*KEYS)
 
     def ctrl_c(done: int, total: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from credrotator.model import (
+from credrotator.core.model import (
     AwsOidc,
     AzureClientSecret,
     AzureOidc,
@@ -22,7 +22,7 @@ from credrotator.model import (
     SecretKeyRef,
     Static,
 )
-from credrotator.policy import Defaults, fingerprint, partition_of, read_policy
+from credrotator.policies.reader import Defaults, fingerprint, partition_of, read_policy
 from tests.unit.builders import (
     V1ALPHA1,
     V1BETA1,

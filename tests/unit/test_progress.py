@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from credrotator.progress import progress
+from credrotator.cli.progress import progress
 
 
 class Terminal(io.StringIO):
@@ -29,7 +29,7 @@ def run(stderr: io.StringIO, *steps: tuple[int, int]) -> str:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a second have passed."""
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("credrotator.progress.PATIENCE_S", -1)
+    monkeypatch.setattr("credrotator.cli.progress.PATIENCE_S", -1)
 
 
 def test_patience() -> None:

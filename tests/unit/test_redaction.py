@@ -11,9 +11,9 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from credrotator import redaction
-from credrotator.model import Sensitive
-from credrotator.redaction import LONGEST, MASK, MaskingFormatter, by_name, by_shape, by_value, masked
+from credrotator.core.model import Sensitive
+from credrotator.observability import redaction
+from credrotator.observability.redaction import LONGEST, MASK, MaskingFormatter, by_name, by_shape, by_value, masked
 
 SECRET = "s3cret with/odd+signs%&\"'"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"

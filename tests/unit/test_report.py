@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from credrotator.model import Failure, ObjectKey, Outcome
-from credrotator.report import align, explanation, rotate_document, rotate_table, show_span, structured
+from credrotator.cli.tables import align, explanation, rotate_document, rotate_table, show_span, structured
+from credrotator.core.model import Failure, ObjectKey, Outcome
 from tests.unit.twins import HOUR, KEY, NOW, SECRET
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "rotate.schema.json"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.errors import Denied, PolicyError, RotationError, Transient
-from credrotator.model import (
+from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
+from credrotator.core.model import (
     Credential,
     InvalidPolicy,
     ObjectKey,
@@ -24,10 +24,10 @@ from credrotator.model import (
     Static,
     generated_secret,
 )
-from credrotator.planning import TINY_LIFE
-from credrotator.policy import fingerprint
-from credrotator.rotation import PUBLISH_TRIES, Rotation, Wish
-from credrotator.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, parse, render, show_time
+from credrotator.core.planning import TINY_LIFE
+from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, parse, render, show_time
+from credrotator.policies.reader import fingerprint
+from credrotator.rotation.rotation import PUBLISH_TRIES, Rotation, Wish
 from tests.unit.twins import (
     HOUR,
     KEY,

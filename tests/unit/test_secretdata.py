@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.claims import claim_time, read_claims
-from credrotator.model import ObjectKey, Owner, Published, SecretDocument, Sensitive, Unreadable
-from credrotator.planning import Keep, plan
-from credrotator.secretdata import (
+from credrotator.core.claims import claim_time, read_claims
+from credrotator.core.model import ObjectKey, Owner, Published, SecretDocument, Sensitive, Unreadable
+from credrotator.core.planning import Keep, plan
+from credrotator.core.secretdata import (
     DATA_KEYS,
     adopt,
     content_hash,

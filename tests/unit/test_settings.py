@@ -10,10 +10,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from credrotator.errors import UsageError
-from credrotator.exchange.ways import Ways
-from credrotator.model import ObjectKey
-from credrotator.settings import ForIssuers, Settings, Span, load_config, setting
+from credrotator.app.settings import ForIssuers, Settings, Span, load_config, setting
+from credrotator.core.errors import UsageError
+from credrotator.core.model import ObjectKey
+from credrotator.exchange.issuers.routes import Ways
 
 seen: dict[str, Any] = {}
 

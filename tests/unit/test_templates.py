@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.errors import Transient, UsageError
-from credrotator.model import Sensitive
-from credrotator.templates import Templates
+from credrotator.core.errors import Transient, UsageError
+from credrotator.core.model import Sensitive
+from credrotator.files.templates import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,16 +17,16 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from credrotator.audit import Audit
-from credrotator.commands.tracing import traces
-from credrotator.errors import Denied
-from credrotator.inventory import Inventory
-from credrotator.looks import looking
-from credrotator.meter import NO_METER
-from credrotator.passes import run_pass
-from credrotator.rotation import Rotation, Wish
-from credrotator.telemetry import Metrics
-from credrotator.tracing import Traces
+from credrotator.app.tracing import traces
+from credrotator.core.attempts import looking
+from credrotator.core.errors import Denied
+from credrotator.core.instrumentation import NO_METER
+from credrotator.observability.audit import Audit
+from credrotator.observability.metrics import Metrics
+from credrotator.observability.traces import Traces
+from credrotator.policies.inventory import Inventory
+from credrotator.rotation.batch import run_pass
+from credrotator.rotation.rotation import Rotation, Wish
 from tests.unit.twins import KEY, SECRET, MemoryStore, StandingClock, aws_credential, aws_policy
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from credrotator.meter import Meter
-    from credrotator.model import Credential, ObjectKey, Rotatable
-    from credrotator.ports import SecretReader
+    from credrotator.core.instrumentation import Meter
+    from credrotator.core.model import Credential, ObjectKey, Rotatable
+    from credrotator.core.ports import SecretReader
 
 
 @pytest.fixture(autouse=True)
@@ -192,7 +192,7 @@ def test_not_wanted(environment: dict[str, str]) -> None:
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Variables that are there for others do no harm; what to install is said."""
-    monkeypatch.delitem(sys.modules, "credrotator.tracing", raising=False)
+    monkeypatch.delitem(sys.modules, "credrotator.observability.traces", raising=False)
     for name in [name for name in sys.modules if name.startswith("opentelemetry")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "path", [])
@@ -205,7 +205,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
 
 def test_not_imported_when_off() -> None:
     """A cold ``rotate`` does not wait for OpenTelemetry."""
-    script = "import sys, credrotator.commands.rotate, credrotator.commands.run, credrotator.commands.tracing as t\n"
+    script = "import sys, credrotator.cli.rotate, credrotator.cli.run, credrotator.app.tracing as t\n"
     script += "with t.traces({}): pass\nprint([name for name in sys.modules if name.startswith('opentelemetry')])"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"

@@ -11,8 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.errors import Conflict, PolicyError
-from credrotator.model import (
+from credrotator.core.errors import Conflict, PolicyError
+from credrotator.core.model import (
     AwsCredential,
     AwsOidc,
     AzureToken,
@@ -30,8 +30,8 @@ from credrotator.model import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from credrotator.model import Rotatable
-    from credrotator.ports import SecretReader
+    from credrotator.core.model import Rotatable
+    from credrotator.core.ports import SecretReader
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -1,0 +1,135 @@
+"""A cluster, put together for commands that look once and for the daemon."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from typing import TYPE_CHECKING, Any, Self
+
+from credrotator.core.errors import printable
+from credrotator.core.model import ObjectKey
+from credrotator.core.secretdata import read_time
+from credrotator.kube.access import Right, check_rights
+from credrotator.kube.client.api import KubeApi
+from credrotator.kube.delivery import Delivery
+from credrotator.kube.events import EventRecorder
+from credrotator.kube.listener import ClusterListener, Later, Observer, at_once
+from credrotator.kube.paths import served_version
+from credrotator.kube.reading import ClusterInventory, read_cluster
+from credrotator.kube.source import CONDITION, Scope
+from credrotator.kube.store import ClusterStore
+from credrotator.observability.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime, timedelta
+
+    from credrotator.app.settings import Settings
+    from credrotator.core.model import Outcome
+    from credrotator.core.ports import Clock
+    from credrotator.observability.audit import Audit
+
+
+LEASE = "credrotator"
+"""Name of the Lease by which replicas agree on a leader, unless ``--lease`` says another."""
+
+
+class Cluster:
+    """The parts that talk to one API server; a context manager."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self.api = KubeApi.from_config(settings.kubeconfig, settings.context)
+        self.store = ClusterStore(self.api)
+        # NOTE: host name and pid are not enough: pods in the host's network share the one, and have pid 1 each.
+        self.identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+        self._inventory = ClusterInventory()
+        self._listener: ClusterListener | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.api.close()
+
+    def scope(self) -> Scope:
+        """Return which policies are meant: the namespaces of ``-n``, all with ``-A``, else the context's own.
+
+        Raises:
+            RotationError: The gateway's API is not served, or the server cannot be asked.
+        """
+        settings = self._settings
+        named = settings.namespaces or (self.api.default_namespace,)
+        return Scope(served_version(self.api), () if settings.all_namespaces else named, settings.selector)
+
+    def listener(
+        self,
+        scope: Scope,
+        source: Observer,
+        delivery: Delivery,
+        *,
+        audit: Audit | None = None,
+        skew: Callable[[], timedelta | None] = lambda: None,
+        later: Later = at_once,
+    ) -> ClusterListener:
+        """Return what follows an outcome; the rest: see ``ClusterListener``."""
+        return ClusterListener(
+            self.api,
+            scope.version,
+            self._clock,
+            store=self.store,
+            source=source,
+            delivery=delivery,
+            events=EventRecorder(self.api, self.identity),
+            audit=audit,
+            later=later,
+            skew=skew,
+        )
+
+    def read(self) -> tuple[ClusterInventory, list[str]]:
+        """Read policies and dependants once; see ``read_cluster``."""
+        scope = self.scope()
+        self._inventory, problems = read_cluster(self.api, scope, self._settings.defaults)
+        self.delivery = Delivery(self.api, self._clock, Metrics())
+        self._listener = self.listener(scope, self._inventory, self.delivery)
+        return self._inventory, problems
+
+    def rights(self, lease: str | None = None) -> list[Right]:
+        """Ask what this account may do where the policies are, and with the Lease of the election."""
+        settings = self._settings
+        named = settings.namespaces or (self.api.default_namespace,)
+        meant = ObjectKey.parse(lease or LEASE, self.api.default_namespace)
+        return list(check_rights(self.api, (None,) if settings.all_namespaces else named, meant))
+
+    def after(self, outcome: Outcome) -> None:
+        """Ring the doorbell and tell people, as the daemon does."""
+        policy = self._inventory.policies.get(outcome.policy) or self._inventory.invalid.get(outcome.policy)
+        if policy and self._listener:
+            self._listener(policy, outcome)
+
+    def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
+        """Read the latest failure from the policy's condition; of what went well, the Secret tells more."""
+        observed = self._inventory.observed(key)
+        for condition in observed.conditions if observed else ():
+            if condition.get("type") == CONDITION and condition.get("status") == "False":
+                reason, message = condition.get("reason"), condition.get("message")
+                error = {"kind": None, "reason": reason, "message": message, "hint": None}
+                at = condition.get("lastTransitionTime")
+                return {"at": at, "action": "failed", "reason": reason, "error": error}
+        return None
+
+    def refusal(self, key: ObjectKey) -> str | None:
+        """Return why the gateway does not accept a policy, by its status; None where it does, or has not spoken."""
+        observed = self._inventory.observed(key)
+        for condition in observed.conditions if observed else ():
+            if condition.get("type") == "NotAccepted" or (
+                condition.get("type") == "Accepted" and condition.get("status") == "False"
+            ):
+                return printable(condition.get("message") or condition.get("reason"))
+        return None
+
+    def heard_at(self, key: ObjectKey) -> datetime | None:
+        """Return when the gateway last spoke of a policy in its status."""
+        observed = self._inventory.observed(key)
+        return read_time(observed.last_transition) if observed else None

@@ -1,0 +1,141 @@
+"""Where credentials go, as ``check`` asks of it: a directory, or a cluster with the gateway in it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from credrotator.core.errors import Denied, Transient
+from credrotator.core.model import AwsOidc, Published, Rotatable, SecretDocument, Sensitive, Unreadable
+from credrotator.core.secretdata import DATA_KEYS, show_time
+from credrotator.rotation.rotation import Rotation, Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from credrotator.app.backend import World
+    from credrotator.app.cluster import Cluster
+    from credrotator.core.model import Policy
+    from credrotator.core.ports import Clock, Exchange
+    from credrotator.files.directory import DirectoryStore
+    from credrotator.kube.access import Right
+
+STRONGER = ("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE")
+"""Variables that the filter's AWS SDK prefers to the credential that it is given."""
+
+
+class DirectorySite:
+    """A directory of credentials."""
+
+    def __init__(self, store: DirectoryStore, rotation: Rotation, environment: Mapping[str, str] = os.environ) -> None:
+        self._store = store
+        self._rotation = rotation
+        self._environment = environment
+
+    def rights(self, policy: Policy) -> str:
+        """See ``check.Site``."""
+        assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
+        return self._store.examine(policy.secret)
+
+    def delivery(self, policy: Policy) -> tuple[str, tuple[str, ...]]:
+        """See ``check.Site``."""
+        detail, warnings, _ = published(self._rotation, policy)
+        strong = [name for name in STRONGER if self._environment.get(name)]
+        if isinstance(policy.source, AwsOidc) and strong:
+            what = f"{strong[0]} is set here: where the gateway's filter has it too, it beats this credential"
+            warnings += (f"{what}; start the filter without it",)
+        return detail, warnings
+
+
+class ClusterSite:
+    """A cluster: the Secret, and the gateway that is to notice it."""
+
+    def __init__(self, cluster: Cluster, rotation: Rotation, lease: str | None) -> None:
+        self._cluster = cluster
+        self._rotation = rotation
+        self._lease = lease
+        self._rights: list[Right] | None = None
+        self._strong: str | None = None
+
+    @property
+    def all_rights(self) -> list[Right]:
+        """What this account may do; asked once."""
+        if self._rights is None:
+            self._rights = self._cluster.rights(self._lease)
+        return self._rights
+
+    def rights(self, policy: Policy) -> str:
+        """See ``check.Site``."""
+        asked = [right for right in self.all_rights if right.namespace in {None, policy.key.namespace}]
+        lacks = [f"{right.what}: {right.lack}" for right in asked if right.lack]
+        if any(right.missing for right in asked):
+            hint = "grant them to this account, as the chart's Role does (helm template charts/credrotator)"
+            raise Denied("RightsMissing", "; ".join(lacks), hint=hint)
+        if lacks:
+            hint = "see whether this account may create SelfSubjectAccessReviews, as every account may by default"
+            raise Transient("RightsUnknown", "; ".join(lacks), hint=hint)
+        return f"{len(asked)} questions, all granted"
+
+    def delivery(self, policy: Policy) -> tuple[str, tuple[str, ...]]:
+        """See ``check.Site``."""
+        from credrotator.kube.client.api import ApiError, as_rotation_error  # noqa: PLC0415 - with a cluster only
+
+        assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
+        data = {policy.data_key or DATA_KEYS[policy.provider]: Sensitive("rehearsal")}
+        self._cluster.store.rehearse(SecretDocument(policy.secret, data, {}, policy.owner))
+        detail, warnings, issued_at = published(self._rotation, policy)
+        try:
+            way = "the gateway watches it" if policy.managed else f"by {self._cluster.delivery.form(policy)}"
+        except ApiError as error:
+            raise as_rotation_error(error, f"read Secret {policy.key}") from error
+        return f"{detail}; {way}", (*warnings, *self._told(policy, issued_at), *self._beaten(policy))
+
+    def _told(self, policy: Policy, issued_at: datetime | None) -> tuple[str, ...]:
+        """Say what the gateway's status tells."""
+        if refusal := self._cluster.refusal(policy.key):
+            return (f"the gateway does not accept the policy, so its backends get no credential: {refusal}",)
+        heard_at = self._cluster.heard_at(policy.key)
+        if policy.managed or issued_at is None or heard_at is None or heard_at >= issued_at:
+            return ()
+        return ("the gateway has not looked at the policy since its credential was issued: see whether it runs",)
+
+    def _beaten(self, policy: Policy) -> tuple[str, ...]:
+        if not isinstance(policy.source, AwsOidc):
+            return ()
+        if self._strong is None:
+            self._strong = "; ".join(self._strong_variables())
+        if not self._strong:
+            return ()
+        return (f"the filter's environment beats this credential: {self._strong}; remove the variables there",)
+
+    def _strong_variables(self) -> list[str]:
+        from credrotator.kube.client.api import ApiError  # noqa: PLC0415 - with a cluster only
+        from credrotator.kube.filter_environment import variables_that_beat  # noqa: PLC0415 - with a cluster only
+
+        try:
+            return list(variables_that_beat(self._cluster.api, STRONGER))
+        except ApiError:
+            # Without the right to list Pods there is nothing to be said; nobody needs it for anything else.
+            return []
+
+
+def site(here: World, exchange: Exchange, clock: Clock, lease: str | None) -> DirectorySite | ClusterSite | None:
+    """Return the place that a world publishes to; None where ``--out`` does not name it."""
+    rotation = Rotation(here.store, exchange, clock)
+    if here.cluster:
+        return ClusterSite(here.cluster, rotation, lease)
+    return DirectorySite(here.directory, rotation) if here.directory else None
+
+
+def published(rotation: Rotation, policy: Policy) -> tuple[str, tuple[str, ...], datetime | None]:
+    """Say what lies there now, what is odd about it, and when it was issued."""
+    assert isinstance(policy.source, Rotatable)  # noqa: S101 - others have no delivery
+    found = rotation.state(policy, policy.source, Wish()).published
+    match found:
+        case Published():
+            detail = f"{policy.secret} holds a credential until {show_time(found.expires_at)}"
+            return detail, (), found.issued_at
+        case Unreadable():
+            return f"{policy.secret} will be replaced", (f"Secret {policy.secret}: {found.why}",), None
+    return f"{policy.secret} will be made", (), None

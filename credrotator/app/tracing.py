@@ -1,0 +1,61 @@
+"""Whether there are traces: where the standard variables ask for them, and the extra ``otel`` is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from credrotator.core.errors import printable
+from credrotator.core.instrumentation import NO_METER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from credrotator.core.instrumentation import Meter
+
+log = logging.getLogger("credrotator.traces")
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+SPOKEN = "http/protobuf"
+
+
+@contextlib.contextmanager
+def traces(environment: Mapping[str, str] = os.environ) -> Iterator[Meter]:
+    """Yield what makes traces, and send the last ones at the end; where none are wanted, what takes no notice.
+
+    OpenTelemetry is imported only here: it takes a tenth of a second.
+    """
+    if not _wanted(environment):
+        yield NO_METER
+        return
+    try:
+        from credrotator.observability.traces import Traces  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("opentelemetry"):
+            raise
+        log.info("no traces, although OTEL_EXPORTER_OTLP_ENDPOINT is set: pip install 'credrotator[otel]'")
+        yield NO_METER
+        return
+    made = Traces.over_http()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def _wanted(environment: Mapping[str, str]) -> bool:
+    """Read the variables of the specification that turn traces on and off."""
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    if environment.get("OTEL_TRACES_EXPORTER", "").strip() not in {"", "otlp"}:
+        return False
+    if not any(environment.get(name) for name in ENDPOINTS):
+        return False
+    protocol = next((environment[name] for name in PROTOCOLS if environment.get(name)), SPOKEN)
+    if protocol != SPOKEN:
+        log.warning("no traces: %s is asked for, and %s is what can be sent", printable(protocol, 40), SPOKEN)
+        return False
+    return True

@@ -1,0 +1,82 @@
+"""``credrotator check``: every step of each exchange, nothing written."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credrotator.app.backend import world
+from credrotator.app.destinations import ClusterSite, site
+from credrotator.cli import check_report as checkreport
+from credrotator.cli.colours import painter, show
+from credrotator.cli.options import choose, exchanger, lease_option, read_settings, reads_policies
+from credrotator.cli.tables import structured
+from credrotator.core.clock import system_clock
+from credrotator.diagnosis import terraform
+from credrotator.diagnosis.preflight import Check, Report
+from credrotator.exchange.http.clock_offset import SkewedClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@click.command("check")
+@partial(reads_policies, more_formats=("terraform",))
+@lease_option
+def command(names: tuple[str, ...], *, output: str, lease: str | None, **common: Any) -> int:
+    """Try every step of each exchange; write nothing.
+
+    DNS, proxy, TLS, discovery, token and claims, the exchange itself, then rights and delivery: how long each took,
+    and for one that fails the cause and what to do. Where the exchange fails, the AWS trust policy, the Entra
+    federated credential or the Google Cloud provider that fits the token is printed too; with -o wide and -o json
+    always.
+
+    \b
+    Examples:
+      credrotator check -f policies/
+      # one policy, and the directory that its credential goes to
+      credrotator check -f policies/ --out /var/lib/credrotator prod/aws-bedrock
+      # a cluster: also the account's rights, and a dry run of the write
+      credrotator check -A
+      # what AWS and Entra must have set up
+      credrotator check -f policies/ -o terraform > trust.tf
+      # for a script
+      credrotator check -A -o json | jq '.policies[] | select(.result == "failed")'
+
+    Exit code 0: all well; 1: a step failed; 2: wrong use.
+    """  # noqa: D301 - \b keeps click from filling the paragraph
+    settings, clock, paint = read_settings(common), SkewedClock(system_clock), painter()
+    exchange = exchanger(settings, clock)
+    with world(settings, store_needed=False) as here:
+        place = site(here, exchange, clock, lease)
+        check = Check(exchange, settings.timeout, place, clock)
+        reports: list[Report] = []
+        for key in choose(here.inventory, names, settings, here.namespace):
+            policy = here.inventory.policies.get(key) or here.inventory.invalid[key]
+            reports.append(check(policy, here.inventory.reader(key)))
+            if output in {"table", "wide"}:
+                # As they come: one that hangs takes its whole timeout.
+                show(checkreport.text(reports[-1], wide=output == "wide", paint=paint) + "\n")
+        rights = place.all_rights if isinstance(place, ClusterSite) else []
+    if output == "terraform":
+        _print_terraform(reports)
+    elif output in {"json", "yaml"}:
+        document = checkreport.document(reports, rights, in_cluster=settings.in_cluster)
+        click.echo(structured(document, output), nl=False)
+    else:
+        show(checkreport.rights_text(rights, paint) + checkreport.summary(reports, paint))
+    failed = any(report.failed for report in reports) or any(right.lack for right in rights)
+    return int(failed or bool(here.problems))
+
+
+def _print_terraform(reports: Iterable[Report]) -> None:
+    """Print what can be fed to Terraform, and tell beside it what is not in it."""
+    needs = []
+    for report in reports:
+        if report.need:
+            needs.append(report.need)
+        for line in checkreport.failures(report):
+            click.echo(line, err=True)
+    click.echo(terraform.document(needs), nl=False)

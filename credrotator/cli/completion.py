@@ -1,0 +1,34 @@
+"""``credrotator completion``: what makes a shell complete commands, options, files and policies."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from credrotator.core.errors import UsageError
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_CREDROTATOR_COMPLETE"
+"""By which the script calls us back; click's own rule for the name of a program."""
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def command(context: click.Context, shell: str) -> int:
+    """Print the script that makes a shell complete commands, options, files, and policies of the manifests.
+
+    \b
+    Examples:
+      # this shell only
+      source <(credrotator completion bash)
+      # for good
+      credrotator completion bash > ~/.local/share/bash-completion/completions/credrotator
+      credrotator completion zsh > "${fpath[1]}/_credrotator"
+      credrotator completion fish > ~/.config/fish/completions/credrotator.fish
+    """  # noqa: D301 - \b keeps click from filling the paragraph
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise UsageError(f"there is no completion for {shell}; there is for {', '.join(SHELLS)}")
+    click.echo(kind(context.find_root().command, {}, "credrotator", VARIABLE).source(), nl=False)
+    return 0

@@ -1,0 +1,55 @@
+"""What a shell may put in the place of a word: directories, and the policies and namespaces of manifests.
+
+Reads manifests only: a shell that waits for a cluster at each key is no help. What cannot be read completes to nothing.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from credrotator.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import click
+    from click.shell_completion import CompletionItem
+
+    from credrotator.core.model import ObjectKey
+
+
+def directories(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leave it to the shell, which knows the directories."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - at a key of the shell only
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def policies(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the policies of the manifests that -f names so far, and are not on the line yet."""
+    taken = set(context.params.get("names") or ())
+    return _matching((str(key) for key in _keys(context)), incomplete, taken)
+
+
+def namespaces(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the namespaces in which these manifests have policies."""
+    return _matching((key.namespace for key in _keys(context)), incomplete, set())
+
+
+def _matching(words: Iterable[str], incomplete: str, taken: set[str]) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - at a key of the shell only
+
+    return [CompletionItem(word) for word in sorted(set(words) - taken) if word.startswith(incomplete)]
+
+
+def _keys(context: click.Context) -> list[ObjectKey]:
+    from credrotator.files.manifests import read_manifests  # noqa: PLC0415 - at a key of the shell only
+    from credrotator.policies.reader import Defaults  # noqa: PLC0415 - at a key of the shell only
+
+    names = [name for name in context.params.get("filename") or () if name != "-"]
+    try:
+        inventory = read_manifests(names, io.StringIO(), Defaults()).inventory if names else None
+    except UsageError:
+        return []
+    return [*inventory.policies, *inventory.invalid] if inventory else []

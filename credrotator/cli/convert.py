@@ -1,0 +1,60 @@
+"""``credrotator convert``: the managed form of OIDC policies, as manifests on standard output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import yaml
+
+from credrotator.app.backend import world
+from credrotator.cli.options import choose, names_policies, read_settings, reading_options
+from credrotator.core.model import Rotatable
+from credrotator.policies.managed import convert, is_convertible
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML for people: a text of several lines stands as a block."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+@click.command("convert")
+@names_policies
+@reading_options
+def command(names: tuple[str, ...], **common: Any) -> int:
+    """Print OIDC policies in the managed form: the gateway then sees a policy without a rotator in it.
+
+    Policies that need no rotation, or have this form already, are left out, and so are Google Cloud's, which work in
+    the gateway's own form only. Nothing is changed anywhere. Put it in force by kubectl replace: apply would merge
+    both forms.
+
+    \b
+    Examples:
+      credrotator convert -f policies/ > managed.yaml
+      # see what the API server would say, and change nothing
+      credrotator convert -A | kubectl replace --dry-run=server -f -
+    """  # noqa: D301 - \b keeps click from filling the paragraph
+    settings = read_settings(common)
+    with world(settings, store_needed=False) as here:
+        keys = choose(here.inventory, names, settings, here.namespace)
+        for key in keys:
+            policy = here.inventory.policies.get(key)
+            if policy is None or policy.managed or not isinstance(policy.source, Rotatable):
+                continue
+            if not is_convertible(policy):
+                click.echo(
+                    f"note: {key} is left out: {policy.provider} has no managed form that does the same", err=True
+                )
+            else:
+                manifest = convert(here.inventory.manifests[key], policy)
+                click.echo("---\n" + yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120), nl=False)
+        invalid = [here.inventory.invalid[key] for key in keys if key in here.inventory.invalid]
+    for wrong in invalid:
+        click.echo(f"warning: {wrong.key} is left out: {'; '.join(map(str, wrong.problems))}", err=True)
+    return int(bool(invalid or here.problems))

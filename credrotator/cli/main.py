@@ -1,0 +1,141 @@
+"""The command line's entry: which commands there are, and how it ends.
+
+Exit codes: 0 all well, 1 some policies failed, 2 wrong use, 130 and 143 after SIGINT and SIGTERM, 141 when nobody reads
+any more. A command's module is imported when it is called, so that ``--help`` and completion do not wait for SDKs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from credrotator import __version__
+from credrotator.core.errors import UsageError
+from credrotator.observability import logs
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from click.shell_completion import CompletionItem
+
+WRONG_USE = 2
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+PIPE_CLOSED = 128 + signal.SIGPIPE
+COLLECT_AT = (50_000, 20, 20)
+"""When Python looks for garbage in cycles. At its own 700 objects it goes through all the modules again and again while
+they are made: a tenth of a cold start."""
+COMMANDS = {
+    "rotate": "Rotate what is due, once.",
+    "run": "The daemon: rotate every policy before its credential expires.",
+    "status": "Show where each credential stands, and who depends on it.",
+    "check": "Try every step of each exchange; write nothing.",
+    "convert": "Print OIDC policies in the managed form, as manifests.",
+    "sandbox": "A local OIDC issuer, STS, Entra and Google, to try all of it without an account.",
+    "completion": "Print the script that makes a shell complete what you type.",
+}
+
+
+class Commands(click.Group):
+    """A group whose commands live in ``credrotator.cli``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """See click.Group."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """See click.Group."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"credrotator.cli.{cmd_name}").command
+        return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the commands without importing them."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - at a key of the shell only
+
+        found = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="credrotator")
+@click.option("-v", "--verbose", count=True, help="Say what is done; twice: in detail.")
+def cli(verbose: int) -> None:
+    """Keep the cloud credentials of an Envoy AI Gateway fresh.
+
+    For every BackendSecurityPolicy: a token from its OIDC issuer, exchanged at the cloud, published where the gateway's
+    filter takes it from. With -f, policies come from manifests and credentials go to a directory; without, both are in
+    the cluster of the kubeconfig, or of the pod.
+
+    \b
+    Examples:
+      # try it without an account
+      credrotator sandbox -- credrotator rotate -f examples/ --out credentials/
+      # see whether a policy can work, step by step
+      credrotator check -f policies/ prod/aws-bedrock
+      # from cron: what is due, or would be before the next run
+      credrotator rotate -f policies/ --out /var/lib/credrotator --within 15m
+      # in a cluster
+      credrotator run -A --listen 0.0.0.0:8080
+      credrotator status -A --watch
+
+    What the help of a command names a variable for can be set by it, or in the file of --config, too.
+    """  # noqa: D301 - \b keeps click from filling the paragraph
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    logs.install(sys.stderr)
+    logging.getLogger("credrotator").setLevel(levels[min(verbose, 2)])
+
+
+class _Terminated(BaseException):
+    """SIGTERM came. Not an Exception: it is to unwind everything, as KeyboardInterrupt does."""
+
+
+def main() -> None:
+    """Run the command line; our own usage errors look like click's."""
+    signal.signal(signal.SIGTERM, _terminate)
+    gc.set_threshold(*COLLECT_AT)
+    try:
+        code = cli(prog_name="credrotator", standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        _leave("interrupted", INTERRUPTED)
+    except _Terminated:
+        _leave("terminated", TERMINATED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(WRONG_USE)
+    except UsageError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(WRONG_USE)
+    except BrokenPipeError:
+        # Whoever read has enough (``status | head``). Nobody is there to be told at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _leave(word: str, code: int) -> NoReturn:
+    """End now: the interpreter would first wait for every thread, and one may hang in an exchange."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    with contextlib.suppress(OSError):
+        os.write(2, f"{word}; what was published stays\n".encode())
+    os._exit(code)

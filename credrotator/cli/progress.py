@@ -1,0 +1,48 @@
+"""A progress bar on a terminal, for passes that take longer than a second."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from credrotator.rotation.batch import Progress
+
+PATIENCE_S = 1.0
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress]:
+    """Yield what a pass reports to; it shows itself on standard error, if that is a terminal, after a second."""
+    with contextlib.ExitStack() as shown:
+        yield _Bar(shown) if sys.stderr.isatty() else _silent
+
+
+def _silent(done: int, total: int) -> None:
+    """Show nothing: standard error is a file or a pipe."""
+
+
+class _Bar:
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._started_s = time.monotonic()
+        self._update: Progress | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._update is None and done < total and time.monotonic() - self._started_s > PATIENCE_S:
+            self._update = self._show(total)
+        if self._update:
+            self._update(done, total)
+
+    def _show(self, total: int) -> Progress:
+        from rich.console import Console  # noqa: PLC0415 - 50 ms that a quick pass does without
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        columns = (TextColumn("rotating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        bar = self._stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+        task = bar.add_task("rotating", total=total)
+        return lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,110 @@
+"""What ``status`` prints: for a person, and for machines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from credrotator.cli.tables import NONE, Cell, align, expiry, plain, show_span
+from credrotator.core.secretdata import read_time, show_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from credrotator.cli.tables import Paint
+    from credrotator.diagnosis.overview import Row
+
+HEARD = {True: "yes", False: "no", None: NONE}
+HEADER = ("POLICY", "PROVIDER", "STATE", "EXPIRES IN", "RENEWS IN", "LAST OUTCOME", "BACKENDS", "ROUTES")
+WIDE = ("MODELS", "IDENTITY", "SECRET", "ACKNOWLEDGED")
+STATE_TONES = {
+    "Fresh": "good",
+    "Static": "dim",
+    "Due": "warn",
+    "Edited": "warn",
+    "Parked": "warn",
+}
+"""Every other state is bad."""
+LISTED = 3
+"""Dependants that a cell names; the rest is counted."""
+
+
+def document(row: Row) -> dict[str, Any]:
+    """Return one policy's standing for machines."""
+    return {
+        "policy": str(row.policy),
+        "provider": row.provider,
+        "state": row.state,
+        "why": row.why or None,
+        "hint": row.hint or None,
+        "identity": row.identity or None,
+        "secret": str(row.secret) if row.secret else None,
+        "expiresAt": show_time(row.expires_at) if row.expires_at else None,
+        "renewAt": show_time(row.renew_at) if row.renew_at else None,
+        "lastOutcome": row.last,
+        "acknowledged": row.acknowledged,
+        "backends": [str(key) for key in row.dependants.backends],
+        "routes": [str(key) for key in row.dependants.routes],
+        "models": list(row.dependants.models),
+    }
+
+
+def table(rows: Sequence[Row], now: datetime, *, wide: bool, paint: Paint = plain) -> str:
+    """Lay the rows out for a person."""
+    header = [Cell(name, "strong") for name in (HEADER + WIDE if wide else HEADER)]
+    return align([header, *(_cells(row, now, wide=wide) for row in rows)], paint)
+
+
+def notes(rows: Sequence[Row], paint: Paint = plain) -> str:
+    """Say what one word of state does not tell, why a last pass failed and what to do; then count."""
+    told = "".join(f"\n{note}" for row in rows for note in _notes(row, paint))
+    states = Counter(row.state for row in rows)
+    if len(rows) == 1:
+        return told
+    counts = ", ".join(paint(f"{count} {state}", _tone(state)) for state, count in states.most_common())
+    return f"{told}\n{len(rows)} policies{': ' * bool(rows)}{counts}\n"
+
+
+def _cells(row: Row, now: datetime, *, wide: bool) -> list[str | Cell]:
+    cells: list[str | Cell] = [str(row.policy), row.provider, Cell(row.state, _tone(row.state))]
+    cells += [expiry(row.expires_at, now), show_span(row.renew_at, now), _last(row.last, now)]
+    cells += [_join(row.dependants.backends), _join(row.dependants.routes)]
+    if wide:
+        cells += [_join(row.dependants.models), row.identity or NONE, str(row.secret or NONE)]
+        cells.append(Cell(HEARD[row.acknowledged], "warn" if row.acknowledged is False else ""))
+    return cells
+
+
+def _tone(state: str) -> str:
+    return STATE_TONES.get(state, "bad")
+
+
+def _notes(row: Row, paint: Paint) -> Iterator[str]:
+    if row.why:
+        yield _note(row, paint(row.state, _tone(row.state)), row.why, row.hint, paint)
+    error = (row.last or {}).get("error")
+    # What the last pass found may be what is found again now; a condition has the advice in the same sentence.
+    if isinstance(error, dict) and not (row.why and str(error.get("message")).startswith(row.why)):
+        kind = f" ({error['kind']})" if error.get("kind") else ""
+        reason = paint(f"{error.get('reason')}{kind}", "bad")
+        yield _note(row, reason, str(error.get("message")), str(error.get("hint") or ""), paint)
+
+
+def _note(row: Row, what: str, why: str, hint: str, paint: Paint) -> str:
+    todo = f"  {paint('what to do', 'strong')}: {hint}\n" if hint else ""
+    return f"{row.policy}: {what}: {why}\n{todo}"
+
+
+def _last(last: dict[str, Any] | None, now: datetime) -> Cell:
+    if not last:
+        return Cell(NONE, "dim")
+    at = read_time(str(last.get("at")))
+    when = f" {show_span(at, now)}" if at else ""
+    reason = f" ({last['reason']})" if last.get("reason") else ""
+    return Cell(f"{last.get('action')}{reason}{when}", "bad" if last.get("action") == "failed" else "")
+
+
+def _join(items: Sequence[object]) -> str:
+    named = ", ".join(map(str, items[:LISTED]))
+    return f"{named} +{len(items) - LISTED}" if len(items) > LISTED else named or NONE

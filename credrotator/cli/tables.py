@@ -1,0 +1,137 @@
+"""What commands print: tables for people in kubectl's manner, JSON and YAML for machines (docs/rotate.schema.json)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+import yaml
+
+from credrotator.core.durations import show_duration
+from credrotator.core.model import Action, Outcome
+from credrotator.core.secretdata import show_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+
+    Paint = Callable[[str, str], str]
+    """Puts a text into a tone (``good``, ``warn``, ``bad``, ``dim``, ``strong``) on a terminal that has colours."""
+
+NONE = "-"
+SOON_S = 300
+"""An expiry that is nearer than this is nothing to look away from: the gateway's own rotator wakes then."""
+TONES = {"rotated": "good", "failed": "bad", "skipped": "dim"}
+
+
+class Cell(NamedTuple):
+    """A text of a table with its tone."""
+
+    text: str
+    tone: str = ""
+
+
+def plain(text: str, _tone: str) -> str:
+    """Paint nothing: for files, pipes, and whoever wants no colours."""
+    return text
+
+
+def rotate_document(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    """Return the stable result of ``rotate -o json``; every member is always there, null where it does not apply."""
+    results = list(outcomes)
+    counts = Counter(outcome.action for outcome in results)
+    return {
+        "results": [outcome_document(outcome) for outcome in results],
+        "summary": {action: counts[action] for action in get_args(Action)},
+    }
+
+
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
+    """Return one policy's result."""
+    error = outcome.error
+    return {
+        "policy": str(outcome.policy),
+        "provider": outcome.provider,
+        "action": outcome.action,
+        "reason": outcome.reason,
+        "secret": str(outcome.secret) if outcome.secret else None,
+        "expiresAt": show_time(outcome.expires_at) if outcome.expires_at else None,
+        "renewAt": show_time(outcome.renew_at) if outcome.renew_at else None,
+        "error": {"kind": error.kind, "reason": error.reason, "message": error.message, "hint": error.hint}
+        if error
+        else None,
+    }
+
+
+def structured(document: Any, form: str) -> str:
+    """Write a document as ``json`` or ``yaml``."""
+    if form == "json":
+        return json.dumps(document, indent=2) + "\n"
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def rotate_table(outcomes: Sequence[Outcome], now: datetime, *, wide: bool, dry_run: bool, paint: Paint = plain) -> str:
+    """Write the result of a pass for a person, failures explained below it."""
+    header = ["POLICY", "PROVIDER", "ACTION", "REASON", "EXPIRES IN", "RENEWS IN"] + ["SECRET"] * wide
+    rows: list[list[str | Cell]] = [[Cell(name, "strong") for name in header]]
+    for outcome in outcomes:
+        action = f"{outcome.action} (dry run)" if dry_run and outcome.action == "rotated" else outcome.action
+        row: list[str | Cell] = [str(outcome.policy), outcome.provider, Cell(action, TONES.get(outcome.action, ""))]
+        row += [outcome.reason, expiry(outcome.expires_at, now), show_span(outcome.renew_at, now)]
+        rows.append(row + [str(outcome.secret or NONE)] * wide)
+    counts = rotate_document(outcomes)["summary"]
+    summary = ", ".join(
+        paint(f"{count} {action}", TONES.get(action, "") if count else "dim") for action, count in counts.items()
+    )
+    told = "".join(explanation(outcome, paint) for outcome in outcomes)
+    tail = " (dry run: nothing was written)" if dry_run else ""
+    return align(rows, paint) + "\n" + told + "\n" * bool(told) + f"{summary}{tail}\n"
+
+
+def explanation(outcome: Outcome, paint: Paint = plain) -> str:
+    """Say what went wrong and what to do, and what is odd; nothing for a policy that is well."""
+    lines = [f"{outcome.policy}: {paint('warning', 'warn')}: {warning}" for warning in outcome.warnings]
+    if error := outcome.error:
+        lines.append(f"{outcome.policy}: {paint(f'{error.reason} ({error.kind})', 'bad')}: {error.message}")
+        lines.append(f"  {paint('what to do', 'strong')}: {error.hint}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def expiry(moment: datetime | None, now: datetime) -> Cell:
+    """Write an expiry as a span from now, in the tone of how near it is."""
+    if moment is None:
+        return Cell(NONE, "dim")
+    left_s = (moment - now).total_seconds()
+    return Cell(show_span(moment, now), "bad" if left_s <= 0 else "warn" if left_s < SOON_S else "")
+
+
+def show_span(moment: datetime | None, now: datetime) -> str:
+    """Write a moment as a span from now; ``ago`` says more than a negative number."""
+    if moment is None:
+        return NONE
+    return (
+        show_duration(moment - now)
+        if moment > now
+        else "now"
+        if moment == now
+        else f"{show_duration(now - moment)} ago"
+    )
+
+
+def align(rows: Sequence[Sequence[str | Cell]], paint: Paint = plain) -> str:
+    """Lay out columns with three spaces between them, as kubectl does."""
+    cells = [[Cell(found) if isinstance(found, str) else found for found in row] for row in rows]
+    widths = [max(len(cell.text) for cell in column) for column in zip(*cells, strict=True)]
+    return "".join(_line(row, widths, paint) for row in cells)
+
+
+def _line(row: Sequence[Cell], widths: Sequence[int], paint: Paint) -> str:
+    """Pad outside of what is painted: a terminal would count the codes, or underline the gap."""
+    line, gap = "", ""
+    for cell, width in zip(row, widths, strict=True):
+        if cell.text:
+            line += gap + paint(cell.text, cell.tone)
+            gap = ""
+        gap += " " * (width - len(cell.text) + 3)
+    return line + "\n"

@@ -1,0 +1,58 @@
+"""Which policy is being looked at: what every line that is logged meanwhile says of itself.
+
+Owns the present look of each thread. Knows nothing of what is done in it. Work that is put off to another thread takes
+its look along with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from credrotator.core.model import ObjectKey
+
+ID_BYTES = 4
+"""Enough to tell the looks of an hour apart in a search; nothing is decided by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at one policy, whatever comes of it; ``rotation`` is its id, eight hexadecimal digits."""
+
+    policy: ObjectKey
+    rotation: str
+
+
+_PRESENT: ContextVar[Look | None] = ContextVar("look", default=None)
+
+
+def present() -> Look | None:
+    """Return the look that this thread is in."""
+    return _PRESENT.get()
+
+
+@contextlib.contextmanager
+def looking(policy: ObjectKey) -> Iterator[Look]:
+    """Begin a look, and end it with the block."""
+    look = Look(policy, os.urandom(ID_BYTES).hex())
+    before = _PRESENT.set(look)
+    try:
+        yield look
+    finally:
+        _PRESENT.reset(before)
+
+
+@contextlib.contextmanager
+def within(look: Look | None) -> Iterator[None]:
+    """Go on with a look that began elsewhere; None: with none."""
+    before = _PRESENT.set(look)
+    try:
+        yield
+    finally:
+        _PRESENT.reset(before)

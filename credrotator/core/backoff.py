@@ -1,0 +1,114 @@
+"""When to try again after a failure: by what kind it is, how often it happened, and how much life is left. Pure.
+
+The failures in a row of one policy are a :class:`Streak`, plain data that the daemon keeps. Jitter is a hash of the
+policy and the attempt: reproducible, and different for each policy. Source: reliability.md I7, 1, 8, 18, 22.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from credrotator.core.errors import Kind
+    from credrotator.core.model import Failure
+
+SHORTEST = timedelta(seconds=1)
+LONGEST = {"transient": timedelta(minutes=5), "denied": timedelta(minutes=8), "policy": timedelta(minutes=8)}
+"""Ceilings; 8 min lets a parked Secret be parked again well before the gateway's rotator would wake."""
+FIRST = {"transient": timedelta(seconds=1), "denied": timedelta(minutes=1), "policy": timedelta(minutes=1)}
+PROBES = (0.5, 0.9)
+"""Shares of the remaining life at which a wish for patience is overridden, if it would outlast the credential."""
+TRIES_BEFORE_DENIAL = {"InvalidIdentityToken": 3}
+"""Refusals that are believed only after so many in a row: AWS says this too while it cannot read the issuer's keys."""
+TIME_BEFORE_DENIAL = dict.fromkeys(("AADSTS700211", "AADSTS700212", "AADSTS700213"), timedelta(minutes=10))
+"""Refusals that are believed only after this time: a new federated credential takes minutes to work everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """The failures in a row of one policy.
+
+    Attributes:
+        attempt: How many they are.
+        reason: Of the latest one.
+        count: How many of the latest had this reason.
+        since: When the first of these was.
+        patient_since: When the next try would first have come after the expiry; the probes are shares of the life
+            that was left then. None while that has not been so.
+        next_try: When to try again.
+        probe: The next try comes before what was asked for, because the credential would not live to see it.
+    """
+
+    attempt: int
+    reason: str
+    count: int
+    since: datetime
+    patient_since: datetime | None
+    next_try: datetime
+    probe: bool
+
+
+def failed(streak: Streak | None, error: Failure, *, seed: str, now: datetime, expires_at: datetime | None) -> Streak:
+    """Return the streak that one more failure makes of the one before, None if there was none."""
+    attempt = streak.attempt + 1 if streak else 1
+    count, since, patient_since = 1, now, None
+    if streak:
+        patient_since = streak.patient_since
+        if streak.reason == error.reason:
+            # A clock that was set back must not make the streak younger than it is.
+            count, since = streak.count + 1, min(streak.since, now)
+    kind = believed(error.kind, error.reason, count, now - since)
+    left = expires_at - now if expires_at else None
+    due = now + _wait(kind, attempt, seed, left, error.retry_after)
+    if expires_at is None or due < expires_at:
+        return Streak(attempt, error.reason, count, since, patient_since, due, probe=False)
+    patient_since = patient_since or now
+    probe = next_probe(patient_since, expires_at, now)
+    return Streak(attempt, error.reason, count, since, patient_since, probe or due, probe is not None)
+
+
+def believed(kind: Kind, reason: str, count: int, lasting: timedelta) -> Kind:
+    """Return the kind that a failure counts as, the ``count``-th with its reason in a row, ``lasting`` since the first.
+
+    Some refusals pass by themselves; they are transient until they have been heard often, or long, enough.
+    """
+    often = count <= TRIES_BEFORE_DENIAL.get(reason, 0)
+    young = lasting < TIME_BEFORE_DENIAL.get(reason, timedelta(0))
+    return "transient" if often or young else kind
+
+
+def next_probe(patient_since: datetime, expires_at: datetime, now: datetime) -> datetime | None:
+    """Return the next of the two probes of a life of which patience was asked for too long; None after the second."""
+    left = expires_at - patient_since
+    probes = (patient_since + left * share for share in PROBES)
+    return next((probe for probe in probes if probe >= now + SHORTEST), None)
+
+
+def next_try(
+    kind: Kind, attempt: int, *, seed: str, now: datetime, expires_at: datetime | None, retry_after: timedelta | None
+) -> datetime:
+    """Return when to try again after the ``attempt``-th failure in a row (counted from 1).
+
+    The wait doubles with each attempt up to a ceiling, with full jitter, but is never longer than half of the life that
+    is left: a try a moment before the expiry is one too late. It is never below a second or the server's own
+    Retry-After. Only where that would outlast the published credential, a probe comes earlier.
+    """
+    due = now + _wait(kind, attempt, seed, expires_at - now if expires_at else None, retry_after)
+    if expires_at is None or due < expires_at:
+        return due
+    return next_probe(now, expires_at, now) or due
+
+
+def _wait(kind: Kind, attempt: int, seed: str, left: timedelta | None, retry_after: timedelta | None) -> timedelta:
+    ceiling = min(FIRST[kind] * float(1 << min(attempt - 1, 20)), LONGEST[kind])
+    wait = max(SHORTEST, ceiling * _unit_hash(seed, attempt)) if kind == "transient" else ceiling
+    if left is not None and left > timedelta(0):
+        wait = min(wait, max(SHORTEST, left / 2))
+    return max(wait, retry_after or SHORTEST)
+
+
+def _unit_hash(seed: str, attempt: int) -> float:
+    return int.from_bytes(hashlib.sha256(f"{seed}#{attempt}".encode()).digest()[:8]) / 2**64

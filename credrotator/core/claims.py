@@ -1,0 +1,53 @@
+"""JWT claims, read without verification (RFC 7519): to show them, to know an expiry. They authorise nothing."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from credrotator.core.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from credrotator.core.model import Sensitive
+
+_PARTS = 3
+
+
+def read_claims(token: Sensitive) -> Mapping[str, Any] | None:
+    """Return the claims of a signed JWT in compact form, or None if the token is not one (opaque, encrypted, cut)."""
+    parts = token.reveal().split(".")
+    if len(parts) != _PARTS:
+        return None
+    try:
+        header, claims = (_decode(part) for part in parts[:2])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(header, dict) or "alg" not in header or not isinstance(claims, dict):
+        return None
+    return claims
+
+
+def claim_time(claims: Mapping[str, Any] | None, name: str) -> datetime | None:
+    """Read a NumericDate claim (``exp``, ``iat``); None if it is absent, before 1970 or no sane number."""
+    value = (claims or {}).get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return None
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def audiences(claims: Mapping[str, object]) -> list[str]:
+    """Return ``aud`` as a list, whichever of its two forms the token uses (RFC 7519 §4.1.3)."""
+    found = claims.get("aud")
+    values = found if isinstance(found, list) else [found] if found else []
+    return [printable(value) for value in values]
+
+
+def _decode(part: str) -> object:
+    return json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))

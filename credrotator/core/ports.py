@@ -1,0 +1,87 @@
+"""What the use case needs from the world, as protocols. Adapters implement them; tests bring memory twins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from credrotator.core.model import (
+        Credential,
+        InvalidPolicy,
+        ObjectKey,
+        Policy,
+        Rotatable,
+        SecretDocument,
+        SecretKeyRef,
+        Sensitive,
+        StoredSecret,
+    )
+
+Clock = Callable[[], "datetime"]
+"""Returns the present moment, aware, in UTC."""
+
+SecretReader = Callable[["SecretKeyRef"], "Sensitive"]
+"""Reads the value that a policy refers to; raises PolicyError that says which Secret and key, and what to do."""
+
+
+class SecretStore(Protocol):
+    """Where credentials are published."""
+
+    def read(self, key: ObjectKey) -> StoredSecret | None:
+        """Return the Secret as it is now, or None if there is none.
+
+        Raises:
+            RotationError: The store cannot be read.
+        """
+
+    def publish(self, document: SecretDocument, expected: str | None) -> None:
+        """Write data and annotations in one step, if the stored version still is ``expected`` (None: absent).
+
+        Raises:
+            Conflict: The Secret is at another version by now.
+            RotationError: The store refused, or cannot be reached.
+        """
+
+
+class Exchange(Protocol):
+    """From a policy's wish to a fresh credential: issuer, then vendor."""
+
+    def __call__(
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+    ) -> Credential:
+        """Get a new credential within one total deadline.
+
+        Args:
+            policy: Whose.
+            source: What it asks for.
+            secrets: Reads what it refers to.
+            probe: Ask although somebody wished for patience: the published credential would not live to see its end.
+
+        Raises:
+            RotationError: Of the class that says what to do next.
+        """
+
+
+class PolicySource(Protocol):
+    """Where the daemon's policies come from, and who may read what for them."""
+
+    def start(self, changed: Callable[[ObjectKey], None]) -> None:
+        """Begin to watch; ``changed`` is called, from any thread, for each policy that should be looked at."""
+
+    def stop(self) -> None:
+        """Stop watching."""
+
+    def get(self, key: ObjectKey) -> Policy | InvalidPolicy | None:
+        """Return the policy as it is now, None if it is gone."""
+
+    def policies(self) -> Iterable[ObjectKey]:
+        """List all policies."""
+
+    def reader(self, key: ObjectKey) -> SecretReader:
+        """Return how the policy's references are read."""
+
+    def trouble(self) -> str | None:
+        """Say why the source cannot be relied on at the moment, None if it can."""

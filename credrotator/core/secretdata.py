@@ -1,0 +1,240 @@
+"""Credential ↔ Secret: the gateway's bytes, and the annotations that make a Secret its own record. Pure.
+
+Owns the contract with the gateway: key names, the file format, ``rotators/expiration-time`` (RFC 3339), as Envoy AI
+Gateway's ``internal/controller/rotators`` writes them. A Secret is replaced as a whole, so that a change of type
+leaves no stale key behind.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from credrotator.core.claims import claim_time, read_claims
+from credrotator.core.model import (
+    AwsCredential,
+    AzureToken,
+    Credential,
+    GcpToken,
+    ObjectKey,
+    Owner,
+    Published,
+    SecretDocument,
+    Sensitive,
+    Unreadable,
+)
+from credrotator.core.planning import LONGEST_LIFE, MARGIN_LIFE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXPIRY = "rotators/expiration-time"
+ISSUED = "credrotator.io/issued-at"
+FINGERPRINT = "credrotator.io/fingerprint"
+CONTENT = "credrotator.io/content-hash"
+TRUE_EXPIRY = "credrotator.io/true-expiration-time"
+"""The expiry as it is, where the gateway's annotation says another: on a parked Secret, or with a short life."""
+ANNOTATED = "credrotator.io/annotated-expiration-time"
+"""What we wrote under EXPIRY: another value there, with other data, is a write of the gateway's rotator."""
+GATEWAY_WAKES = timedelta(minutes=5)
+"""The gateway's rotator acts when its annotation is less than this ahead."""
+
+AWS_KEY = "credentials"
+AZURE_KEY = "azureAccessToken"
+GCP_KEY, GCP_PROJECT, GCP_REGION = "gcpAccessToken", "projectName", "region"
+DATA_KEYS = {
+    "aws-oidc": AWS_KEY,
+    "azure-oidc": AZURE_KEY,
+    "azure-client-secret": AZURE_KEY,
+    "gcp-workload-identity": GCP_KEY,
+    "gcp-service-account": GCP_KEY,
+}
+# Stricter than fromisoformat: what Go's time.RFC3339 refuses stops the gateway's controller, so it has to be repaired.
+_RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+AWS_OPTIONS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+
+
+def render(
+    key: ObjectKey,
+    credential: Credential,
+    fingerprint: str,
+    *,
+    data_key: str | None = None,
+    owner: Owner | None = None,
+) -> SecretDocument:
+    """Write a credential as the gateway's Secret.
+
+    Args:
+        key: The Secret.
+        credential: What it is to hold.
+        fingerprint: Of the policy that it was issued for.
+        data_key: Where the gateway reads it; by default where its own rotator would write it.
+        owner: The policy that the Secret belongs to.
+    """
+    match credential:
+        case AwsCredential():
+            data = {data_key or AWS_KEY: Sensitive(_aws_file(credential))}
+        case AzureToken():
+            data = {data_key or AZURE_KEY: credential.token}
+        case GcpToken():
+            data = {data_key or GCP_KEY: credential.token}
+            if data_key is None:
+                # The gateway's rotator adds these for workload identity and leaves them out for a key file.
+                named = {GCP_PROJECT: credential.project, GCP_REGION: credential.region}
+                data |= {name: Sensitive(value) for name, value in named.items() if value}
+    annotations = {
+        **_expiry_notes(min(credential.expires_at, credential.issued_at + LONGEST_LIFE), credential.issued_at),
+        ISSUED: show_time(credential.issued_at),
+        FINGERPRINT: fingerprint,
+    }
+    return _noted(SecretDocument(key, data, annotations, owner))
+
+
+def parse(document: SecretDocument | None, provider: str, data_key: str | None = None) -> Published | Unreadable | None:
+    """Read a Secret back as planning sees it; never raises for what is in it.
+
+    A Secret without our annotations but with the gateway's is adopted: issue and fingerprint stay unknown. So is one of
+    ours that the gateway's rotator has renewed while we were away; it leaves our annotations as they were. Where the
+    expiry annotation is missing or malformed, an Entra token still tells its own (``exp``).
+    """
+    if document is None:
+        return None
+    notes = document.annotations
+    if TRUE_EXPIRY in notes and not document.data:
+        return None
+    native = DATA_KEYS[provider]
+    wanted = data_key or native
+    value = document.data.get(wanted)
+    if not value or not value.reveal().strip():
+        return Unreadable(f"the Secret has no key {wanted}, or an empty one")
+    if native == AWS_KEY and (missing := _missing_options(value)):
+        return Unreadable(f"its credentials file lacks {missing} in profile default")
+    if notes.get(CONTENT, content_hash(document.data)) != content_hash(document.data):
+        if not _by_gateway(notes):
+            return Unreadable("its data was changed by somebody else")
+        notes = {EXPIRY: notes[EXPIRY]}
+    expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY))) or (
+        claim_time(read_claims(value), "exp") if native == AZURE_KEY else None
+    )
+    if expires_at is None:
+        return Unreadable(f"its annotation {EXPIRY} is missing or not a time")
+    return Published(expires_at, read_time(notes.get(ISSUED)), notes.get(FINGERPRINT))
+
+
+def glance(document: SecretDocument) -> Published | None:
+    """Tell by our annotations alone what a Secret holds, where its data is what they were written for.
+
+    None: only ``parse`` can tell. Whoever keeps no Secrets in memory keeps this of each.
+    """
+    notes = document.annotations
+    expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY)))
+    if not document.data or FINGERPRINT not in notes or expires_at is None:
+        return None
+    if notes.get(CONTENT) != content_hash(document.data):
+        return None
+    return Published(expires_at, read_time(notes.get(ISSUED)), notes[FINGERPRINT])
+
+
+def _by_gateway(notes: Mapping[str, str]) -> bool:
+    """Tell whether data that is not ours came from the gateway's rotator, which moves its annotation along."""
+    return read_time(notes.get(EXPIRY)) is not None and notes.get(ANNOTATED, notes[EXPIRY]) != notes[EXPIRY]
+
+
+def adopt(stored: SecretDocument, fingerprint: str, owner: Owner) -> SecretDocument:
+    """Return a Secret of the gateway as one of ours: its data and expiry, as good for the policy as it stands."""
+    return _noted(
+        SecretDocument(stored.key, stored.data, {EXPIRY: stored.annotations[EXPIRY], FINGERPRINT: fingerprint}, owner)
+    )
+
+
+def _noted(document: SecretDocument) -> SecretDocument:
+    """Add what tells later whether somebody else has written."""
+    notes = {**document.annotations, CONTENT: content_hash(document.data), ANNOTATED: document.annotations[EXPIRY]}
+    return replace(document, annotations=notes)
+
+
+def _expiry_notes(expires_at: datetime, issued_at: datetime) -> dict[str, str]:
+    """Tell the gateway when to act: long after we have renewed, so that it is the spare wheel and no rival.
+
+    With a life of 20 min or less its five minutes would come before or together with our renewal; it is then told to
+    wake at the true expiry, which stands in an annotation of ours.
+    """
+    if expires_at - issued_at > MARGIN_LIFE:
+        return {EXPIRY: show_time(expires_at)}
+    return {EXPIRY: show_time(expires_at + GATEWAY_WAKES), TRUE_EXPIRY: show_time(expires_at)}
+
+
+def park(stored: SecretDocument | None, key: ObjectKey, owner: Owner, until: datetime) -> SecretDocument:
+    """Return the Secret with the gateway's expiry annotation put off, so that its rotator leaves the policy alone.
+
+    The data stays as it is, none if there was none; the true expiry moves to an annotation of ours.
+    """
+    data = dict(stored.data) if stored else {}
+    notes = dict(stored.annotations) if stored else {}
+    true_expiry = notes.get(TRUE_EXPIRY, notes.get(EXPIRY, ""))
+    parked = _noted(SecretDocument(key, data, {**notes, EXPIRY: show_time(until), TRUE_EXPIRY: true_expiry}, owner))
+    if CONTENT not in notes:
+        return parked
+    # The data is as it was found, so what was known of it stays known: parking makes no edit of a stranger sound.
+    return replace(parked, annotations={**parked.annotations, CONTENT: notes[CONTENT]})
+
+
+def parked_until(document: SecretDocument | None) -> datetime | None:
+    """Return up to when the gateway's rotator takes the Secret for good; None if it does not."""
+    return read_time(document.annotations.get(EXPIRY)) if document else None
+
+
+def content_hash(data: Mapping[str, Sensitive]) -> str:
+    """Hash all keys and values; only to notice a change, so 16 hex digits do."""
+    digest = hashlib.sha256()
+    for name in sorted(data):
+        for part in (name, data[name].reveal()):
+            encoded = part.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8) + encoded)
+    return digest.hexdigest()[:16]
+
+
+def show_time(moment: datetime) -> str:
+    """Write RFC 3339 in UTC to the second, as the gateway does (a fraction is cut: never later than true)."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_time(text: str | None) -> datetime | None:
+    """Read RFC 3339 with any offset; None for anything else, and for what is before 1970 (Go's zero time)."""
+    if not _RFC3339.fullmatch(text or ""):
+        return None
+    try:
+        moment = datetime.fromisoformat(text or "").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment >= _EPOCH else None
+
+
+def read_profile(text: str, profile: str) -> Mapping[str, str] | None:
+    """Read one profile of an AWS shared-credentials file; None if the text or the profile is not there."""
+    parser = configparser.RawConfigParser(default_section="")
+    try:
+        parser.read_string(text)
+        return dict(parser[profile])
+    except (configparser.Error, KeyError):
+        return None
+
+
+def _aws_file(credential: AwsCredential) -> str:
+    return (
+        "[default]\n"
+        f"aws_access_key_id = {credential.access_key_id}\n"
+        f"aws_secret_access_key = {credential.secret_access_key.reveal()}\n"
+        f"aws_session_token = {credential.session_token.reveal()}\n"
+        f"region = {credential.region}\n"
+    )
+
+
+def _missing_options(value: Sensitive) -> str:
+    profile = read_profile(value.reveal(), "default") or {}
+    return ", ".join(option for option in AWS_OPTIONS if not profile.get(option))

@@ -1,0 +1,143 @@
+"""What ``status`` shows: per policy, where its credential stands, how the last pass ended, and who depends on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, assert_never
+
+from credrotator.core.errors import RotationError
+from credrotator.core.model import (
+    AwsOidc,
+    AzureClientSecret,
+    AzureOidc,
+    GcpServiceAccount,
+    GcpWorkloadIdentity,
+    Published,
+    Rotatable,
+    Source,
+    Static,
+)
+from credrotator.core.planning import Keep, Reason
+from credrotator.core.secretdata import TRUE_EXPIRY, parked_until, show_time
+from credrotator.policies.inventory import Dependants
+from credrotator.rotation.rotation import Rotation, Wish, times
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from credrotator.core.model import ObjectKey, Policy
+    from credrotator.policies.inventory import Inventory
+
+STATES = {
+    Reason.MISSING: "Missing",
+    Reason.UNREADABLE: "Unreadable",
+    Reason.SPEC_CHANGED: "Edited",
+    Reason.EXPIRING: "Due",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One policy's standing.
+
+    Attributes:
+        state: One word.
+        why: Explains it where a word does not.
+        hint: What a person can do about it.
+        last: The outcome of the latest pass.
+        acknowledged: Whether the gateway has looked at the policy since its credential was issued; None: not known.
+    """
+
+    policy: ObjectKey
+    provider: str
+    state: str
+    why: str = ""
+    hint: str = ""
+    identity: str = ""
+    secret: ObjectKey | None = None
+    expires_at: datetime | None = None
+    renew_at: datetime | None = None
+    dependants: Dependants = field(default_factory=Dependants)
+    last: dict[str, Any] | None = None
+    acknowledged: bool | None = None
+
+
+def overview(
+    key: ObjectKey,
+    inventory: Inventory,
+    rotation: Rotation,
+    last: dict[str, Any] | None,
+    now: datetime,
+    *,
+    heard_at: datetime | None = None,
+) -> Row:
+    """Describe one policy; what is wrong with it becomes its state.
+
+    Args:
+        key: The policy.
+        inventory: Where it is found.
+        rotation: The use case, which decides.
+        last: The outcome of the latest pass over it, as ``report.outcome_document`` has it, with ``at``.
+        now: The present moment.
+        heard_at: When the gateway last spoke of it.
+    """
+    if wrong := inventory.invalid.get(key):
+        why = "; ".join(map(str, wrong.problems))
+        return Row(key, wrong.provider, "Invalid", why, f"correct the policy in {wrong.origin}", last=last)
+    policy = inventory.policies[key]
+    source = policy.source
+    row = Row(
+        key,
+        policy.provider,
+        "Static",
+        identity=identity(source),
+        secret=policy.secret,
+        dependants=inventory.dependants(policy),
+        last=last,
+    )
+    if isinstance(source, Rotatable):
+        return _standing(row, policy, rotation, now=now, heard_at=heard_at)
+    outcome = rotation(policy, inventory.reader(key), Wish(dry_run=True))
+    if outcome.error:
+        return replace(row, state="Broken", why=outcome.error.message, hint=outcome.error.hint)
+    return row
+
+
+def _standing(row: Row, policy: Policy, rotation: Rotation, *, now: datetime, heard_at: datetime | None) -> Row:
+    assert isinstance(policy.source, Rotatable)  # noqa: S101 - asked by overview
+    try:
+        found = rotation.state(policy, policy.source, Wish())
+    except RotationError as error:
+        return replace(row, state="Unreadable", why=error.message, hint=error.hint)
+    expires_at, renew_at = times(policy, found.published)
+    row = replace(row, expires_at=expires_at, renew_at=renew_at)
+    if isinstance(found.published, Published) and (issued_at := found.published.issued_at):
+        heard = None if heard_at is None else heard_at >= issued_at
+        issued = {"at": show_time(issued_at), "action": "rotated", "reason": None, "error": None}
+        row = replace(row, acknowledged=heard, last=row.last or issued)
+    if isinstance(found.plan, Keep):
+        return replace(row, state="Fresh")
+    if found.stored and not found.stored.document.data and TRUE_EXPIRY in found.stored.document.annotations:
+        until = parked_until(found.stored.document)
+        why = "nothing was issued yet; its empty Secret keeps the gateway's rotator from the issuer"
+        return replace(row, state="Parked", why=f"{why} until {show_time(until)}" if until else why)
+    if expires_at is not None and expires_at <= now:
+        return replace(row, state="Expired")
+    return replace(row, state=STATES.get(found.plan.reason, "Due"), why=found.plan.detail)
+
+
+def identity(source: Source) -> str:
+    """Say whom the credential speaks for, as the vendor names it."""
+    match source:
+        case AwsOidc():
+            return source.role_arn
+        case AzureOidc() | AzureClientSecret():
+            return f"{source.app.client_id} in {source.app.tenant_id}"
+        case GcpWorkloadIdentity():
+            return source.service_account or f"principals of {source.pool.resource}"
+        case GcpServiceAccount():
+            return f"the account of Secret {source.key_file.secret}"
+        case Static():
+            return ""
+        case _:
+            assert_never(source)

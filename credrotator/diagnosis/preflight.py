@@ -1,0 +1,341 @@
+"""Preflight: every step of an exchange tried on its own, nothing written, and what the other side must have set up.
+
+Owns the order of the steps and their words; each step is done by the very code that a rotation uses. A step that fails
+ends the exchange; whether its result could be delivered is asked all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+from credrotator.core.claims import audiences
+from credrotator.core.durations import show_duration
+from credrotator.core.errors import Denied, RotationError, Transient, printable
+from credrotator.core.model import (
+    AwsCredential,
+    AwsOidc,
+    AzureClientSecret,
+    AzureOidc,
+    AzureToken,
+    Failure,
+    GcpServiceAccount,
+    GcpToken,
+    GcpWorkloadIdentity,
+    InvalidPolicy,
+    ObjectKey,
+    OidcClient,
+    Policy,
+    Rotatable,
+    SecretKeyRef,
+    Static,
+    SubjectToken,
+    TokenFile,
+)
+from credrotator.core.secretdata import show_time
+from credrotator.diagnosis.advice import SHOWN, aws_trust_policy, entra_federated_credential, gcp_workload_identity
+from credrotator.diagnosis.network import name_addresses, name_certificate, proxy_way
+from credrotator.diagnosis.terraform import Need
+from credrotator.exchange.exchanger import Door, Exchanger, token_request
+from credrotator.exchange.http.clock_offset import TOLERANCE, SkewedClock
+from credrotator.exchange.http.deadline import deadline, remaining_s
+from credrotator.exchange.http.transport import ISSUER
+from credrotator.rotation.rotation import check_static, invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from credrotator.core.ports import Clock, SecretReader
+    from credrotator.exchange.subject_tokens import Subject
+
+ISSUER_NAME = ISSUER.name.lower()
+ALREADY_HERE = ("run credrotator check, which prints the", "compare it with the")
+"""Advice that sends people here, and what stands in its place where they are here already."""
+Result = Literal["ok", "failed", "skipped"]
+
+
+class Site(Protocol):
+    """Where credentials go, as far as it can be asked without writing; both raise RotationError."""
+
+    def rights(self, policy: Policy, /) -> str:
+        """See whether what is needed there may be done, and say what was looked at."""
+
+    def delivery(self, policy: Policy, /) -> tuple[str, tuple[str, ...]]:
+        """See whether a credential would get to its reader; what was found, and what is odd."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step, how it went, and how long it took (seconds; None where it was not tried).
+
+    Attributes:
+        endpoint: The other side of the step, where there is one: ``issuer``, ``token`` (its endpoint), ``sts`` …
+    """
+
+    name: str
+    result: Result
+    detail: str
+    took_s: float | None = None
+    error: Failure | None = None
+    endpoint: str = ""
+
+
+@dataclass
+class Report:
+    """All steps for one policy, and what its token needs on the other side, once it was seen."""
+
+    policy: ObjectKey
+    provider: str
+    steps: list[Step] = field(default_factory=list)
+    need: Need | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether a step failed."""
+        return any(step.result == "failed" for step in self.steps)
+
+
+class StopHere(Exception):
+    """A step failed; those after it depend on it."""
+
+
+class Check:
+    """Checks policies one by one, with the exchange that rotations would use.
+
+    Args:
+        exchanger: The exchange.
+        timeout: For one policy's steps up to the credential.
+        site: Where credentials go; None where nobody said.
+        clock: The exchanger's; if it is one that notes others' dates, a wrong clock is told.
+    """
+
+    def __init__(self, exchanger: Exchanger, timeout: timedelta, site: Site | None, clock: Clock) -> None:
+        self._exchanger = exchanger
+        self._timeout = timeout
+        self._site = site
+        self._clock = clock
+
+    def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader) -> Report:
+        """Try every step for one policy; what fails becomes part of the report."""
+        report = Report(policy.key, policy.provider)
+        if isinstance(policy, InvalidPolicy):
+            found = invalid(policy)
+            report.steps.append(Step("policy", "failed", f"read from {policy.origin}", error=found.error))
+            return report
+        report.warnings = policy.warnings
+        report.steps.append(Step("policy", "ok", f"{policy.api_version}, read from {policy.origin}"))
+        with contextlib.suppress(StopHere), deadline(self._timeout):
+            self._steps(report, policy, secrets)
+        if isinstance(policy.source, Rotatable):
+            self._destination(report, policy)
+            self._compare_clocks(report, policy.source)
+        return report
+
+    def _steps(self, report: Report, policy: Policy, secrets: SecretReader) -> None:
+        source = policy.source
+        match source:
+            case Static():
+                with _step(report, "references") as found:
+                    check_static(source, secrets)
+                    found.detail = str(source.secret.secret) if source.secret else "the filter's own default chain"
+            case AzureClientSecret(client_secret=reference) | GcpServiceAccount(key_file=reference):
+                with _step(report, "references") as found:
+                    secrets(reference)
+                    found.detail = _reference(reference)
+                self._exchange(report, policy, source, secrets)
+            case AwsOidc() | AzureOidc() | GcpWorkloadIdentity():
+                if isinstance(source.oidc, TokenFile):
+                    token = self._read(report, self._exchanger.subject(policy.key, source.oidc, secrets), source.oidc)
+                else:
+                    token = self._token(report, source.oidc, secrets)
+                report.need = Need(policy.key, source, _advice(policy.key, source, token))
+                self._exchange(report, policy, source, secrets)
+
+    def _token(self, report: Report, client: OidcClient, secrets: SecretReader) -> SubjectToken:
+        """Take the steps up to the issuer's token."""
+        issuers = self._exchanger.issuers
+        with _step(report, "references") as found:
+            request = token_request(client, secrets)
+            found.detail = _reference(client.client_secret)
+        with _step(report, "allowed") as found:
+            transport = issuers.transport_for(client.issuer)
+            found.detail = f"issuer {client.issuer}"
+        door = Door(ISSUER_NAME, client.issuer, transport)
+        if not client.token_endpoint:
+            _knock(report, door)
+        with _step(report, "discovery", door.name) as found:
+            found.detail = f"not needed: the policy names {client.token_endpoint}"
+            endpoint = client.token_endpoint or issuers.metadata(client.issuer).token_endpoint
+            if not client.token_endpoint:
+                found.detail = f"token endpoint {endpoint}"
+        if client.token_endpoint or _origin(endpoint) != _origin(client.issuer):
+            with _finding(report, "allowed", "token"):
+                transport = issuers.token_transport(client, endpoint)
+            _knock(report, Door("token", endpoint, transport))
+        token = _without_claims(report, lambda: issuers.subject_token(request))
+        with _step(report, "claims") as found:
+            found.detail = _claims(token)
+            report.warnings += tuple(_odd_claims(client, token))
+        return token
+
+    def _read(self, report: Report, subject: Subject, wanted: TokenFile) -> SubjectToken:
+        """Take the steps up to a file's token."""
+        with _step(report, "token") as found:
+            token = subject.token()
+            found.detail = f"token file {wanted.name}, good until {show_time(token.expires_at)}"
+        with _step(report, "claims") as found:
+            found.detail = _claims(token)
+        return token
+
+    def _exchange(self, report: Report, policy: Policy, source: Rotatable, secrets: SecretReader) -> None:
+        with _finding(report, "exchange"):
+            door = self._exchanger.vendor(source)
+        _knock(report, door)
+        with _step(report, "exchange", door.name) as found:
+            match self._exchanger(policy.key, source, secrets):
+                case AwsCredential() as aws:
+                    found.detail = f"access key {aws.access_key_id[:4]}…, until {show_time(aws.expires_at)}"
+                case AzureToken(expires_at=until) | GcpToken(expires_at=until):
+                    found.detail = f"access token, until {show_time(until)}"
+
+    def _destination(self, report: Report, policy: Policy) -> None:
+        """Ask for what comes after the exchange, whether that went well or not."""
+        site = self._site
+        if site is None:
+            report.steps.append(Step("delivery", "skipped", "name the directory with --out DIR to have it looked at"))
+            return
+        with contextlib.suppress(StopHere), _step(report, "rights") as found:
+            found.detail = site.rights(policy)
+        with contextlib.suppress(StopHere), _step(report, "delivery") as found:
+            found.detail, odd = site.delivery(policy)
+            report.warnings += odd
+
+    def _compare_clocks(self, report: Report, source: Rotatable) -> None:
+        if not isinstance(self._clock, SkewedClock):
+            return
+        with contextlib.suppress(RotationError):
+            seen = self._clock.seen()
+            asked = {step.endpoint for step in report.steps if step.took_s is not None}
+            for endpoint in (ISSUER, self._exchanger.vendor(source).transport.endpoint):
+                name = endpoint.name.lower()
+                by = seen.get(name)
+                if name in asked and by is not None and abs(by) > TOLERANCE:
+                    how = f"{show_duration(abs(by))} {'behind' if by > timedelta(0) else 'ahead of'}"
+                    report.warnings += (f"this machine's clock is {how} that of {endpoint.title}: set the wrong one",)
+
+
+@dataclass
+class _Found:
+    detail: str = ""
+
+
+@contextlib.contextmanager
+def _step(report: Report, name: str, endpoint: str = "") -> Iterator[_Found]:
+    """Time one step and add it to the report.
+
+    Raises:
+        StopHere: It failed; the report says how.
+    """
+    started_s, found = time.monotonic(), _Found()
+    with _finding(report, name, endpoint):
+        _see_time_left()
+        yield found
+    report.steps.append(Step(name, "ok", printable(found.detail), time.monotonic() - started_s, endpoint=endpoint))
+
+
+@contextlib.contextmanager
+def _finding(report: Report, name: str, endpoint: str = "") -> Iterator[None]:
+    """Add a step to the report if it fails.
+
+    Raises:
+        StopHere: It failed.
+    """
+    started_s = time.monotonic()
+    try:
+        yield
+    except RotationError as error:
+        hint = error.hint.replace(*ALREADY_HERE)
+        failure = Failure(error.kind, error.reason, error.message, hint)
+        report.steps.append(Step(name, "failed", "", time.monotonic() - started_s, failure, endpoint))
+        raise StopHere from error
+
+
+def _see_time_left() -> None:
+    """Blame no step for the time that those before it took.
+
+    Raises:
+        Transient: None is left.
+    """
+    try:
+        remaining_s()
+    except TimeoutError as error:
+        hint = "see which of them is slow, or give it more time with --timeout"
+        raise Transient("TimeUp", "the steps before this one took all the time that there is", hint=hint) from error
+
+
+def _knock(report: Report, door: Door) -> None:
+    """Take the steps below HTTP."""
+    trials = (("dns", name_addresses), ("proxy", proxy_way), ("tls", name_certificate))
+    for name, trial in trials:
+        with _step(report, name, door.name) as found:
+            found.detail = trial(door.url, door.transport)
+
+
+def _without_claims(report: Report, ask: Callable[[], SubjectToken]) -> SubjectToken:
+    """Get the token; that it came and cannot be read is the next step's failure."""
+    opaque: Denied | None = None
+    with _step(report, "token", ISSUER_NAME) as found:
+        try:
+            token = ask()
+            found.detail = f"good until {show_time(token.expires_at)}"
+        except Denied as error:
+            if error.reason != "OpaqueToken":
+                raise
+            opaque, found.detail = error, "a token came"
+    with _finding(report, "claims"):
+        if opaque:
+            raise opaque
+    return token
+
+
+def _reference(ref: SecretKeyRef) -> str:
+    return f"Secret {ref.secret}, key {ref.key}"
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
+
+
+def _claims(token: SubjectToken) -> str:
+    return ", ".join(f"{name} {printable(token.claims[name], 80)}" for name in SHOWN if name in token.claims)
+
+
+def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
+    """Say what the other side will stumble over; an issuer may ignore what it was asked for (RFC 6749 has no aud)."""
+    found = printable(token.claims.get("iss", "nobody"))
+    if found.rpartition("://")[2] != client.issuer.rpartition("://")[2]:
+        yield f"the token names {found} as its issuer, the policy {client.issuer}: the other side goes by the token's"
+    if client.audience and client.audience not in audiences(token.claims):
+        got = ", ".join(audiences(token.claims)) or "none"
+        what = f"the policy asks for audience {printable(client.audience)}, the token has {got}"
+        yield f"{what}: set it at the issuer (an audience mapper, an API identifier), which ignores the parameter"
+    if not token.claims.get("sub"):
+        yield "the token has no subject (sub), so no other side can tell whose it is: have the issuer add it"
+
+
+def _advice(
+    policy: ObjectKey, source: AwsOidc | AzureOidc | GcpWorkloadIdentity, token: SubjectToken
+) -> dict[str, Any]:
+    match source:
+        case AwsOidc():
+            return aws_trust_policy(source, token.claims)
+        case AzureOidc():
+            return entra_federated_credential(policy, token.claims)
+        case GcpWorkloadIdentity():
+            return gcp_workload_identity(source, token.claims)

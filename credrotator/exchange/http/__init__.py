@@ -1,0 +1,1 @@
+"""HTTP for issuers and vendors: transport, circuit breakers, shared requests, deadline, clock."""

@@ -1,0 +1,485 @@
+"""HTTP for issuers and vendors: one place for trust, proxies, timeouts, size limits and what failures mean.
+
+A :class:`Transport` is a requests session with its decisions made: it never follows a redirect, never reads ``.netrc``
+or cookies into a request, reads at most 1 MiB (after decompression) and ends with the exchange's deadline. CA files
+are looked at again at each request, so that a new CA needs no restart. Source: reliability.md 1, 2, 6, 7, 10-12, 49.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import ssl
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import partial
+from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests import exceptions as failures
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from credrotator.core.errors import Denied, RotationError, Transient, printable
+from credrotator.core.instrumentation import NO_METER
+from credrotator.exchange.http.connections import (
+    CONNECT_TIMEOUT_S,
+    GUARDED_POOLS,
+    OPEN_POOLS,
+    ForbiddenAddressError,
+    check_literal,
+    tls_context,
+)
+from credrotator.exchange.http.deadline import remaining_s
+from credrotator.exchange.http.proxies import environment_proxy, usable_proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from urllib3.util.ssltransport import SSLTransport
+
+    from credrotator.core.instrumentation import Meter
+    from credrotator.core.ports import Clock
+
+BODY_LIMIT = 1024 * 1024
+READ_TIMEOUT_S = 15.0
+LONGEST_RETRY_AFTER = timedelta(hours=1)
+TOO_MANY_REQUESTS = 429
+REQUEST_TIMEOUT = 408
+SERVER_ERROR = 500
+FORBIDDEN, PROXY_AUTHENTICATION = 403, 407
+HOSTS_KEPT = 64
+"""Hosts to which connections are kept; AWS alone has one for each region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Whom a transport talks to, as it appears in reasons (``IssuerUnreachable``) and sentences (``the issuer``).
+
+    ``post`` and ``get`` are what metrics call a request by these methods; ``custom``: by the end of its path.
+    """
+
+    name: str
+    title: str
+    post: str = "token"
+    get: str = "discovery"
+    custom: str = ""
+
+    def call(self, method: str | None, url: str | None) -> str:
+        """Name a request for metrics."""
+        if self.custom and url and url.partition("?")[0].endswith(f":{self.custom}"):
+            return self.custom
+        return self.get if method == "GET" else self.post
+
+
+ISSUER = Endpoint("Issuer", "the issuer")
+STS = Endpoint("Sts", "AWS STS", post="AssumeRoleWithWebIdentity")
+ENTRA = Endpoint("Entra", "Microsoft Entra")
+GOOGLE = Endpoint("Google", "Google", custom="generateAccessToken")
+
+
+class BodyTooLargeError(Exception):
+    """An answer of more than BODY_LIMIT bytes; nobody here sends one for a good reason."""
+
+
+class UnfinishedError(failures.ReadTimeout):
+    """An answer that began in time and did not end in time."""
+
+
+class CaFileError(Exception):
+    """A file with CA certificates cannot be used."""
+
+
+class Transport(requests.Session):
+    """A requests session for one kind of endpoint; safe to share between threads.
+
+    Args:
+        endpoint: Named in errors.
+        bundles: PEM files to trust; the default bundle of the requests package where empty.
+        extra_cas: More PEM files (``--ca-file``, ``--issuer-ca``).
+        proxy: For all requests; else the environment's HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
+        environment: Where these are looked up.
+        guarded: Refuse loopback and link-local addresses after resolution.
+        dated: Told of each answer's Date header.
+        meter: Told of each request.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        bundles: tuple[str, ...] = (),
+        extra_cas: tuple[str, ...] = (),
+        proxy: str | None = None,
+        environment: Mapping[str, str] = os.environ,
+        guarded: bool = False,
+        dated: Callable[[Endpoint, str | None], None] = lambda *_: None,
+        meter: Meter = NO_METER,
+    ) -> None:
+        super().__init__()
+        self.endpoint = endpoint
+        self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._proxy = proxy
+        self._environment = environment
+        self.guarded = guarded
+        self.adapter = _Adapter(
+            _Trust((*(bundles or (DEFAULT_CA_BUNDLE_PATH,)), *extra_cas)),
+            guarded=guarded,
+            dated=lambda date: dated(endpoint, date),
+            counted=partial(_count, meter, endpoint),
+        )
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, self.adapter)
+
+    def settings_for(self, url: str) -> dict[str, Any]:
+        """Return what each request to ``url`` is sent with, for libraries that bring a session of their own."""
+        proxy = self.proxy_for(url)
+        if proxy and self.guarded:
+            check_literal(urlsplit(url).hostname or "")
+        return {
+            "allow_redirects": False,
+            "proxies": {"http": proxy, "https": proxy} if proxy else {},
+            "timeout": (remaining_s(CONNECT_TIMEOUT_S), remaining_s(READ_TIMEOUT_S)),
+        }
+
+    def proxy_for(self, url: str) -> str | None:
+        """Return the proxy that requests to ``url`` go through, if any.
+
+        Raises:
+            Denied: ProxyInvalid: there should be one, but it cannot be used; going without it is no way out.
+        """
+        found = self._proxy or environment_proxy(url, self._environment)
+        if found is None:
+            return None
+        if proxy := usable_proxy(found):
+            return proxy
+        where = printable(url.partition("?")[0])
+        raise Denied("ProxyInvalid", f"the proxy for {where} is not an http or https URL", hint=_PROXY_HINT)
+
+    @contextmanager
+    def connection(self, url: str) -> Iterator[ssl.SSLSocket | SSLTransport]:
+        """Connect to the host of an https URL as a request would, and yield the verified connection.
+
+        Raises:
+            RotationError: ProxyFailed where the proxy is not reached or does not let through; else no connection, or
+                no trust.
+        """
+        with answering(self.endpoint, url):
+            proxies = self.settings_for(url)["proxies"]
+            asked = requests.Request("GET", url).prepare()
+            pool: Any = self.adapter.get_connection_with_tls_context(asked, verify=True, proxies=proxies)
+            with _as_requests_says(proxied=bool(proxies)):
+                connection = pool.connected()
+            with closing(connection):
+                yield connection.sock
+
+    def request(self, method: str, url: str | bytes, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        """Send one request; see requests.Session.request.
+
+        Raises:
+            RotationError: No answer, or none that may be read.
+        """
+        where = url if isinstance(url, str) else url.decode()
+        with answering(self.endpoint, where):
+            return super().request(method, where, **{**kwargs, **self.settings_for(where)})
+
+
+class _Trust:
+    """The TLS context for some CA files, made anew when one of them changes."""
+
+    def __init__(self, files: tuple[str, ...]) -> None:
+        self._files = files
+        self._made: tuple[object, ssl.SSLContext] | None = None
+
+    def context(self) -> ssl.SSLContext:
+        try:
+            state = [(found.st_ino, found.st_mtime_ns, found.st_size) for found in map(os.stat, self._files)]
+            made = self._made
+            if made is None or made[0] != state:
+                # Two threads may both make one; either is right.
+                made = self._made = (state, tls_context(self._files))
+        except OSError as error:
+            # Without this, a file that is no PEM would look like a certificate that is not trusted.
+            raise CaFileError(f"{', '.join(self._files)}: {error.strerror or error}") from error
+        return made[1]
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(
+        self,
+        trust: _Trust,
+        *,
+        guarded: bool,
+        dated: Callable[[str | None], None],
+        counted: Callable[[requests.PreparedRequest, int | Exception], None],
+    ) -> None:
+        self.trust = trust
+        self._dated = dated
+        self._counted = counted
+        self._pools = GUARDED_POOLS if guarded else OPEN_POOLS
+        super().__init__(pool_connections=HOSTS_KEPT, pool_maxsize=32)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Give connections to a proxy our deadline and our trust; what lies behind it, the proxy resolves."""
+        context = self.trust.context()
+        manager = super().proxy_manager_for(proxy, proxy_ssl_context=context, **kwargs)
+        if manager.proxy_config.ssl_context is not context:
+            # Kept from before a CA file changed.
+            del self.proxy_manager[proxy]
+            manager = super().proxy_manager_for(proxy, proxy_ssl_context=context, **kwargs)
+        manager.pool_classes_by_scheme = OPEN_POOLS
+        return manager
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:  # noqa: ARG002
+        """Always verify, against our own context (requests' documented place for it)."""
+        parts = urlsplit(request.url)
+        host = {"scheme": parts.scheme.lower(), "host": parts.hostname, "port": parts.port}
+        tls = {"ssl_context": self.trust.context(), "cert_reqs": "CERT_REQUIRED"} if host["scheme"] == "https" else {}
+        return host, tls
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Do nothing: the context of the pool has it all."""
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send, and read the whole answer here, within the limits."""
+        try:
+            response = self._send(request, *args, **kwargs)
+        except Exception as error:
+            self._counted(request, error)
+            raise
+        self._counted(request, response.status_code)
+        return response
+
+    def _send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        response = super().send(*args, **{**kwargs, "stream": True})
+        self._dated(response.headers.get("Date"))
+        # A connection whose answer was read to its end is back in the pool by then, and closing is too late to touch
+        # it; any other still holds a rest that the next request would take for its own answer.
+        with closing(response.raw):
+            try:
+                body = response.raw.read(BODY_LIMIT + 1, decode_content=True)
+            except urllib3.exceptions.ReadTimeoutError as error:
+                raise UnfinishedError(error) from error
+            except urllib3.exceptions.HTTPError as error:
+                raise failures.ChunkedEncodingError(error) from error
+        if len(body) > BODY_LIMIT:
+            raise BodyTooLargeError
+        response.raw = io.BytesIO(body)
+        return response
+
+
+def _count(meter: Meter, endpoint: Endpoint, request: requests.PreparedRequest, end: int | Exception) -> None:
+    """Tell how a request ended: a status that HTTP knows, or a word; whoever answers makes up no label of his own."""
+    match end:
+        case int():
+            code = str(end) if end in _STATUSES else "other"
+        case failures.ProxyError():
+            code = "proxy"
+        case failures.SSLError() | ssl.SSLError() if not isinstance(_root(end), BROKEN_OFF):
+            code = "tls"
+        case failures.Timeout() | TimeoutError():
+            code = "timeout"
+        case ForbiddenAddressError():
+            code = "forbidden"
+        case BodyTooLargeError() | failures.ChunkedEncodingError() | failures.ContentDecodingError():
+            code = "unreadable"
+        case _:
+            code = "unreachable"
+    meter.request(endpoint.name.lower(), endpoint.call(request.method, request.url), code)
+
+
+_STATUSES = frozenset(HTTPStatus)
+
+
+@contextmanager
+def _as_requests_says(*, proxied: bool) -> Iterator[None]:
+    """Turn what urllib3 says of a connection into what requests would make of it; TLS errors are left as they are."""
+    try:
+        yield
+    except urllib3.exceptions.NewConnectionError as error:
+        raise (failures.ProxyError if proxied else failures.ConnectionError)(error) from error
+    except urllib3.exceptions.ConnectTimeoutError as error:
+        raise (failures.ProxyError if proxied else failures.ConnectTimeout)(error) from error
+    except OSError as error:
+        # What http.client says of a CONNECT that was refused, a plain OSError without a number.
+        if proxied and error.errno is None and not isinstance(error, TimeoutError | ssl.SSLError):
+            raise failures.ProxyError(error) from error
+        raise
+
+
+class answering:  # noqa: N801 - reads as the context manager it is
+    """Turn the failures of a request within the block into ours. ``url`` is named without its query."""
+
+    def __init__(self, endpoint: Endpoint, url: str) -> None:
+        self._endpoint = endpoint
+        self._where = printable(url.partition("?")[0])
+
+    def __enter__(self) -> None:
+        """Start."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Map what went wrong, if it is ours to map."""
+        if error is not None and (mapped := self._map(error)):
+            raise mapped from error
+
+    def _map(self, error: BaseException) -> RotationError | None:
+        name, title, where = self._endpoint.name, self._endpoint.title, self._where
+        match error:
+            case ForbiddenAddressError():
+                hint = "name the issuer with --allowed-issuer if this is meant"
+                return Denied(f"{name}AddressForbidden", f"{error}, which a policy may not name", hint=hint)
+            case CaFileError():
+                hint = "see --ca-file, --issuer-ca, REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE"
+                return Denied("CaFileUnreadable", f"a CA file cannot be used: {printable(error)}", hint=hint)
+            case failures.ProxyError():
+                message = f"the proxy for {where} failed: {_cause(error)}"
+                return Transient("ProxyFailed", message, hint=_proxy_hint(error))
+            case failures.SSLError() | ssl.SSLError() if not isinstance(_root(error), BROKEN_OFF):
+                message = f"{title} at {where} has no certificate that can be trusted: {_cause(error)}"
+                return Denied(f"{name}TLS", message, hint=_tls_hint(_root(error)))
+            case failures.Timeout() | TimeoutError():
+                hint = "see whether it is overloaded, or a firewall drops the packets"
+                what = "began to answer, but did not end" if isinstance(error, UnfinishedError) else "did not answer"
+                return Transient(f"{name}Timeout", f"{title} at {where} {what} in time", hint=hint)
+            case failures.InvalidURL() | failures.InvalidSchema() | failures.MissingSchema():
+                hint = "correct the address in the policy, or what the issuer's discovery says"
+                return Denied("InvalidAddress", f"{where} is no address of {title} that can be used", hint=hint)
+            case failures.RequestException() | OSError() if not isinstance(error, UNREADABLE):
+                message = f"{title} at {where} cannot be reached: {_cause(error)}"
+                hint = "see whether the name resolves and the port is open from here"
+                return Transient(f"{name}Unreachable", message, hint=hint)
+        return self._map_answer(error)
+
+    def _map_answer(self, error: BaseException) -> RotationError | None:
+        """Map what is wrong with an answer that did come."""
+        match error:
+            case BodyTooLargeError():
+                what = "is longer than 1 MiB"
+            case failures.ChunkedEncodingError() | failures.ContentDecodingError():
+                what = "broke off or cannot be decoded"
+            case ValueError():
+                # Requests looks at Location even where it does not follow, and stumbles over one that is no URL.
+                what = "leads to an address that is none"
+            case _:
+                return None
+        hint = "see whether something else answers at this address"
+        return Transient("InvalidResponse", f"the answer of {self._where} {what}", hint=hint)
+
+
+_PROXY_HINT = (
+    "see HTTPS_PROXY, NO_PROXY and --issuer-proxy, or AI_GATEWAY_STS_PROXY_URL, AI_GATEWAY_AZURE_PROXY_URL and "
+    "AI_GATEWAY_GCP_AUTH_PROXY_URL"
+)
+
+
+def _proxy_hint(error: BaseException) -> str:
+    said = str(_root(error))
+    if f" {PROXY_AUTHENTICATION} " in f"{said} ":
+        return "it wants a user: write http://user:password@host:port into the variable that names it"
+    if f" {FORBIDDEN} " in f"{said} ":
+        return "it does not let requests to this host through: have that allowed, or add the host to NO_PROXY"
+    return f"see whether it runs and its address is right; {_PROXY_HINT}"
+
+
+def _tls_hint(error: BaseException) -> str:
+    """Say what to do about a certificate, by OpenSSL's number for what is wrong with it (X509_V_ERR_…)."""
+    match getattr(error, "verify_code", None):
+        case 9 | 10:
+            return "have the certificate renewed, or set the clock of this machine"
+        case 18 | 19 | 20 | 21:
+            return "add the CA that signed it with --ca-file; if a CA in between is missing, have the server send it"
+        case 62 | 64:
+            return "use a name that is in the certificate, or have one issued for this name"
+    if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":
+        return "something else than TLS answers there; see whether host and port are right"
+    return "add its CA with --ca-file, or have the certificate corrected"
+
+
+UNREADABLE = (failures.ChunkedEncodingError, failures.ContentDecodingError)
+BROKEN_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""The other side hung up in the middle of a handshake, which says nothing about its certificate."""
+
+
+def _cause(error: BaseException) -> str:
+    """Return the innermost sentence: the outer ones repeat URLs and object addresses."""
+    inner = _root(error)
+    return printable(getattr(inner, "verify_message", None) or getattr(inner, "strerror", None) or inner)
+
+
+def _root(error: BaseException) -> BaseException:
+    inner: BaseException = error
+    while True:
+        # Not __context__, which may lead to what the caller was handling meanwhile.
+        candidates = (getattr(inner, "reason", None), inner.__cause__, *reversed(inner.args))
+        nested = next((found for found in candidates if isinstance(found, BaseException)), None)
+        if nested is None:
+            return inner
+        inner = nested
+
+
+def refuse_failure(response: requests.Response, endpoint: Endpoint, clock: Clock) -> None:
+    """Raise for answers that say nothing about the request itself: redirects, 429, 5xx."""
+    where = printable(response.url.partition("?")[0])
+    if response.status_code in {REQUEST_TIMEOUT, TOO_MANY_REQUESTS} or response.status_code >= SERVER_ERROR:
+        throttled = response.status_code == TOO_MANY_REQUESTS
+        raise Transient(
+            f"{endpoint.name}Throttled" if throttled else f"{endpoint.name}Failed",
+            f"{endpoint.title} at {where} answered {response.status_code}",
+            hint="it asks for patience" if throttled else "see its status page or its log",
+            retry_after=retry_after(response.headers, clock()),
+        )
+    if response.is_redirect or response.is_permanent_redirect:
+        hint = "name the address that it redirects to in the policy"
+        raise Denied("RedirectRefused", f"{where} redirects elsewhere, which is not followed", hint=hint)
+
+
+def json_object(response: requests.Response) -> dict[str, Any]:
+    """Read the body as a JSON object; the body itself never reaches a message.
+
+    Raises:
+        Transient: With reason InvalidResponse.
+    """
+    try:
+        found = json.loads(response.content)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(response, "is not JSON") from error
+    if not isinstance(found, dict):
+        raise _invalid(response, "is not a JSON object")
+    return found
+
+
+def text(found: Mapping[str, Any], name: str) -> str:
+    """Return a member that should be text; what is none can be nested too deeply even to be shown."""
+    value = found.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _invalid(response: requests.Response, what: str) -> Transient:
+    where, kind = printable(response.url.partition("?")[0]), printable(response.headers.get("Content-Type", "no type"))
+    return Transient(
+        "InvalidResponse",
+        f"the answer of {where} ({response.status_code}, {kind}) {what}",
+        hint="see whether something else (a login page, a proxy) answers at this address",
+    )
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """Read Retry-After as seconds or HTTP-date (RFC 9110 §10.2.3); None for garbage, never negative, at most 1 h."""
+    wish = headers.get("Retry-After", "").strip()
+    if wish.isascii() and wish.isdigit():
+        return min(timedelta(seconds=min(int(wish[:9]), 10**6)), LONGEST_RETRY_AFTER)
+    try:
+        date = parsedate_to_datetime(wish)
+    except (TypeError, ValueError):
+        return None
+    wait = (date if date.tzinfo else date.replace(tzinfo=UTC)) - now
+    return min(max(wait, timedelta(0)), LONGEST_RETRY_AFTER)

@@ -1,0 +1,144 @@
+"""Policies for the daemon from manifests that may change while it runs, looked at every few seconds.
+
+A PolicySource over ``manifests.py``. Polling, not inotify: it works on every file system, a mounted ConfigMap included,
+and a few seconds do not matter here.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from credrotator.core.errors import RotationError, UsageError
+from credrotator.files.manifests import SUFFIXES, read_manifests
+from credrotator.policies.inventory import Inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
+    from credrotator.core.ports import SecretReader, SecretStore
+    from credrotator.policies.reader import Defaults
+
+log = logging.getLogger(__name__)
+
+POLL = timedelta(seconds=2)
+
+
+class ManifestSource:
+    """Policies from files and directories; standard input cannot be looked at twice and is refused."""
+
+    def __init__(self, names: Sequence[str], defaults: Defaults, store: SecretStore, poll: timedelta = POLL) -> None:
+        if "-" in names:
+            raise UsageError("run watches its manifests, so -f - is not possible; name files or directories")
+        self._names = names
+        self._defaults = defaults
+        self._store = store
+        self._poll_s = poll.total_seconds()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._changed: Callable[[ObjectKey], None] = lambda _: None
+        self._seen: object = None
+        self._versions: dict[ObjectKey, str | None] = {}
+        self._trouble: str | None = "the manifests are not read yet"
+        self.inventory = Inventory()
+
+    def start(self, changed: Callable[[ObjectKey], None]) -> None:
+        """See ``ports.PolicySource``; the first reading is done when this returns.
+
+        Raises:
+            UsageError: A named file is not there.
+        """
+        self._changed = changed
+        self._read(self._signature())
+        self._thread = threading.Thread(target=self._watch, name="manifests", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """See ``ports.PolicySource``."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join()
+
+    def get(self, key: ObjectKey) -> Policy | InvalidPolicy | None:
+        """See ``ports.PolicySource``."""
+        inventory = self.inventory
+        return inventory.policies.get(key) or inventory.invalid.get(key)
+
+    def policies(self) -> Iterable[ObjectKey]:
+        """See ``ports.PolicySource``."""
+        return _keys(self.inventory)
+
+    def reader(self, key: ObjectKey) -> SecretReader:
+        """See ``ports.PolicySource``."""
+        return self.inventory.reader(key)
+
+    def trouble(self) -> str | None:
+        """See ``ports.PolicySource``."""
+        if self._thread and not self._thread.is_alive():
+            return "the manifests are not watched any more"
+        return self._trouble
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(self._poll_s):
+            try:
+                if (signature := self._signature()) != self._seen:
+                    self._read(signature)
+                self._trouble = None
+                self._look_at_store()
+            except UsageError as error:
+                # A file that is being replaced may be away for a moment: what was read last stays in force.
+                if self._trouble != str(error):
+                    log.warning("%s; the policies stay as they were", error)
+                self._trouble = str(error)
+
+    def _signature(self) -> object:
+        """Name every file with its time and size; a change of any of them is a reason to read all again."""
+        found = []
+        for name in self._names:
+            path = Path(name)
+            try:
+                files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [path]
+                found += [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+            except OSError as error:
+                raise UsageError(f"cannot read {name}: {error.strerror}") from error
+        return found
+
+    def _read(self, signature: object) -> None:
+        reading = read_manifests(self._names, io.StringIO(), self._defaults)
+        for problem in reading.problems:
+            log.warning("%s", problem)
+        old, self.inventory = self.inventory, reading.inventory
+        self._seen, self._trouble = signature, None
+        for key in sorted(_keys(old) | _keys(self.inventory)):
+            if _facts(old, key) != _facts(self.inventory, key) or old.secrets != self.inventory.secrets:
+                self._changed(key)
+
+    def _look_at_store(self) -> None:
+        """Notice a published Secret that somebody removed or replaced."""
+        versions: dict[ObjectKey, str | None] = {}
+        for policy in self.inventory.policies.values():
+            if policy.secret is None:
+                continue
+            try:
+                stored = self._store.read(policy.secret)
+            except RotationError as error:
+                log.debug("%s: %s", policy.secret, error.message)
+                versions[policy.key] = self._versions.get(policy.key)
+                continue
+            version = versions[policy.key] = stored.version if stored else None
+            if self._versions.get(policy.key, version) != version:
+                self._changed(policy.key)
+        self._versions = versions
+
+
+def _keys(inventory: Inventory) -> set[ObjectKey]:
+    return {*inventory.policies, *inventory.invalid}
+
+
+def _facts(inventory: Inventory, key: ObjectKey) -> object:
+    return inventory.policies.get(key) or inventory.invalid.get(key)

@@ -1,0 +1,1 @@
+"""A client for the API server: requests, list and watch, the Lease. Knows nothing of credrotator."""

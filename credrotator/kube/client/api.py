@@ -1,0 +1,227 @@
+"""Requests to the API server: JSON in, JSON out, over one pool of connections.
+
+Owns timeouts, size limits, the retry after a refused token, and what no answer means. Raw JSON, because the generated
+client's models cost twice the CPU and 44 MiB. Must not retry anything else: that is the callers' one layer.
+Source: Kubernetes API concepts; reliability.md 28, 29, 31, 49.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import weakref
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlencode
+
+import urllib3
+from urllib3 import exceptions as failures
+
+from credrotator import __version__
+from credrotator.core.errors import UsageError, printable
+from credrotator.kube.client.api_errors import (
+    NO_ANSWER,
+    UNAUTHORIZED,
+    ApiError,
+    as_rotation_error,
+    from_answer,
+)
+from credrotator.kube.client.authorization import Authorization
+from credrotator.kube.client.connection import Connection, find_connection
+from credrotator.kube.client.pool import make_pool, no_answer, read_body
+from credrotator.kube.client.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+__all__ = ["ApiError", "KubeApi", "as_rotation_error"]
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+WATCH_READ_TIMEOUT_S = 70.0
+BODY_LIMIT = 64 * 1024 * 1024
+REFUSAL_LIMIT = 1024 * 1024
+MULTIPLE_CHOICES = 300
+MERGE_PATCH = "application/merge-patch+json"
+
+Json = dict[str, Any]
+Query = str | int | bool | None
+
+
+class KubeApi:
+    """A client for one API server; safe to share between threads.
+
+    Every method raises :class:`ApiError`. Query parameters are keywords in the API's spelling (``labelSelector=…``);
+    those that are None or empty are left out.
+
+    Attributes:
+        default_namespace: The context's, or the pod's.
+        dated: Told of the Date header of each answer.
+    """
+
+    def __init__(self, connection: Connection, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+        self.default_namespace = connection.namespace
+        self.dated: Callable[[str | None], None] = lambda _: None
+        self._server = connection.server.rstrip("/")
+        self._authorization = Authorization(connection.credentials)
+        self._read_timeout_s = read_timeout_s
+        self._pool = make_pool(connection)
+        self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._refused_since: float | None = None
+
+    @classmethod
+    def from_config(cls, kubeconfig: str | None = None, context: str | None = None) -> Self:
+        """Make a client for the cluster that kubectl would talk to, else the one that this pod runs in.
+
+        Raises:
+            UsageError: There is none, or its configuration cannot be used.
+        """
+        return cls(find_connection(kubeconfig, context))
+
+    def get(self, path: str, *, read_timeout_s: float | None = None, **query: Query) -> Json:
+        """Read one object or a list."""
+        return self._exchange("GET", path, query, read_timeout_s=read_timeout_s)
+
+    def post(self, path: str, body: Json, *, read_timeout_s: float | None = None, **query: Query) -> Json:
+        """Create an object."""
+        return self._exchange("POST", path, query, body=body, read_timeout_s=read_timeout_s)
+
+    def put(self, path: str, body: Json, *, read_timeout_s: float | None = None, **query: Query) -> Json:
+        """Replace an object; its resourceVersion, where the body has one, must be the present one."""
+        return self._exchange("PUT", path, query, body=body, read_timeout_s=read_timeout_s)
+
+    def patch(
+        self,
+        path: str,
+        body: Json | list[Json],
+        *,
+        content_type: str = MERGE_PATCH,
+        read_timeout_s: float | None = None,
+        **query: Query,
+    ) -> Json:
+        """Change parts of an object; a resourceVersion in a merge patch is a precondition."""
+        return self._exchange("PATCH", path, query, body=body, content_type=content_type, read_timeout_s=read_timeout_s)
+
+    def delete(
+        self, path: str, body: Json | None = None, *, read_timeout_s: float | None = None, **query: Query
+    ) -> Json:
+        """Delete an object; ``body``: DeleteOptions, with preconditions."""
+        return self._exchange("DELETE", path, query, body=body, read_timeout_s=read_timeout_s)
+
+    def watch(self, path: str, *, read_timeout_s: float = WATCH_READ_TIMEOUT_S, **query: Query) -> Watch:
+        """Start a watch from the caller's resourceVersion.
+
+        The iterator ends where the server ends the watch. It raises ApiError for an ERROR event (410: list again), for
+        a silence of ``read_timeout_s`` (reason Timeout) and for a connection that broke (Disconnected).
+        """
+        response = self._send("GET", path, {**query, "watch": True}, read_timeout_s)
+        watch = Watch(response, lambda error: no_answer(error, "the watch"))
+        self._watches.add(watch)
+        return watch
+
+    def unauthorized_for(self) -> timedelta:
+        """Tell for how long every answer has been a 401; zero when the last one was not (reliability.md 31)."""
+        since = self._refused_since
+        return timedelta() if since is None else timedelta(seconds=time.monotonic() - since)
+
+    def close(self) -> None:
+        """Interrupt the watches and close the connections that are not in use; those in use end with their request."""
+        for watch in list(self._watches):
+            watch.interrupt()
+        self._pool.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Query],
+        *,
+        body: object = None,
+        content_type: str = "application/json",
+        read_timeout_s: float | None = None,
+    ) -> Json:
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        timeout_s = read_timeout_s or self._read_timeout_s
+        response = self._send(method, path, query, timeout_s, data=data, content_type=content_type)
+        found = read_body(response, BODY_LIMIT, path)
+        try:
+            parsed = json.loads(found)
+        except (ValueError, RecursionError) as error:
+            raise ApiError(NO_ANSWER, "InvalidResponse", f"the answer of {printable(path)} is not JSON") from error
+        if not isinstance(parsed, dict):
+            raise ApiError(NO_ANSWER, "InvalidResponse", f"the answer of {printable(path)} is not an object")
+        return parsed
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Query],
+        read_timeout_s: float,
+        *,
+        data: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> urllib3.BaseHTTPResponse:
+        """Return a response of which the body is still to be read, after one more try if the token was refused."""
+        url = self._server + path + _encoded(query)
+        for again in (True, False):
+            header = self._header()
+            headers = {"Accept": "application/json", "User-Agent": f"credrotator/{__version__}"}
+            if header:
+                headers["Authorization"] = header.reveal()
+            if data is not None:
+                headers["Content-Type"] = content_type
+            try:
+                response = self._pool.request(
+                    method,
+                    url,
+                    body=data,
+                    headers=headers,
+                    timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                )
+            except (failures.HTTPError, OSError) as error:
+                raise no_answer(error, path) from error
+            self._note(response.status)
+            self.dated(response.headers.get("Date"))
+            if response.status < MULTIPLE_CHOICES:
+                return response
+            refusal = read_body(response, REFUSAL_LIMIT, path)
+            if not (again and response.status == UNAUTHORIZED and self._authorization.renew(header)):
+                break
+        raise from_answer(response.status, response.headers, refusal, wrote=data is not None)
+
+    def _header(self) -> Any:
+        try:
+            return self._authorization.header()
+        except UsageError as error:
+            raise ApiError(UNAUTHORIZED, "Unauthorized", printable(error)) from error
+
+    def _note(self, status: int) -> None:
+        with self._lock:
+            if status != UNAUTHORIZED:
+                self._refused_since = None
+            elif self._refused_since is None:
+                self._refused_since = time.monotonic()
+
+
+def _encoded(query: Mapping[str, Query]) -> str:
+    given = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in query.items()
+        if value or value == 0
+    }
+    return f"?{urlencode(given)}" if given else ""

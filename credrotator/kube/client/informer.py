@@ -1,0 +1,214 @@
+"""A live copy of some objects of the API server, and a call for each that changes.
+
+Owns list and watch: paging, resuming, 410, silence, back-off; what is known is kept by ``livecopy``. Must not decide
+anything: a change only says "look at this key". Source: client-go ``reflector.go``; Kubernetes API concepts, "Efficient
+detection of changes"; reliability.md 29, 30, 32.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from credrotator.kube.client.api_errors import GONE, NOT_FOUND, ApiError
+from credrotator.kube.client.live_copy import Entry, LiveCopy
+from credrotator.kube.client.reconnect import Pace, jitter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credrotator.core.model import ObjectKey
+    from credrotator.kube.client.api import KubeApi
+    from credrotator.kube.client.watch import Watch
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PAGE = 500
+AFTER_S = 5.0
+NO_PACE = Pace()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchTiming:
+    """Seconds. A watch ends by the server's hand before silence could mean anything but a dead connection.
+
+    Attributes:
+        lasts_s: How long the server is asked to keep a watch; shortened by up to a quarter.
+        silent_s: A watch that says nothing for so long is dead.
+        stop_s: How long ``stop`` waits for the thread.
+        absent_s: The wait while the resource is not served at all.
+    """
+
+    lasts_s: float = 60.0
+    silent_s: float = 70.0
+    stop_s: float = 1.0
+    absent_s: float = 30.0
+
+
+NO_TIMING = WatchTiming()
+
+
+class Informer(Generic[T]):
+    """Keeps ``items`` equal to what the server has, in a thread of its own.
+
+    ``changed(key, value)`` is called in that thread, once for each object whose parsed value differs from the known
+    one, with None for one that is gone. After a reconnection that includes what happened meanwhile.
+
+    Args:
+        api: The server.
+        path: A collection, of one namespace or of all.
+        parse: Makes the value that is kept; values are compared by ``==``. One that cannot be parsed keeps its last
+            good value.
+        changed: Must not block.
+        label_selector: As kubectl's ``-l``.
+        field_selector: As kubectl's ``--field-selector``.
+        name: For logs and the thread.
+        pace: Waits after failures.
+        timing: Of watches.
+        after: What is to be listed first, for ``AFTER_S`` at most: without it this one works as well.
+
+    Attributes:
+        synced: Set after the first complete list.
+        restarts: How often it had to list again, by reason.
+        last_contact: ``time.monotonic`` of the last sign of life; of the start, before the first.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        path: str,
+        *,
+        parse: Callable[[dict[str, Any]], T],
+        changed: Callable[[ObjectKey, T | None], None],
+        label_selector: str = "",
+        field_selector: str = "",
+        name: str = "",
+        pace: Pace = NO_PACE,
+        timing: WatchTiming = NO_TIMING,
+        after: threading.Event | None = None,
+    ) -> None:
+        self._api, self._path = api, path
+        self._selectors: dict[str, Any] = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._pace, self._timing = pace, timing
+        self._waits_for = after
+        self.name = name or path.rpartition("/")[2]
+        self._copy = LiveCopy(self.name, parse, changed)
+        self.synced = threading.Event()
+        self.restarts: Counter[str] = Counter()
+        self.last_contact = time.monotonic()
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._stopping = threading.Event()
+        self._watch: Watch | None = None
+        self._thread = threading.Thread(target=self._run, name=f"informer-{self.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to list and watch."""
+        self.last_contact = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; returns within about a second, and no change is reported afterwards."""
+        self._stopping.set()
+        self._copy.fall_silent()
+        with self._lock:
+            watch = self._watch
+        if watch:
+            watch.interrupt()
+        if self._thread.is_alive():
+            self._thread.join(self._timing.stop_s)
+
+    def get(self, key: ObjectKey) -> T | None:
+        """Return the value of one object, None if there is none."""
+        return self._copy.get(key)
+
+    def items(self) -> dict[ObjectKey, T]:
+        """Return a copy of all that is known."""
+        return self._copy.items()
+
+    def _run(self) -> None:
+        version = ""
+        if self._waits_for:
+            self._waits_for.wait(AFTER_S)
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            try:
+                version = self._follow(version or self._list())
+                wait_s = self._ended(time.monotonic() - started)
+            except ApiError as error:
+                version, wait_s = "", self._after(error, time.monotonic() - started)
+            except Exception:
+                # The thread's outermost loop: a callback's defect must not end the watching.
+                log.exception("%s: unexpected failure, listing again", self.name)
+                version, wait_s = "", self._failed("Unexpected")
+            self._stopping.wait(wait_s)
+
+    def _ended(self, lasted_s: float) -> float:
+        if lasted_s < self._pace.first_s:
+            # One that ends at once, again and again, would be a tight loop.
+            return self._failed("EndedEarly")
+        self._failures = 0
+        return 0.0
+
+    def _after(self, error: ApiError, lasted_s: float) -> float:
+        if self._stopping.is_set():
+            return 0.0
+        if lasted_s > self._pace.longest_s:
+            self._failures = 0
+        reason = {GONE: "Gone", NOT_FOUND: "NotFound"}.get(error.status, error.reason)
+        wait_s = self._failed("Silent" if reason == "Timeout" else reason)
+        if error.status == NOT_FOUND:
+            wait_s = max(wait_s, self._timing.absent_s)
+        elif error.retry_after:
+            wait_s = max(wait_s, error.retry_after.total_seconds())
+        log.log(
+            logging.INFO if reason == "Gone" else logging.WARNING, "%s: %s; again in %.0f s", self.name, error, wait_s
+        )
+        return wait_s
+
+    def _failed(self, reason: str) -> float:
+        self._failures += 1
+        self.restarts[reason] += 1
+        return self._pace.wait_s(self._failures, self.name)
+
+    def _list(self) -> str:
+        found: dict[ObjectKey, Entry[T]] = {}
+        page: dict[str, Any] = {}
+        while True:
+            token = page.get("metadata", {}).get("continue")
+            page = self._api.get(self._path, limit=PAGE, **{"continue": token}, **self._selectors)
+            self.last_contact = time.monotonic()
+            for item in page.get("items") or ():
+                self._copy.read(item, found)
+            if not page.get("metadata", {}).get("continue"):
+                break
+        self._copy.replace(found)
+        self.synced.set()
+        return str(page["metadata"]["resourceVersion"])
+
+    def _follow(self, version: str) -> str:
+        """Watch until the server ends it; return the version to go on from."""
+        lasts_s = self._timing.lasts_s * (1 - jitter(self.name, int(time.monotonic())) / 4)
+        watch = self._api.watch(
+            self._path,
+            read_timeout_s=self._timing.silent_s,
+            resourceVersion=version,
+            allowWatchBookmarks=True,
+            timeoutSeconds=max(int(lasts_s), 1),
+            **self._selectors,
+        )
+        with watch:
+            with self._lock:
+                self._watch = watch
+            if self._stopping.is_set():
+                return version
+            for event in watch:
+                self.last_contact = time.monotonic()
+                version = self._copy.apply(event)
+        return version

@@ -1,0 +1,220 @@
+"""One Lease, and whether this process holds it.
+
+Owns leader election by client-go's rules: a record counts as expired only after nobody was seen to change it for as
+long as it says, on this process's own clock that only grows. The times in the record are for people and never read.
+Must not know what leaders do. Source: client-go ``tools/leaderelection``; reliability.md I8, 33, 34, 50.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from credrotator.core.clock import suspend_aware, system_clock
+from credrotator.core.errors import printable
+from credrotator.kube.client.api_errors import CONFLICT, NO_ANSWER, ApiError
+from credrotator.kube.client.lease_lock import Lease, LeaseLock, holder_of, spec_of
+from credrotator.kube.client.reconnect import jitter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.ports import Clock
+    from credrotator.kube.client.api import KubeApi
+
+log = logging.getLogger(__name__)
+
+JITTER = 1.2
+RELEASE_TRIES = 3
+STOP_S = 2.0
+"""Longest time to hand over; what the daemon waits for its workers and this must stay below the ten of fault 50."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTiming:
+    """client-go's three durations and their defaults.
+
+    Attributes:
+        lease_duration: Others wait for so long without seeing a change before they take over; whole seconds.
+        renew_deadline: The holder stops believing in itself so long after its last renewal.
+        retry_period: Between tries.
+    """
+
+    lease_duration: timedelta = timedelta(seconds=15)
+    renew_deadline: timedelta = timedelta(seconds=10)
+    retry_period: timedelta = timedelta(seconds=2)
+
+    def __post_init__(self) -> None:
+        if not self.lease_duration > self.renew_deadline > self.retry_period * JITTER > timedelta():
+            raise ValueError("lease_duration must exceed renew_deadline, and that 1.2 times retry_period")
+
+
+DEFAULT_TIMING = LeaseTiming()
+
+
+class LeaderElection:
+    """Tries to get a Lease and to keep it, in a thread of its own, until stopped.
+
+    Args:
+        api: The server.
+        lease: Created if it is absent.
+        identity: Unique for each process; a restart is another one.
+        started: Called when the Lease was got, or got back after it had lapsed. Called, like ``stopped``, in the
+            election's thread; must not block.
+        stopped: Called when it was lost or is about to be released, after ``is_leader`` turned False.
+        timing: Durations.
+        clock: For the times in the record, which nobody decides by.
+        seconds: Seconds that only grow; all decisions are made by them.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        lease: ObjectKey,
+        identity: str,
+        *,
+        started: Callable[[], None],
+        stopped: Callable[[], None],
+        timing: LeaseTiming = DEFAULT_TIMING,
+        clock: Clock = system_clock,
+        seconds: Callable[[], float] = suspend_aware,
+    ) -> None:
+        self.lease, self.identity = lease, identity
+        self._lock = LeaseLock(api, lease, identity, lease_duration=timing.lease_duration, clock=clock)
+        self._timing = timing
+        self._started, self._stopped = started, stopped
+        self._seconds = seconds
+        self._seen: Lease = {}
+        self._observed_at = 0.0
+        self._valid_until: float | None = None
+        self._leading = False
+        self._complaint = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leader-election", daemon=True)
+
+    def start(self) -> None:
+        """Begin to try."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Release the Lease, if it is held, and end. Writes that it guards must have ended before.
+
+        Where the server does not answer, the Lease is left to expire: ending on time matters more (reliability.md 50).
+        """
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_S)
+
+    def is_leader(self) -> bool:
+        """Tell whether this process may write at this moment; ask right before each write.
+
+        It turns False by itself when the renewals fail to come, even if the election's thread hangs.
+        """
+        valid_until = self._valid_until
+        return valid_until is not None and self._seconds() < valid_until
+
+    def holder(self) -> str:
+        """Return who held the Lease when it was last seen; empty for nobody."""
+        return holder_of(self._seen)
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._stopping.is_set():
+            attempt += 1
+            try:
+                self._step()
+            except Exception:
+                # The thread's outermost loop: a callback's defect must not make a leader that never renews.
+                log.exception("Lease %s: unexpected failure", self.lease)
+            spread = 0.0 if self._leading else JITTER * jitter(self.identity, attempt)
+            self._stopping.wait(self._timing.retry_period.total_seconds() * (1 + spread))
+        self._valid_until = None
+        try:
+            self._follow()
+        finally:
+            self._release()
+
+    def _step(self) -> None:
+        try:
+            self._try()
+        except ApiError as error:
+            # An outage is said once, not every two seconds.
+            known, self._complaint = self._complaint, str(error)
+            quiet = error.status == CONFLICT or known == self._complaint
+            log.log(logging.DEBUG if quiet else logging.WARNING, "Lease %s: %s", self.lease, error)
+        else:
+            self._complaint = ""
+        self._follow()
+
+    def _follow(self) -> None:
+        """Let the callbacks know what became of it."""
+        if self.is_leader() != self._leading:
+            self._leading = not self._leading
+            log.info("Lease %s: %s", self.lease, "got it" if self._leading else "lost or given up")
+            (self._started if self._leading else self._stopped)()
+
+    def _try(self) -> None:
+        """Acquire or renew; the steps are numbered as in client-go's ``tryAcquireOrRenew``."""
+        # 1. The holder renews without looking first.
+        if self.is_leader():
+            try:
+                self._believe(self._lock.take, self._seen)
+            except ApiError as error:
+                if error.status == NO_ANSWER:
+                    # Looking would hang as well; what time is left is for the next try.
+                    raise
+            else:
+                return
+        # 2. Get the record, or make it.
+        found = self._lock.read(self._patience_s())
+        if found is None:
+            self._believe(self._lock.create)
+            return
+        # 3. Somebody else's counts until it was seen unchanged for as long as it says.
+        self._observe(found)
+        if holder_of(found) not in {"", self.identity} and not self._expired():
+            if self.is_leader():
+                log.warning("Lease %s: taken by %s", self.lease, printable(holder_of(found)))
+                self._valid_until = None
+            return
+        # 4. Take it, or renew it.
+        self._believe(self._lock.take, found)
+
+    def _believe(self, write: Callable[..., Lease], *seen: Lease) -> None:
+        """Write the record, and believe in it from before the request was sent."""
+        asked_at = self._seconds()
+        self._observe(write(*seen, self._patience_s()))
+        before, self._valid_until = self._valid_until, asked_at + self._timing.renew_deadline.total_seconds()
+        if self._leading and (before is None or self._seconds() >= before):
+            # It had lapsed in between, and whoever asked was told no: what was left undone has to be begun anew.
+            self._leading = False
+            self._stopped()
+
+    def _observe(self, found: Lease) -> None:
+        if spec_of(found) != spec_of(self._seen):
+            self._observed_at = self._seconds()
+        self._seen = found
+
+    def _expired(self) -> bool:
+        lasts_s = spec_of(self._seen).get("leaseDurationSeconds") or 0
+        return self._seconds() >= self._observed_at + lasts_s
+
+    def _patience_s(self) -> float:
+        return self._timing.renew_deadline.total_seconds() / 2
+
+    def _release(self) -> None:
+        """Hand over at once instead of after the whole duration."""
+        for _ in range(RELEASE_TRIES):
+            try:
+                found = self._lock.read(self._patience_s() / 2)
+                if found and holder_of(found) == self.identity:
+                    self._lock.release(found, self._patience_s() / 2)
+            except ApiError as error:
+                if error.status == CONFLICT:
+                    continue
+                log.info("Lease %s: not released: %s", self.lease, error)
+            return

@@ -1,0 +1,109 @@
+"""What is known of some objects, and what of it changed. No I/O.
+
+Owns parsing, comparing and the call for each change. Written by one thread, read by all. Source: client-go's
+``DeltaFIFO`` and ``store.go``, for the rule that a new list is compared with what is known.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from credrotator.core.errors import printable
+from credrotator.core.model import ObjectKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Entry = tuple[str, T]
+"""An object's resourceVersion, and what was made of it."""
+
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError)
+"""What ``parse`` may raise for an object that is not what it should be."""
+
+
+class LiveCopy(Generic[T]):
+    """The parsed objects by key.
+
+    Args:
+        name: For logs.
+        parse: Makes the value that is kept; values are compared by ``==``.
+        changed: Called by the writing thread after each change, with None for an object that is gone.
+    """
+
+    def __init__(
+        self, name: str, parse: Callable[[dict[str, Any]], T], changed: Callable[[ObjectKey, T | None], None]
+    ) -> None:
+        self._name, self._parse, self._changed = name, parse, changed
+        self._lock = threading.Lock()
+        self._known: dict[ObjectKey, Entry[T]] = {}
+        self._silent = False
+
+    def get(self, key: ObjectKey) -> T | None:
+        """Return the value of one object, None if there is none."""
+        with self._lock:
+            found = self._known.get(key)
+        return found[1] if found else None
+
+    def items(self) -> dict[ObjectKey, T]:
+        """Return a copy of all that is known."""
+        with self._lock:
+            return {key: value for key, (_, value) in self._known.items()}
+
+    def fall_silent(self) -> None:
+        """Report no change from now on."""
+        self._silent = True
+
+    def read(self, item: dict[str, Any], found: dict[ObjectKey, Entry[T]]) -> None:
+        """Parse an object into ``found``; one that cannot be parsed keeps its last good value, if it has one."""
+        key, version = key_of(item), str(item["metadata"]["resourceVersion"])
+        known = self._known.get(key)
+        if known and known[0] == version:
+            found[key] = known
+            return
+        try:
+            found[key] = (version, self._parse(item))
+        except MALFORMED as error:
+            log.warning("%s: %s cannot be read: %s", self._name, key, printable(f"{type(error).__name__}: {error}"))
+            if known:
+                found[key] = (version, known[1])
+
+    def replace(self, found: Mapping[ObjectKey, Entry[T]]) -> None:
+        """Take a complete list for the truth: what is not in it is gone."""
+        for key in self._known.keys() - found.keys():
+            self._store(key, None)
+        for key, entry in found.items():
+            self._store(key, entry)
+
+    def apply(self, event: dict[str, Any]) -> str:
+        """Take a watch's event for the truth; return the resourceVersion that it leads to."""
+        item = event["object"]
+        match event.get("type"):
+            case "ADDED" | "MODIFIED":
+                found: dict[ObjectKey, Entry[T]] = {}
+                self.read(item, found)
+                for key, entry in found.items():
+                    self._store(key, entry)
+            case "DELETED":
+                self._store(key_of(item), None)
+        return str(item["metadata"]["resourceVersion"])
+
+    def _store(self, key: ObjectKey, entry: Entry[T] | None) -> None:
+        with self._lock:
+            known = self._known.get(key)
+            if entry:
+                self._known[key] = entry
+            else:
+                self._known.pop(key, None)
+        same = known[1] == entry[1] if known and entry else known is entry
+        if not same and not self._silent:
+            self._changed(key, entry[1] if entry else None)
+
+
+def key_of(item: dict[str, Any]) -> ObjectKey:
+    """Return namespace and name of an object."""
+    return ObjectKey(str(item["metadata"].get("namespace", "")), str(item["metadata"]["name"]))

@@ -1,0 +1,102 @@
+"""What people are told is written after what the gateway needs: Events and conditions, by a thread of their own.
+
+When many policies are due at once, the next credential is worth more than the word on the last one. Owns the order
+(first come, first written) and the bound of what waits. Must never make a rotation fail, or wait for long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from credrotator.core.attempts import present, within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credrotator.core.attempts import Look
+
+log = logging.getLogger(__name__)
+
+MOST = 20_000
+"""What may wait; beyond it, whoever has something to write does so himself."""
+PATIENCE_S = 10.0
+"""For so long a word waits for credentials; then people want to know what keeps them."""
+LAST_WORDS_S = 1.0
+"""Time for what still waits when the daemon ends."""
+_LOOK_S = 0.05
+
+
+class Paperwork:
+    """Does what it is given, one after the other.
+
+    Args:
+        leads: Asked before each; what a former leader has to say is dropped.
+        busy: Tells whether credentials wait for a worker.
+        most: What may wait.
+    """
+
+    def __init__(
+        self, leads: Callable[[], bool], busy: Callable[[], bool] = lambda: False, *, most: int = MOST
+    ) -> None:
+        self._leads = leads
+        self._busy = busy
+        self._waiting: queue.Queue[tuple[float, Look | None, Callable[[], None]] | None] = queue.Queue(most)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="paperwork", daemon=True)
+
+    def start(self) -> None:
+        """Work from now on, in a thread."""
+        self._thread.start()
+
+    def stop(self, within_s: float = LAST_WORDS_S) -> None:
+        """Finish what waits, as far as that is possible in so many seconds."""
+        self._stopping.set()
+        ends_s = time.monotonic() + within_s
+        while self._thread.is_alive() and not self._waiting.empty() and time.monotonic() < ends_s:
+            self._thread.join(0.01)
+        dropped = self._drop_all()
+        self._waiting.put_nowait(None)
+        self._thread.join(max(0.0, ends_s - time.monotonic()))
+        if dropped:
+            log.info("%d Events and conditions were not written any more", dropped)
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Have something done soon; where too much waits, or at the end, at once."""
+        look = present()
+        if not self._stopping.is_set():
+            try:
+                self._waiting.put_nowait((time.monotonic(), look, work))
+            except queue.Full:
+                log.debug("too much waits to be written")
+            else:
+                return
+        self._do(work)
+
+    def _work(self) -> None:
+        while (waiting := self._waiting.get()) is not None:
+            since_s, look, work = waiting
+            while self._busy() and time.monotonic() - since_s < PATIENCE_S and not self._stopping.wait(_LOOK_S):
+                pass
+            with within(look):
+                self._do(work)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        try:
+            if self._leads():
+                work()
+        except Exception:
+            # A fault in a word to people must cost no more than the word.
+            log.exception("an Event or a condition could not be written")
+
+    def _drop_all(self) -> int:
+        dropped = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
+                dropped += 1
+        return dropped

@@ -1,0 +1,120 @@
+"""What is wrong with the shape of an object, in words: field paths, what was expected, what may have been meant. Pure.
+
+Owns the wording of Pydantic's findings and of unknown fields. What fields mean together is ``policy.py``'s.
+"""
+
+from __future__ import annotations
+
+import difflib
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from credrotator.core.errors import printable
+from credrotator.core.model import Problem
+from credrotator.policies import schema as api
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pydantic import ValidationError
+
+MANY = 20
+"""Problems or warnings that are listed one by one; the rest is counted."""
+
+
+def few(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """List the first problems and count the rest: nobody reads a thousand."""
+    more = (Problem("", f"and {len(problems) - MANY} more"),) if len(problems) > MANY else ()
+    return (*problems[:MANY], *more)
+
+
+def schema_problems(error: ValidationError) -> Iterator[Problem]:
+    """Say of each mismatch where it is, what was expected, and what is there; nothing of the rest of the document."""
+    for item in error.errors(include_url=False, include_context=True):
+        yield Problem(_path(item["loc"]), _sentence(item["type"], item["msg"], item["loc"], item["input"]))
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """Write a field path: ``spec.targetRefs[3].name``, ``metadata.annotations[example.com/x]``."""
+    text = ""
+    for index, part in enumerate(location):
+        bracket = isinstance(part, int) or location[:index] == ("metadata", "annotations")
+        text += f"[{printable(part, 80)}]" if bracket else f".{printable(part, 80)}"
+    return text.removeprefix(".")
+
+
+def _sentence(kind: str, message: str, location: Sequence[str | int], got: object) -> str:
+    match kind:
+        case "missing":
+            return missing(str(location[-1]), got)
+        case "string_too_short":
+            return "must not be empty"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"expected an object, got {_kind_of(got)}"
+        case "literal_error":
+            shown = repr(printable(got, 80)) if isinstance(got, str) else _kind_of(got)
+            return f"{message.replace('Input should be', 'expected')}, got {shown}"
+        case "string_type" if isinstance(got, int | float):
+            return f"expected a string, got {_kind_of(got)}; quote the value"
+        case "string_type" | "list_type":
+            return f"{message.replace('Input should be a valid', 'expected a')}, got {_kind_of(got)}"
+        case "too_long":
+            return message.replace("List should have at most", "expected at most").partition(" after")[0]
+    return printable(message)
+
+
+def missing(field: str, parent: object) -> str:
+    """Say that a field of an object is not there, and what may have been meant for it."""
+    return "required field is missing" + instead(_meant(field, parent))
+
+
+def _meant(field: str, parent: object) -> list[str]:
+    """Find what the author may have written instead of a field."""
+    names = [name[:80] for name in islice(parent, MANY) if isinstance(name, str)] if isinstance(parent, dict) else []
+    beside = _beside(field)
+    return difflib.get_close_matches(field, [name for name in names if name not in beside], 1, 0.75)
+
+
+def _beside(field: str) -> set[str]:
+    """Name the fields that the API has beside one: they are no slips of it, however alike."""
+    shapes = [shape for shape in vars(api).values() if isinstance(shape, type) and issubclass(shape, api.Shape)]
+    fields = [{info.alias or name for name, info in shape.model_fields.items()} for shape in shapes]
+    return set[str]().union(*(names for names in fields if field in names))
+
+
+def instead(found: Sequence[str]) -> str:
+    """Complete a sentence about a missing field with what stands there in its place."""
+    return "".join(f"; there is {printable(name, 80)}, is that a typing error?" for name in found)
+
+
+def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Complete a sentence about an unknown name with the one that was probably meant; empty if none comes near."""
+    fields = list(known)
+    longer = [field for field in fields if name.startswith(field)]  # "audience" for "aud"
+    meant = difflib.get_close_matches(name[:80], fields, 1, cutoff) or longer[:1]
+    return "".join(f"; did you mean {field}?" for field in meant)
+
+
+def _kind_of(value: object) -> str:
+    names = {type(None): "nothing", dict: "an object", list: "a list", bool: "a boolean", str: "a string"}
+    return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+
+
+def unknown_fields(shape: api.Shape, path: str) -> Iterator[str]:
+    """Name what the API does not know; in ``oidc`` only likely slips, the rest there serves browsers' log-ins."""
+    fields = type(shape).model_fields
+    known = [info.alias or name for name, info in fields.items()]
+    for name in islice(shape.model_extra or {}, MANY):
+        meant = suggestion(name, known, 0.75 if isinstance(shape, api.Oidc) else 0.6)
+        if meant or not isinstance(shape, api.Oidc):
+            yield f"{path}.{printable(name, 80)}: unknown field{meant}"
+    for name, info in fields.items():
+        value = getattr(shape, name)
+        for index, child in enumerate(_children(value)):
+            suffix = f"[{index}]" if isinstance(value, list) else ""
+            yield from unknown_fields(child, f"{path}.{info.alias or name}{suffix}")
+
+
+def _children(value: object) -> list[api.Shape]:
+    items = value if isinstance(value, list) else [value]
+    return [item for item in items if isinstance(item, api.Shape)]

@@ -1,0 +1,254 @@
+"""The gateway's API as declared types: BackendSecurityPolicy v1alpha1 (v0.2) and v1beta1 (v1.x), as far as it matters.
+
+Owns the shape of each field and nothing else; what fields mean together is ``policy.py``'s. What later enters a URL,
+a file name or a request is checked against a pattern here, so that one reading finds all that is wrong. Unknown fields
+are kept, so that they can be named: a newer gateway may know more than we do, and a typing error must not pass in
+silence.
+Source: Envoy AI Gateway, ``api/v1alpha1`` and ``api/v1beta1``; Envoy Gateway, ``OIDC`` type.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from credrotator.core.errors import printable
+
+GROUP = "aigateway.envoyproxy.io"
+KIND = "BackendSecurityPolicy"
+VERSIONS = ("v1alpha1", "v1beta1")
+INFERENCE_GROUP = "inference.networking.k8s.io"
+
+NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+"""Names of objects; RFC 1123 subdomain, as Kubernetes wants it."""
+NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""Names of namespaces; RFC 1123 label."""
+REGION = re.compile(r"(?=.{1,40}\Z)[a-z]{2,6}(-[a-z]+)+-[0-9]{1,2}")
+ROLE_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]{0,20}):iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
+TENANT = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,252}")
+GOOGLE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+GOOGLE_PROJECT = re.compile(r"((?=.{1,253}:)[a-z0-9-]+(\.[a-z0-9-]+)+:)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""An ID or a number; of an organisation's old projects, with its domain before a colon."""
+HOST = re.compile(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+URL = re.compile(r"[!-~]{1,2048}")
+"""Printable ASCII without blanks (RFC 3986)."""
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    return PydanticCustomError("wrong", "{reason}", {"reason": message})
+
+
+def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise _wrong(f"expected {expected}, got {printable(text, 80)}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _url(text: str, *, query: bool) -> str:
+    """An issuer has no query and no fragment (OIDC Discovery 1.0 §4.1); nobody hides a user name in either."""
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in {"https", "http"} and HOST.fullmatch(parts.hostname or "") and (parts.port or True)
+    except ValueError:
+        raise _wrong(f"expected an https URL, got {printable(text, 80)}") from None
+    if parts.username is not None:
+        # NOTE: not shown, a password may stand beside it.
+        raise _wrong("a URL here carries no user name and no password")
+    if not sound or not URL.fullmatch(text) or "\\" in text or parts.fragment or (parts.query and not query):
+        without = "fragment" if query else "query or fragment"
+        raise _wrong(f"expected an https URL without {without}, got {printable(text, 80)}")
+    return text
+
+
+def _issuer(text: str) -> str:
+    return _url(text, query=False)
+
+
+def _endpoint(text: str) -> str:
+    return _url(text, query=True)
+
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Name = Annotated[
+    Text, _matching(NAME, "a Kubernetes name (lower-case letters, digits, - and ., at most 253 characters)")
+]
+Namespace = Annotated[
+    Text, _matching(NAMESPACE, "a Kubernetes namespace (lower-case letters, digits and -, at most 63 characters)")
+]
+Region = Annotated[Text, _matching(REGION, "an AWS region such as us-east-1")]
+RoleArn = Annotated[Text, _matching(ROLE_ARN, "arn:aws:iam::<12 digits>:role/<name>")]
+Tenant = Annotated[Text, _matching(TENANT, "a tenant id or domain")]
+GoogleName = Annotated[Text, _matching(GOOGLE_NAME, "lower-case letters, digits and -, at most 63 characters")]
+GoogleProject = Annotated[Text, _matching(GOOGLE_PROJECT, "a Google Cloud project's ID or number")]
+IssuerUrl = Annotated[Text, AfterValidator(_issuer)]
+EndpointUrl = Annotated[Text, AfterValidator(_endpoint)]
+
+
+class Shape(BaseModel):
+    """Base of all: camelCase aliases are the API's own, unknown fields are kept in ``model_extra``."""
+
+    # Deferred: only what a policy has is built, at its first reading.
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nothing(cls, found: Any) -> Any:
+        """Take ``field:`` without a value as absent, as the API server does."""
+        if not isinstance(found, dict):
+            return found
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class SecretRef(Shape):
+    """Gateway API's SecretObjectReference, restricted to core Secrets."""
+
+    name: Name
+    namespace: Namespace | None = None
+    group: Literal[""] = ""
+    kind: Literal["Secret"] = "Secret"
+
+
+class KeySecret(Shape):
+    """A static API key."""
+
+    secret_ref: SecretRef = Field(alias="secretRef")
+
+
+class OidcProvider(Shape):
+    """The issuer. ``backendRefs`` and ``backendSettings`` route Envoy's own calls to it."""
+
+    issuer: IssuerUrl
+    token_endpoint: EndpointUrl | None = Field(None, alias="tokenEndpoint")
+    authorization_endpoint: str | None = Field(None, alias="authorizationEndpoint")
+    end_session_endpoint: str | None = Field(None, alias="endSessionEndpoint")
+    backend_ref: Any = Field(None, alias="backendRef")
+    backend_refs: Any = Field(None, alias="backendRefs")
+    backend_settings: Any = Field(None, alias="backendSettings")
+
+
+class Oidc(Shape):
+    """Envoy Gateway's OIDC type; what only serves a browser log-in is left as unknown and passed over."""
+
+    provider: OidcProvider
+    client_id: Text | None = Field(None, alias="clientID")
+    client_id_ref: SecretRef | None = Field(None, alias="clientIDRef")
+    client_secret: SecretRef = Field(alias="clientSecret")
+    scopes: list[Text] = []
+    resources: list[Text] = []
+
+
+class OidcExchange(Shape):
+    """A token from an OIDC issuer, to be exchanged. ``oidc`` is required, unless the token comes from elsewhere."""
+
+    oidc: Oidc | None = None
+    grant_type: str | None = Field(None, alias="grantType")
+    aud: str | None = None
+
+
+class AwsOidcExchange(OidcExchange):
+    """The same, for AWS STS."""
+
+    aws_role_arn: RoleArn = Field(alias="awsRoleArn")
+
+
+class CredentialsFile(Shape):
+    """An AWS shared-credentials file in a Secret."""
+
+    secret_ref: SecretRef = Field(alias="secretRef")
+    profile: Text = "default"
+
+
+class AwsCredentials(Shape):
+    """AWS: a file, an exchange, or neither (the SDK's default chain in the filter)."""
+
+    region: Region
+    credentials_file: CredentialsFile | None = Field(None, alias="credentialsFile")
+    oidc_exchange_token: AwsOidcExchange | None = Field(None, alias="oidcExchangeToken")
+
+
+class AzureCredentials(Shape):
+    """Azure: a client secret or an exchange."""
+
+    client_id: Text = Field(alias="clientID")
+    tenant_id: Tenant = Field(alias="tenantID")
+    client_secret_ref: SecretRef | None = Field(None, alias="clientSecretRef")
+    oidc_exchange_token: OidcExchange | None = Field(None, alias="oidcExchangeToken")
+
+
+class GcpCredentialsFile(Shape):
+    """A service-account key in a Secret."""
+
+    secret_ref: SecretRef = Field(alias="secretRef")
+
+
+class GcpImpersonation(Shape):
+    """The service account that speaks for the pool's principal; its name is what stands before the @."""
+
+    service_account_name: GoogleName = Field(alias="serviceAccountName")
+
+
+class GcpWorkloadIdentity(Shape):
+    """A provider in a workload identity pool, and the token that it takes."""
+
+    project_id: GoogleProject = Field(alias="projectID")
+    pool_name: GoogleName = Field(alias="workloadIdentityPoolName")
+    provider_name: GoogleName = Field(alias="workloadIdentityProviderName")
+    oidc_exchange_token: OidcExchange = Field(alias="oidcExchangeToken")
+    impersonation: GcpImpersonation | None = Field(None, alias="serviceAccountImpersonation")
+
+
+class GcpCredentials(Shape):
+    """GCP: a key file, workload identity federation, or neither (application default credentials)."""
+
+    project_name: GoogleProject = Field(alias="projectName")
+    region: GoogleName
+    credentials_file: GcpCredentialsFile | None = Field(None, alias="credentialsFile")
+    workload_identity: GcpWorkloadIdentity | None = Field(None, alias="workloadIdentityFederationConfig")
+
+
+class TargetRef(Shape):
+    """A backend that the policy is for (v1.x)."""
+
+    group: str = GROUP
+    kind: Literal["AIServiceBackend", "InferencePool"] = "AIServiceBackend"
+    name: Name
+
+
+class Spec(Shape):
+    """``spec`` of a BackendSecurityPolicy, of both versions."""
+
+    type: Literal["APIKey", "AWSCredentials", "AzureAPIKey", "AzureCredentials", "AnthropicAPIKey", "GCPCredentials"]
+    target_refs: list[TargetRef] = Field([], alias="targetRefs", max_length=16)
+    api_key: KeySecret | None = Field(None, alias="apiKey")
+    azure_api_key: KeySecret | None = Field(None, alias="azureAPIKey")
+    anthropic_api_key: KeySecret | None = Field(None, alias="anthropicAPIKey")
+    aws_credentials: AwsCredentials | None = Field(None, alias="awsCredentials")
+    azure_credentials: AzureCredentials | None = Field(None, alias="azureCredentials")
+    gcp_credentials: GcpCredentials | None = Field(None, alias="gcpCredentials")
+    credential_override: Any = Field(None, alias="credentialOverride")
+
+
+class Metadata(Shape):
+    """``metadata``, as far as it is used."""
+
+    name: Name
+    namespace: Namespace | None = None
+    uid: str | None = None
+    annotations: dict[str, str] = {}
+
+
+class BackendSecurityPolicy(Shape):
+    """The whole object."""
+
+    api_version: Text = Field(alias="apiVersion")
+    kind: Literal["BackendSecurityPolicy"]
+    metadata: Metadata
+    spec: Spec
+    status: Any = None

@@ -1,0 +1,1 @@
+"""Microsoft Entra: a federated assertion, or a client secret."""

@@ -1,0 +1,196 @@
+"""Microsoft Entra client credentials: a federated assertion by azure-identity, a client secret by msal.
+
+Owns the Azure side of an exchange. azure-identity posts an assertion straight to the token endpoint, one call instead
+of msal's two; for a secret it would go through msal anyway. Both send through our transport, whose hook classes every
+refusal by Entra's own AADSTS codes before either library can turn it into prose. A fresh credential object each time:
+a kept one would answer from its cache. Source: RFC 6749 §4.4, RFC 7523 §2.2;
+https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote_plus
+
+import msal
+from azure.core.exceptions import AzureError
+from azure.core.pipeline.transport import RequestsTransport
+from azure.identity import ClientAssertionCredential
+
+from credrotator.core.claims import claim_time, read_claims
+from credrotator.core.errors import Denied, Outage, RotationError, Transient, printable
+from credrotator.core.model import AzureToken, EntraApp, Sensitive, SubjectToken
+from credrotator.exchange.http.transport import (
+    ENTRA,
+    SERVER_ERROR,
+    TOO_MANY_REQUESTS,
+    json_object,
+    refuse_failure,
+    retry_after,
+    text,
+)
+from credrotator.exchange.lifetimes import expiry, unusable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    import requests
+
+    from credrotator.core.ports import Clock
+    from credrotator.exchange.http.transport import Transport
+
+OUTAGE_CODES = {90006, 90012, 90024, 90033}
+"""What Entra says of itself, at whatever status."""
+ELSEWHERE_CODES = {50001, 50196, 90055, 90061}
+"""What passes too, and is of one tenant, application or issuer."""
+TRANSIENT_CODES = OUTAGE_CODES | ELSEWHERE_CODES
+UNAUTHORIZED = 401
+CODE_LIMIT = 10**8
+FEDERATION = (
+    "run credrotator check, which prints the federated credential that fits the token; a new one takes up to 10 min "
+    "to work"
+)
+HINTS = {
+    7000215: "put the secret's value (not its id) into the Secret that the policy names",
+    7000222: "make a new client secret in Entra and put it into the Secret that the policy names",
+    700016: "correct clientID, or consent to the application in this tenant",
+    90002: "correct tenantID, or the authority host of the tenant's cloud",
+    700024: "compare the clocks of the issuer and this machine",
+    700027: "see that the issuer's published keys are those it signs with",
+    700211: f"no federated credential of the application has the token's issuer: {FEDERATION}",
+    700212: f"no federated credential of the application has the token's audience: {FEDERATION}",
+    700213: f"no federated credential of the application has the token's subject: {FEDERATION}",
+    50013: "see that the issuer's published keys are those it signs with",
+    500011: "correct the scope (credrotator.io/azure-scope): nothing in this tenant has that name",
+    70003: "report this: the request's grant type is refused",
+    7000218: "report this: the request came without client secret or assertion",
+    7000229: "make the application's service principal in this tenant (az ad sp create --id CLIENT-ID)",
+    900144: "report this: the request lacks a parameter",
+    70011: "correct the scope (credrotator.io/azure-scope)",
+    1002012: "correct the scope (credrotator.io/azure-scope)",
+}
+
+
+class Entra:
+    """Gets access tokens of Microsoft Entra; safe to share between threads."""
+
+    def __init__(self, transport: Transport, clock: Clock) -> None:
+        self.transport = transport
+        self._clock = clock
+        self._received = _Received()
+        transport.hooks["response"] = [self._checked]
+
+    def by_assertion(self, app: EntraApp, token: SubjectToken) -> AzureToken:
+        """Present the issuer's token as federated client assertion.
+
+        Raises:
+            RotationError: With Entra's own code as reason where it sent one.
+        """
+        credential = ClientAssertionCredential(
+            app.tenant_id,
+            app.client_id,
+            token.token.reveal,
+            authority=app.authority,
+            disable_instance_discovery=True,
+            transport=RequestsTransport(session=self.transport, session_owner=False),
+            retry_total=0,
+        )
+        return self._receive(lambda: credential.get_token(app.scope))
+
+    def by_secret(self, app: EntraApp, client_secret: Sensitive) -> AzureToken:
+        """Present the application's client secret.
+
+        Raises:
+            RotationError: With Entra's own code as reason where it sent one.
+        """
+
+        def acquire() -> None:
+            application = msal.ConfidentialClientApplication(
+                app.client_id,
+                authority=f"{app.authority}/{app.tenant_id}",
+                client_credential=client_secret.reveal(),
+                http_client=self.transport,
+                instance_discovery=False,
+            )
+            application.acquire_token_for_client([app.scope])
+
+        return self._receive(acquire)
+
+    def _receive(self, ask: Callable[[], object]) -> AzureToken:
+        """Have a library ask, and return what was received meanwhile; a token of before must never do for it."""
+        self._received.take()
+        failure: Exception | None = None
+        try:
+            ask()
+        except (AzureError, ValueError, KeyError, TypeError) as error:
+            # Of no interest where the token is there: the library stumbled over something beside it.
+            failure = error
+        token = self._received.take()
+        if token is None:
+            raise unusable(ENTRA, type(failure).__name__ if failure else "no token came") from failure
+        return token
+
+    def _checked(self, response: requests.Response, **_: object) -> None:
+        """Let the libraries see nothing but success; called for each response of the transport.
+
+        The token is read here, as it came: the libraries reckon its expiry by the machine's clock.
+        """
+        if response.is_redirect or (not response.ok and "error_codes" not in response.text):
+            refuse_failure(response, ENTRA, self._clock)
+        found = json_object(response)
+        if not response.ok:
+            raise _refusal(found, response, self._clock())
+        if response.request.method == "POST":
+            self._received.token = self._token(found, response.headers.get("x-ms-request-id"))
+
+    def _token(self, found: dict[str, Any], request_id: str | None) -> AzureToken:
+        """Read the token response (RFC 6749 §5.1)."""
+        if str(found.get("token_type")).lower() != "bearer":
+            raise unusable(ENTRA, "token_type is not Bearer")
+        value = found.get("access_token")
+        if not isinstance(value, str) or not value.strip() or not value.isascii():
+            raise unusable(ENTRA, "access_token is missing or empty")
+        token, now = Sensitive(value.strip()), self._clock()
+        expires_at = expiry(ENTRA, found.get("expires_in"), claim_time(read_claims(token), "exp"), now)
+        return AzureToken(token, now, expires_at, printable(request_id, 60) if request_id else None)
+
+
+class _Received(threading.local):
+    """The token that the thread's own request brought."""
+
+    token: AzureToken | None = None
+
+    def take(self) -> AzureToken | None:
+        """Return it, and keep it no longer."""
+        token, self.token = self.token, None
+        return token
+
+
+def _refusal(found: dict[str, Any], response: requests.Response, now: datetime) -> RotationError:
+    """Class an error response by its AADSTS codes (``error_codes``, a list of numbers)."""
+    listed = found.get("error_codes")
+    codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
+    described = printable(_without(response.request, next(iter(text(found, "error_description").splitlines()), "")))
+    trace = printable(text(found, "correlation_id") or "none", 60)
+    status, error = response.status_code, printable(_without(response.request, text(found, "error")), 60)
+    message = f"Microsoft Entra answered {status} {error}: {described} (correlation {trace})"
+    reason = f"AADSTS{codes[0]}" if codes and 0 < codes[0] < CODE_LIMIT else "EntraRefused"
+    if TRANSIENT_CODES & set(codes) or status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
+        hint = "Entra calls this a passing fault; try again"
+        its_own = OUTAGE_CODES & set(codes) or (status >= SERVER_ERROR and not ELSEWHERE_CODES & set(codes))
+        kind = Outage if its_own else Transient
+        return kind(reason, message, hint=hint, retry_after=retry_after(response.headers, now))
+    hint = next((HINTS[code] for code in codes if code in HINTS), "look the AADSTS code up in Entra's error reference")
+    return Denied(reason, message, hint=hint)
+
+
+def _without(request: requests.PreparedRequest, said: str) -> str:
+    """Take what the request proved itself by out of what is said of it, before that is cut."""
+    body = request.body.decode() if isinstance(request.body, bytes) else str(request.body or "")
+    for name, value in parse_qsl(body):
+        if name in {"client_secret", "client_assertion"}:
+            for form in (value, quote_plus(value)):
+                said = said.replace(form, "***")
+    return said

@@ -1,0 +1,1 @@
+"""Google Cloud: workload identity federation, or a service account's key."""

@@ -1,0 +1,389 @@
+"""Google Cloud: token exchange, impersonation of a service account, and service-account keys, by google-auth.
+
+Owns the Google side of an exchange. google-auth writes the requests and signs; our transport sends them, and the
+answers are read here as they came: the library reckons expiries, and an assertion's times, by the machine's clock, and
+repeats by itself what fails. Refusals are classed before it sees them. Of a key file only the key and the account are
+used: its other fields say where to send things, and a policy's author wrote them.
+Source: RFC 8693 §2 (token exchange), RFC 7523 §2.1 (assertion), https://cloud.google.com/iam/docs/reference/sts/rest,
+https://cloud.google.com/iam/docs/reference/credentials/rest, https://google.aip.dev/193 (errors).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote_plus
+
+from google.auth import crypt, impersonated_credentials, jwt
+from google.auth.exceptions import GoogleAuthError
+from google.oauth2 import credentials, sts
+
+from credrotator.core.errors import Denied, PolicyError, RotationError, Transient, printable
+from credrotator.core.model import GcpServiceAccount, GcpToken, GcpWorkloadIdentity, Sensitive, SubjectToken
+from credrotator.core.secretdata import read_time
+from credrotator.exchange.http.transport import (
+    GOOGLE,
+    SERVER_ERROR,
+    TOO_MANY_REQUESTS,
+    json_object,
+    refuse_failure,
+    retry_after,
+    text,
+)
+from credrotator.exchange.lifetimes import expiry, unusable
+from credrotator.policies.reader import DURATION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import requests
+
+    from credrotator.core.ports import Clock
+    from credrotator.exchange.http.transport import Transport
+
+STS_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_STS"
+IAM_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
+TOKEN_VARIABLE = "CLOUDSDK_AUTH_TOKEN_HOST"
+"""gcloud's own variables, which people behind Private Service Connect have set; the last names the whole address."""
+
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+IAM = "https://www.googleapis.com/auth/iam"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+JWT = "urn:ietf:params:oauth:token-type:jwt"
+TOKEN_AUDIENCE = "https://oauth2.googleapis.com/token"
+TOKEN_URIS = (
+    TOKEN_AUDIENCE,
+    "https://accounts.google.com/o/oauth2/token",
+    "https://www.googleapis.com/oauth2/v4/token",
+    "https://www.googleapis.com/oauth2/v3/token",
+)
+"""What Google has written into key files over the years; all of them are one endpoint."""
+UNIVERSE = "googleapis.com"
+ASSERTION_LIFE = timedelta(minutes=10)
+LONGEST_KEY = 8 * 1024
+"""Characters of a PEM; twice what Google makes. A signature with a key without bounds takes time without bounds."""
+DEFAULT_LIFE = timedelta(hours=1)
+
+CLOCKS = "compare the clocks of the issuer and this machine"
+FEDERATION = "run credrotator check, which prints the provider's settings that fit the token"
+HINTS = {
+    "invalid_target": "correct projectID (the pool's project, by its number), workloadIdentityPoolName and "
+    "workloadIdentityProviderName; see that neither is disabled or deleted",
+    "unauthorized_client": f"the provider's attribute condition does not let this token in; {FEDERATION}",
+    "UNAUTHENTICATED": "see that the pool's provider maps google.subject",
+    "NOT_FOUND": "correct serviceAccountName and projectName, or make the service account",
+    "SERVICE_DISABLED": "enable the IAM Service Account Credentials API in the pool's project",
+}
+KEY_HINT = "see that the account and this key of it are there and enabled; make a new key if in doubt"
+PERMISSION_HINT = "grant roles/iam.workloadIdentityUser on the service account to the pool's principal; {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where Google is asked: base addresses of two APIs, without a slash at the end, and the token endpoint."""
+
+    sts: str
+    iam: str
+    token: str
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Endpoints:
+        """Read the overrides.
+
+        Raises:
+            Denied: One is no https address.
+        """
+        return cls(
+            _address(environment, STS_VARIABLE, f"https://sts.{UNIVERSE}"),
+            _address(environment, IAM_VARIABLE, f"https://iamcredentials.{UNIVERSE}"),
+            _address(environment, TOKEN_VARIABLE, TOKEN_AUDIENCE),
+        )
+
+
+_ADDRESS = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
+
+
+def _address(environment: Mapping[str, str], variable: str, default: str) -> str:
+    found = environment.get(variable, "").strip() or default
+    if not _ADDRESS.fullmatch(found):
+        hint = f"correct or remove {variable} in credrotator's environment"
+        raise Denied("GoogleConfig", f"{variable}={printable(found, 80)}: expected an https address", hint=hint)
+    return found.rstrip("/")
+
+
+class Google:
+    """Gets access tokens of Google Cloud; safe to share between threads."""
+
+    def __init__(self, transport: Transport, clock: Clock, endpoints: Endpoints) -> None:
+        self.transport = transport
+        self.endpoints = endpoints
+        self._clock = clock
+
+    def exchange(self, source: GcpWorkloadIdentity, token: SubjectToken) -> GcpToken:
+        """Exchange the issuer's token at Google's STS; only good for impersonation where that is to follow.
+
+        Raises:
+            RotationError: With Google's own code in the reason where it sent one.
+        """
+        client = sts.Client(f"{self.endpoints.sts}/v1/token")
+        wire = _Wire(self.transport, self._clock, f"provider {source.pool.audience}", FEDERATION)
+        found = wire.ask(
+            lambda: client.exchange_token(
+                wire,
+                grant_type=TOKEN_EXCHANGE,
+                audience=source.pool.audience,
+                # The least that the next step needs; without one, what the gateway's calls need.
+                scopes=[IAM if source.service_account else CLOUD_PLATFORM],
+                requested_token_type=ACCESS_TOKEN,
+                subject_token=token.token.reveal(),
+                subject_token_type=JWT,
+            )
+        )
+        return self._token(found, source)
+
+    def impersonate(self, source: GcpWorkloadIdentity, federated: GcpToken) -> GcpToken:
+        """Turn the pool's token into one of the policy's service account (``generateAccessToken``).
+
+        Raises:
+            RotationError: As for ``exchange``.
+        """
+        email, life = source.service_account, source.duration or DEFAULT_LIFE
+        permission = PERMISSION_HINT.format(FEDERATION)
+        hint = (
+            f"the account's tokens live for an hour at most, or the organisation's policy says more: lower {DURATION}"
+        )
+        wire = _Wire(self.transport, self._clock, f"service account {email}", hint if source.duration else permission)
+        asked_s = time.monotonic()
+        impersonated = impersonated_credentials.Credentials(
+            credentials.Credentials(federated.token.reveal()),
+            target_principal=email,
+            target_scopes=[CLOUD_PLATFORM],
+            lifetime=int(life.total_seconds()),
+            iam_endpoint_override=f"{self.endpoints.iam}/v1/projects/-/serviceAccounts/{email}:generateAccessToken",
+        )
+        found = wire.ask(lambda: impersonated.refresh(wire))
+        expires_at, now = read_time(text(found, "expireTime")), self._clock()
+        if expires_at is None:
+            raise unusable(GOOGLE, "expireTime is missing or not a time")
+        if expires_at <= now:
+            raise Transient(
+                "CredentialExpired",
+                f"Google gave a token that expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}",
+                hint="compare the clock of this machine with Google's",
+            )
+        issued_at = now - timedelta(seconds=time.monotonic() - asked_s)
+        return GcpToken(_value(found, "accessToken"), issued_at, expires_at, None, source.project, source.region)
+
+    def by_key(self, source: GcpServiceAccount, key_file: Sensitive) -> GcpToken:
+        """Sign an assertion with a service account's key, and present it.
+
+        Raises:
+            PolicyError: The key file cannot be used.
+            RotationError: As for ``exchange``.
+        """
+        account = read_key_file(key_file, source)
+        issued_at = self._clock()
+        claims = {
+            "iss": account.email,
+            "scope": CLOUD_PLATFORM,
+            "aud": TOKEN_AUDIENCE,
+            "iat": int(issued_at.timestamp()),
+            "exp": int((issued_at + ASSERTION_LIFE).timestamp()),
+        }
+        assertion = jwt.encode(account.signer, claims)
+        form = {"grant_type": JWT_BEARER, "assertion": assertion.decode()}
+        wire = _Wire(self.transport, self._clock, f"service account {account.email}", KEY_HINT)
+        found = wire.ask(lambda: wire(self.endpoints.token, "POST", form))
+        return self._token(found, None)
+
+    def _token(self, found: dict[str, Any], source: GcpWorkloadIdentity | None) -> GcpToken:
+        """Read a token response (RFC 6749 §5.1, RFC 8693 §2.2.1)."""
+        if text(found, "token_type").lower() != "bearer":
+            raise unusable(GOOGLE, "token_type is not Bearer")
+        token, now = _value(found, "access_token"), self._clock()
+        expires_at = expiry(GOOGLE, found.get("expires_in"), None, now)
+        return GcpToken(
+            token, now, expires_at, None, source.project if source else None, source.region if source else None
+        )
+
+
+def _value(found: dict[str, Any], name: str) -> Sensitive:
+    value = text(found, name).strip()
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise unusable(GOOGLE, f"{name} is missing or no token")
+    return Sensitive(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A service account with a key of it."""
+
+    email: str
+    signer: crypt.RSASigner
+
+
+_EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,100}@[A-Za-z0-9.-]{1,200}")
+
+
+def read_key_file(content: Sensitive, source: GcpServiceAccount) -> Account:
+    """Read a service account's key file.
+
+    Raises:
+        PolicyError: It is none, or one of another kind, or belongs elsewhere than to Google's public cloud.
+    """
+
+    def wrong(what: str) -> PolicyError:
+        ref = source.key_file
+        where = f"{ref.path}: key {ref.key} of Secret {ref.secret}"
+        hint = "put a service account's key there, as gcloud iam service-accounts keys create writes it"
+        return PolicyError("KeyFileInvalid", f"{where} {what}", hint=hint)
+
+    try:
+        found = json.loads(content.reveal())
+    except (ValueError, RecursionError) as error:
+        # NOTE: without the cause, which quotes what it stumbled over.
+        raise wrong(f"is not JSON ({type(error).__name__})") from None
+    if not isinstance(found, dict):
+        raise wrong("is not a JSON object")
+    if found.get("type") != "service_account":
+        # Such as external_account: files and commands of this machine, and addresses, that its author chose.
+        raise wrong(f"is of type {printable(text(found, 'type') or 'none', 40)}, expected service_account")
+    for name, expected in (("universe_domain", (UNIVERSE,)), ("token_uri", TOKEN_URIS)):
+        if found.get(name) is not None and found[name] not in expected:
+            raise wrong(f"has the {name} {printable(found[name], 80)}; expected {expected[0]}")
+    email, key, key_id = (text(found, name) for name in ("client_email", "private_key", "private_key_id"))
+    if not _EMAIL.fullmatch(email) or not key:
+        raise wrong("has no client_email, or no private_key")
+    if len(key) > LONGEST_KEY:
+        raise wrong(f"has a private_key of more than {LONGEST_KEY} characters")
+    try:
+        signer = crypt.RSASigner.from_string(key, printable(key_id, 80) or None)
+        signer.sign(b"")  # a key of another kind is taken, and stumbled over here
+    except (ValueError, TypeError, AttributeError, GoogleAuthError) as error:
+        raise wrong(f"has a private_key that no RS256 signature can be made with ({type(error).__name__})") from None
+    return Account(email, signer)
+
+
+class _Wire:
+    """One request of google-auth (its ``transport.Request``), with what came back.
+
+    Args:
+        transport: Sends it.
+        clock: The present moment.
+        whom: What it is about, for messages.
+        hint: For refusals that have no better one.
+    """
+
+    def __init__(self, transport: Transport, clock: Clock, whom: str, hint: str) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._whom = whom
+        self._hint = hint
+        self._answer: dict[str, Any] | None = None
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ARG002 - the deadline is ours
+        **_: object,
+    ) -> _Response:
+        """See google.auth.transport.Request; lets nothing but success return."""
+        response = self._transport.request(method, url, data=body, headers=headers)
+        if not response.ok or response.is_redirect:
+            raise self._refusal(response)
+        self._answer = json_object(response)
+        return _Response(response.status_code, response.headers, response.content)
+
+    def ask(self, ask: Callable[[], object]) -> dict[str, Any]:
+        """Have the library ask, and return the answer as it came."""
+        failure: Exception | None = None
+        try:
+            ask()
+        except (GoogleAuthError, ValueError, KeyError, TypeError) as error:
+            # Of no interest where the answer is there: the library stumbled over something beside it.
+            failure = error
+        if self._answer is None:
+            raise unusable(GOOGLE, type(failure).__name__ if failure else "no answer came") from failure
+        return self._answer
+
+    def _refusal(self, response: requests.Response) -> RotationError:
+        """Class a refusal by its code: OAuth's (RFC 6749 §5.2) or that of Google's APIs (AIP-193)."""
+        try:
+            found = json_object(response)
+        except Transient:
+            found = {}
+        error = found.get("error")
+        body: Mapping[str, Any] = error if isinstance(error, dict) else found
+        code = _detail(body) or text(body, "status") or text(found, "error")
+        said = text(body, "message") or text(found, "error_description")
+        if not code:
+            refuse_failure(response, GOOGLE, self._clock)
+        status, shown = response.status_code, printable(_without(response.request, said))
+        code = printable(_without(response.request, code), 60)
+        message = f"Google answered {status} {code}: {shown} ({self._whom})"
+        if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
+            reason = "GoogleThrottled" if status == TOO_MANY_REQUESTS else "GoogleFailed"
+            hint = "Google asks for patience; see the project's quotas" if status == TOO_MANY_REQUESTS else STATUS_PAGE
+            return Transient(reason, message, hint=hint, retry_after=retry_after(response.headers, self._clock()))
+        if _ISSUER_AWAY in said:
+            hint = "see that the issuer's discovery and keys are public and up, or upload its keys to the provider"
+            return Transient("GoogleCannotReachIssuer", message, hint=hint)
+        if _OUT_OF_TIME in said:
+            # Its Date has just put our clock right, if that was it.
+            return Transient("AssertionOutOfTime", message, hint="compare the clock of this machine with Google's")
+        if _STALE.search(said):
+            return Denied("GoogleStaleToken", message, hint=CLOCKS)
+        reason = "Google" + "".join(part.capitalize() for part in re.findall("[A-Za-z]+", code))[:40]
+        if reason == "Google":
+            reason = "GoogleRefused"
+        return Denied(reason, message, hint=self._hint_for(code))
+
+    def _hint_for(self, code: str) -> str:
+        if code == "PERMISSION_DENIED":
+            return PERMISSION_HINT.format(FEDERATION)
+        return HINTS.get(code, self._hint)
+
+
+STATUS_PAGE = "see https://status.cloud.google.com"
+_ISSUER_AWAY = "connecting to the given credential's issuer"
+_OUT_OF_TIME = "in a reasonable timeframe"
+_STALE = re.compile(r"is stale to sign-in|token (has|is) expired", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """An answer in the shape in which google-auth wants it (its ``transport.Response``)."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+def _detail(body: Mapping[str, Any]) -> str:
+    """Return the reason of an error's ErrorInfo, where it is one that helps more than the status (AIP-193)."""
+    details = body.get("details")
+    for detail in details if isinstance(details, list) else []:
+        if isinstance(detail, dict) and (reason := text(detail, "reason")) in HINTS:
+            return reason
+    return ""
+
+
+def _without(request: requests.PreparedRequest, said: str) -> str:
+    """Take what the request proved itself by out of what is said of it, before that is cut."""
+    body = request.body.decode() if isinstance(request.body, bytes) else str(request.body or "")
+    proofs = [value for name, value in parse_qsl(body) if name in {"subject_token", "assertion"}]
+    if bearer := str(request.headers.get("Authorization", "")).partition(" ")[2]:
+        proofs.append(bearer)
+    for proof in proofs:
+        for form in (proof, quote_plus(proof)):
+            said = said.replace(form, "***")
+    return said

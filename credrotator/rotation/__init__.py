@@ -1,0 +1,1 @@
+"""Rotating: one policy, one batch, and the daemon with its queue and timetable."""

@@ -1,0 +1,322 @@
+"""The one use case: read → plan → exchange → publish → outcome. Used by ``rotate``, ``run`` and cron alike.
+
+Owns the order of things and the invariants of publishing: nothing is written unless it is better than what is there,
+never blindly, and a credential that was issued survives a conflict. Must not know files, clusters or vendors.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from credrotator.core.errors import Abandoned, Conflict, PolicyError, RotationError, Transient
+from credrotator.core.instrumentation import NO_METER
+from credrotator.core.model import (
+    Action,
+    Credential,
+    Failure,
+    InvalidPolicy,
+    ObjectKey,
+    Outcome,
+    Policy,
+    Published,
+    Rotatable,
+    Static,
+    StoredSecret,
+    Unreadable,
+)
+from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
+from credrotator.core.secretdata import parse, read_profile, render
+from credrotator.observability.audit import Audit
+from credrotator.policies.reader import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from credrotator.core.instrumentation import Meter
+    from credrotator.core.ports import Clock, Exchange, SecretReader, SecretStore
+
+log = logging.getLogger(__name__)
+
+PUBLISH_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the caller asks of a pass; ``probe``: others' wishes for patience would outlast the credential."""
+
+    within: timedelta = timedelta(0)
+    force: bool = False
+    dry_run: bool = False
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the store holds for one policy, and what that means."""
+
+    stored: StoredSecret | None
+    published: Published | Unreadable | None
+    plan: Plan
+
+    @property
+    def version(self) -> str | None:
+        """The version that a write has to name."""
+        return self.stored.version if self.stored else None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """The end of the published credential, as far as it is known."""
+        return self.published.expires_at if isinstance(self.published, Published) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    fingerprint: str
+    credential: Credential
+
+
+class Rotation:
+    """Rotates single policies; safe to share between threads, one thread per policy.
+
+    The latest credential of each policy is held in memory: one that could not be written is written by the next try,
+    and one that somebody deleted or edited is put back, both without another exchange.
+
+    Args:
+        store: Where credentials are published.
+        exchange: Where they come from.
+        clock: The present moment.
+        guard: Asked right before each write; raises Abandoned if the policy is not to be published any more.
+        meter: Told of the writes.
+        audit: Told of what is decided about credentials that were issued.
+        glance: What a policy's Secret held when it was last heard of, None where that is not known. Where it need not
+            be renewed by that, the store is not asked: whoever glances also tells when it changes.
+    """
+
+    def __init__(
+        self,
+        store: SecretStore,
+        exchange: Exchange,
+        clock: Clock,
+        guard: Callable[[Policy], None] = lambda _: None,
+        *,
+        meter: Meter = NO_METER,
+        audit: Audit | None = None,
+        glance: Callable[[Policy], Published | None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._exchange = exchange
+        self._clock = clock
+        self._guard = guard
+        self._meter = meter
+        self._audit = audit or Audit()
+        self._glance = glance
+        self._held: dict[ObjectKey, _Held] = {}
+
+    def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader, wish: Wish) -> Outcome:
+        """Do what is due for one policy; a failure becomes part of the outcome, never an exception."""
+        if isinstance(policy, InvalidPolicy):
+            return invalid(policy)
+        try:
+            match policy.source:
+                case Static() as source:
+                    check_static(source, secrets)
+                    return self._outcome(policy, "skipped", "Static" if source.secret else "DefaultChain", None)
+                case _:
+                    return self._rotate(policy, policy.source, secrets, wish)
+        except Abandoned as error:
+            return self._outcome(policy, "skipped", error.reason, None)
+        except RotationError as error:
+            return self._failed(policy, error, wish)
+
+    def forget(self, key: ObjectKey) -> None:
+        """Drop what is held for a policy that is gone."""
+        self._held.pop(key, None)
+
+    def state(self, policy: Policy, source: Rotatable, wish: Wish) -> State:
+        """Read the store and decide; changes nothing.
+
+        Raises:
+            RotationError: The store cannot be read.
+        """
+        assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
+        stored = self._store.read(policy.secret)
+        published = parse(stored.document if stored else None, policy.provider, policy.data_key)
+        return State(stored, published, self._plan(policy, source, published, wish))
+
+    def _plan(self, policy: Policy, source: Rotatable, published: Published | Unreadable | None, wish: Wish) -> Plan:
+        return plan(
+            published,
+            fingerprint=fingerprint(source),
+            seed=policy.uid,
+            now=self._clock(),
+            within=wish.within,
+            force=wish.force,
+        )
+
+    def _rotate(self, policy: Policy, source: Rotatable, secrets: SecretReader, wish: Wish) -> Outcome:
+        seen = self._glance(policy)
+        if seen is not None and isinstance(self._plan(policy, source, seen, wish), Keep):
+            return self._outcome(policy, "kept", "Fresh", seen)
+        state = self.state(policy, source, wish)
+        match state.plan:
+            case Keep():
+                adopted = isinstance(state.published, Published) and state.published.fingerprint is None
+                return self._outcome(policy, "kept", "Adopted" if adopted else "Fresh", state.published)
+            case Rotate(reason=reason) if wish.dry_run:
+                return self._outcome(policy, "rotated", reason, state.published)
+            case Rotate(reason=reason, detail=detail):
+                # What comes of it is in the audit record.
+                log.debug("rotating %s: %s %s", policy.key, reason, detail)
+        credential = self._held_credential(policy, source, wish)
+        if credential is None:
+            credential = self._exchange(policy.key, source, secrets, probe=wish.probe)
+        self._held[policy.key] = _Held(fingerprint(source), credential)
+        try:
+            return self._publish(policy, source, credential, state, wish)
+        except Abandoned as error:
+            self._audit.refused(policy, error.reason, "it is not ours to write any more", state.expires_at, credential)
+            raise
+
+    def _held_credential(self, policy: Policy, source: Rotatable, wish: Wish) -> Credential | None:
+        """Return the latest credential of this policy, if it is still what the policy asks for and not due itself."""
+        held = self._held.get(policy.key)
+        if held is None or wish.force or policy.secret is None:
+            return None
+        document = render(policy.secret, held.credential, held.fingerprint, data_key=policy.data_key)
+        published = parse(document, policy.provider, policy.data_key)
+        wanted = fingerprint(source)
+        decided = plan(published, fingerprint=wanted, seed=policy.uid, now=self._clock(), within=wish.within)
+        return held.credential if isinstance(decided, Keep) else None
+
+    def _publish(self, policy: Policy, source: Rotatable, credential: Credential, state: State, wish: Wish) -> Outcome:
+        """Write the credential; when somebody else was quicker, read and decide again with it in hand."""
+        assert policy.secret is not None  # noqa: S101 - see state()
+        document = render(policy.secret, credential, fingerprint(source), data_key=policy.data_key, owner=policy.owner)
+        candidate = parse(document, policy.provider, policy.data_key)
+        for _ in range(PUBLISH_TRIES):
+            decided = state.plan
+            if isinstance(decided, Keep):
+                self._audit.refused(policy, "Adopted", "somebody else was quicker", state.expires_at, credential)
+                return self._outcome(policy, "kept", "Adopted", state.published)
+            if why := _worse(candidate, state, self._clock(), wish):
+                return self._keep_better(policy, source, credential, why)
+            self._guard(policy)
+            try:
+                with self._meter.stage("write"):
+                    self._store.publish(document, state.version)
+            except Conflict:
+                # Somebody else renewed it this very moment: what was asked for (force, within) is done.
+                wish = Wish()
+                state = self.state(policy, source, wish)
+                continue
+            self._audit.published(policy, decided.reason, state.expires_at, document, credential)
+            return self._outcome(policy, "rotated", decided.reason, candidate)
+        message = f"Secret {policy.secret} was changed by somebody else {PUBLISH_TRIES} times in a row"
+        raise Transient("Conflict", message, hint="look for another program that writes this Secret")
+
+    def _keep_better(self, policy: Policy, source: Rotatable, credential: Credential, why: str) -> Outcome:
+        """Leave the published credential alone; that is a failure only if it is due by its own times.
+
+        An early pass (``within``) may well get a token that the vendor kept for us, or one with a shorter life.
+        """
+        state = self.state(policy, source, Wish())
+        if isinstance(state.plan, Keep):
+            self._audit.refused(policy, "NotBetter", why, state.expires_at, credential)
+            return self._outcome(policy, "kept", "NotBetter", state.published)
+        hint = "compare this machine's clock with the vendor's; look at how long its credentials live"
+        raise Transient("NotBetter", f"the new credential was not published: {why}", hint=hint)
+
+    def _outcome(
+        self, policy: Policy, action: Action, reason: str, published: Published | Unreadable | None
+    ) -> Outcome:
+        expires_at, renew_at = times(policy, published)
+        warnings = policy.warnings
+        if isinstance(published, Published) and published.issued_at:
+            life = published.expires_at - published.issued_at
+            if life < TINY_LIFE:
+                warnings += (f"the credential lives for {life.total_seconds():.0f} s only",)
+        return Outcome(
+            policy.key, policy.provider, action, str(reason), policy.secret, expires_at, renew_at, warnings=warnings
+        )
+
+    def _failed(self, policy: Policy, error: RotationError, wish: Wish) -> Outcome:
+        """Describe a failure together with what is still published: the last good credential stays."""
+        log.debug("%s failed: %s: %s", policy.key, error.reason, error.message)
+        expires_at: datetime | None = None
+        renew_at: datetime | None = None
+        reason = error.reason
+        if isinstance(policy.source, Rotatable) and policy.secret:
+            try:
+                state = self.state(policy, policy.source, wish)
+            except RotationError:
+                log.debug("%s: the store cannot be read either", policy.key)
+            else:
+                expires_at, renew_at = times(policy, state.published)
+                reason = state.plan.reason if isinstance(state.plan, Rotate) else error.reason
+        return Outcome(
+            policy.key,
+            policy.provider,
+            "failed",
+            str(reason),
+            policy.secret,
+            expires_at,
+            renew_at,
+            Failure(error.kind, error.reason, error.message, error.hint, error.retry_after),
+            policy.warnings,
+        )
+
+
+def check_static(source: Static, secrets: SecretReader) -> None:
+    """See that what a policy without rotation names is there.
+
+    Raises:
+        PolicyError: It is not.
+    """
+    if source.secret is None:
+        return
+    value = secrets(source.secret)
+    if source.profile and read_profile(value.reveal(), source.profile) is None:
+        raise PolicyError(
+            "ProfileMissing",
+            f"Secret {source.secret.secret}, key {source.secret.key}, has no profile {source.profile}",
+            hint="correct credentialsFile.profile, or add the profile to the file",
+        )
+
+
+def invalid(policy: InvalidPolicy) -> Outcome:
+    """Describe a policy that cannot work as written."""
+    message = "; ".join(map(str, policy.problems))
+    hint = f"correct the policy in {policy.origin}"
+    return Outcome(
+        policy.key,
+        policy.provider,
+        "failed",
+        "InvalidPolicy",
+        error=Failure("policy", "InvalidPolicy", message, hint),
+    )
+
+
+def times(policy: Policy, published: Published | Unreadable | None) -> tuple[datetime | None, datetime | None]:
+    """Return when the published credential expires and when it is renewed, as far as either is known."""
+    if not isinstance(published, Published):
+        return None, None
+    return published.expires_at, renewal_time(published, policy.uid)
+
+
+def _worse(candidate: Published | Unreadable | None, state: State, now: datetime, wish: Wish) -> str | None:
+    """Say why a new credential must not replace what is there (I1), None if it may.
+
+    Raises:
+        Transient: It is no usable credential at all.
+    """
+    if not isinstance(candidate, Published):
+        why = candidate.why if candidate else "it is empty"
+        hint = "report this: a credential was issued that does not read back"
+        raise Transient("NotPublishable", f"the new credential is not usable: {why}", hint=hint)
+    # An edited policy makes the published credential the wrong one, however long it lives.
+    changed = isinstance(state.plan, Rotate) and state.plan.reason is Reason.SPEC_CHANGED
+    return refusal(candidate, state.published, now=now, replace=wish.force or changed)

@@ -1,0 +1,145 @@
+"""When to look at which policy, by APScheduler; a job does nothing but call back.
+
+A renewal has a moment, since an expiry is one. A retry has a wait, in seconds that only grow: a moment that was
+reckoned on a clock that was wrong just then would come an hour late once that is put right (reliability.md 23).
+
+Timers are hints. APScheduler sleeps on a monotonic wait that it computed once, so a stepped clock or a suspended
+machine makes it late; the sweep, every few seconds, finds what is overdue. The sweep has a thread of its own, since
+a clock that is set back would put off a job of APScheduler by as much.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from credrotator.core.clock import suspend_aware, system_clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.ports import Clock
+
+SWEEP = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class _Entry:
+    """When a key is due. ``until_s``: where that is the end of a wait, on the seconds that only grow."""
+
+    moment: datetime
+    until_s: float | None = None
+
+
+class Timetable:
+    """Calls ``due`` for each key at its time, from a thread of its own; soonest first where many are overdue.
+
+    Args:
+        due: Called with the key; it stays due until it is taken.
+        clock: The present moment; perhaps corrected, so not the one that APScheduler looks at.
+        sweep: How often to look for what timers missed.
+        seconds: Seconds that only grow.
+        machine: APScheduler's clock.
+    """
+
+    def __init__(
+        self,
+        due: Callable[[ObjectKey], None],
+        clock: Clock,
+        sweep: timedelta = SWEEP,
+        *,
+        seconds: Callable[[], float] = suspend_aware,
+        machine: Clock = system_clock,
+    ) -> None:
+        self._due = due
+        self._clock = clock
+        self._sweep_every = sweep
+        self._seconds = seconds
+        self._machine = machine
+        self._lock = threading.Lock()
+        self._times: dict[ObjectKey, _Entry] = {}
+        self._stopping = threading.Event()
+        self._sweeper = threading.Thread(target=self._keep_sweeping, name="sweep", daemon=True)
+        # Misfires are never dropped: the default grace of a second loses jobs that are due together.
+        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True})
+
+    def start(self) -> None:
+        """Begin to keep time."""
+        self._scheduler.start()
+        self._sweeper.start()
+
+    def stop(self) -> None:
+        """Stop; nothing is due any more."""
+        self._stopping.set()
+        if self._scheduler.running:
+            # NOTE: a job that is just being processed would be missed by APScheduler after its shutdown has begun, and
+            # end its thread with a traceback; removing all waits for it, and leaves no other.
+            self._scheduler.pause()
+            self._scheduler.remove_all_jobs()
+            self._scheduler.shutdown(wait=True)
+            self._sweeper.join()
+
+    def put(self, key: ObjectKey, moment: datetime) -> None:
+        """Have a look at the key at that moment, instead of when it was to be before."""
+        self._set(key, _Entry(moment))
+
+    def put_after(self, key: ObjectKey, wait: timedelta) -> None:
+        """Have a look at the key when so much time has passed, whatever the clock shows then."""
+        self._set(key, _Entry(self._clock() + wait, self._seconds() + wait.total_seconds()))
+
+    def take(self, key: ObjectKey) -> datetime | None:
+        """Take the key off the timetable; return when it was due, if it was on it."""
+        with self._lock:
+            entry = self._times.pop(key, None)
+        if entry is None:
+            return None
+        with contextlib.suppress(JobLookupError):
+            self._scheduler.remove_job(str(key))
+        return entry.moment
+
+    def sweep(self) -> None:
+        """Fire everything whose time has come, whatever the timers think."""
+        with self._lock:
+            overdue = sorted((entry.moment, key) for key, entry in self._times.items() if self._left_s(entry) <= 0)
+        for _, key in overdue:
+            self._due(key)
+
+    def _keep_sweeping(self) -> None:
+        while not self._stopping.wait(self._sweep_every.total_seconds()):
+            self.sweep()
+
+    def _set(self, key: ObjectKey, entry: _Entry) -> None:
+        with self._lock:
+            if self._times.get(key) == entry:
+                return
+            self._times[key] = entry
+        self._fire(key)
+
+    def _fire(self, key: ObjectKey) -> None:
+        """Hand the key over if it is time, else set its timer; it stays on the timetable until ``take``.
+
+        NOTE: APScheduler goes by the machine's clock. Given a moment of the corrected one, a timer would ring at once
+        where the machine's is ahead, and the look that follows would set it again: thousands a second.
+        """
+        with self._lock:
+            entry = self._times.get(key)
+        if entry is None:
+            return
+        left_s = self._left_s(entry)
+        if left_s <= 0:
+            self._due(key)
+            return
+        rings_at = self._machine() + timedelta(seconds=left_s)
+        self._scheduler.add_job(self._fire, "date", [key], run_date=rings_at, id=str(key), replace_existing=True)
+
+    def _left_s(self, entry: _Entry) -> float:
+        if entry.until_s is not None:
+            return entry.until_s - self._seconds()
+        return (entry.moment - self._clock()).total_seconds()
