@@ -36,7 +36,7 @@ def _never(_key: ObjectKey) -> datetime | None:
 
 
 @dataclass
-class World:
+class Backend:
     """What a command that looks once works on.
 
     Attributes:
@@ -48,7 +48,7 @@ class World:
         after: What follows an outcome that was not only looked at.
         directory: The store, if it is one on the file system that somebody named.
         cluster: The cluster, if it is one.
-        heard_at: When the gateway last spoke of a policy; None where that is not known.
+        acknowledged_at: When the gateway last wrote a policy's status; None where that is not known.
     """
 
     inventory: Inventory
@@ -59,11 +59,11 @@ class World:
     after: Callable[[Outcome], None] = _nothing
     directory: DirectoryStore | None = None
     cluster: Cluster | None = None
-    heard_at: Callable[[ObjectKey], datetime | None] = _never
+    acknowledged_at: Callable[[ObjectKey], datetime | None] = _never
 
 
 @contextlib.contextmanager
-def world(settings: Settings, *, store_needed: bool = True) -> Iterator[World]:
+def open_backend(settings: Settings, *, store_needed: bool = True) -> Iterator[Backend]:
     """Read everything, and say on standard error what could not be read.
 
     Raises:
@@ -76,7 +76,7 @@ def world(settings: Settings, *, store_needed: bool = True) -> Iterator[World]:
 
 
 @contextlib.contextmanager
-def _in_directory(settings: Settings, store_needed: bool) -> Iterator[World]:  # noqa: FBT001
+def _in_directory(settings: Settings, store_needed: bool) -> Iterator[Backend]:  # noqa: FBT001
     store = need_store(settings, required=store_needed)
     reading = read_manifests(settings.filenames, sys.stdin, settings.defaults)
 
@@ -84,17 +84,17 @@ def _in_directory(settings: Settings, store_needed: bool) -> Iterator[World]:  #
         store.record(report.outcome_document(outcome), outcome.policy)
 
     namespace, directory = settings.defaults.namespace, store if settings.out else None
-    yield World(reading.inventory, namespace, store, store.last_outcome, reading.problems, after, directory)
+    yield Backend(reading.inventory, namespace, store, store.last_outcome, reading.problems, after, directory)
 
 
 @contextlib.contextmanager
-def _in_cluster(settings: Settings) -> Iterator[World]:
+def _in_cluster(settings: Settings) -> Iterator[Backend]:
     from credrotator.app.cluster import Cluster  # noqa: PLC0415 - without -f only
 
     try:
         with Cluster(settings, system_clock) as cluster:
             inventory, problems = cluster.read()
-            yield World(
+            yield Backend(
                 inventory,
                 settings.namespace or cluster.api.default_namespace,
                 cluster.store,
@@ -102,7 +102,7 @@ def _in_cluster(settings: Settings) -> Iterator[World]:
                 problems,
                 cluster.after,
                 cluster=cluster,
-                heard_at=cluster.heard_at,
+                acknowledged_at=cluster.acknowledged_at,
             )
     except RotationError as error:
         raise UsageError(f"{error.message}; {error.hint}") from error

@@ -13,7 +13,7 @@ from credrotator.kube.access import Right, check_rights
 from credrotator.kube.client.api import KubeApi
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.events import EventRecorder
-from credrotator.kube.listener import ClusterListener, Later, Observer, at_once
+from credrotator.kube.listener import ClusterListener, Defer, Observer, at_once
 from credrotator.kube.paths import served_version
 from credrotator.kube.reading import ClusterInventory, read_cluster
 from credrotator.kube.source import CONDITION, Scope
@@ -71,7 +71,7 @@ class Cluster:
         *,
         audit: Audit | None = None,
         skew: Callable[[], timedelta | None] = lambda: None,
-        later: Later = at_once,
+        defer: Defer = at_once,
     ) -> ClusterListener:
         """Return what follows an outcome; the rest: see ``ClusterListener``."""
         return ClusterListener(
@@ -83,7 +83,7 @@ class Cluster:
             delivery=delivery,
             events=EventRecorder(self.api, self.identity),
             audit=audit,
-            later=later,
+            defer=defer,
             skew=skew,
         )
 
@@ -129,7 +129,7 @@ class Cluster:
                 return printable(condition.get("message") or condition.get("reason"))
         return None
 
-    def heard_at(self, key: ObjectKey) -> datetime | None:
+    def acknowledged_at(self, key: ObjectKey) -> datetime | None:
         """Return when the gateway last spoke of a policy in its status."""
         observed = self._inventory.observed(key)
         return read_time(observed.last_transition) if observed else None

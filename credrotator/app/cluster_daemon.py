@@ -15,7 +15,7 @@ from credrotator.core.errors import RotationError
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.kube.client.leader_election import LeaderElection
-from credrotator.kube.deferred import Paperwork
+from credrotator.kube.deferred import DeferredWrites
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.observability.audit import Audit
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("credrotator.run")
 
-TOKEN_PATIENCE = timedelta(minutes=2)
+REFUSED_TOKEN_LIMIT = timedelta(minutes=2)
 """For so long a refused token may be one that is just being replaced."""
 LONGEST_WAIT_S = 30.0
 
@@ -48,11 +48,11 @@ def running_in_cluster(
             yield Running()
             return
         delivery = Delivery(cluster.api, clock, metrics)
-        source = ClusterSource(cluster.api, scope, settings.defaults, delivery.heard)
+        source = ClusterSource(cluster.api, scope, settings.defaults, delivery.acknowledge)
         leadership = _Leadership(cluster, election, metrics)
-        paperwork = Paperwork(leadership.holds, lambda: daemon.backlog() > 0)
+        deferred = DeferredWrites(leadership.holds, lambda: daemon.backlog() > 0)
         audit = Audit(cluster.identity, leadership.holds, failures=logging.WARNING)
-        listener = cluster.listener(scope, source, delivery, audit=audit, skew=clock.believed, later=paperwork.later)
+        listener = cluster.listener(scope, source, delivery, audit=audit, skew=clock.believed, defer=deferred.defer)
         exchange = exchanger(settings, clock, metrics)
         daemon = Daemon(
             source,
@@ -64,12 +64,12 @@ def running_in_cluster(
             listener=listener,
             gone=listener.forget,
             audit=audit,
-            glance=source.glance,
-            well=exchange.is_well,
+            cached_state=source.cached_state,
+            has_valid_token=exchange.has_valid_token,
             workers=workers,
         )
 
-        exchange.gates.recovered = daemon.look_at_failures
+        exchange.circuits.recovered = daemon.enqueue_failures
 
         def tick() -> None:
             delivery.sweep()
@@ -84,18 +84,18 @@ def running_in_cluster(
 
         def ready() -> str | None:
             refused = cluster.api.unauthorized_for()
-            if refused > TOKEN_PATIENCE:
+            if refused > REFUSED_TOKEN_LIMIT:
                 return f"the API server has refused the token for {refused.total_seconds():.0f} s"
             return daemon.trouble() or source.trouble()
 
-        paperwork.start()
+        deferred.start()
         daemon.start()
-        leadership.start(daemon.look_at_all, stand_down)
+        leadership.start(daemon.enqueue_all, stand_down)
         try:
             yield Running(daemon.trouble, ready, tick)
         finally:
             daemon.stop()
-            paperwork.stop()
+            deferred.stop()
             leadership.stop()
 
 
@@ -118,7 +118,7 @@ class _Leadership:
     def __init__(self, cluster: Cluster, election: Election, metrics: Metrics) -> None:
         self._metrics = metrics
         self._election: LeaderElection | None = None
-        self._look_at_all: Callable[[], None] = lambda: None
+        self._enqueue_all: Callable[[], None] = lambda: None
         self._stand_down: Callable[[], None] = lambda: None
         if election.on:
             lease = ObjectKey.parse(election.lease or LEASE, cluster.api.default_namespace)
@@ -126,9 +126,9 @@ class _Leadership:
                 cluster.api, lease, cluster.identity, started=self._started, stopped=self._stopped
             )
 
-    def start(self, look_at_all: Callable[[], None], stand_down: Callable[[], None]) -> None:
+    def start(self, enqueue_all: Callable[[], None], stand_down: Callable[[], None]) -> None:
         """Take part; ``look_at_all`` is called each time this process becomes the leader, the other when it ceases."""
-        self._look_at_all, self._stand_down = look_at_all, stand_down
+        self._enqueue_all, self._stand_down = enqueue_all, stand_down
         if self._election:
             self._election.start()
         else:
@@ -146,7 +146,7 @@ class _Leadership:
     def _started(self) -> None:
         log.info("leading%s", f" by Lease {self._election.lease}" if self._election else "")
         self._metrics.leader.set(1)
-        self._look_at_all()
+        self._enqueue_all()
 
     def _stopped(self) -> None:
         log.info("not leading any more")

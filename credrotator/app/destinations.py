@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from credrotator.core.errors import Denied, Transient
 from credrotator.core.model import AwsOidc, Published, Rotatable, SecretDocument, Sensitive, Unreadable
 from credrotator.core.secretdata import DATA_KEYS, show_time
-from credrotator.rotation.rotation import Rotation, Wish
+from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from credrotator.app.backend import World
+    from credrotator.app.backend import Backend
     from credrotator.app.cluster import Cluster
     from credrotator.core.model import Policy
     from credrotator.core.ports import Clock, Exchange
@@ -25,7 +25,7 @@ STRONGER = ("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE"
 """Variables that the filter's AWS SDK prefers to the credential that it is given."""
 
 
-class DirectorySite:
+class DirectoryDestination:
     """A directory of credentials."""
 
     def __init__(self, store: DirectoryStore, rotation: Rotation, environment: Mapping[str, str] = os.environ) -> None:
@@ -48,7 +48,7 @@ class DirectorySite:
         return detail, warnings
 
 
-class ClusterSite:
+class ClusterDestination:
     """A cluster: the Secret, and the gateway that is to notice it."""
 
     def __init__(self, cluster: Cluster, rotation: Rotation, lease: str | None) -> None:
@@ -86,17 +86,17 @@ class ClusterSite:
         self._cluster.store.rehearse(SecretDocument(policy.secret, data, {}, policy.owner))
         detail, warnings, issued_at = published(self._rotation, policy)
         try:
-            way = "the gateway watches it" if policy.managed else f"by {self._cluster.delivery.form(policy)}"
+            route = "the gateway watches it" if policy.managed else f"by {self._cluster.delivery.form(policy)}"
         except ApiError as error:
             raise as_rotation_error(error, f"read Secret {policy.key}") from error
-        return f"{detail}; {way}", (*warnings, *self._told(policy, issued_at), *self._beaten(policy))
+        return f"{detail}; {route}", (*warnings, *self._told(policy, issued_at), *self._beaten(policy))
 
     def _told(self, policy: Policy, issued_at: datetime | None) -> tuple[str, ...]:
         """Say what the gateway's status tells."""
         if refusal := self._cluster.refusal(policy.key):
             return (f"the gateway does not accept the policy, so its backends get no credential: {refusal}",)
-        heard_at = self._cluster.heard_at(policy.key)
-        if policy.managed or issued_at is None or heard_at is None or heard_at >= issued_at:
+        acknowledged_at = self._cluster.acknowledged_at(policy.key)
+        if policy.managed or issued_at is None or acknowledged_at is None or acknowledged_at >= issued_at:
             return ()
         return ("the gateway has not looked at the policy since its credential was issued: see whether it runs",)
 
@@ -120,18 +120,20 @@ class ClusterSite:
             return []
 
 
-def site(here: World, exchange: Exchange, clock: Clock, lease: str | None) -> DirectorySite | ClusterSite | None:
+def destination(
+    here: Backend, exchange: Exchange, clock: Clock, lease: str | None
+) -> DirectoryDestination | ClusterDestination | None:
     """Return the place that a world publishes to; None where ``--out`` does not name it."""
     rotation = Rotation(here.store, exchange, clock)
     if here.cluster:
-        return ClusterSite(here.cluster, rotation, lease)
-    return DirectorySite(here.directory, rotation) if here.directory else None
+        return ClusterDestination(here.cluster, rotation, lease)
+    return DirectoryDestination(here.directory, rotation) if here.directory else None
 
 
 def published(rotation: Rotation, policy: Policy) -> tuple[str, tuple[str, ...], datetime | None]:
     """Say what lies there now, what is odd about it, and when it was issued."""
     assert isinstance(policy.source, Rotatable)  # noqa: S101 - others have no delivery
-    found = rotation.state(policy, policy.source, Wish()).published
+    found = rotation.state(policy, policy.source, RotateOptions()).published
     match found:
         case Published():
             detail = f"{policy.secret} holds a credential until {show_time(found.expires_at)}"

@@ -19,7 +19,7 @@ from credrotator.core.durations import parse_duration
 from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.http.proxies import usable_proxy
-from credrotator.exchange.issuers.routes import DIRECT, Ways
+from credrotator.exchange.issuers.routes import DIRECT, IssuerRoutes
 from credrotator.policies.reader import PUBLIC_AUTHORITY, Defaults
 from credrotator.policies.schema import NAMESPACE
 
@@ -131,7 +131,7 @@ class Settings:
     context: str | None = None
     allowed_issuers: tuple[str, ...] = ()
     ca_file: str | None = None
-    ways: Ways = field(default_factory=Ways)
+    routes: IssuerRoutes = field(default_factory=IssuerRoutes)
     timeout: timedelta = timedelta(seconds=30)
     azure_scope: str | None = None
     token_files: tuple[str, ...] = ()
@@ -150,14 +150,14 @@ class Settings:
             if not _GLOB.fullmatch(glob):
                 raise UsageError(f"--allowed-issuer {printable(glob)}: expected a URL such as https://idp.example/*")
 
-        self._check_ways()
+        self._check_routes()
         self.token_paths()
 
-    def _check_ways(self) -> None:
-        for glob, file in self.ways.ca_files:
+    def _check_routes(self) -> None:
+        for glob, file in self.routes.ca_files:
             if not Path(file).is_file():
                 raise UsageError(f"--issuer-ca {printable(glob)}={printable(file)}: there is no such file")
-        for glob, proxy in self.ways.proxies:
+        for glob, proxy in self.routes.proxies:
             if proxy != DIRECT and usable_proxy(proxy) is None:
                 raise UsageError(f"--issuer-proxy {printable(glob)}: expected an http or https URL, or direct")
 

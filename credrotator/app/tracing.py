@@ -8,12 +8,12 @@ import os
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import printable
-from credrotator.core.instrumentation import NO_METER
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from credrotator.core.instrumentation import Meter
+    from credrotator.core.instrumentation import Instrumentation
 
 log = logging.getLogger("credrotator.traces")
 
@@ -23,13 +23,13 @@ SPOKEN = "http/protobuf"
 
 
 @contextlib.contextmanager
-def traces(environment: Mapping[str, str] = os.environ) -> Iterator[Meter]:
+def traces(environment: Mapping[str, str] = os.environ) -> Iterator[Instrumentation]:
     """Yield what makes traces, and send the last ones at the end; where none are wanted, what takes no notice.
 
     OpenTelemetry is imported only here: it takes a tenth of a second.
     """
     if not _wanted(environment):
-        yield NO_METER
+        yield NO_INSTRUMENTATION
         return
     try:
         from credrotator.observability.traces import Traces  # noqa: PLC0415
@@ -37,7 +37,7 @@ def traces(environment: Mapping[str, str] = os.environ) -> Iterator[Meter]:
         if not (error.name or "").startswith("opentelemetry"):
             raise
         log.info("no traces, although OTEL_EXPORTER_OTLP_ENDPOINT is set: pip install 'credrotator[otel]'")
-        yield NO_METER
+        yield NO_INSTRUMENTATION
         return
     made = Traces.over_http()
     try:

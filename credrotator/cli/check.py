@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.app.backend import world
-from credrotator.app.destinations import ClusterSite, site
+from credrotator.app.backend import open_backend
+from credrotator.app.destinations import ClusterDestination, destination
 from credrotator.cli import check_report as checkreport
 from credrotator.cli.colours import painter, show
 from credrotator.cli.options import choose, exchanger, lease_option, read_settings, reads_policies
@@ -49,8 +49,8 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, **common:
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock, paint = read_settings(common), SkewedClock(system_clock), painter()
     exchange = exchanger(settings, clock)
-    with world(settings, store_needed=False) as here:
-        place = site(here, exchange, clock, lease)
+    with open_backend(settings, store_needed=False) as here:
+        place = destination(here, exchange, clock, lease)
         check = Check(exchange, settings.timeout, place, clock)
         reports: list[Report] = []
         for key in choose(here.inventory, names, settings, here.namespace):
@@ -59,7 +59,7 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, **common:
             if output in {"table", "wide"}:
                 # As they come: one that hangs takes its whole timeout.
                 show(checkreport.text(reports[-1], wide=output == "wide", paint=paint) + "\n")
-        rights = place.all_rights if isinstance(place, ClusterSite) else []
+        rights = place.all_rights if isinstance(place, ClusterDestination) else []
     if output == "terraform":
         _print_terraform(reports)
     elif output in {"json", "yaml"}:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import yaml
 
-from credrotator.app.backend import world
+from credrotator.app.backend import open_backend
 from credrotator.cli.options import choose, names_policies, read_settings, reading_options
 from credrotator.core.model import Rotatable
 from credrotator.policies.managed import convert, is_convertible
@@ -41,7 +41,7 @@ def command(names: tuple[str, ...], **common: Any) -> int:
       credrotator convert -A | kubectl replace --dry-run=server -f -
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)
-    with world(settings, store_needed=False) as here:
+    with open_backend(settings, store_needed=False) as here:
         keys = choose(here.inventory, names, settings, here.namespace)
         for key in keys:
             policy = here.inventory.policies.get(key)

@@ -35,7 +35,7 @@ class View:
     notes: str
 
 
-def watch(look: Callable[[], View], clock: Clock, every: timedelta, paint: Paint) -> None:
+def watch(read: Callable[[], View], clock: Clock, every: timedelta, paint: Paint) -> None:
     """Show what ``look`` finds, again and again, until Ctrl-C.
 
     Raises:
@@ -43,21 +43,21 @@ def watch(look: Callable[[], View], clock: Clock, every: timedelta, paint: Paint
     """
     wait_s = max(every.total_seconds(), SHORTEST_S)
     with contextlib.suppress(KeyboardInterrupt), _screen() as shown:
-        view = _looked(look)
+        view = _read(read)
         while True:
             head = f"{show_time(clock())}, every {wait_s:g} s"
             shown(View(f"{paint(head, 'dim')}\n{view.table}", view.notes))
             time.sleep(wait_s)
             try:
-                view = _looked(look)
+                view = _read(read)
             except (UsageError, RotationError) as error:
                 view = View(view.table, f"\n{paint('as it was', 'warn')}: {error}\n")
 
 
-def _looked(look: Callable[[], View]) -> View:
+def _read(read: Callable[[], View]) -> View:
     """Look, and take what is said on standard error meanwhile into the view."""
     with contextlib.redirect_stderr(io.StringIO()) as said:
-        view = look()
+        view = read()
     return View(view.table, f"{view.notes}\n{said.getvalue()}" if said.getvalue() else view.notes)
 
 

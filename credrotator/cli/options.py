@@ -13,18 +13,18 @@ from credrotator.app.settings import ForIssuers, Settings, Span, load_config, se
 from credrotator.cli import completions as completing
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError
-from credrotator.core.instrumentation import NO_METER
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.issuers.allowed import AllowedIssuers
-from credrotator.exchange.issuers.routes import Ways
+from credrotator.exchange.issuers.routes import IssuerRoutes
 from credrotator.files.directory import DirectoryStore
 from credrotator.observability import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from credrotator.core.instrumentation import Meter
+    from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.ports import Clock
     from credrotator.policies.inventory import Inventory
 
@@ -147,7 +147,7 @@ def read_settings(common: dict[str, Any]) -> Settings:
     common["filenames"] = common.pop("filename")
     common["allowed_issuers"] = common.pop("allowed_issuer")
     common["namespaces"] = common.pop("namespace")
-    common["ways"] = Ways(common.pop("issuer_ca"), common.pop("issuer_proxy"))
+    common["routes"] = IssuerRoutes(common.pop("issuer_ca"), common.pop("issuer_proxy"))
     common["token_files"] = common.pop("token_file")
     return Settings(out=Path(out) if out else None, **common)
 
@@ -165,12 +165,14 @@ def need_store(settings: Settings, *, required: bool = True) -> DirectoryStore:
     return DirectoryStore(settings.out, system_clock)
 
 
-def exchanger(settings: Settings, clock: Clock = system_clock, meter: Meter = NO_METER) -> Exchanger:
+def exchanger(
+    settings: Settings, clock: Clock = system_clock, instrumentation: Instrumentation = NO_INSTRUMENTATION
+) -> Exchanger:
     """Return the exchange that the settings describe; a SkewedClock is put right by it."""
     allowed = AllowedIssuers(settings.allowed_issuers)
     tokens = settings.token_paths()
-    said = ExchangeSettings(allowed, settings.ca_file, settings.timeout, settings.ways, tokens)
-    return Exchanger(said, clock, meter=meter)
+    said = ExchangeSettings(allowed, settings.ca_file, settings.timeout, settings.routes, tokens)
+    return Exchanger(said, clock, instrumentation=instrumentation)
 
 
 def choose(inventory: Inventory, names: Sequence[str], settings: Settings, namespace: str) -> list[ObjectKey]:

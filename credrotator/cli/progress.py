@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from credrotator.rotation.batch import Progress
 
-PATIENCE_S = 1.0
+SHOW_AFTER_S = 1.0
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ class _Bar:
         self._update: Progress | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        if self._update is None and done < total and time.monotonic() - self._started_s > PATIENCE_S:
+        if self._update is None and done < total and time.monotonic() - self._started_s > SHOW_AFTER_S:
             self._update = self._show(total)
         if self._update:
             self._update(done, total)

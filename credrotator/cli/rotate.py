@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from credrotator.app.backend import world
+from credrotator.app.backend import open_backend
 from credrotator.app.settings import Span, setting
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
@@ -19,8 +19,8 @@ from credrotator.core.errors import UsageError
 from credrotator.core.model import Outcome, Sensitive
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.audit import Audit
-from credrotator.rotation.batch import run_pass
-from credrotator.rotation.rotation import Rotation, Wish
+from credrotator.rotation.batch import run_batch
+from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +96,7 @@ def command(
     Exit code 0: all well; 1: some failed; 2: wrong use.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock = read_settings(common), SkewedClock(system_clock)
-    with traces() as meter, world(settings) as here:
+    with traces() as instrumentation, open_backend(settings) as here:
         keys = choose(here.inventory, names, settings, here.namespace)
         renderer, audit = templates_of(template, here, here.directory), Audit()
 
@@ -108,14 +108,20 @@ def command(
                 renderer.render()
 
         with progress() as shown:
-            outcomes = run_pass(
+            outcomes = run_batch(
                 keys,
                 here.inventory,
-                Rotation(here.store, exchanger(settings, clock, meter), clock, meter=meter, audit=audit),
-                Wish(within, force, dry_run),
+                Rotation(
+                    here.store,
+                    exchanger(settings, clock, instrumentation),
+                    clock,
+                    instrumentation=instrumentation,
+                    audit=audit,
+                ),
+                RotateOptions(within, force, dry_run),
                 workers=workers,
                 audit=audit,
-                meter=meter,
+                instrumentation=instrumentation,
                 after=after,
                 progress=shown,
             )

@@ -174,10 +174,10 @@ def _over_directory(settings: Settings, template: tuple[str, ...], workers: int,
         metrics=metrics,
         leads=lambda: True,
         listener=listen,
-        well=exchange.is_well,
+        has_valid_token=exchange.has_valid_token,
         workers=workers,
     )
-    exchange.gates.recovered = daemon.look_at_failures
+    exchange.circuits.recovered = daemon.enqueue_failures
     metrics.leader.set(1)
     daemon.start()
     try:
@@ -206,8 +206,8 @@ def _health(listen: tuple[str, int] | None, metrics: Metrics, running: Running) 
         return
     try:
         # Looked up at each question: what answers it changes while it is served.
-        probes = {"/healthz": lambda: running.alive(), "/readyz": lambda: running.ready()}  # noqa: PLW0108
-        server = HealthServer(*listen, metrics, probes)
+        checks = {"/healthz": lambda: running.alive(), "/readyz": lambda: running.ready()}  # noqa: PLW0108
+        server = HealthServer(*listen, metrics, checks)
     except OSError as error:
         raise UsageError(f"--listen {listen[0]}:{listen[1]}: {error.strerror}") from error
     server.start()

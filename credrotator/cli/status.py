@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.app.backend import world
+from credrotator.app.backend import open_backend
 from credrotator.app.settings import Span
 from credrotator.cli import status_report as statusreport
 from credrotator.cli.colours import painter, show
@@ -53,25 +53,26 @@ def command(names: tuple[str, ...], *, output: str, again: bool, interval: timed
         if "-" in settings.filenames:
             raise UsageError("--watch reads the manifests again, so -f - is not possible; name files or directories")
 
-    def look() -> View:
+    def view_now() -> View:
         rows, now = _rows(settings, names), system_clock()
         return View(statusreport.table(rows, now, wide=output == "wide", paint=paint), statusreport.notes(rows, paint))
 
     if again:
-        watch(look, system_clock, interval, paint)
+        watch(view_now, system_clock, interval, paint)
     elif output in {"json", "yaml"}:
         rows = _rows(settings, names)
         click.echo(structured({"policies": [statusreport.document(row) for row in rows]}, output), nl=False)
     else:
-        view = look()
+        view = view_now()
         show(view.table + view.notes)
 
 
 def _rows(settings: Settings, names: tuple[str, ...]) -> list[Row]:
     """Read everything, and describe each policy that is meant."""
-    with world(settings) as here:
+    with open_backend(settings) as here:
         rotation, now = Rotation(here.store, exchanger(settings), system_clock), system_clock()
         keys = choose(here.inventory, names, settings, here.namespace)
         return [
-            overview(key, here.inventory, rotation, here.last(key), now, heard_at=here.heard_at(key)) for key in keys
+            overview(key, here.inventory, rotation, here.last(key), now, acknowledged_at=here.acknowledged_at(key))
+            for key in keys
         ]

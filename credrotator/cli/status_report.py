@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from credrotator.cli.tables import Paint
     from credrotator.diagnosis.overview import Row
 
-HEARD = {True: "yes", False: "no", None: NONE}
+ACKNOWLEDGED = {True: "yes", False: "no", None: NONE}
 HEADER = ("POLICY", "PROVIDER", "STATE", "EXPIRES IN", "RENEWS IN", "LAST OUTCOME", "BACKENDS", "ROUTES")
 WIDE = ("MODELS", "IDENTITY", "SECRET", "ACKNOWLEDGED")
 STATE_TONES = {
@@ -72,7 +72,7 @@ def _cells(row: Row, now: datetime, *, wide: bool) -> list[str | Cell]:
     cells += [_join(row.dependants.backends), _join(row.dependants.routes)]
     if wide:
         cells += [_join(row.dependants.models), row.identity or NONE, str(row.secret or NONE)]
-        cells.append(Cell(HEARD[row.acknowledged], "warn" if row.acknowledged is False else ""))
+        cells.append(Cell(ACKNOWLEDGED[row.acknowledged], "warn" if row.acknowledged is False else ""))
     return cells
 
 

@@ -22,37 +22,37 @@ ID_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Attempt:
     """One look at one policy, whatever comes of it; ``rotation`` is its id, eight hexadecimal digits."""
 
     policy: ObjectKey
     rotation: str
 
 
-_PRESENT: ContextVar[Look | None] = ContextVar("look", default=None)
+_CURRENT: ContextVar[Attempt | None] = ContextVar("look", default=None)
 
 
-def present() -> Look | None:
+def current() -> Attempt | None:
     """Return the look that this thread is in."""
-    return _PRESENT.get()
+    return _CURRENT.get()
 
 
 @contextlib.contextmanager
-def looking(policy: ObjectKey) -> Iterator[Look]:
+def attempting(policy: ObjectKey) -> Iterator[Attempt]:
     """Begin a look, and end it with the block."""
-    look = Look(policy, os.urandom(ID_BYTES).hex())
-    before = _PRESENT.set(look)
+    attempt = Attempt(policy, os.urandom(ID_BYTES).hex())
+    before = _CURRENT.set(attempt)
     try:
-        yield look
+        yield attempt
     finally:
-        _PRESENT.reset(before)
+        _CURRENT.reset(before)
 
 
 @contextlib.contextmanager
-def within(look: Look | None) -> Iterator[None]:
+def continuing(attempt: Attempt | None) -> Iterator[None]:
     """Go on with a look that began elsewhere; None: with none."""
-    before = _PRESENT.set(look)
+    before = _CURRENT.set(attempt)
     try:
         yield
     finally:
-        _PRESENT.reset(before)
+        _CURRENT.reset(before)

@@ -19,7 +19,7 @@ SHORTEST = timedelta(seconds=1)
 LONGEST = {"transient": timedelta(minutes=5), "denied": timedelta(minutes=8), "policy": timedelta(minutes=8)}
 """Ceilings; 8 min lets a parked Secret be parked again well before the gateway's rotator would wake."""
 FIRST = {"transient": timedelta(seconds=1), "denied": timedelta(minutes=1), "policy": timedelta(minutes=1)}
-PROBES = (0.5, 0.9)
+EARLY_TRIES = (0.5, 0.9)
 """Shares of the remaining life at which a wish for patience is overridden, if it would outlast the credential."""
 TRIES_BEFORE_DENIAL = {"InvalidIdentityToken": 3}
 """Refusals that are believed only after so many in a row: AWS says this too while it cannot read the issuer's keys."""
@@ -46,17 +46,17 @@ class Streak:
     reason: str
     count: int
     since: datetime
-    patient_since: datetime | None
+    waiting_since: datetime | None
     next_try: datetime
-    probe: bool
+    early: bool
 
 
 def failed(streak: Streak | None, error: Failure, *, seed: str, now: datetime, expires_at: datetime | None) -> Streak:
     """Return the streak that one more failure makes of the one before, None if there was none."""
     attempt = streak.attempt + 1 if streak else 1
-    count, since, patient_since = 1, now, None
+    count, since, waiting_since = 1, now, None
     if streak:
-        patient_since = streak.patient_since
+        waiting_since = streak.waiting_since
         if streak.reason == error.reason:
             # A clock that was set back must not make the streak younger than it is.
             count, since = streak.count + 1, min(streak.since, now)
@@ -64,10 +64,10 @@ def failed(streak: Streak | None, error: Failure, *, seed: str, now: datetime, e
     left = expires_at - now if expires_at else None
     due = now + _wait(kind, attempt, seed, left, error.retry_after)
     if expires_at is None or due < expires_at:
-        return Streak(attempt, error.reason, count, since, patient_since, due, probe=False)
-    patient_since = patient_since or now
-    probe = next_probe(patient_since, expires_at, now)
-    return Streak(attempt, error.reason, count, since, patient_since, probe or due, probe is not None)
+        return Streak(attempt, error.reason, count, since, waiting_since, due, early=False)
+    waiting_since = waiting_since or now
+    early = next_early_try(waiting_since, expires_at, now)
+    return Streak(attempt, error.reason, count, since, waiting_since, early or due, early is not None)
 
 
 def believed(kind: Kind, reason: str, count: int, lasting: timedelta) -> Kind:
@@ -80,11 +80,11 @@ def believed(kind: Kind, reason: str, count: int, lasting: timedelta) -> Kind:
     return "transient" if often or young else kind
 
 
-def next_probe(patient_since: datetime, expires_at: datetime, now: datetime) -> datetime | None:
+def next_early_try(waiting_since: datetime, expires_at: datetime, now: datetime) -> datetime | None:
     """Return the next of the two probes of a life of which patience was asked for too long; None after the second."""
-    left = expires_at - patient_since
-    probes = (patient_since + left * share for share in PROBES)
-    return next((probe for probe in probes if probe >= now + SHORTEST), None)
+    left = expires_at - waiting_since
+    early_tries = (waiting_since + left * share for share in EARLY_TRIES)
+    return next((early for early in early_tries if early >= now + SHORTEST), None)
 
 
 def next_try(
@@ -99,7 +99,7 @@ def next_try(
     due = now + _wait(kind, attempt, seed, expires_at - now if expires_at else None, retry_after)
     if expires_at is None or due < expires_at:
         return due
-    return next_probe(now, expires_at, now) or due
+    return next_early_try(now, expires_at, now) or due
 
 
 def _wait(kind: Kind, attempt: int, seed: str, left: timedelta | None, retry_after: timedelta | None) -> timedelta:

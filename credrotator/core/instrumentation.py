@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from credrotator.core.attempts import Look
+    from credrotator.core.attempts import Attempt
     from credrotator.core.model import Outcome
 
 Stage = Literal["token", "exchange", "write", "delivery"]
 """Of a rotation: the issuer's token, the vendor's credential, the Secret, and what makes the gateway look at it."""
 
 
-class Meter(Protocol):
+class Instrumentation(Protocol):
     """Told, from any thread, of what happens; must be quick and never raise."""
 
-    def look(self, look: Look) -> AbstractContextManager[None]:
+    def attempt(self, attempt: Attempt) -> AbstractContextManager[None]:
         """Hold a look together: what is told in the block belongs to it."""
 
     def record(self, outcome: Outcome) -> None:
@@ -40,8 +40,8 @@ class Meter(Protocol):
         """Count an answer that asks for patience."""
 
 
-class _NoMeter:
-    def look(self, look: Look) -> AbstractContextManager[None]:  # noqa: ARG002
+class _NoInstrumentation:
+    def attempt(self, attempt: Attempt) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
 
     def record(self, outcome: Outcome) -> None:
@@ -60,4 +60,4 @@ class _NoMeter:
         pass
 
 
-NO_METER: Meter = _NoMeter()
+NO_INSTRUMENTATION: Instrumentation = _NoInstrumentation()

@@ -50,7 +50,7 @@ class Exchange(Protocol):
     """From a policy's wish to a fresh credential: issuer, then vendor."""
 
     def __call__(
-        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
     ) -> Credential:
         """Get a new credential within one total deadline.
 
@@ -58,7 +58,7 @@ class Exchange(Protocol):
             policy: Whose.
             source: What it asks for.
             secrets: Reads what it refers to.
-            probe: Ask although somebody wished for patience: the published credential would not live to see its end.
+            ignore_retry_after: Ask although a Retry-After is not over: the credential would not live to see its end.
 
         Raises:
             RotationError: Of the class that says what to do next.

@@ -126,7 +126,7 @@ def parse(document: SecretDocument | None, provider: str, data_key: str | None =
     return Published(expires_at, read_time(notes.get(ISSUED)), notes.get(FINGERPRINT))
 
 
-def glance(document: SecretDocument) -> Published | None:
+def cached_state(document: SecretDocument) -> Published | None:
     """Tell by our annotations alone what a Secret holds, where its data is what they were written for.
 
     None: only ``parse`` can tell. Whoever keeps no Secrets in memory keeps this of each.

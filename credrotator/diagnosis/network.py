@@ -54,7 +54,7 @@ def name_addresses(url: str, transport: Transport) -> str:
     return f"{host} → {', '.join(dict.fromkeys(str(address[4][0]) for address in found))}"
 
 
-def proxy_way(url: str, transport: Transport) -> str:
+def proxy_route(url: str, transport: Transport) -> str:
     """Ask the proxy for ``url`` for a way to it, if there is a proxy.
 
     Raises:

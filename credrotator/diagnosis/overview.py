@@ -20,7 +20,7 @@ from credrotator.core.model import (
 from credrotator.core.planning import Keep, Reason
 from credrotator.core.secretdata import TRUE_EXPIRY, parked_until, show_time
 from credrotator.policies.inventory import Dependants
-from credrotator.rotation.rotation import Rotation, Wish, times
+from credrotator.rotation.rotation import RotateOptions, Rotation, times
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -69,7 +69,7 @@ def overview(
     last: dict[str, Any] | None,
     now: datetime,
     *,
-    heard_at: datetime | None = None,
+    acknowledged_at: datetime | None = None,
 ) -> Row:
     """Describe one policy; what is wrong with it becomes its state.
 
@@ -79,7 +79,7 @@ def overview(
         rotation: The use case, which decides.
         last: The outcome of the latest pass over it, as ``report.outcome_document`` has it, with ``at``.
         now: The present moment.
-        heard_at: When the gateway last spoke of it.
+        acknowledged_at: When the gateway last wrote its status (aware UTC); None where that is not known.
     """
     if wrong := inventory.invalid.get(key):
         why = "; ".join(map(str, wrong.problems))
@@ -96,23 +96,23 @@ def overview(
         last=last,
     )
     if isinstance(source, Rotatable):
-        return _standing(row, policy, rotation, now=now, heard_at=heard_at)
-    outcome = rotation(policy, inventory.reader(key), Wish(dry_run=True))
+        return _standing(row, policy, rotation, now=now, acknowledged_at=acknowledged_at)
+    outcome = rotation(policy, inventory.reader(key), RotateOptions(dry_run=True))
     if outcome.error:
         return replace(row, state="Broken", why=outcome.error.message, hint=outcome.error.hint)
     return row
 
 
-def _standing(row: Row, policy: Policy, rotation: Rotation, *, now: datetime, heard_at: datetime | None) -> Row:
+def _standing(row: Row, policy: Policy, rotation: Rotation, *, now: datetime, acknowledged_at: datetime | None) -> Row:
     assert isinstance(policy.source, Rotatable)  # noqa: S101 - asked by overview
     try:
-        found = rotation.state(policy, policy.source, Wish())
+        found = rotation.state(policy, policy.source, RotateOptions())
     except RotationError as error:
         return replace(row, state="Unreadable", why=error.message, hint=error.hint)
     expires_at, renew_at = times(policy, found.published)
     row = replace(row, expires_at=expires_at, renew_at=renew_at)
     if isinstance(found.published, Published) and (issued_at := found.published.issued_at):
-        heard = None if heard_at is None else heard_at >= issued_at
+        heard = None if acknowledged_at is None else acknowledged_at >= issued_at
         issued = {"at": show_time(issued_at), "action": "rotated", "reason": None, "error": None}
         row = replace(row, acknowledged=heard, last=row.last or issued)
     if isinstance(found.plan, Keep):

@@ -38,9 +38,9 @@ from credrotator.core.model import (
 )
 from credrotator.core.secretdata import show_time
 from credrotator.diagnosis.advice import SHOWN, aws_trust_policy, entra_federated_credential, gcp_workload_identity
-from credrotator.diagnosis.network import name_addresses, name_certificate, proxy_way
+from credrotator.diagnosis.network import name_addresses, name_certificate, proxy_route
 from credrotator.diagnosis.terraform import Need
-from credrotator.exchange.exchanger import Door, Exchanger, token_request
+from credrotator.exchange.exchanger import Exchanger, NetworkEndpoint, token_request
 from credrotator.exchange.http.clock_offset import TOLERANCE, SkewedClock
 from credrotator.exchange.http.deadline import deadline, remaining_s
 from credrotator.exchange.http.transport import ISSUER
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from credrotator.core.ports import Clock, SecretReader
-    from credrotator.exchange.subject_tokens import Subject
+    from credrotator.exchange.subject_tokens import SubjectTokenSource
 
 ISSUER_NAME = ISSUER.name.lower()
 ALREADY_HERE = ("run credrotator check, which prints the", "compare it with the")
@@ -58,7 +58,7 @@ ALREADY_HERE = ("run credrotator check, which prints the", "compare it with the"
 Result = Literal["ok", "failed", "skipped"]
 
 
-class Site(Protocol):
+class Destination(Protocol):
     """Where credentials go, as far as it can be asked without writing; both raise RotationError."""
 
     def rights(self, policy: Policy, /) -> str:
@@ -114,10 +114,10 @@ class Check:
         clock: The exchanger's; if it is one that notes others' dates, a wrong clock is told.
     """
 
-    def __init__(self, exchanger: Exchanger, timeout: timedelta, site: Site | None, clock: Clock) -> None:
+    def __init__(self, exchanger: Exchanger, timeout: timedelta, destination: Destination | None, clock: Clock) -> None:
         self._exchanger = exchanger
         self._timeout = timeout
-        self._site = site
+        self._destination_ = destination
         self._clock = clock
 
     def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader) -> Report:
@@ -165,10 +165,10 @@ class Check:
         with _step(report, "allowed") as found:
             transport = issuers.transport_for(client.issuer)
             found.detail = f"issuer {client.issuer}"
-        door = Door(ISSUER_NAME, client.issuer, transport)
+        endpoint_address = NetworkEndpoint(ISSUER_NAME, client.issuer, transport)
         if not client.token_endpoint:
-            _knock(report, door)
-        with _step(report, "discovery", door.name) as found:
+            _check_network(report, endpoint_address)
+        with _step(report, "discovery", endpoint_address.name) as found:
             found.detail = f"not needed: the policy names {client.token_endpoint}"
             endpoint = client.token_endpoint or issuers.metadata(client.issuer).token_endpoint
             if not client.token_endpoint:
@@ -176,14 +176,14 @@ class Check:
         if client.token_endpoint or _origin(endpoint) != _origin(client.issuer):
             with _finding(report, "allowed", "token"):
                 transport = issuers.token_transport(client, endpoint)
-            _knock(report, Door("token", endpoint, transport))
+            _check_network(report, NetworkEndpoint("token", endpoint, transport))
         token = _without_claims(report, lambda: issuers.subject_token(request))
         with _step(report, "claims") as found:
             found.detail = _claims(token)
             report.warnings += tuple(_odd_claims(client, token))
         return token
 
-    def _read(self, report: Report, subject: Subject, wanted: TokenFile) -> SubjectToken:
+    def _read(self, report: Report, subject: SubjectTokenSource, wanted: TokenFile) -> SubjectToken:
         """Take the steps up to a file's token."""
         with _step(report, "token") as found:
             token = subject.token()
@@ -194,9 +194,9 @@ class Check:
 
     def _exchange(self, report: Report, policy: Policy, source: Rotatable, secrets: SecretReader) -> None:
         with _finding(report, "exchange"):
-            door = self._exchanger.vendor(source)
-        _knock(report, door)
-        with _step(report, "exchange", door.name) as found:
+            endpoint_address = self._exchanger.vendor(source)
+        _check_network(report, endpoint_address)
+        with _step(report, "exchange", endpoint_address.name) as found:
             match self._exchanger(policy.key, source, secrets):
                 case AwsCredential() as aws:
                     found.detail = f"access key {aws.access_key_id[:4]}…, until {show_time(aws.expires_at)}"
@@ -205,14 +205,14 @@ class Check:
 
     def _destination(self, report: Report, policy: Policy) -> None:
         """Ask for what comes after the exchange, whether that went well or not."""
-        site = self._site
-        if site is None:
+        destination = self._destination_
+        if destination is None:
             report.steps.append(Step("delivery", "skipped", "name the directory with --out DIR to have it looked at"))
             return
         with contextlib.suppress(StopHere), _step(report, "rights") as found:
-            found.detail = site.rights(policy)
+            found.detail = destination.rights(policy)
         with contextlib.suppress(StopHere), _step(report, "delivery") as found:
-            found.detail, odd = site.delivery(policy)
+            found.detail, odd = destination.delivery(policy)
             report.warnings += odd
 
     def _compare_clocks(self, report: Report, source: Rotatable) -> None:
@@ -278,12 +278,12 @@ def _see_time_left() -> None:
         raise Transient("TimeUp", "the steps before this one took all the time that there is", hint=hint) from error
 
 
-def _knock(report: Report, door: Door) -> None:
+def _check_network(report: Report, endpoint_address: NetworkEndpoint) -> None:
     """Take the steps below HTTP."""
-    trials = (("dns", name_addresses), ("proxy", proxy_way), ("tls", name_certificate))
+    trials = (("dns", name_addresses), ("proxy", proxy_route), ("tls", name_certificate))
     for name, trial in trials:
-        with _step(report, name, door.name) as found:
-            found.detail = trial(door.url, door.transport)
+        with _step(report, name, endpoint_address.name) as found:
+            found.detail = trial(endpoint_address.url, endpoint_address.transport)
 
 
 def _without_claims(report: Report, ask: Callable[[], SubjectToken]) -> SubjectToken:

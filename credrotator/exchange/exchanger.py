@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import Denied
-from credrotator.core.instrumentation import NO_METER
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import (
     AwsOidc,
     AzureClientSecret,
@@ -27,22 +27,22 @@ from credrotator.core.model import (
     SubjectToken,
     TokenFile,
 )
-from credrotator.exchange.http.circuit import Gate, Gates
+from credrotator.exchange.http.circuit import CircuitBreaker, CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.deadline import deadline
-from credrotator.exchange.http.retry_after import probing
+from credrotator.exchange.http.retry_after import ignoring_retry_after
 from credrotator.exchange.http.transport import ENTRA, GOOGLE, ISSUER, STS, Endpoint, Transport
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
-from credrotator.exchange.issuers.routes import AS_ALL, DIRECT, Way, Ways
-from credrotator.exchange.subject_tokens import FilesToken, IssuersToken, Subject
+from credrotator.exchange.issuers.routes import DEFAULT_ROUTE, DIRECT, IssuerRoute, IssuerRoutes
+from credrotator.exchange.subject_tokens import FileTokens, IssuerTokens, SubjectTokenSource
 from credrotator.exchange.token_files import TokenFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from credrotator.core.instrumentation import Meter
+    from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.model import Credential, GcpToken, OidcClient, TokenSource
     from credrotator.core.ports import Clock, SecretReader
     from credrotator.providers.aws.sts import Sts
@@ -60,12 +60,12 @@ class ExchangeSettings:
     allowed: AllowedIssuers = field(default_factory=AllowedIssuers)
     ca_file: str | None = None
     timeout: timedelta = timedelta(seconds=30)
-    ways: Ways = field(default_factory=Ways)
+    routes: IssuerRoutes = field(default_factory=IssuerRoutes)
     token_files: Mapping[ObjectKey, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class NetworkEndpoint:
     """An address that an exchange goes to, and how; ``name`` is stable, and fit for machines."""
 
     name: str
@@ -92,67 +92,73 @@ class Exchanger:
         settings: ExchangeSettings,
         clock: Clock,
         environment: Mapping[str, str] = os.environ,
-        meter: Meter = NO_METER,
+        instrumentation: Instrumentation = NO_INSTRUMENTATION,
         *,
         seconds: Callable[[], float] = suspend_aware,
     ) -> None:
-        self.gates = Gates(throttled=meter.throttled)
-        self._meter = meter
+        self.circuits = CircuitBreakers(throttled=instrumentation.throttled)
+        self._instrumentation = instrumentation
         self._settings = settings
         self._clock = clock
         self._seconds = seconds
         self._environment = environment
         # NOTE: since Python 3.12 two threads may both compute a cached_property.
         self._making = threading.Lock()
-        self._ways: dict[tuple[Way, bool], Transport] = {}
+        self._route_transports: dict[tuple[IssuerRoute, bool], Transport] = {}
 
-    def is_well(self, issuer: str) -> bool:
+    def has_valid_token(self, issuer: str) -> bool:
         """Tell whether an issuer's last answer was a token that is still good."""
-        return self.issuers.is_well(issuer)
+        return self.issuers.has_valid_token(issuer)
 
     def __call__(
-        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
     ) -> Credential:
         """See ``ports.Exchange``."""
-        with deadline(self._settings.timeout), probing(probe):
+        with deadline(self._settings.timeout), ignoring_retry_after(ignore_retry_after):
             match source:
                 case AwsOidc():
-                    subject, gate = self.subject(policy, source.oidc, secrets), self.gates.of(f"sts {source.region}")
-                    return self._with_token(subject, gate, lambda token: self.sts.exchange(policy, source, token))
+                    subject, circuit = (
+                        self.subject(policy, source.oidc, secrets),
+                        self.circuits.of(f"sts {source.region}"),
+                    )
+                    return self._with_token(subject, circuit, lambda token: self.sts.exchange(policy, source, token))
                 case AzureOidc():
                     subject = self.subject(policy, source.oidc, secrets)
-                    gate = self.gates.of(f"entra {source.app.authority}")
-                    return self._with_token(subject, gate, lambda token: self.entra.by_assertion(source.app, token))
+                    circuit = self.circuits.of(f"entra {source.app.authority}")
+                    return self._with_token(subject, circuit, lambda token: self.entra.by_assertion(source.app, token))
                 case AzureClientSecret():
                     secret = secrets(source.client_secret)
-                    with self._meter.stage("exchange"), self.gates.of(f"entra {source.app.authority}").turn():
+                    with (
+                        self._instrumentation.stage("exchange"),
+                        self.circuits.of(f"entra {source.app.authority}").slot(),
+                    ):
                         return self.entra.by_secret(source.app, secret)
                 case GcpWorkloadIdentity():
                     return self._google_identity(source, self.subject(policy, source.oidc, secrets))
                 case GcpServiceAccount():
                     key_file = secrets(source.key_file)
-                    with self._meter.stage("exchange"), self.gates.of("google token").turn():
+                    with self._instrumentation.stage("exchange"), self.circuits.of("google token").slot():
                         return self.google.by_key(source, key_file)
 
-    def _google_identity(self, source: GcpWorkloadIdentity, subject: Subject) -> GcpToken:
-        gate = self.gates.of("google sts")
-        federated = self._with_token(subject, gate, lambda token: self.google.exchange(source, token))
+    def _google_identity(self, source: GcpWorkloadIdentity, subject: SubjectTokenSource) -> GcpToken:
+        circuit = self.circuits.of("google sts")
+        federated = self._with_token(subject, circuit, lambda token: self.google.exchange(source, token))
         if source.service_account is None:
             return federated
-        with self._meter.stage("exchange"), self.gates.of("google iamcredentials").turn():
+        with self._instrumentation.stage("exchange"), self.circuits.of("google iamcredentials").slot():
             return self.google.impersonate(source, federated)
 
-    def subject(self, policy: ObjectKey, source: TokenSource, secrets: SecretReader) -> Subject:
+    def subject(self, policy: ObjectKey, source: TokenSource, secrets: SecretReader) -> SubjectTokenSource:
         """Return where a policy's subject token comes from.
 
         Raises:
             PolicyError: A Secret or key is missing, or may not be read by this policy.
         """
         if isinstance(source, TokenFile):
-            return FilesToken(TokenFiles(self._settings.token_files), policy.namespace, source, self._clock)
-        return IssuersToken(self.issuers, token_request(source, secrets))
+            return FileTokens(TokenFiles(self._settings.token_files), policy.namespace, source, self._clock)
+        return IssuerTokens(self.issuers, token_request(source, secrets))
 
-    def vendor(self, source: Rotatable) -> Door:
+    def vendor(self, source: Rotatable) -> NetworkEndpoint:
         """Return where the exchange itself takes place.
 
         Raises:
@@ -160,27 +166,29 @@ class Exchanger:
         """
         match source:
             case AwsOidc():
-                return Door("sts", self.sts.endpoint(source.region), self.sts.transport)
+                return NetworkEndpoint("sts", self.sts.endpoint(source.region), self.sts.transport)
             case AzureOidc() | AzureClientSecret():
-                return Door("entra", source.app.authority, self.entra.transport)
+                return NetworkEndpoint("entra", source.app.authority, self.entra.transport)
             case GcpWorkloadIdentity():
-                return Door("google", self.google.endpoints.sts, self.google.transport)
+                return NetworkEndpoint("google", self.google.endpoints.sts, self.google.transport)
             case GcpServiceAccount():
-                return Door("google", self.google.endpoints.token, self.google.transport)
+                return NetworkEndpoint("google", self.google.endpoints.token, self.google.transport)
 
-    def _with_token(self, subject: Subject, gate: Gate, exchange: Callable[[SubjectToken], Given]) -> Given:
+    def _with_token(
+        self, subject: SubjectTokenSource, circuit: CircuitBreaker, exchange: Callable[[SubjectToken], Given]
+    ) -> Given:
         """Exchange a subject token; one that the vendor calls stale is replaced once, in the same attempt."""
-        with self._meter.stage("token"):
+        with self._instrumentation.stage("token"):
             token = subject.token()
         try:
-            with self._meter.stage("exchange"), gate.turn():
+            with self._instrumentation.stage("exchange"), circuit.slot():
                 return exchange(token)
         except Denied as error:
             if error.reason not in STALE_TOKEN:
                 raise
-            with self._meter.stage("token"):
+            with self._instrumentation.stage("token"):
                 token = subject.fresh(token, error)
-        with self._meter.stage("exchange"), gate.turn():
+        with self._instrumentation.stage("exchange"), circuit.slot():
             return exchange(token)
 
     @property
@@ -197,8 +205,8 @@ class Exchanger:
             own=self._own,
             allowed=self._settings.allowed,
             clock=self._clock,
-            gates=self.gates,
-            meter=self._meter,
+            circuits=self.circuits,
+            instrumentation=self._instrumentation,
             seconds=self._seconds,
         )
 
@@ -243,13 +251,13 @@ class Exchanger:
 
     def _own(self, issuer: str, guarded: bool) -> Transport | None:  # noqa: FBT001 - a part of the key
         """Return the transport of an issuer that is reached in a way of its own."""
-        way = self._settings.ways.of(issuer)
-        if way is None:
+        route = self._settings.routes.of(issuer)
+        if route is None:
             return None
         with self._making:
-            if (way, guarded) not in self._ways:
-                self._ways[way, guarded] = self._transport(ISSUER, guarded=guarded, way=way)
-            return self._ways[way, guarded]
+            if (route, guarded) not in self._route_transports:
+                self._route_transports[route, guarded] = self._transport(ISSUER, guarded=guarded, route=route)
+            return self._route_transports[route, guarded]
 
     def _transport(
         self,
@@ -258,19 +266,19 @@ class Exchanger:
         proxy: str = "",
         *,
         guarded: bool = False,
-        way: Way = AS_ALL,
+        route: IssuerRoute = DEFAULT_ROUTE,
     ) -> Transport:
         found = self._environment.get(bundle)
-        direct = way.proxy == DIRECT
+        direct = route.proxy == DIRECT
         return Transport(
             endpoint,
             bundles=(found,) if found else (),
-            extra_cas=tuple(file for file in (self._settings.ca_file, way.ca_file) if file),
-            proxy=None if direct else way.proxy or self._environment.get(proxy) or None,
+            extra_cas=tuple(file for file in (self._settings.ca_file, route.ca_file) if file),
+            proxy=None if direct else route.proxy or self._environment.get(proxy) or None,
             environment={} if direct else self._environment,
             guarded=guarded,
             dated=self._date,
-            meter=self._meter,
+            instrumentation=self._instrumentation,
         )
 
     def _date(self, endpoint: Endpoint, date: str | None) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from credrotator.exchange.token_files import TokenFiles
 
 
-class Subject(Protocol):
+class SubjectTokenSource(Protocol):
     """Gives tokens for one policy; both raise RotationError."""
 
     def token(self) -> SubjectToken:
@@ -29,7 +29,7 @@ class Subject(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class IssuersToken:
+class IssuerTokens:
     """Of an issuer, by client credentials."""
 
     issuers: Issuers
@@ -46,7 +46,7 @@ class IssuersToken:
 
 
 @dataclass(frozen=True, slots=True)
-class FilesToken:
+class FileTokens:
     """Of a file that somebody else keeps fresh."""
 
     files: TokenFiles

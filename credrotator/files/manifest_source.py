@@ -89,7 +89,7 @@ class ManifestSource:
                 if (signature := self._signature()) != self._seen:
                     self._read(signature)
                 self._trouble = None
-                self._look_at_store()
+                self._check_store()
             except UsageError as error:
                 # A file that is being replaced may be away for a moment: what was read last stays in force.
                 if self._trouble != str(error):
@@ -118,7 +118,7 @@ class ManifestSource:
             if _facts(old, key) != _facts(self.inventory, key) or old.secrets != self.inventory.secrets:
                 self._changed(key)
 
-    def _look_at_store(self) -> None:
+    def _check_store(self) -> None:
         """Notice a published Secret that somebody removed or replaced."""
         versions: dict[ObjectKey, str | None] = {}
         for policy in self.inventory.policies.values():

@@ -20,7 +20,7 @@ from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
 from credrotator.policies import schema as api
 from credrotator.policies.inventory import Inventory, read_backend, read_grant, read_route
-from credrotator.policies.managed import read_form
+from credrotator.policies.managed import read_any_form
 from credrotator.policies.schema import KIND
 
 if TYPE_CHECKING:
@@ -220,7 +220,8 @@ def _explain(error: Exception) -> tuple[int, str]:
     match error:
         case json.JSONDecodeError():
             return error.lineno - 1, printable(error.msg)
-        case RecursionError():
+        case RecursionError() | yaml.YAMLError() if "nesting depth" in str(error) or isinstance(error, RecursionError):
+            # PyYAML has a limit of its own since 6.0.4, lower than the stack's.
             return 0, TOO_DEEP
         case yaml.MarkedYAMLError(problem=str(problem)):
             return (error.problem_mark.line if error.problem_mark else 0), printable(problem)
@@ -235,7 +236,7 @@ def _sort_in(manifest: object, origin: str, reading: Reading, defaults: Defaults
     elif kind == "List" or (kind.endswith("List") and "items" in manifest):
         _sort_in_list(manifest, origin, reading, defaults, lists + 1)
     elif kind == KIND:
-        policy = read_form(manifest, origin, defaults)
+        policy = read_any_form(manifest, origin, defaults)
         reading.inventory.add_policy(policy)
         reading.inventory.manifests[policy.key] = manifest
     elif kind in _GROUPS:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from credrotator.core.errors import printable
 from credrotator.kube import paths
 from credrotator.kube.client.api import ApiError, KubeApi
-from credrotator.kube.delivery import VISITORS
+from credrotator.kube.delivery import TRANSIENT_SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ IN_EACH_NAMESPACE = (
     (paths.GATEWAY_GROUP, "backendsecuritypolicies", ("get", "list", "watch")),
     (paths.GATEWAY_GROUP, "backendsecuritypolicies/status", ("patch",)),
     (CORE, "secrets", ("get", "list", "watch", "create", "update")),
-    (CORE, f"secrets {VISITORS[0]}", ("delete",)),
+    (CORE, f"secrets {TRANSIENT_SECRETS[0]}", ("delete",)),
     (CORE, "events", ("create", "patch")),
     (paths.GRANT_GROUP, "referencegrants", ("list",)),
 )

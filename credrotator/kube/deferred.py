@@ -13,25 +13,25 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from credrotator.core.attempts import present, within
+from credrotator.core.attempts import continuing, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.core.attempts import Look
+    from credrotator.core.attempts import Attempt
 
 log = logging.getLogger(__name__)
 
 MOST = 20_000
 """What may wait; beyond it, whoever has something to write does so himself."""
-PATIENCE_S = 10.0
+LONGEST_DEFERRAL_S = 10.0
 """For so long a word waits for credentials; then people want to know what keeps them."""
-LAST_WORDS_S = 1.0
+LAST_WRITES_S = 1.0
 """Time for what still waits when the daemon ends."""
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 
-class Paperwork:
+class DeferredWrites:
     """Does what it is given, one after the other.
 
     Args:
@@ -45,7 +45,7 @@ class Paperwork:
     ) -> None:
         self._leads = leads
         self._busy = busy
-        self._waiting: queue.Queue[tuple[float, Look | None, Callable[[], None]] | None] = queue.Queue(most)
+        self._waiting: queue.Queue[tuple[float, Attempt | None, Callable[[], None]] | None] = queue.Queue(most)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="paperwork", daemon=True)
 
@@ -53,7 +53,7 @@ class Paperwork:
         """Work from now on, in a thread."""
         self._thread.start()
 
-    def stop(self, within_s: float = LAST_WORDS_S) -> None:
+    def stop(self, within_s: float = LAST_WRITES_S) -> None:
         """Finish what waits, as far as that is possible in so many seconds."""
         self._stopping.set()
         ends_s = time.monotonic() + within_s
@@ -65,12 +65,12 @@ class Paperwork:
         if dropped:
             log.info("%d Events and conditions were not written any more", dropped)
 
-    def later(self, work: Callable[[], None]) -> None:
+    def defer(self, work: Callable[[], None]) -> None:
         """Have something done soon; where too much waits, or at the end, at once."""
-        look = present()
+        attempt = current()
         if not self._stopping.is_set():
             try:
-                self._waiting.put_nowait((time.monotonic(), look, work))
+                self._waiting.put_nowait((time.monotonic(), attempt, work))
             except queue.Full:
                 log.debug("too much waits to be written")
             else:
@@ -79,10 +79,10 @@ class Paperwork:
 
     def _work(self) -> None:
         while (waiting := self._waiting.get()) is not None:
-            since_s, look, work = waiting
-            while self._busy() and time.monotonic() - since_s < PATIENCE_S and not self._stopping.wait(_LOOK_S):
+            since_s, attempt, work = waiting
+            while self._busy() and time.monotonic() - since_s < LONGEST_DEFERRAL_S and not self._stopping.wait(_POLL_S):
                 pass
-            with within(look):
+            with continuing(attempt):
                 self._do(work)
 
     def _do(self, work: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from credrotator.core.attempts import Look, present, within
+from credrotator.core.attempts import Attempt, continuing, current
 from credrotator.core.model import (
     AzureClientSecret,
     GcpServiceAccount,
@@ -38,40 +38,40 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VISITORS = [f"credrotator-bell-{number}" for number in range(8)]
+TRANSIENT_SECRETS = [f"credrotator-bell-{number}" for number in range(8)]
 """Names of the Secrets that come and go; the chart permits to delete these and no others."""
-PATIENCE_S = 5.0
+ACKNOWLEDGE_TIMEOUT_S = 5.0
 """Longest time for the gateway to react; then the delivery counts as unacknowledged."""
-RUNG = "credrotator.io/rung-at"
+NOTIFIED_AT = "credrotator.io/rung-at"
 
 Form = Literal["doorbell", "create-and-delete"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Rung:
+class _Notification:
     """A bell that was rung, and what the gateway's status said before. ``blind``: it may have heard without a trace."""
 
     at_s: float
     form: Form
     last_transition: str
-    blind: bool
-    look: Look | None = field(default_factory=present)
+    undetectable: bool
+    attempt: Attempt | None = field(default_factory=current)
 
 
 class Delivery:
     """Rings for policies, one thread per policy, and keeps an eye on the acknowledgement."""
 
-    def __init__(self, api: KubeApi, clock: Clock, metrics: Metrics, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, api: KubeApi, clock: Clock, metrics: Metrics, timeout_s: float = ACKNOWLEDGE_TIMEOUT_S) -> None:
         self._api = api
         self._clock = clock
         self._metrics = metrics
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._waiting: dict[ObjectKey, _Rung] = {}
-        self._unheard: set[ObjectKey] = set()
+        self._waiting: dict[ObjectKey, _Notification] = {}
+        self._unacknowledged: set[ObjectKey] = set()
         self._foreign: set[ObjectKey] = set()
         self._bells: dict[ObjectKey, str] = {}
-        self._visiting = [threading.Lock() for _ in VISITORS]
+        self._transient_locks = [threading.Lock() for _ in TRANSIENT_SECRETS]
 
     def ring(self, policy: Policy, owner: Owner, last_transition: str) -> None:
         """Tell the gateway to look at a policy's Secret. ``last_transition`` is what its status said before.
@@ -80,16 +80,18 @@ class Delivery:
         itself five minutes before the old one expires.
         """
         key = policy.key
-        form: Form = "create-and-delete" if self._needs_other_bell(policy) else "doorbell"
+        form: Form = "create-and-delete" if self._needs_transient_secret(policy) else "doorbell"
         # NOTE: the status has whole seconds. A gateway that spoke in this very second can answer in it as well, and
         # then its status, which is how it would be heard, does not change.
-        blind = last_transition >= show_time(self._clock())
-        self._wait_for_answer(key, _Rung(time.monotonic(), form, last_transition, blind))
+        undetectable = last_transition >= show_time(self._clock())
+        self._wait_for_answer(key, _Notification(time.monotonic(), form, last_transition, undetectable))
         try:
             if form == "doorbell" and not self._touch(key, owner):
                 with self._lock:
                     self._foreign.add(key)
-                self._wait_for_answer(key, _Rung(time.monotonic(), "create-and-delete", last_transition, blind))
+                self._wait_for_answer(
+                    key, _Notification(time.monotonic(), "create-and-delete", last_transition, undetectable)
+                )
                 form = "create-and-delete"
             if form == "create-and-delete":
                 self._come_and_go(key, owner)
@@ -102,62 +104,70 @@ class Delivery:
         Raises:
             ApiError: The server's refusal.
         """
-        if self._needs_other_bell(policy):
+        if self._needs_transient_secret(policy):
             return "create-and-delete"
         try:
-            present = self._api.get(paths.secret(policy.key))
+            current = self._api.get(paths.secret(policy.key))
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
             return "doorbell"
-        return "doorbell" if _is_bell(present) else "create-and-delete"
+        return "doorbell" if _is_bell(current) else "create-and-delete"
 
-    def heard(self, key: ObjectKey, last_transition: str) -> None:
+    def acknowledge(self, key: ObjectKey, last_transition: str) -> None:
         """Take note of what a policy's status says now; a moved time is the acknowledgement."""
         with self._lock:
-            rung = self._waiting.get(key)
-            if rung is None or rung.last_transition == last_transition:
+            notification = self._waiting.get(key)
+            if notification is None or notification.last_transition == last_transition:
                 return
             del self._waiting[key]
-            self._unheard.discard(key)
-        self._metrics.delivery.labels(rung.form).observe(time.monotonic() - rung.at_s)
+            self._unacknowledged.discard(key)
+        self._metrics.delivery.labels(notification.form).observe(time.monotonic() - notification.at_s)
 
     def sweep(self) -> None:
         """Count what nobody reacted to in time, and say so once."""
         now_s = time.monotonic()
         with self._lock:
-            late = {key: rung for key, rung in self._waiting.items() if now_s - rung.at_s > self._patience_s}
-            for key, rung in late.items():
-                if rung.blind:
+            late = {
+                key: notification
+                for key, notification in self._waiting.items()
+                if now_s - notification.at_s > self._timeout_s
+            }
+            for key, notification in late.items():
+                if notification.undetectable:
                     del self._waiting[key]
             # The others are waited for still: an answer that comes after all ends the alarm.
-            news = [key for key, rung in late.items() if not rung.blind and key not in self._unheard]
-            self._unheard.update(news)
-            count = len(self._unheard)
+            news = [
+                key
+                for key, notification in late.items()
+                if not notification.undetectable and key not in self._unacknowledged
+            ]
+            self._unacknowledged.update(news)
+            count = len(self._unacknowledged)
         for key in news:
-            with within(late[key].look):
-                log.warning("%s: the gateway did not react to the new credential within %.0f s", key, self._patience_s)
+            with continuing(late[key].attempt):
+                log.warning("%s: the gateway did not react to the new credential within %.0f s", key, self._timeout_s)
         self._metrics.unacknowledged.set(count)
 
     def stand_down(self) -> None:
         """Wait for nobody any more: another one leads, and hears the answers."""
         with self._lock:
             self._waiting.clear()
-            self._unheard.clear()
+            self._unacknowledged.clear()
 
     def forget(self, key: ObjectKey) -> None:
         """Drop what is known of a policy that is gone; its bell goes with it, by the owner reference."""
         with self._lock:
             self._waiting.pop(key, None)
-            self._unheard.discard(key)
+            self._unacknowledged.discard(key)
             self._foreign.discard(key)
             self._bells.pop(key, None)
 
-    def _wait_for_answer(self, key: ObjectKey, rung: _Rung) -> None:
+    def _wait_for_answer(self, key: ObjectKey, notification: _Notification) -> None:
         with self._lock:
-            self._waiting[key] = rung
+            self._waiting[key] = notification
 
-    def _needs_other_bell(self, policy: Policy) -> bool:
+    def _needs_transient_secret(self, policy: Policy) -> bool:
         """Tell whether the doorbell is not heard, or not ours to ring.
 
         The gateway indexes a policy with a client secret or a key file under that Secret, and one with Google's
@@ -184,10 +194,10 @@ class Delivery:
                 raise
         else:
             return True
-        present = self._api.get(paths.secret(key))
-        if not _is_bell(present):
+        current = self._api.get(paths.secret(key))
+        if not _is_bell(current):
             return False
-        self._put(key, bell, present["metadata"]["resourceVersion"])
+        self._put(key, bell, current["metadata"]["resourceVersion"])
         return True
 
     def _put(self, key: ObjectKey, bell: dict[str, Any], version: str) -> None:
@@ -204,18 +214,18 @@ class Delivery:
         It has one of a few names, so that the right to delete Secrets can be tied to them. One that was left over
         belongs to another policy perhaps, so it makes way; one that is somebody else's stays, and nothing is rung.
         """
-        number = int(hashlib.sha256(key.name.encode()).hexdigest(), 16) % len(VISITORS)
-        visitor = ObjectKey(key.namespace, VISITORS[number])
-        bell = self._bell(visitor, owner)
-        with self._visiting[number]:
+        number = int(hashlib.sha256(key.name.encode()).hexdigest(), 16) % len(TRANSIENT_SECRETS)
+        transient = ObjectKey(key.namespace, TRANSIENT_SECRETS[number])
+        bell = self._bell(transient, owner)
+        with self._transient_locks[number]:
             try:
                 self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER)
             except ApiError as error:
-                if error.status != CONFLICT or not _is_bell(self._api.get(paths.secret(visitor))):
+                if error.status != CONFLICT or not _is_bell(self._api.get(paths.secret(transient))):
                     raise
-                self._delete(visitor)
+                self._delete(transient)
                 self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER)
-            self._delete(visitor)
+            self._delete(transient)
 
     def _delete(self, key: ObjectKey) -> None:
         try:
@@ -233,7 +243,7 @@ class Delivery:
                 "namespace": key.namespace,
                 "name": key.name,
                 "labels": {**LABELS, BELL: "true"},
-                "annotations": {RUNG: f"{show_time(self._clock())} {secrets.token_hex(4)}"},
+                "annotations": {NOTIFIED_AT: f"{show_time(self._clock())} {secrets.token_hex(4)}"},
                 "ownerReferences": [owner_reference(owner)],
             },
         }

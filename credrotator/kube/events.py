@@ -39,7 +39,7 @@ TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class InvolvedObject:
     """The object that an Event is about."""
 
     key: ObjectKey
@@ -79,7 +79,7 @@ class EventRecorder:
         self._emitted: OrderedDict[tuple[str, str, str, str], _Emitted] = OrderedDict()
 
     def emit(
-        self, subject: Subject, reason: str, message: str, *, kind: Literal["Normal", "Warning"] = "Normal"
+        self, subject: InvolvedObject, reason: str, message: str, *, kind: Literal["Normal", "Warning"] = "Normal"
     ) -> None:
         """Write an Event, or count the same one up if it was last written less than ten minutes ago.
 
@@ -110,7 +110,7 @@ class EventRecorder:
             with self._lock:
                 self._emitted.pop(same, None)
 
-    def _write(self, subject: Subject, key: ObjectKey, count: int, what: dict[str, Any]) -> None:
+    def _write(self, subject: InvolvedObject, key: ObjectKey, count: int, what: dict[str, Any]) -> None:
         now = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if count > 1:
             try:
@@ -149,6 +149,6 @@ def cut_bytes(text: str, limit: int) -> str:
     return text if len(data) <= limit else data[: limit - 3].decode(errors="ignore") + "…"
 
 
-def _event_key(subject: Subject) -> ObjectKey:
+def _event_key(subject: InvolvedObject) -> ObjectKey:
     suffix = f".{uuid.uuid4().hex[:16]}"
     return ObjectKey(subject.key.namespace, subject.key.name[: NAME_LENGTH - len(suffix)].rstrip(".-") + suffix)

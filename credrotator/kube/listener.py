@@ -64,7 +64,7 @@ class Observer(Protocol):
         """Return a policy with what its status says."""
 
 
-Later = Callable[[Callable[[], None]], None]
+Defer = Callable[[Callable[[], None]], None]
 
 
 def at_once(work: Callable[[], None]) -> None:
@@ -92,7 +92,7 @@ class ClusterListener:
         events: EventRecorder,
         audit: Audit | None = None,
         skew: Callable[[], timedelta | None] = lambda: None,
-        later: Later = at_once,
+        defer: Defer = at_once,
     ) -> None:
         self._api = api
         self._version = version
@@ -103,9 +103,9 @@ class ClusterListener:
         self._events = events
         self._audit = audit or Audit()
         self._skew = skew
-        self._later = later
+        self._defer = defer
         self._lock = threading.Lock()
-        self._said: dict[ObjectKey, _Standing] = {}
+        self._reported: dict[ObjectKey, _Standing] = {}
 
     def __call__(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
         """Do what an outcome calls for."""
@@ -118,13 +118,13 @@ class ClusterListener:
                 self._adopt(policy, policy.source)
             elif outcome.action == "failed" and not policy.managed and outcome.error and outcome.error.kind != "policy":
                 self._park(policy, outcome.error)
-        self._say(policy, outcome, known)
+        self._report(policy, outcome, known)
 
     def forget(self, key: ObjectKey) -> None:
         """Drop what is known of a policy that is gone."""
         self._delivery.forget(key)
         with self._lock:
-            self._said.pop(key, None)
+            self._reported.pop(key, None)
 
     def _announce(self, policy: Policy) -> None:
         """Ring for the gateway's own form; in the managed form it watches the Secret itself."""
@@ -172,7 +172,7 @@ class ClusterListener:
     def _standing(self, key: ObjectKey) -> _Standing | None:
         """Return what was said of a policy last; after a restart, what its condition says."""
         with self._lock:
-            known = self._said.get(key)
+            known = self._reported.get(key)
         observed = self._source.observed(key)
         if known is not None or observed is None:
             return known
@@ -183,14 +183,14 @@ class ClusterListener:
         clock = next((text for text in (BEHIND, AHEAD) if text in message), "")
         return _Standing(ready, "" if ready else str(found[0].get("reason")), clock)
 
-    def _say(self, policy: Policy | InvalidPolicy, outcome: Outcome, known: _Standing | None) -> None:
+    def _report(self, policy: Policy | InvalidPolicy, outcome: Outcome, known: _Standing | None) -> None:
         """Tell people, once per change: an Event each time something was done, a condition when it changed."""
         error = outcome.error
         if outcome.action == "skipped" and (error or outcome.reason not in AS_IT_SHOULD_BE):
             return
         standing = _Standing(error is None, error.reason if error else "", self._remark(known))
         with self._lock:
-            self._said[policy.key] = standing
+            self._reported[policy.key] = standing
         if error and (known is None or (known.ready, known.reason) != (standing.ready, standing.reason)):
             self._tell(policy, "RotationFailed", f"{error.reason}: {error.message}; {error.hint}", warning=True)
         if outcome.action == "rotated":
@@ -201,7 +201,7 @@ class ClusterListener:
         if known != standing and not (known is None and outcome.action in {"kept", "skipped"}):
             observed, remark = self._source.observed(policy.key), standing.clock
             if observed:
-                self._later(lambda: self._write_condition(policy, outcome, remark, observed.subject.uid))
+                self._defer(lambda: self._write_condition(policy, outcome, remark, observed.subject.uid))
 
     def _remark(self, known: _Standing | None) -> str:
         """Return what is to be said of this machine's clock; what was said, as long as nobody knows better."""
@@ -214,7 +214,7 @@ class ClusterListener:
         observed = self._source.observed(policy.key)
         if observed:
             kind: Literal["Normal", "Warning"] = "Warning" if warning else "Normal"
-            self._later(lambda: self._events.emit(observed.subject, reason, message, kind=kind))
+            self._defer(lambda: self._events.emit(observed.subject, reason, message, kind=kind))
 
     def _write_condition(self, policy: Policy | InvalidPolicy, outcome: Outcome, remark: str, uid: str) -> None:
         """Put our condition first: kubectl shows the last one, which is the gateway's.

@@ -25,14 +25,14 @@ from credrotator.core.model import (
     SecretKeyRef,
     Static,
 )
-from credrotator.core.secretdata import CONTENT, EXPIRY, content_hash, glance, read_time
+from credrotator.core.secretdata import CONTENT, EXPIRY, cached_state, content_hash, read_time
 from credrotator.kube import paths
 from credrotator.kube.client.informer import Informer
-from credrotator.kube.events import Subject
+from credrotator.kube.events import InvolvedObject
 from credrotator.kube.references import ClusterReferences
 from credrotator.kube.store import POLICY, SELECTOR, stored_secret
 from credrotator.policies.inventory import secret_reader
-from credrotator.policies.managed import read_form
+from credrotator.policies.managed import read_any_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -54,7 +54,7 @@ class Observed:
     """
 
     policy: Policy | InvalidPolicy
-    subject: Subject
+    subject: InvolvedObject
     last_transition: str
     conditions: tuple[dict[str, Any], ...] = ()
     version: str = field(default="", compare=False)
@@ -84,10 +84,12 @@ class Scope:
 class ClusterSource:
     """Policies of one cluster."""
 
-    def __init__(self, api: KubeApi, scope: Scope, defaults: Defaults, heard: Callable[[ObjectKey, str], None]) -> None:
+    def __init__(
+        self, api: KubeApi, scope: Scope, defaults: Defaults, acknowledge: Callable[[ObjectKey, str], None]
+    ) -> None:
         self._scope = scope
         self._defaults = defaults
-        self._heard = heard
+        self._acknowledge = acknowledge
         self._changed: Callable[[ObjectKey], None] = lambda _: None
         self._lock = threading.Lock()
         self._policies: dict[ObjectKey, Observed] = {}
@@ -147,7 +149,7 @@ class ClusterSource:
         """See ``ports.PolicySource``."""
         return secret_reader(self._references.for_policy(key), key)
 
-    def glance(self, policy: Policy) -> Published | None:
+    def cached_state(self, policy: Policy) -> Published | None:
         """Return what a policy's Secret held when it was last heard of; None if that is not known for certain."""
         with self._lock:
             seen = self._secrets.get(policy.secret) if policy.secret else None
@@ -194,7 +196,7 @@ class ClusterSource:
                 self._policies[key] = observed
         self._references.keep(key, _referred(observed.policy) if observed else frozenset())
         if observed is not None:
-            self._heard(key, observed.last_transition)
+            self._acknowledge(key, observed.last_transition)
         if observed is None or before is None or before.policy != observed.policy:
             self._changed(key)
 
@@ -213,8 +215,8 @@ def observe(found: dict[str, Any], defaults: Defaults) -> Observed:
     conditions = (found.get("status") or {}).get("conditions") or []
     words = [condition for condition in conditions if condition.get("type") != CONDITION]
     latest = words[-1].get("lastTransitionTime", "") if words else ""
-    policy, metadata = read_form(found, ORIGIN, defaults), found.get("metadata") or {}
-    subject = Subject(policy.key, str(metadata.get("uid", "")), str(found.get("apiVersion", "")))
+    policy, metadata = read_any_form(found, ORIGIN, defaults), found.get("metadata") or {}
+    subject = InvolvedObject(policy.key, str(metadata.get("uid", "")), str(found.get("apiVersion", "")))
     return Observed(policy, subject, str(latest), tuple(conditions), str(metadata.get("resourceVersion", "")))
 
 
@@ -240,4 +242,4 @@ def _our_secret(found: dict[str, Any]) -> OurSecret:
     document = stored_secret(found).document
     notes, data = document.annotations, document.data
     intact = notes.get(CONTENT) == content_hash(data) and read_time(notes.get(EXPIRY)) is not None
-    return OurSecret(ObjectKey(document.key.namespace, notes.get(POLICY, "")), intact, glance(document))
+    return OurSecret(ObjectKey(document.key.namespace, notes.get(POLICY, "")), intact, cached_state(document))

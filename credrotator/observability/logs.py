@@ -12,7 +12,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from credrotator.core.attempts import present
+from credrotator.core.attempts import current
 from credrotator.observability import redaction
 from credrotator.observability.redaction import MaskingFormatter, is_ours, mask_record, show_moment
 
@@ -43,10 +43,10 @@ class JsonFormatter(MaskingFormatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        look = present()
-        if look is not None:
-            entry["policy"] = str(look.policy)
-            entry["rotation"] = look.rotation
+        attempt = current()
+        if attempt is not None:
+            entry["policy"] = str(attempt.policy)
+            entry["rotation"] = attempt.rotation
         # NOTE: a library may call anything of its own ``fields``.
         fields = record.__dict__.get("fields") if is_ours(record) else None
         if fields:

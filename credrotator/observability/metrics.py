@@ -23,21 +23,21 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from credrotator import __version__
-from credrotator.core.instrumentation import NO_METER
-from credrotator.observability.policy_metrics import PolicySeries
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
+from credrotator.observability.policy_metrics import PolicyMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime, timedelta
 
-    from credrotator.core.attempts import Look
-    from credrotator.core.instrumentation import Meter, Stage
+    from credrotator.core.attempts import Attempt
+    from credrotator.core.instrumentation import Instrumentation, Stage
     from credrotator.core.model import ObjectKey, Outcome
 
 log = logging.getLogger(__name__)
 
-Probe = Callable[[], str | None]
+HealthCheck = Callable[[], str | None]
 """Returns what is wrong, or None."""
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -49,10 +49,10 @@ MOST_REASONS = 64
 class Metrics:
     """All metrics of one process, in a registry of their own; a ``meter.Meter``, which tells ``traces`` too."""
 
-    def __init__(self, traces: Meter = NO_METER) -> None:
+    def __init__(self, traces: Instrumentation = NO_INSTRUMENTATION) -> None:
         self._traces = traces
         self.registry = CollectorRegistry()
-        self._policies = PolicySeries()
+        self._policies = PolicyMetrics()
         gauge, counter, histogram = self._makers()
         self.rotations = counter("rotations", "Rotations by how they ended.", ["provider", "result", "reason"])
         self.duration = histogram("rotation_duration_seconds", "Time of a rotation, and of its stages.", ["stage"])
@@ -110,9 +110,9 @@ class Metrics:
         """Remove the series of a policy that is gone."""
         self._policies.forget(key)
 
-    def look(self, look: Look) -> AbstractContextManager[None]:
+    def attempt(self, attempt: Attempt) -> AbstractContextManager[None]:
         """See ``Meter``."""
-        return self._traces.look(look)
+        return self._traces.attempt(attempt)
 
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -173,8 +173,8 @@ class Metrics:
 class HealthServer:
     """Serves /metrics, /healthz and /readyz on one address."""
 
-    def __init__(self, host: str, port: int, metrics: Metrics, probes: Mapping[str, Probe]) -> None:
-        handler = type("Handler", (_Handler,), {"metrics": metrics, "probes": dict(probes)})
+    def __init__(self, host: str, port: int, metrics: Metrics, checks: Mapping[str, HealthCheck]) -> None:
+        handler = type("Handler", (_Handler,), {"metrics": metrics, "checks": dict(checks)})
         self._server = (_Server6 if ":" in host else _Server)((host, port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
@@ -213,15 +213,15 @@ class _Server6(_Server):
 
 class _Handler(BaseHTTPRequestHandler):
     metrics: Metrics
-    probes: Mapping[str, Probe]
+    checks: Mapping[str, HealthCheck]
     timeout = 10
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
             self._answer(200, self.metrics.exposition(), CONTENT_TYPE_LATEST)
-        elif probe := self.probes.get(path):
-            wrong = probe()
+        elif check := self.checks.get(path):
+            wrong = check()
             self._answer(503 if wrong else 200, (wrong or "ok").encode() + b"\n", "text/plain; charset=utf-8")
         else:
             self._answer(404, b"/metrics, /healthz, /readyz\n", "text/plain; charset=utf-8")

@@ -24,7 +24,7 @@ class _Standing(NamedTuple):
     ready: bool
 
 
-class PolicySeries:
+class PolicyMetrics:
     """What the latest outcome of each policy said; written by its worker, read by who scrapes."""
 
     def __init__(self) -> None:

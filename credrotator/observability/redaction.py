@@ -19,7 +19,7 @@ import traceback
 from typing import TYPE_CHECKING, TextIO
 from urllib.parse import unquote_plus
 
-from credrotator.core.attempts import present
+from credrotator.core.attempts import current
 from credrotator.core.model import Sensitive
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _SIGNATURE = re.compile(r"AWS4-HMAC-SHA256 .*?Signature=[0-9a-f]+")
 _JWT = re.compile(r"\beyJ[\w-]{6,}\.[\w-]*(?:\.[\w-]*)?")
 _PEM = re.compile(r"-----BEGIN (?P<kind>[A-Z ]*PRIVATE KEY)-----.*?(?:-----END (?P=kind)-----|$)", re.DOTALL)
 _USER_INFO = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
-_SHAPES = (
+_PATTERNS = (
     ("eyJ", _JWT, MASK),
     ("PRIVATE KEY", _PEM, MASK),
     ("AWS4-HMAC", _SIGNATURE, MASK),
@@ -62,10 +62,10 @@ _SHAPES = (
 )
 
 
-def by_shape(text: str) -> str:
+def by_pattern(text: str) -> str:
     """Mask what can be nothing but a secret: JWTs, signatures, private keys, passwords in URLs."""
     # What a pattern begins with is looked for first: that takes a tenth of the time, and hardly ever is it there.
-    for start, pattern, mask in _SHAPES:
+    for start, pattern, mask in _PATTERNS:
         if start in text:
             text = pattern.sub(mask, text)
     return text
@@ -93,7 +93,7 @@ def by_value(text: str) -> str:
 def masked(text: str) -> str:
     """Mask in all three ways."""
     # By value first: half a secret, left over by a pattern that did not foresee it, would not be found any more.
-    return by_name(by_shape(by_value(text)))
+    return by_name(by_pattern(by_value(text)))
 
 
 class MaskingFormatter(logging.Formatter):
@@ -110,11 +110,11 @@ class MaskingFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """Append what is looked at; a key that the message names already is not said again."""
         text = super().formatMessage(record)
-        look = present()
-        if look is None:
+        attempt = current()
+        if attempt is None:
             return text
-        key = str(look.policy)
-        return f"{text} [{look.rotation}]" if key in text else f"{text} [{key} {look.rotation}]"
+        key = str(attempt.policy)
+        return f"{text} [{attempt.rotation}]" if key in text else f"{text} [{key} {attempt.rotation}]"
 
     def uncaught(self, error: BaseException, thread: str | None) -> str:
         """Describe what ended the process, or the thread that is named."""
@@ -130,7 +130,7 @@ def is_ours(record: logging.LogRecord) -> bool:
 def mask_record(record: logging.LogRecord, text: str) -> str:
     """Mask a record's text, or a part of it, as thoroughly as its origin calls for."""
     if is_ours(record) and not (record.exc_info or record.stack_info):
-        return by_shape(text)
+        return by_pattern(text)
     if len(text) > LONGEST:
         return f"{record.levelname} {record.name}: {len(text)} characters, too many to look for secrets in"
     return masked(text)

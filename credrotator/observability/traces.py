@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.trace import Span
 
-    from credrotator.core.attempts import Look
+    from credrotator.core.attempts import Attempt
     from credrotator.core.instrumentation import Stage
     from credrotator.core.model import Outcome
 
@@ -42,7 +42,7 @@ LAST_SPANS_S = 2.0
 class _Open:
     """A look that is under way. It has a span once something is done: of a look at what is fresh nobody wants one."""
 
-    look: Look
+    attempt: Attempt
     began_ns: int
     root: Span | None = None
     stage: Span | None = None
@@ -76,9 +76,9 @@ class Traces:
         ending.join(within_s)
 
     @contextlib.contextmanager
-    def look(self, look: Look) -> Iterator[None]:
+    def attempt(self, attempt: Attempt) -> Iterator[None]:
         """See ``Meter``."""
-        here = _Open(look, time.time_ns())
+        here = _Open(attempt, time.time_ns())
         before = _OPEN.set(here)
         try:
             yield
@@ -136,6 +136,6 @@ class Traces:
     def _root(self, here: _Open) -> Span:
         if here.root is None:
             here.root = self._tracer.start_span("rotation", start_time=here.began_ns)
-            here.root.set_attribute("credrotator.policy", str(here.look.policy))
-            here.root.set_attribute("credrotator.rotation", here.look.rotation)
+            here.root.set_attribute("credrotator.policy", str(here.attempt.policy))
+            here.root.set_attribute("credrotator.rotation", here.attempt.rotation)
         return here.root

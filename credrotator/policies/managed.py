@@ -39,7 +39,7 @@ EXPECTED = {
 }
 
 
-def read_form(manifest: Mapping[str, Any], origin: str, defaults: Defaults) -> Policy | InvalidPolicy:
+def read_any_form(manifest: Mapping[str, Any], origin: str, defaults: Defaults) -> Policy | InvalidPolicy:
     """Read a policy of either form; see ``policy.read_policy``."""
     metadata = manifest.get("metadata")
     annotations = metadata.get("annotations") if isinstance(metadata, dict) else None

@@ -77,7 +77,7 @@ def _meant(field: str, parent: object) -> list[str]:
 
 def _beside(field: str) -> set[str]:
     """Name the fields that the API has beside one: they are no slips of it, however alike."""
-    shapes = [shape for shape in vars(api).values() if isinstance(shape, type) and issubclass(shape, api.Shape)]
+    shapes = [shape for shape in vars(api).values() if isinstance(shape, type) and issubclass(shape, api.SchemaModel)]
     fields = [{info.alias or name for name, info in shape.model_fields.items()} for shape in shapes]
     return set[str]().union(*(names for names in fields if field in names))
 
@@ -100,7 +100,7 @@ def _kind_of(value: object) -> str:
     return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
 
 
-def unknown_fields(shape: api.Shape, path: str) -> Iterator[str]:
+def unknown_fields(shape: api.SchemaModel, path: str) -> Iterator[str]:
     """Name what the API does not know; in ``oidc`` only likely slips, the rest there serves browsers' log-ins."""
     fields = type(shape).model_fields
     known = [info.alias or name for name, info in fields.items()]
@@ -115,6 +115,6 @@ def unknown_fields(shape: api.Shape, path: str) -> Iterator[str]:
             yield from unknown_fields(child, f"{path}.{info.alias or name}{suffix}")
 
 
-def _children(value: object) -> list[api.Shape]:
+def _children(value: object) -> list[api.SchemaModel]:
     items = value if isinstance(value, list) else [value]
-    return [item for item in items if isinstance(item, api.Shape)]
+    return [item for item in items if isinstance(item, api.SchemaModel)]

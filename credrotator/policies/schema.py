@@ -91,7 +91,7 @@ IssuerUrl = Annotated[Text, AfterValidator(_issuer)]
 EndpointUrl = Annotated[Text, AfterValidator(_endpoint)]
 
 
-class Shape(BaseModel):
+class SchemaModel(BaseModel):
     """Base of all: camelCase aliases are the API's own, unknown fields are kept in ``model_extra``."""
 
     # Deferred: only what a policy has is built, at its first reading.
@@ -99,14 +99,14 @@ class Shape(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_nothing(cls, found: Any) -> Any:
+    def _drop_nothing(cls, value: Any) -> Any:
         """Take ``field:`` without a value as absent, as the API server does."""
-        if not isinstance(found, dict):
-            return found
-        return {name: value for name, value in found.items() if value is not None}
+        if not isinstance(value, dict):
+            return value
+        return {name: value for name, value in value.items() if value is not None}
 
 
-class SecretRef(Shape):
+class SecretRef(SchemaModel):
     """Gateway API's SecretObjectReference, restricted to core Secrets."""
 
     name: Name
@@ -115,13 +115,13 @@ class SecretRef(Shape):
     kind: Literal["Secret"] = "Secret"
 
 
-class KeySecret(Shape):
+class KeySecret(SchemaModel):
     """A static API key."""
 
     secret_ref: SecretRef = Field(alias="secretRef")
 
 
-class OidcProvider(Shape):
+class OidcProvider(SchemaModel):
     """The issuer. ``backendRefs`` and ``backendSettings`` route Envoy's own calls to it."""
 
     issuer: IssuerUrl
@@ -133,7 +133,7 @@ class OidcProvider(Shape):
     backend_settings: Any = Field(None, alias="backendSettings")
 
 
-class Oidc(Shape):
+class Oidc(SchemaModel):
     """Envoy Gateway's OIDC type; what only serves a browser log-in is left as unknown and passed over."""
 
     provider: OidcProvider
@@ -144,7 +144,7 @@ class Oidc(Shape):
     resources: list[Text] = []
 
 
-class OidcExchange(Shape):
+class OidcExchange(SchemaModel):
     """A token from an OIDC issuer, to be exchanged. ``oidc`` is required, unless the token comes from elsewhere."""
 
     oidc: Oidc | None = None
@@ -158,14 +158,14 @@ class AwsOidcExchange(OidcExchange):
     aws_role_arn: RoleArn = Field(alias="awsRoleArn")
 
 
-class CredentialsFile(Shape):
+class CredentialsFile(SchemaModel):
     """An AWS shared-credentials file in a Secret."""
 
     secret_ref: SecretRef = Field(alias="secretRef")
     profile: Text = "default"
 
 
-class AwsCredentials(Shape):
+class AwsCredentials(SchemaModel):
     """AWS: a file, an exchange, or neither (the SDK's default chain in the filter)."""
 
     region: Region
@@ -173,7 +173,7 @@ class AwsCredentials(Shape):
     oidc_exchange_token: AwsOidcExchange | None = Field(None, alias="oidcExchangeToken")
 
 
-class AzureCredentials(Shape):
+class AzureCredentials(SchemaModel):
     """Azure: a client secret or an exchange."""
 
     client_id: Text = Field(alias="clientID")
@@ -182,19 +182,19 @@ class AzureCredentials(Shape):
     oidc_exchange_token: OidcExchange | None = Field(None, alias="oidcExchangeToken")
 
 
-class GcpCredentialsFile(Shape):
+class GcpCredentialsFile(SchemaModel):
     """A service-account key in a Secret."""
 
     secret_ref: SecretRef = Field(alias="secretRef")
 
 
-class GcpImpersonation(Shape):
+class GcpImpersonation(SchemaModel):
     """The service account that speaks for the pool's principal; its name is what stands before the @."""
 
     service_account_name: GoogleName = Field(alias="serviceAccountName")
 
 
-class GcpWorkloadIdentity(Shape):
+class GcpWorkloadIdentity(SchemaModel):
     """A provider in a workload identity pool, and the token that it takes."""
 
     project_id: GoogleProject = Field(alias="projectID")
@@ -204,7 +204,7 @@ class GcpWorkloadIdentity(Shape):
     impersonation: GcpImpersonation | None = Field(None, alias="serviceAccountImpersonation")
 
 
-class GcpCredentials(Shape):
+class GcpCredentials(SchemaModel):
     """GCP: a key file, workload identity federation, or neither (application default credentials)."""
 
     project_name: GoogleProject = Field(alias="projectName")
@@ -213,7 +213,7 @@ class GcpCredentials(Shape):
     workload_identity: GcpWorkloadIdentity | None = Field(None, alias="workloadIdentityFederationConfig")
 
 
-class TargetRef(Shape):
+class TargetRef(SchemaModel):
     """A backend that the policy is for (v1.x)."""
 
     group: str = GROUP
@@ -221,7 +221,7 @@ class TargetRef(Shape):
     name: Name
 
 
-class Spec(Shape):
+class Spec(SchemaModel):
     """``spec`` of a BackendSecurityPolicy, of both versions."""
 
     type: Literal["APIKey", "AWSCredentials", "AzureAPIKey", "AzureCredentials", "AnthropicAPIKey", "GCPCredentials"]
@@ -235,7 +235,7 @@ class Spec(Shape):
     credential_override: Any = Field(None, alias="credentialOverride")
 
 
-class Metadata(Shape):
+class Metadata(SchemaModel):
     """``metadata``, as far as it is used."""
 
     name: Name
@@ -244,7 +244,7 @@ class Metadata(Shape):
     annotations: dict[str, str] = {}
 
 
-class BackendSecurityPolicy(Shape):
+class BackendSecurityPolicy(SchemaModel):
     """The whole object."""
 
     api_version: Text = Field(alias="apiVersion")

@@ -11,18 +11,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
-from credrotator.core.attempts import looking
-from credrotator.core.instrumentation import NO_METER
+from credrotator.core.attempts import attempting
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import Failure, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from credrotator.core.instrumentation import Meter
+    from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
     from credrotator.observability.audit import Audit
     from credrotator.policies.inventory import Inventory
-    from credrotator.rotation.rotation import Rotation, Wish
+    from credrotator.rotation.rotation import RotateOptions, Rotation
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +39,15 @@ class Progress(Protocol):
         """Show it."""
 
 
-def run_pass(
+def run_batch(
     keys: Iterable[ObjectKey],
     inventory: Inventory,
     rotation: Rotation,
-    wish: Wish,
+    options: RotateOptions,
     *,
     workers: int,
     audit: Audit,
-    meter: Meter = NO_METER,
+    instrumentation: Instrumentation = NO_INSTRUMENTATION,
     after: Callable[[Outcome], None],
     progress: Progress,
 ) -> list[Outcome]:
@@ -57,10 +57,10 @@ def run_pass(
         keys: Which policies; each is in the inventory.
         inventory: Where policies and what they refer to are found.
         rotation: The use case.
-        wish: What to do.
+        options: What to do.
         workers: How many policies at a time.
         audit: Told of failures.
-        meter: Told of looks, and of what follows them.
+        instrumentation: Told of attempts, and of what follows them.
         after: Called in the worker for each outcome, as soon as it is there.
         progress: Called in this thread.
 
@@ -70,15 +70,19 @@ def run_pass(
 
     def one(key: ObjectKey) -> Outcome:
         policy = inventory.policies.get(key) or inventory.invalid[key]
-        with looking(key) as look, meter.look(look):
+        with attempting(key) as attempt, instrumentation.attempt(attempt):
             try:
-                outcome = rotation(policy, inventory.reader(key), wish)
+                outcome = rotation(policy, inventory.reader(key), options)
             except Exception as error:  # noqa: BLE001 - a fault of ours in one policy must not stop the others
                 outcome = _fault(policy, error)
-            if not wish.dry_run:
+            if not options.dry_run:
                 audit.failed(policy, outcome)
-                meter.record(outcome)
-            with meter.stage("delivery") if outcome.action == "rotated" and not wish.dry_run else nullcontext():
+                instrumentation.record(outcome)
+            with (
+                instrumentation.stage("delivery")
+                if outcome.action == "rotated" and not options.dry_run
+                else nullcontext()
+            ):
                 after(outcome)
         return outcome
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.core.attempts import looking
+from credrotator.core.attempts import attempting
 from credrotator.core.backoff import Streak, failed
 from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import Abandoned
@@ -32,12 +32,12 @@ from credrotator.core.model import (
 )
 from credrotator.observability.audit import Audit
 from credrotator.policies.reader import fingerprint
-from credrotator.rotation.rotation import Rotation, Wish
+from credrotator.rotation.rotation import RotateOptions, Rotation
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import ROUTINE, SOON, URGENT, WorkQueue
 
 if TYPE_CHECKING:
-    from credrotator.core.attempts import Look
+    from credrotator.core.attempts import Attempt
     from credrotator.core.ports import Clock, Exchange, PolicySource, SecretStore
     from credrotator.observability.metrics import Metrics
 
@@ -47,7 +47,7 @@ Listener = Callable[[Policy | InvalidPolicy, Outcome], None]
 """Told of each outcome, in the worker: delivery, Events, templates."""
 
 NEAR_EXPIRY = timedelta(minutes=5)
-STATIC_LOOK = timedelta(minutes=10)
+STATIC_INTERVAL = timedelta(minutes=10)
 """How often a policy without rotation is looked at again: what it names may have come or gone meanwhile."""
 AFTER_A_FAULT = timedelta(minutes=1)
 STOP_S = 7.0
@@ -88,8 +88,8 @@ class Daemon:
         listener: Listener,
         gone: Callable[[ObjectKey], None] = lambda _: None,
         audit: Audit | None = None,
-        glance: Callable[[Policy], Published | None] = lambda _: None,
-        well: Callable[[str], bool] = lambda _: False,
+        cached_state: Callable[[Policy], Published | None] = lambda _: None,
+        has_valid_token: Callable[[str], bool] = lambda _: False,
         workers: int,
         seconds: Callable[[], float] = suspend_aware,
     ) -> None:
@@ -101,14 +101,16 @@ class Daemon:
         self._listener = listener
         self._gone = gone
         self._audit = audit or Audit(failures=logging.WARNING)
-        self._rotation = Rotation(store, exchange, clock, self._guard, meter=metrics, audit=self._audit, glance=glance)
-        self._well = well
+        self._rotation = Rotation(
+            store, exchange, clock, self._guard, instrumentation=metrics, audit=self._audit, cached_state=cached_state
+        )
+        self._has_valid_token = has_valid_token
         self._most = workers
         self._queue = WorkQueue(self._lanes, self._lane_limit)
         self._timetable = Timetable(self._due, clock, seconds=seconds)
         self._failures: dict[ObjectKey, Streak] = {}
         self._expiries: dict[ObjectKey, float] = {}
-        self._looking: set[ObjectKey] = set()
+        self._attempted: set[ObjectKey] = set()
         self._workers = [
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(workers)
         ]
@@ -119,7 +121,7 @@ class Daemon:
         self._timetable.start()
         for worker in self._workers:
             worker.start()
-        self._source.start(self.look_at)
+        self._source.start(self.enqueue)
 
     def stop(self) -> None:
         """End in order: no new looks, writes in hand finished, within ten seconds."""
@@ -130,19 +132,19 @@ class Daemon:
             worker.join(max(0.0, ends_s - time.monotonic()))
         self._source.stop()
 
-    def look_at(self, key: ObjectKey) -> None:
+    def enqueue(self, key: ObjectKey) -> None:
         """Have a policy looked at soon; a new one, at once. A change is a reason to forget earlier failures."""
         self._failures.pop(key, None)
         self._queue.add(key, SOON if key in self._expiries else URGENT)
 
-    def look_at_all(self) -> None:
+    def enqueue_all(self) -> None:
         """Have every policy looked at: what a new leader does.
 
         Not what it is looking at, or has looked at already: it leads from a moment before it is told so.
         """
         for key in self._source.policies():
-            if key not in self._expiries and key not in self._looking:
-                self.look_at(key)
+            if key not in self._expiries and key not in self._attempted:
+                self.enqueue(key)
 
     def stand_down(self) -> None:
         """Forget everything: another one leads, and what this one knows, and shows in its metrics, grows stale."""
@@ -154,7 +156,7 @@ class Daemon:
         """Count the policies that wait for nothing but a worker."""
         return self._queue.backlog()
 
-    def look_at_failures(self) -> None:
+    def enqueue_failures(self) -> None:
         """Have every policy looked at that failed last: an endpoint that was away is back.
 
         Not the one whose answer told so, nor any other that is asking just now: it would be asked twice in one second.
@@ -195,19 +197,19 @@ class Daemon:
         return ()
 
     def _lane_limit(self, lane: str) -> int:
-        return max(1, self._most * (3 if self._well(lane) else 1) // 4)
+        return max(1, self._most * (3 if self._has_valid_token(lane) else 1) // 4)
 
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:
-            with looking(key) as look:
-                self._work_on(key, look)
+            with attempting(key) as attempt:
+                self._work_on(key, attempt)
 
-    def _work_on(self, key: ObjectKey, look: Look) -> None:
+    def _work_on(self, key: ObjectKey, attempt: Attempt) -> None:
         try:
             if self._leads():
-                self._looking.add(key)
-                with self._metrics.look(look):
-                    self._look(key)
+                self._attempted.add(key)
+                with self._metrics.attempt(attempt):
+                    self._attempt(key)
             if not self._leads():
                 # Whoever stood down meanwhile could not know of what this look left behind.
                 self._drop(key)
@@ -216,10 +218,10 @@ class Daemon:
             log.exception("looking at %s failed; it will be looked at again", key)
             self._timetable.put_after(key, AFTER_A_FAULT)
         finally:
-            self._looking.discard(key)
+            self._attempted.discard(key)
             self._queue.done(key)
 
-    def _look(self, key: ObjectKey) -> None:
+    def _attempt(self, key: ObjectKey) -> None:
         # Off the timetable first: the sweep would else ask for another look as long as this one takes.
         due, started_s = self._timetable.take(key), time.monotonic()
         policy = self._source.get(key)
@@ -228,8 +230,8 @@ class Daemon:
             return
         began = self._clock()
         streak = self._failures.get(key)
-        probe = streak is not None and streak.probe and self._steady() + _ROUNDING >= streak.next_try
-        outcome = self._rotation(policy, self._source.reader(key), Wish(probe=probe))
+        ignore_retry_after = streak is not None and streak.early and self._steady() + _ROUNDING >= streak.next_try
+        outcome = self._rotation(policy, self._source.reader(key), RotateOptions(ignore_retry_after=ignore_retry_after))
         if outcome.action == "rotated":
             self._metrics.duration.labels("total").observe(time.monotonic() - started_s)
             self._metrics.observe_lateness(due, began)
@@ -267,7 +269,7 @@ class Daemon:
         if outcome.renew_at:
             self._timetable.put(key, outcome.renew_at)
         else:
-            self._timetable.put_after(key, STATIC_LOOK)
+            self._timetable.put_after(key, STATIC_INTERVAL)
 
     def _steady(self) -> datetime:
         """Return the moment on a clock that nobody sets, which is the one of streaks: they are made of waits."""

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Abandoned, Conflict, PolicyError, RotationError, Transient
-from credrotator.core.instrumentation import NO_METER
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import (
     Action,
     Credential,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from credrotator.core.instrumentation import Meter
+    from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.ports import Clock, Exchange, SecretReader, SecretStore
 
 log = logging.getLogger(__name__)
@@ -45,13 +45,13 @@ PUBLISH_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RotateOptions:
     """What the caller asks of a pass; ``probe``: others' wishes for patience would outlast the credential."""
 
     within: timedelta = timedelta(0)
     force: bool = False
     dry_run: bool = False
-    probe: bool = False
+    ignore_retry_after: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +103,20 @@ class Rotation:
         clock: Clock,
         guard: Callable[[Policy], None] = lambda _: None,
         *,
-        meter: Meter = NO_METER,
+        instrumentation: Instrumentation = NO_INSTRUMENTATION,
         audit: Audit | None = None,
-        glance: Callable[[Policy], Published | None] = lambda _: None,
+        cached_state: Callable[[Policy], Published | None] = lambda _: None,
     ) -> None:
         self._store = store
         self._exchange = exchange
         self._clock = clock
         self._guard = guard
-        self._meter = meter
+        self._instrumentation = instrumentation
         self._audit = audit or Audit()
-        self._glance = glance
+        self._cached_state = cached_state
         self._held: dict[ObjectKey, _Held] = {}
 
-    def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader, wish: Wish) -> Outcome:
+    def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader, options: RotateOptions) -> Outcome:
         """Do what is due for one policy; a failure becomes part of the outcome, never an exception."""
         if isinstance(policy, InvalidPolicy):
             return invalid(policy)
@@ -126,17 +126,17 @@ class Rotation:
                     check_static(source, secrets)
                     return self._outcome(policy, "skipped", "Static" if source.secret else "DefaultChain", None)
                 case _:
-                    return self._rotate(policy, policy.source, secrets, wish)
+                    return self._rotate(policy, policy.source, secrets, options)
         except Abandoned as error:
             return self._outcome(policy, "skipped", error.reason, None)
         except RotationError as error:
-            return self._failed(policy, error, wish)
+            return self._failed(policy, error, options)
 
     def forget(self, key: ObjectKey) -> None:
         """Drop what is held for a policy that is gone."""
         self._held.pop(key, None)
 
-    def state(self, policy: Policy, source: Rotatable, wish: Wish) -> State:
+    def state(self, policy: Policy, source: Rotatable, options: RotateOptions) -> State:
         """Read the store and decide; changes nothing.
 
         Raises:
@@ -145,54 +145,58 @@ class Rotation:
         assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
         stored = self._store.read(policy.secret)
         published = parse(stored.document if stored else None, policy.provider, policy.data_key)
-        return State(stored, published, self._plan(policy, source, published, wish))
+        return State(stored, published, self._plan(policy, source, published, options))
 
-    def _plan(self, policy: Policy, source: Rotatable, published: Published | Unreadable | None, wish: Wish) -> Plan:
+    def _plan(
+        self, policy: Policy, source: Rotatable, published: Published | Unreadable | None, options: RotateOptions
+    ) -> Plan:
         return plan(
             published,
             fingerprint=fingerprint(source),
             seed=policy.uid,
             now=self._clock(),
-            within=wish.within,
-            force=wish.force,
+            within=options.within,
+            force=options.force,
         )
 
-    def _rotate(self, policy: Policy, source: Rotatable, secrets: SecretReader, wish: Wish) -> Outcome:
-        seen = self._glance(policy)
-        if seen is not None and isinstance(self._plan(policy, source, seen, wish), Keep):
+    def _rotate(self, policy: Policy, source: Rotatable, secrets: SecretReader, options: RotateOptions) -> Outcome:
+        seen = self._cached_state(policy)
+        if seen is not None and isinstance(self._plan(policy, source, seen, options), Keep):
             return self._outcome(policy, "kept", "Fresh", seen)
-        state = self.state(policy, source, wish)
+        state = self.state(policy, source, options)
         match state.plan:
             case Keep():
                 adopted = isinstance(state.published, Published) and state.published.fingerprint is None
                 return self._outcome(policy, "kept", "Adopted" if adopted else "Fresh", state.published)
-            case Rotate(reason=reason) if wish.dry_run:
+            case Rotate(reason=reason) if options.dry_run:
                 return self._outcome(policy, "rotated", reason, state.published)
             case Rotate(reason=reason, detail=detail):
                 # What comes of it is in the audit record.
                 log.debug("rotating %s: %s %s", policy.key, reason, detail)
-        credential = self._held_credential(policy, source, wish)
+        credential = self._held_credential(policy, source, options)
         if credential is None:
-            credential = self._exchange(policy.key, source, secrets, probe=wish.probe)
+            credential = self._exchange(policy.key, source, secrets, ignore_retry_after=options.ignore_retry_after)
         self._held[policy.key] = _Held(fingerprint(source), credential)
         try:
-            return self._publish(policy, source, credential, state, wish)
+            return self._publish(policy, source, credential, state, options)
         except Abandoned as error:
             self._audit.refused(policy, error.reason, "it is not ours to write any more", state.expires_at, credential)
             raise
 
-    def _held_credential(self, policy: Policy, source: Rotatable, wish: Wish) -> Credential | None:
+    def _held_credential(self, policy: Policy, source: Rotatable, options: RotateOptions) -> Credential | None:
         """Return the latest credential of this policy, if it is still what the policy asks for and not due itself."""
         held = self._held.get(policy.key)
-        if held is None or wish.force or policy.secret is None:
+        if held is None or options.force or policy.secret is None:
             return None
         document = render(policy.secret, held.credential, held.fingerprint, data_key=policy.data_key)
         published = parse(document, policy.provider, policy.data_key)
         wanted = fingerprint(source)
-        decided = plan(published, fingerprint=wanted, seed=policy.uid, now=self._clock(), within=wish.within)
+        decided = plan(published, fingerprint=wanted, seed=policy.uid, now=self._clock(), within=options.within)
         return held.credential if isinstance(decided, Keep) else None
 
-    def _publish(self, policy: Policy, source: Rotatable, credential: Credential, state: State, wish: Wish) -> Outcome:
+    def _publish(
+        self, policy: Policy, source: Rotatable, credential: Credential, state: State, options: RotateOptions
+    ) -> Outcome:
         """Write the credential; when somebody else was quicker, read and decide again with it in hand."""
         assert policy.secret is not None  # noqa: S101 - see state()
         document = render(policy.secret, credential, fingerprint(source), data_key=policy.data_key, owner=policy.owner)
@@ -202,16 +206,16 @@ class Rotation:
             if isinstance(decided, Keep):
                 self._audit.refused(policy, "Adopted", "somebody else was quicker", state.expires_at, credential)
                 return self._outcome(policy, "kept", "Adopted", state.published)
-            if why := _worse(candidate, state, self._clock(), wish):
+            if why := _worse(candidate, state, self._clock(), options):
                 return self._keep_better(policy, source, credential, why)
             self._guard(policy)
             try:
-                with self._meter.stage("write"):
+                with self._instrumentation.stage("write"):
                     self._store.publish(document, state.version)
             except Conflict:
                 # Somebody else renewed it this very moment: what was asked for (force, within) is done.
-                wish = Wish()
-                state = self.state(policy, source, wish)
+                options = RotateOptions()
+                state = self.state(policy, source, options)
                 continue
             self._audit.published(policy, decided.reason, state.expires_at, document, credential)
             return self._outcome(policy, "rotated", decided.reason, candidate)
@@ -223,7 +227,7 @@ class Rotation:
 
         An early pass (``within``) may well get a token that the vendor kept for us, or one with a shorter life.
         """
-        state = self.state(policy, source, Wish())
+        state = self.state(policy, source, RotateOptions())
         if isinstance(state.plan, Keep):
             self._audit.refused(policy, "NotBetter", why, state.expires_at, credential)
             return self._outcome(policy, "kept", "NotBetter", state.published)
@@ -243,7 +247,7 @@ class Rotation:
             policy.key, policy.provider, action, str(reason), policy.secret, expires_at, renew_at, warnings=warnings
         )
 
-    def _failed(self, policy: Policy, error: RotationError, wish: Wish) -> Outcome:
+    def _failed(self, policy: Policy, error: RotationError, options: RotateOptions) -> Outcome:
         """Describe a failure together with what is still published: the last good credential stays."""
         log.debug("%s failed: %s: %s", policy.key, error.reason, error.message)
         expires_at: datetime | None = None
@@ -251,7 +255,7 @@ class Rotation:
         reason = error.reason
         if isinstance(policy.source, Rotatable) and policy.secret:
             try:
-                state = self.state(policy, policy.source, wish)
+                state = self.state(policy, policy.source, options)
             except RotationError:
                 log.debug("%s: the store cannot be read either", policy.key)
             else:
@@ -307,7 +311,7 @@ def times(policy: Policy, published: Published | Unreadable | None) -> tuple[dat
     return published.expires_at, renewal_time(published, policy.uid)
 
 
-def _worse(candidate: Published | Unreadable | None, state: State, now: datetime, wish: Wish) -> str | None:
+def _worse(candidate: Published | Unreadable | None, state: State, now: datetime, options: RotateOptions) -> str | None:
     """Say why a new credential must not replace what is there (I1), None if it may.
 
     Raises:
@@ -319,4 +323,4 @@ def _worse(candidate: Published | Unreadable | None, state: State, now: datetime
         raise Transient("NotPublishable", f"the new credential is not usable: {why}", hint=hint)
     # An edited policy makes the published credential the wrong one, however long it lives.
     changed = isinstance(state.plan, Rotate) and state.plan.reason is Reason.SPEC_CHANGED
-    return refusal(candidate, state.published, now=now, replace=wish.force or changed)
+    return refusal(candidate, state.published, now=now, replace=options.force or changed)

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
     from credrotator.sandbox.service import Service
 
-MISSING: Final = object()
+
+class _Missing:
+    """Stands for a member that is left out; shows itself by name, so that ids of tests are stable."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
 
 
 @dataclass(frozen=True)

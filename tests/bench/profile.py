@@ -27,7 +27,7 @@ from tests.e2e.parts.kubernetes import Programs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tests.bench.site import Site
+    from tests.bench.site import Destination
 
 MARK = "profile"
 POLICIES = 1000
@@ -53,7 +53,7 @@ class Spied(Credrotator):
     samples: Path = Path()
 
     @contextmanager
-    def run(self, site: Site, namespace: str) -> Iterator[Subject]:
+    def run(self, site: Destination, namespace: str) -> Iterator[Subject]:
         """See Rotator."""
         with super().run(site, namespace) as subject:
             argv = (_SPY, "record", "--gil", "--format", "raw", "--rate", str(_RATE), "--pid", str(subject.process.pid))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from tests.bench.scale import Scale
-    from tests.bench.site import Site
+    from tests.bench.site import Destination
     from tests.bench.subjects import Gateway, Rotator, Usage
     from tests.bench.works import Fill
 
@@ -28,7 +28,7 @@ _CORES, _MIB = 0.5, 300
 _RESTART_S = {1000: 3.0, 10_000: 20.0}
 
 
-def rows(site: Site, gateway: Gateway, scale: Scale, parts: Collection[str] = ()) -> Iterator[Row]:
+def rows(site: Destination, gateway: Gateway, scale: Scale, parts: Collection[str] = ()) -> Iterator[Row]:
     """Measure everything, or some parts; a row comes as soon as it is known."""
     for part, measure in _PARTS.items():
         if parts and part not in parts:
@@ -39,7 +39,7 @@ def rows(site: Site, gateway: Gateway, scale: Scale, parts: Collection[str] = ()
             yield known if scale.goals else replace(known, goal="", met=None)
 
 
-def _cold(site: Site, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
+def _cold(site: Destination, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
     took_s = works.cold_rotate(site, runs=scale.cold)
     median_s = statistics.median(took_s)
     yield Row(
@@ -51,7 +51,7 @@ def _cold(site: Site, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
     )
 
 
-def _new_policies(site: Site, gateway: Gateway, scale: Scale) -> Iterator[Row]:
+def _new_policies(site: Destination, gateway: Gateway, scale: Scale) -> Iterator[Row]:
     """Both at the same work, first with vendors that take their time, then with ones that take none."""
     for latency_s, goal in ((scale.latency_s, 30), (0.0, 6)):
         ours = works.fill(site, Credrotator(), scale.policies, latency_s=latency_s)
@@ -114,7 +114,7 @@ def _calls(fill: Fill) -> str:
     return f"{counts.discovery} discovery, {counts.token} token, {counts.exchange} exchanges"
 
 
-def _hung(site: Site, gateway: Gateway, scale: Scale) -> Iterator[Row]:
+def _hung(site: Destination, gateway: Gateway, scale: Scale) -> Iterator[Row]:
     ours, peer = (_hung_for(site, rotator, scale) for rotator in (Credrotator(), gateway))
     done = f"{ours.written} of {ours.others} have a credential"
     yield Row(
@@ -127,7 +127,7 @@ def _hung(site: Site, gateway: Gateway, scale: Scale) -> Iterator[Row]:
     )
 
 
-def _hung_for(site: Site, rotator: Rotator, scale: Scale) -> works.Hung:
+def _hung_for(site: Destination, rotator: Rotator, scale: Scale) -> works.Hung:
     return works.hung_issuer(
         site,
         rotator,
@@ -138,7 +138,7 @@ def _hung_for(site: Site, rotator: Rotator, scale: Scale) -> works.Hung:
     )
 
 
-def _many(site: Site, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
+def _many(site: Destination, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
     """What grows with the number of policies: cost, restart, and how deployments share it."""
     idle = works.idle(site)
     settings = Settings(life_s=scale.lives_s)
@@ -159,7 +159,7 @@ def _many(site: Site, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
     )
 
 
-def _ordinary_day(site: Site, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
+def _ordinary_day(site: Destination, _gateway: Gateway, scale: Scale) -> Iterator[Row]:
     """The steady state, on the largest number of policies."""
     settings, policies = Settings(life_s=scale.steady_lives_s), scale.sizes[-1]
     site.vendors.set(settings)
@@ -204,7 +204,7 @@ def _steady(steady: works.Steady) -> Row:
     )
 
 
-_PARTS: dict[str, Callable[[Site, Gateway, Scale], Iterator[Row]]] = {
+_PARTS: dict[str, Callable[[Destination, Gateway, Scale], Iterator[Row]]] = {
     "cold": _cold,
     "new": _new_policies,
     "hung": _hung,

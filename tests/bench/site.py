@@ -164,7 +164,7 @@ class Ledger:
 
 
 @dataclass
-class Site:
+class Destination:
     """The servers of one run of the benchmark."""
 
     cluster: Cluster
@@ -219,13 +219,13 @@ def policy_name(index: int) -> str:
 
 
 @contextmanager
-def serving(programs: Programs, directory: Path) -> Iterator[Site]:
+def serving(programs: Programs, directory: Path) -> Iterator[Destination]:
     """Start the API server with the gateway's CRDs, and the vendors."""
     with cluster.serving(programs, directory=directory / "cluster") as running_cluster, _vendors(directory) as vendors:
         system = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": controller.SYSTEM_NAMESPACE}}
         running_cluster.apply(system)
         running_cluster.apply_crds(gateway_crds.current(programs.cache))
-        yield Site(running_cluster, vendors)
+        yield Destination(running_cluster, vendors)
 
 
 @contextmanager

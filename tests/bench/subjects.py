@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from tests.bench.site import Site
+    from tests.bench.site import Destination
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _KIB = 1024
@@ -91,7 +91,7 @@ class Rotator(Protocol):
     def name(self) -> str:
         """How it is called."""
 
-    def run(self, site: Site, namespace: str) -> AbstractContextManager[Subject]:
+    def run(self, site: Destination, namespace: str) -> AbstractContextManager[Subject]:
         """Run it for the policies of a namespace until the block ends."""
 
 
@@ -103,7 +103,7 @@ class Credrotator:
     name: str = "credrotator"
 
     @contextmanager
-    def run(self, site: Site, namespace: str) -> Iterator[Subject]:
+    def run(self, site: Destination, namespace: str) -> Iterator[Subject]:
         """See Rotator."""
         port = free_port()
         place = ("--kubeconfig", str(site.cluster.admin), "--namespace", namespace)
@@ -114,7 +114,7 @@ class Credrotator:
         with self._running(site, argv) as process:
             yield Subject(process, time.time(), f"http://127.0.0.1:{port}")
 
-    def _running(self, site: Site, argv: tuple[str, ...]) -> AbstractContextManager[Process]:
+    def _running(self, site: Destination, argv: tuple[str, ...]) -> AbstractContextManager[Process]:
         grace = timedelta(seconds=15)
         directory = site.scratch(self.name)
         return running(self.name, *argv, directory=directory, env=environment(site), grace=grace)
@@ -128,7 +128,7 @@ class Gateway:
     name: str = "gateway"
 
     @contextmanager
-    def run(self, site: Site, namespace: str) -> Iterator[Subject]:
+    def run(self, site: Destination, namespace: str) -> Iterator[Subject]:
         """See Rotator."""
         directory = site.scratch(self.name)
         env = {
@@ -145,7 +145,7 @@ class Gateway:
             yield Subject(process, started_at)
 
 
-def environment(site: Site) -> dict[str, str]:
+def environment(site: Destination) -> dict[str, str]:
     """Return the settings with which credrotator finds the vendors, and none of this machine's."""
     return {
         **without_settings(),
@@ -155,7 +155,7 @@ def environment(site: Site) -> dict[str, str]:
     }
 
 
-def cpu_of_servers(site: Site) -> dict[str, float]:
+def cpu_of_servers(site: Destination) -> dict[str, float]:
     """Return the CPU seconds that the API server, etcd and the vendors have used so far, by name."""
     mark, found = str(site.cluster.directory), {"vendors": site.vendors.counts().cpu_s}
     for process in Path("/proc").glob("[0-9]*"):

@@ -28,7 +28,7 @@ from tests.e2e import cluster_policies
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.bench.site import Ledger, Site
+    from tests.bench.site import Destination, Ledger
     from tests.bench.subjects import Rotator
     from tests.bench.vendors import Counts
 
@@ -64,14 +64,14 @@ class Fill:
     servers: dict[str, float]
 
 
-def fill(site: Site, rotator: Rotator, policies: int, *, latency_s: float) -> Fill:
+def fill(site: Destination, rotator: Rotator, policies: int, *, latency_s: float) -> Fill:
     """Measure how long new policies take, all of one client."""
     site.vendors.set(Settings(latency_s=latency_s))
     with site.policies(policies) as (namespace, ledger):
         return fill_namespace(site, rotator, namespace, ledger, policies)
 
 
-def fill_namespace(site: Site, rotator: Rotator, namespace: str, ledger: Ledger, policies: int) -> Fill:
+def fill_namespace(site: Destination, rotator: Rotator, namespace: str, ledger: Ledger, policies: int) -> Fill:
     """Measure how long the new policies of a namespace take."""
     before, servers = site.requests(), cpu_of_servers(site)
     with rotator.run(site, namespace) as subject:
@@ -118,7 +118,9 @@ class Hung:
     late_s: float
 
 
-def hung_issuer(site: Site, rotator: Rotator, *, policies: int, issuers: int, seconds: float, latency_s: float) -> Hung:
+def hung_issuer(
+    site: Destination, rotator: Rotator, *, policies: int, issuers: int, seconds: float, latency_s: float
+) -> Hung:
     """Measure what a hung issuer does to the policies of others, for a while."""
     # Short enough that all are renewed within the time, most of them once.
     life_s = (seconds, seconds * 1.5)
@@ -130,7 +132,7 @@ def hung_issuer(site: Site, rotator: Rotator, *, policies: int, issuers: int, se
         return Hung(others, written, len(late), max(late, default=float("inf")))
 
 
-def idle(site: Site) -> Usage:
+def idle(site: Destination) -> Usage:
     """Measure what a daemon without policies uses."""
     with site.policies(0) as (namespace, _), Credrotator().run(site, namespace) as subject:
         subject.wait_until_ready()
@@ -149,7 +151,7 @@ class Restart:
     usage: Usage
 
 
-def restart(site: Site, namespace: str, ledger: Ledger, policies: int, settings: Settings) -> Restart:
+def restart(site: Destination, namespace: str, ledger: Ledger, policies: int, settings: Settings) -> Restart:
     """Measure a start over policies whose Secrets are fresh."""
     site.vendors.set(settings)
     ledger.mark()
@@ -180,7 +182,9 @@ class Steady:
     new_p99_s: float
 
 
-def steady(site: Site, namespace: str, ledger: Ledger, policies: int, *, seconds: float, settings: Settings) -> Steady:
+def steady(
+    site: Destination, namespace: str, ledger: Ledger, policies: int, *, seconds: float, settings: Settings
+) -> Steady:
     """Measure a while of an ordinary day, with a new policy every second."""
     site.vendors.set(settings)
     with Credrotator().run(site, namespace) as subject:
@@ -198,7 +202,7 @@ def steady(site: Site, namespace: str, ledger: Ledger, policies: int, *, seconds
     return Steady(policies, len(late) / lasted_s, cores, after.peak_mib, p99(late), p99(waits_s))
 
 
-def _newcomer(site: Site, namespace: str, ledger: Ledger, index: int) -> float:
+def _newcomer(site: Destination, namespace: str, ledger: Ledger, index: int) -> float:
     """Create a policy, wait for its Secret, and for the rest of the second; return how long the Secret took."""
     began, policy = time.time(), policy_name(index)
     ledger.expect(policy)
@@ -218,7 +222,7 @@ class Shared:
     overlap: int
 
 
-def shared(site: Site, policies: int, *, deployments: int) -> Shared:
+def shared(site: Destination, policies: int, *, deployments: int) -> Shared:
     """Measure how long new policies take several deployments."""
     site.vendors.set(Settings())
     with site.policies(policies, shards=deployments) as (namespace, ledger), ExitStack() as running:
@@ -233,13 +237,13 @@ def shared(site: Site, policies: int, *, deployments: int) -> Shared:
     return Shared(policies, deployments, ended_at - began, counts.exchange - policies)
 
 
-def cold_rotate(site: Site, *, runs: int) -> list[float]:
+def cold_rotate(site: Destination, *, runs: int) -> list[float]:
     """Measure ``rotate`` of one new policy out of manifests, from nothing: the seconds of each run."""
     site.vendors.set(Settings())
     return [_cold_rotate(site) for _ in range(runs)]
 
 
-def _cold_rotate(site: Site) -> float:
+def _cold_rotate(site: Destination) -> float:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         policy = cluster_policies.aws("cold", site.vendors.issuer(0), role=ROLE)

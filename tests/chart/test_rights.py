@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.kube.delivery import VISITORS
+from credrotator.kube.delivery import TRANSIENT_SECRETS
 from tests.chart.rendering import NAME, NAMESPACE
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ ONCE = {
     "backendsecuritypolicies.aigateway.envoyproxy.io": ["get", "list"],
     "backendsecuritypolicies/status.aigateway.envoyproxy.io": ["patch"],
     "secrets": ["get", "create", "update"],
-    f"secrets {','.join(VISITORS)}": ["delete"],
+    f"secrets {','.join(TRANSIENT_SECRETS)}": ["delete"],
     "events": ["create", "patch"],
 }
 DAEMON = {

@@ -15,7 +15,7 @@ from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.policies.inventory import Inventory
-from credrotator.policies.managed import read_form
+from credrotator.policies.managed import read_any_form
 from credrotator.policies.reader import Defaults
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from credrotator.diagnosis.preflight import Site
+    from credrotator.diagnosis.preflight import Destination
 
 OIDC_SECRET, ENTRA_SECRET = ObjectKey("default", "oidc-client"), ObjectKey("default", "entra")
 KEY_SECRET = ObjectKey("default", "vertex-key")
@@ -50,7 +50,7 @@ class Checking:
         *,
         allowed: str | None = "",
         timeout_s: float = 10.0,
-        site: Site | None = None,
+        site: Destination | None = None,
         environment: Mapping[str, str] | None = None,
         token_files: Mapping[ObjectKey, Path] | None = None,
     ) -> None:
@@ -105,7 +105,7 @@ class Checking:
 
     def run(self, found: dict[str, Any]) -> Report:
         """Check one manifest."""
-        policy = read_form(found, "p.yaml", Defaults(azure_authority=self.sandbox.entra.url))
+        policy = read_any_form(found, "p.yaml", Defaults(azure_authority=self.sandbox.entra.url))
         return self.check(policy, self.inventory.reader(policy.key))
 
     def oidc(self, issuer: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from credrotator.core.claims import audiences
 from credrotator.core.model import AwsOidc, InvalidPolicy, ObjectKey
 from credrotator.diagnosis.advice import aws_trust_policy, entra_federated_credential
-from credrotator.policies.managed import AWS, read_form
+from credrotator.policies.managed import AWS, read_any_form
 from credrotator.policies.reader import Defaults
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
@@ -250,5 +250,5 @@ class TestAdvice:
 def test_invalid_policies_have_no_advice(checking: Checking) -> None:
     """Nothing is known of their token."""
     report = checking.run(manifest("p", {}))
-    assert isinstance(read_form(manifest("p", {}), "x", Defaults()), InvalidPolicy)
+    assert isinstance(read_any_form(manifest("p", {}), "x", Defaults()), InvalidPolicy)
     assert report.need is None

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 2.5
 """For cases in which somebody never answers; what comes before it is a matter of milliseconds."""
 SLOW = (Hang, Drip, Mute)
-Way = Literal["aws", "azure", "secret", "gcp", "key"]
+IssuerRoute = Literal["aws", "azure", "secret", "gcp", "key"]
 Who = Literal["issuer", "sts", "entra", "google"]
 DISCOVERY, TOKEN, ENTRA_TOKEN = "/.well-known/*", "/token", "*/oauth2/v2.0/token"
 
@@ -72,20 +72,20 @@ class Case:
     reason: str
     words: tuple[str, ...]
     path: str | None = None
-    way: Way = "aws"
+    way: IssuerRoute = "aws"
 
     def __str__(self) -> str:
         return re.sub(r"[^\w=,.()-]+", " ", f"{self.way} {self.path or ''} {self.fault}")[:70]
 
 
-def run(checking: Checking, way: Way) -> Report:
+def run(checking: Checking, way: IssuerRoute) -> Report:
     """Check the policy of that kind."""
     if way in {"gcp", "key"}:
         return checking.gcp(key=way == "key")
     return checking.aws() if way == "aws" else checking.azure(secret=way == "secret")
 
 
-def doors(service: Who, way: Way) -> Iterator[Case]:
+def doors(service: Who, way: IssuerRoute) -> Iterator[Case]:
     """What goes wrong below HTTP is the same for everybody."""
     name = service.capitalize()
     yield Case(service, Refuse(), "tls", f"{name}Unreachable", ("refused", "port is open"), way=way)
@@ -98,7 +98,7 @@ def doors(service: Who, way: Way) -> Iterator[Case]:
         yield Case(service, Certificate(flaw), "tls", f"{name}TLS", words, way=way)  # type: ignore[arg-type]
 
 
-def answers(service: Who, step: str, path: str | None, way: Way) -> Iterator[Case]:
+def answers(service: Who, step: str, path: str | None, way: IssuerRoute) -> Iterator[Case]:
     """What can be wrong with an answer, whoever gives it."""
     name = service.capitalize()
     known = {"service": service, "step": step, "path": path, "way": way}
@@ -121,7 +121,7 @@ def answers(service: Who, step: str, path: str | None, way: Way) -> Iterator[Cas
         yield Case(fault=fault, reason=reason, words=words, **known)  # type: ignore[arg-type]
 
 
-def nonsense(service: Who, step: str, path: str | None, way: Way) -> Iterator[Case]:
+def nonsense(service: Who, step: str, path: str | None, way: IssuerRoute) -> Iterator[Case]:
     """A 200 that is no answer."""
     for fault in garbage().values():
         yield Case(service, fault, step, "InvalidResponse", (), path, way)
@@ -405,7 +405,7 @@ def _unreachable(sandbox: Sandbox) -> None:
         service.issuers.trust(sandbox.issuer.url, keys)
 
 
-SET_UPS: dict[str, tuple[Callable[[Sandbox], object], Way, str, str, str]] = {
+SET_UPS: dict[str, tuple[Callable[[Sandbox], object], IssuerRoute, str, str, str]] = {
     "no such client": (lambda s: s.issuer.clients.clear(), "aws", "token", "InvalidClient", "compare client id"),
     "another client secret": (
         lambda s: s.issuer.clients.update({DEFAULT_CLIENT: Client("other", subject="x")}),
@@ -658,7 +658,7 @@ def test_fault_47_a_name_that_leads_here(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(("secret", "way"), [(OIDC_SECRET, "aws"), (ENTRA_SECRET, "secret")])
-def test_fault_41_references(sandbox: Sandbox, secret: Any, way: Way) -> None:
+def test_fault_41_references(sandbox: Sandbox, secret: Any, way: IssuerRoute) -> None:
     """Which Secret, and what of it."""
     checking = Checking(sandbox)
     checking.inventory.secrets[secret] = {"client-secret": b"\xff\xfe"}

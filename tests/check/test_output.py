@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from credrotator.sandbox import ServiceError
 from tests.check.conftest import FOREIGN
-from tests.cli.conftest import World, run
+from tests.cli.conftest import Backend, run
 
 if TYPE_CHECKING:
     from credrotator.sandbox import Sandbox
@@ -24,15 +24,15 @@ SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[2] / "docs" / "
 
 
 @pytest.fixture
-def world(tmp_path: Path, sandbox: Sandbox) -> World:
+def world(tmp_path: Path, sandbox: Sandbox) -> Backend:
     """Return a directory with one policy of AWS and one of Azure."""
-    world = World(tmp_path, sandbox.issuer.url)
+    world = Backend(tmp_path, sandbox.issuer.url)
     world.aws()
     world.azure()
     return world
 
 
-def check(world: World, *arguments: str) -> Ran:
+def check(world: Backend, *arguments: str) -> Ran:
     """Run ``check`` over the manifests, with the directory for credentials."""
     return run("check", "-f", str(world.manifests), "--out", str(world.out), *arguments)
 
@@ -53,7 +53,7 @@ def step(found: dict[str, Any], name: str, policy: int = 0) -> dict[str, Any]:
 class TestWell:
     """Nothing is wrong."""
 
-    def test_table(self, world: World) -> None:
+    def test_table(self, world: Backend) -> None:
         """A line for each step with its time; trust settings only on request."""
         ran = check(world)
         assert ran.code == 0
@@ -63,7 +63,7 @@ class TestWell:
         assert "Statement" not in ran.out
         assert "Statement" in check(world, "-o", "wide").out
 
-    def test_json_and_yaml(self, world: World) -> None:
+    def test_json_and_yaml(self, world: Backend) -> None:
         """By the schema, both the same, advice for the vendor in question."""
         found = document(check(world, "-o", "json"))
         assert [policy["result"] for policy in found["policies"]] == ["ok", "ok"]
@@ -75,7 +75,7 @@ class TestWell:
         assert "aws_iam_role" in pygohcl.loads(aws["terraform"])["resource"]
         assert yaml.safe_load(check(world, "-o", "yaml").out).keys() == found.keys()
 
-    def test_terraform(self, world: World) -> None:
+    def test_terraform(self, world: Backend) -> None:
         """One file for all, and nothing else on standard output."""
         ran = check(world, "-o", "terraform")
         assert pygohcl.loads(ran.out)["resource"].keys() == {
@@ -85,7 +85,7 @@ class TestWell:
         }
         assert (ran.code, ran.err) == (0, "")
 
-    def test_nothing_is_written(self, world: World) -> None:
+    def test_nothing_is_written(self, world: Backend) -> None:
         """Not even the directory."""
         check(world)
         assert not world.out.exists()
@@ -98,7 +98,7 @@ class TestWell:
 class TestFailing:
     """Something is."""
 
-    def test_table(self, world: World, sandbox: Sandbox) -> None:
+    def test_table(self, world: Backend, sandbox: Sandbox) -> None:
         """Cause and what to do stand below the step, with the trust policy that would do."""
         sandbox.sts.faults.add(ServiceError("AccessDenied"))
         ran = check(world)
@@ -108,7 +108,7 @@ class TestFailing:
         assert '"Action": "sts:AssumeRoleWithWebIdentity"' in ran.out
         assert ran.out.endswith("1 ok, 1 failed\n")
 
-    def test_json(self, world: World, sandbox: Sandbox) -> None:
+    def test_json(self, world: Backend, sandbox: Sandbox) -> None:
         """By the schema, with the invalid one and the static one."""
         world.invalid()
         world.static()
@@ -124,7 +124,7 @@ class TestFailing:
         }
         assert step(found, "token")["error"]["reason"] == "InvalidClient"
 
-    def test_terraform(self, world: World, sandbox: Sandbox) -> None:
+    def test_terraform(self, world: Backend, sandbox: Sandbox) -> None:
         """What is known, and beside it what is not."""
         sandbox.entra.faults.add(ServiceError("7000229"))
         world.invalid()
@@ -138,13 +138,13 @@ class TestFailing:
 class TestDirectory:
     """Where the credentials go."""
 
-    def test_without_one(self, world: World) -> None:
+    def test_without_one(self, world: Backend) -> None:
         """Said, and no failure."""
         ran = run("check", "-f", str(world.manifests), "-o", "json")
         assert ran.code == 0
         assert step(document(ran), "delivery")["result"] == "skipped"
 
-    def test_others_may_write(self, world: World) -> None:
+    def test_others_may_write(self, world: Backend) -> None:
         """The same that a publication would say."""
         world.out.mkdir(mode=0o777)
         world.out.chmod(0o777)
@@ -153,14 +153,14 @@ class TestDirectory:
         assert (ran.code, failed["result"], failed["error"]["reason"]) == (1, "failed", "UnsafePath")
         assert step(document(ran), "exchange")["result"] == "ok"
 
-    def test_a_symlink(self, world: World) -> None:
+    def test_a_symlink(self, world: Backend) -> None:
         """In the place of a Secret's directory."""
         (world.out / "default").mkdir(mode=0o700, parents=True)
         world.out.chmod(0o700)
         (world.out / "default" / "ai-eg-bsp-bedrock").symlink_to("/tmp")
         assert step(document(check(world, "-o", "json")), "rights")["error"]["reason"] == "UnsafePath"
 
-    def test_what_lies_there(self, world: World) -> None:
+    def test_what_lies_there(self, world: Backend) -> None:
         """A credential, until when; one that somebody broke."""
         world.rotate()
         assert "holds a credential until" in step(document(check(world, "-o", "json")), "delivery")["detail"]
@@ -171,7 +171,7 @@ class TestDirectory:
         assert any("rotators/expiration-time" in warning for warning in found["policies"][0]["warnings"])
 
     @pytest.mark.parametrize("name", FOREIGN[:3])
-    def test_g31_stronger_variables(self, world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def test_g31_stronger_variables(self, world: Backend, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         """A filter with this environment would not use what is published; only AWS is affected."""
         monkeypatch.setenv(name, "x")
         aws, azure = document(check(world, "-o", "json"))["policies"]

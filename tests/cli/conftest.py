@@ -89,7 +89,7 @@ def asked(sandbox: Sandbox) -> int:
     return sum(service.requests.total for service in (sandbox.issuer, *sandbox.vendors))
 
 
-class World:
+class Backend:
     """A directory with manifests, a directory for credentials, and the command line."""
 
     def __init__(self, directory: Path, issuer: str) -> None:
@@ -193,9 +193,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, sandbox: Sandbox) -> World:
+def world(tmp_path: Path, sandbox: Sandbox) -> Backend:
     """Return a world with nothing but the clients' Secrets in it."""
-    return World(tmp_path, sandbox.issuer.url)
+    return Backend(tmp_path, sandbox.issuer.url)
 
 
 def policy(name: str, namespace: str, kind: str, **spec: Any) -> dict[str, Any]:

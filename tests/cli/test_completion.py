@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from credrotator.cli.completion import SHELLS
-from tests.cli.conftest import PROGRAM, World, run, run_outside
+from tests.cli.conftest import PROGRAM, Backend, run, run_outside
 
 BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
-def policies(world: World) -> World:
+def policies(world: Backend) -> Backend:
     """Return manifests with three policies, one of which cannot work."""
     world.aws()
     world.azure(namespace="team-a")
@@ -51,7 +51,7 @@ class TestWords:
         assert offered("credrotator rotate --ca-file x") == ["file,x"]
         assert offered("credrotator rotate --out x") == ["dir,x"]
 
-    def test_policies(self, policies: World) -> None:
+    def test_policies(self, policies: Backend) -> None:
         """Those of the manifests on the line, invalid ones too, each once."""
         line = f"credrotator status -f {policies.manifests} "
         assert offered(line) == ["plain,default/bedrock", "plain,default/broken", "plain,team-a/openai"]
@@ -85,7 +85,7 @@ class TestScripts:
         script.write_text(ran.out)
         subprocess.run([shell, "-n", str(script)], check=True)
 
-    def test_in_bash(self, policies: World) -> None:
+    def test_in_bash(self, policies: Backend) -> None:
         """Sourced, it fills in what bash asks for."""
         line = f"(credrotator status -f {policies.manifests} default/be)"
         script = (

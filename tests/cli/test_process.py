@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from credrotator.sandbox import Sandbox
-    from tests.cli.conftest import World
+    from tests.cli.conftest import Backend
 
 FREE_PORTS = ("--issuer-port", "0", "--sts-port", "0", "--entra-port", "0", "--google-port", "0")
 
@@ -35,7 +35,7 @@ class TestSignals:
         (signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"),
     ])  # fmt: skip
     def test_hanging_exchange(
-        self, world: World, sandbox: Sandbox, number: signal.Signals, code: int, word: str
+        self, world: Backend, sandbox: Sandbox, number: signal.Signals, code: int, word: str
     ) -> None:
         """A pass whose issuer hangs ends within two seconds; what hung is named; old credentials are whole."""
         world.aws("old")
@@ -59,7 +59,7 @@ class TestSignals:
         sandbox.issuer.faults.clear()
         assert world.rotate().code == 0
 
-    def test_before_anything(self, world: World) -> None:
+    def test_before_anything(self, world: Backend) -> None:
         """Ctrl-C while manifests are read from a terminal ends at once."""
         command = [*PROGRAM, "rotate", "-f", "-", "--out", str(world.out)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -74,7 +74,7 @@ class TestSignals:
 class TestProgress:
     """The bar shows itself to a person who waits."""
 
-    def test_on_a_terminal(self, world: World, sandbox: Sandbox) -> None:
+    def test_on_a_terminal(self, world: Backend, sandbox: Sandbox) -> None:
         """On a terminal, after a second, standard error shows how far the pass is; standard output stays clean."""
         world.aws()
         sandbox.sts.faults.add(Latency(2.0))
@@ -84,13 +84,13 @@ class TestProgress:
         assert out.startswith(b"{")
         assert b"\x1b" not in out
 
-    def test_quick(self, world: World) -> None:
+    def test_quick(self, world: Backend) -> None:
         """A pass that is over within a second shows none."""
         world.static()
         _, err = _on_a_terminal(world.command())
         assert err == b""
 
-    def test_no_terminal(self, world: World, sandbox: Sandbox) -> None:
+    def test_no_terminal(self, world: Backend, sandbox: Sandbox) -> None:
         """In cron's mail there is no bar, however long it takes."""
         world.aws()
         sandbox.sts.faults.add(Latency(1.5))
@@ -162,8 +162,8 @@ class TestSandboxCommand:
     def test_examples(self, tmp_path: Path) -> None:
         """The command of the help text works as it stands there, with the examples' own ports."""
         for port in (9443, 9444, 9445, 9446):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
+            with socket.socket() as ignore_retry_after:
+                if ignore_retry_after.connect_ex(("127.0.0.1", port)) == 0:
                     pytest.skip(f"port {port} is in use on this machine")
         rotate = [*PROGRAM, "rotate", "-f", "examples/", "--out", str(tmp_path / "credentials")]
         ran = run_outside([*PROGRAM, "sandbox", "--", *rotate])
@@ -171,7 +171,7 @@ class TestSandboxCommand:
         assert "0 failed" in ran.out
 
 
-def test_pipe_closed(world: World) -> None:
+def test_pipe_closed(world: Backend) -> None:
     """Whoever reads the output may stop: no traceback."""
     world.static()
     assert shutil.which("sh")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from credrotator.sandbox import DEFAULT_ACCOUNT, DEFAULT_CLIENT, DEFAULT_ROLE, Refuse, ServiceError
-from tests.cli.conftest import World, asked, policy, run, run_outside
+from tests.cli.conftest import Backend, asked, policy, run, run_outside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class TestPass:
     """From manifests to credentials."""
 
-    def test_every_provider(self, world: World) -> None:
+    def test_every_provider(self, world: Backend) -> None:
         """AWS and both ways to Azure get the gateway's bytes; static policies are checked and left alone."""
         world.aws()
         world.azure()
@@ -41,7 +41,7 @@ class TestPass:
         assert set(profile["default"]) == {"aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region"}
         assert world.value("openai", "azureAccessToken").count(".") == 2
 
-    def test_google_cloud(self, world: World, sandbox: Sandbox) -> None:
+    def test_google_cloud(self, world: Backend, sandbox: Sandbox) -> None:
         """Both ways to Google Cloud get the gateway's keys; a second pass keeps them, and convert leaves them alone."""
         world.gcp()
         world.gcp_key(sandbox)
@@ -65,7 +65,7 @@ class TestPass:
         assert (converted.code, converted.out) == (0, "")
         assert "note: default/vertex is left out: gcp-workload-identity has no managed form" in converted.err
 
-    def test_a_token_file(self, world: World, sandbox: Sandbox) -> None:
+    def test_a_token_file(self, world: Backend, sandbox: Sandbox) -> None:
         """G27: a token that somebody keeps fresh in a file, named by its name; no client secret, no issuer asked."""
         (world.manifests / "secrets.yaml").unlink()
         path = world.directory / "token"
@@ -84,7 +84,7 @@ class TestPass:
         refused = world.rotate("-o", "json", "--force", "--token-file", f"team-b/pod={path}")
         assert refused.result("default/bedrock")["error"]["reason"] == "TokenSourceNotAllowed"
 
-    def test_second_pass(self, world: World, sandbox: Sandbox) -> None:
+    def test_second_pass(self, world: Backend, sandbox: Sandbox) -> None:
         """I4: a second pass over fresh credentials keeps them and asks nobody."""
         world.aws()
         world.azure()
@@ -95,7 +95,7 @@ class TestPass:
         assert again.result("default/bedrock")["expiresAt"] == first.result("default/bedrock")["expiresAt"]
         assert (world.value(), asked(sandbox)) == (before, requests)
 
-    def test_bad_ones_stop_nobody(self, world: World) -> None:
+    def test_bad_ones_stop_nobody(self, world: Backend) -> None:
         """Invalid, denied and secretless policies fail by themselves; the others are rotated; the exit code is 1."""
         world.aws("good")
         world.aws("denied", role="arn:aws:iam::123456789012:role/another")
@@ -118,7 +118,7 @@ class TestPass:
         }
         assert ran.document["summary"] == {"rotated": 1, "kept": 0, "skipped": 0, "failed": 3}
 
-    def test_broken_manifest(self, world: World) -> None:
+    def test_broken_manifest(self, world: Backend) -> None:
         """A document that cannot be read is a warning with file and line; the rest is rotated; the exit code is 1."""
         world.aws()
         (world.manifests / "x.yaml").write_text("a: [\n")
@@ -126,7 +126,7 @@ class TestPass:
         assert (ran.code, ran.actions) == (1, {"default/bedrock": "rotated"})
         assert f"warning: {world.manifests / 'x.yaml'}:" in ran.err
 
-    def test_vendor_down(self, world: World, sandbox: Sandbox) -> None:
+    def test_vendor_down(self, world: Backend, sandbox: Sandbox) -> None:
         """I2: while the vendor is down the old credential stays, and the report says until when it is good."""
         world.aws()
         world.rotate()
@@ -139,7 +139,7 @@ class TestPass:
         assert result["expiresAt"]
         assert world.value() == before
 
-    def test_edited_policy(self, world: World) -> None:
+    def test_edited_policy(self, world: Backend) -> None:
         """G15: a policy that changes its type gets the new key at once, and the old one goes."""
         world.aws("it")
         world.rotate()
@@ -149,7 +149,7 @@ class TestPass:
         place = world.out / "default" / "ai-eg-bsp-it"
         assert [path.name for path in place.iterdir() if not path.name.startswith("..")] == ["azureAccessToken"]
 
-    def test_stdin(self, world: World) -> None:
+    def test_stdin(self, world: Backend) -> None:
         """``-f -`` reads what kubectl prints: a List, from standard input."""
         world.aws()
         items = [item for path in world.manifests.iterdir() for item in yaml.safe_load_all(path.read_text())]
@@ -157,7 +157,7 @@ class TestPass:
         ran = run("rotate", "-f", "-", "--out", str(world.out), "-o", "json", stdin=text)
         assert (ran.code, ran.actions) == (0, {"default/bedrock": "rotated"})
 
-    def test_two_at_once(self, world: World) -> None:
+    def test_two_at_once(self, world: Backend) -> None:
         """Two processes that force everything at once both succeed; a third keeps all; the template shows the last."""
         source, target = world.directory / "in", world.directory / "rendered"
         source.write_text("{% for name in secrets | sort %}{{ secrets[name].credentials }}{% endfor %}")
@@ -177,7 +177,7 @@ class TestChoosing:
     """Which policies, and what for."""
 
     @pytest.fixture(autouse=True)
-    def _three(self, world: World) -> None:
+    def _three(self, world: Backend) -> None:
         world.aws("one")
         world.aws("two")
         world.invalid("three")
@@ -189,24 +189,24 @@ class TestChoosing:
         (["-n", "default"], ["default/one", "default/three", "default/two"]),
         ([], ["default/one", "default/three", "default/two"]),
     ])  # fmt: skip
-    def test_names(self, world: World, arguments: list[str], policies: list[str]) -> None:
+    def test_names(self, world: Backend, arguments: list[str], policies: list[str]) -> None:
         """Names choose; without a namespace they mean that of ``-n``, or ``default``; each once, in order."""
         ran = world.rotate("--dry-run", "-o", "json", *arguments)
         assert [result["policy"] for result in ran.document["results"]] == policies
 
-    def test_typing_error(self, world: World) -> None:
+    def test_typing_error(self, world: Backend) -> None:
         """A name that is not there is wrong use, with the one that was probably meant."""
         ran = world.rotate("default/oen")
         assert (ran.code, ran.out) == (2, "")
         assert ran.err == "Error: there is no policy default/oen; did you mean default/one?\n"
 
-    def test_empty_namespace(self, world: World) -> None:
+    def test_empty_namespace(self, world: Backend) -> None:
         """A namespace without policies is wrong use, and named."""
         ran = world.rotate("-n", "prod")
         assert ran.code == 2
         assert "no BackendSecurityPolicy in namespace prod" in ran.err
 
-    def test_dry_run(self, world: World, sandbox: Sandbox) -> None:
+    def test_dry_run(self, world: Backend, sandbox: Sandbox) -> None:
         """A dry run says what would be done, asks nobody and writes nothing at all."""
         requests = asked(sandbox)
         ran = world.rotate("--dry-run", "one")
@@ -215,7 +215,7 @@ class TestChoosing:
         assert not world.out.exists()
         assert asked(sandbox) == requests
 
-    def test_force(self, world: World) -> None:
+    def test_force(self, world: Backend) -> None:
         """``--force`` rotates what is fresh."""
         world.rotate("one")
         before = world.value("one")
@@ -223,7 +223,7 @@ class TestChoosing:
         assert (result["action"], result["reason"]) == ("rotated", "Forced")
         assert world.value("one") != before
 
-    def test_within(self, world: World) -> None:
+    def test_within(self, world: Backend) -> None:
         """``--within`` also rotates what would be due by then."""
         world.rotate("one")
         assert world.rotate("--within", "30m", "one", "-o", "json").actions == {"default/one": "kept"}
@@ -236,7 +236,7 @@ class TestChoosing:
 class TestPrinting:
     """The four forms."""
 
-    def test_table(self, world: World) -> None:
+    def test_table(self, world: Backend) -> None:
         """A table for people, failures explained below with what to do, and the count."""
         world.aws()
         world.invalid()
@@ -251,12 +251,12 @@ class TestPrinting:
         assert "  what to do: correct the policy in " in ran.out
         assert ran.out.endswith("1 rotated, 0 kept, 0 skipped, 1 failed\n")
 
-    def test_wide(self, world: World) -> None:
+    def test_wide(self, world: Backend) -> None:
         """Wide says into which Secret."""
         world.aws()
         assert "default/ai-eg-bsp-bedrock" in world.rotate("-o", "wide").out
 
-    def test_yaml(self, world: World) -> None:
+    def test_yaml(self, world: Backend) -> None:
         """YAML holds the same document as JSON."""
         world.aws()
         world.rotate()
@@ -266,7 +266,7 @@ class TestPrinting:
 class TestTemplates:
     """``--template``."""
 
-    def test_rendered(self, world: World) -> None:
+    def test_rendered(self, world: Backend) -> None:
         """The file holds rotated and static credentials; a second pass leaves it alone; a missing file comes back."""
         world.aws()
         world.static(key="sk-123")
@@ -284,7 +284,7 @@ class TestTemplates:
         assert world.rotate(*arguments).code == 0
         assert target.exists()
 
-    def test_missing_secret(self, world: World) -> None:
+    def test_missing_secret(self, world: Backend) -> None:
         """A template that names a Secret which is not there fails the pass, after the credentials were published."""
         world.aws()
         source, target = world.directory / "in", world.directory / "rendered"
@@ -295,7 +295,7 @@ class TestTemplates:
         assert f"template: TemplateFailed: {source}:1: there is no Secret default/nobody\n  what to do: " in ran.err
         assert target.read_text() == "old"
 
-    def test_dry_run(self, world: World) -> None:
+    def test_dry_run(self, world: Backend) -> None:
         """A dry run renders nothing."""
         world.aws()
         source, target = world.directory / "in", world.directory / "rendered"
@@ -321,7 +321,7 @@ class TestWrongUse:
         (["a/b/c"], "there is no policy a/b/c"),
     ])  # fmt: skip
     def test_refused(
-        self, world: World, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+        self, world: Backend, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
     ) -> None:
         """Whatever is wrong with the command line."""
         monkeypatch.chdir(world.directory)
@@ -334,14 +334,14 @@ class TestWrongUse:
         assert asked(sandbox) == requests
         assert not world.out.exists()
 
-    def test_no_directory(self, world: World) -> None:
+    def test_no_directory(self, world: Backend) -> None:
         """Manifests need a directory to publish to."""
         world.aws()
         ran = run("rotate", "-f", str(world.manifests))
         assert (ran.code, ran.out) == (2, "")
         assert "--out" in ran.err
 
-    def test_bad_authority(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_bad_authority(self, world: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
         """A variable of a vendor that cannot be meant is wrong use, too."""
         world.aws()
         monkeypatch.setenv("AZURE_AUTHORITY_HOST", "http://[")
@@ -353,7 +353,7 @@ class TestWrongUse:
 class TestPrecedence:
     """Flags, variables and the config file, through the real command."""
 
-    def test_sources(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_sources(self, world: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
         """What a variable says about the directory wins over the file; what a flag says wins over both."""
         world.aws()
         places = {name: world.directory / name for name in ("file", "variable", "flag")}
@@ -371,7 +371,7 @@ class TestPrecedence:
 class TestSecrecy:
     """I9: no secret in any output."""
 
-    def test_canaries(self, world: World, sandbox: Sandbox) -> None:
+    def test_canaries(self, world: Backend, sandbox: Sandbox) -> None:
         """Neither client secrets nor tokens nor keys are in what the commands print, at -vv, well or failing."""
         world.aws()
         world.azure()
@@ -393,7 +393,7 @@ class TestSecrecy:
             assert canary not in text, name
 
 
-def test_machine_settings(world: World, tmp_path: Path) -> None:
+def test_machine_settings(world: Backend, tmp_path: Path) -> None:
     """A machine with a CA bundle, proxies and AWS settings of its own rotates against the sandbox all the same."""
     import certifi  # noqa: PLC0415 - what such a machine's bundle looks like
 

@@ -27,7 +27,7 @@ from credrotator.core.model import ObjectKey
 from credrotator.diagnosis.overview import Row
 from credrotator.policies.inventory import Dependants
 from credrotator.sandbox import ServiceError
-from tests.cli.conftest import PROGRAM, World, run, run_outside
+from tests.cli.conftest import PROGRAM, Backend, run, run_outside
 from tests.unit.twins import KEY, NOW, SECRET
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ MINUTE = timedelta(minutes=1)
 ESCAPE = "\x1b["
 
 
-def status(world: World, *arguments: str) -> Ran:
+def status(world: Backend, *arguments: str) -> Ran:
     """Run ``status`` over all manifests, in this process."""
     return run("status", "-f", str(world.manifests), "--out", str(world.out), *arguments)
 
@@ -118,7 +118,7 @@ class TestTable:
 class TestCauses:
     """Without a second command."""
 
-    def test_last_failure(self, world: World, sandbox: Sandbox) -> None:
+    def test_last_failure(self, world: Backend, sandbox: Sandbox) -> None:
         """Its reason and what to do, though the published credential is still good."""
         world.aws()
         world.rotate()
@@ -129,7 +129,7 @@ class TestCauses:
         assert "default/bedrock: AccessDenied (denied): AWS STS answered AccessDenied" in told
         assert "  what to do: let the role's trust policy" in told
 
-    def test_invalid_and_broken(self, world: World) -> None:
+    def test_invalid_and_broken(self, world: Backend) -> None:
         """What is wrong with a policy, and with what it names; in JSON too."""
         world.invalid()
         world.static()
@@ -144,7 +144,7 @@ class TestCauses:
         assert "correct the policy" in found["default/broken"]["hint"]
         assert found["default/static"]["hint"]
 
-    def test_schema(self, world: World, sandbox: Sandbox) -> None:
+    def test_schema(self, world: Backend, sandbox: Sandbox) -> None:
         """Whatever the state, the document is as its schema says."""
         world.aws()
         world.azure()
@@ -163,7 +163,7 @@ class TestCauses:
         assert states[0] == ["Missing", "Invalid", "Missing", "Static"]
         assert found["policies"][0]["lastOutcome"]["error"]["reason"] == "AccessDenied"
 
-    def test_yaml(self, world: World) -> None:
+    def test_yaml(self, world: Backend) -> None:
         """The same document."""
         world.aws()
         assert yaml.safe_load(status(world, "-o", "yaml").out) == json.loads(status(world, "-o", "json").out)
@@ -196,14 +196,14 @@ def test_who_gets_colours(stream: io.StringIO, environment: dict[str, str], want
 class TestElsewhere:
     """Output that no person looks at."""
 
-    def test_no_colours_in_a_pipe(self, world: World) -> None:
+    def test_no_colours_in_a_pipe(self, world: Backend) -> None:
         """And colours where they are asked for."""
         world.aws()
         command = [*PROGRAM, "status", "-f", str(world.manifests), "--out", str(world.out)]
         assert ESCAPE not in run_outside(command).out
         assert f"{ESCAPE}31mMissing{ESCAPE}0m" in run_outside(command, FORCE_COLOR="1").out
 
-    def test_successive_tables(self, world: World) -> None:
+    def test_successive_tables(self, world: Backend) -> None:
         """Watching into a pipe shows one table after the other; Ctrl-C is no failure there."""
         world.aws()
         code, out = watched(world, terminal=False)
@@ -212,7 +212,7 @@ class TestElsewhere:
         assert ESCAPE not in out
 
     @pytest.mark.parametrize("arguments", [("-o", "json"), ("-o", "yaml"), ("-f", "-")])
-    def test_refused(self, world: World, arguments: tuple[str, ...]) -> None:
+    def test_refused(self, world: Backend, arguments: tuple[str, ...]) -> None:
         """What cannot be watched, with what to do instead."""
         world.aws()
         ran = status(world, "--watch", *arguments)
@@ -223,7 +223,7 @@ class TestElsewhere:
 class TestWatching:
     """On a terminal, and its loop."""
 
-    def test_in_place(self, world: World) -> None:
+    def test_in_place(self, world: Backend) -> None:
         """The cursor goes up over what it wrote and is shown again at the end; Ctrl-C ends well."""
         world.aws()
         code, out = watched(world, terminal=True)
@@ -258,7 +258,7 @@ class TestWatching:
             watch(look, lambda: NOW, timedelta(0), plain)
 
 
-def watched(world: World, *, terminal: bool) -> tuple[int, str]:
+def watched(world: Backend, *, terminal: bool) -> tuple[int, str]:
     """Watch until three tables were shown, then press Ctrl-C; return the exit code and all that was shown."""
     command = [*PROGRAM, "status", "-f", str(world.manifests), "--out", str(world.out), "--watch", "--interval", "0.2s"]
     reading, writing = pty.openpty() if terminal else os.pipe()

@@ -87,7 +87,7 @@ class Exchange:
         self._changed = threading.Condition()
 
     def __call__(
-        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
     ) -> AwsCredential:
         assert isinstance(source, AwsOidc)
         issuer = client_of(source).issuer
@@ -114,7 +114,7 @@ class Exchange:
 UNREACHABLE = Transient("IssuerUnreachable", "nobody answers", hint="see the network")
 
 
-class World:
+class Backend:
     """A daemon and everything around it; ``outcomes`` is what its listener was told."""
 
     def __init__(self, *, workers: int = 4) -> None:
@@ -124,7 +124,7 @@ class World:
         self.exchange = Exchange(self.clock)
         self.metrics = Metrics()
         self.leading = True
-        self.well: set[str] = set()
+        self.has_valid_token: set[str] = set()
         self.outcomes: list[Outcome] = []
         self.gone: list[ObjectKey] = []
         self.listening: Callable[[], None] = _nothing
@@ -141,7 +141,7 @@ class World:
             leads=lambda: self.leading,
             listener=self._told,
             gone=self.gone.append,
-            well=self.well.__contains__,
+            has_valid_token=self.has_valid_token.__contains__,
             workers=self.workers,
             seconds=lambda: self.clock.seconds() - self.wrong.total_seconds(),
         )
@@ -179,7 +179,7 @@ class World:
     def look_again(self, key: ObjectKey) -> Outcome:
         """Have a policy looked at, and return what came of it."""
         count = len(self.outcomes)
-        self.daemon.look_at(key)
+        self.daemon.enqueue(key)
         eventually(lambda: len(self.outcomes) > count)
         self.settled()
         return self.outcomes[-1]

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.model import ObjectKey, Owner, Policy
-from credrotator.policies.managed import AWS, read_form
+from credrotator.policies.managed import AWS, read_any_form
 from credrotator.policies.reader import Defaults
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def grant(name: str, source: str, namespace: str, secret_name: str | None = None
 
 def read(found: Json) -> Policy:
     """Read a policy as the daemon does."""
-    policy = read_form(found, "the API server", Defaults())
+    policy = read_any_form(found, "the API server", Defaults())
     assert isinstance(policy, Policy), policy
     return policy
 

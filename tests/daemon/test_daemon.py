@@ -26,8 +26,8 @@ from credrotator.core.model import (
 )
 from credrotator.core.secretdata import EXPIRY
 from credrotator.observability.logs import JsonFormatter
-from credrotator.rotation.daemon import STATIC_LOOK, STOP_S
-from tests.daemon.fakes import UNREACHABLE, World, policy
+from credrotator.rotation.daemon import STATIC_INTERVAL, STOP_S
+from tests.daemon.fakes import UNREACHABLE, Backend, policy
 from tests.kube.waiting import eventually
 from tests.unit import builders
 from tests.unit.twins import HOUR, KEY, SECRET, with_annotation
@@ -40,9 +40,9 @@ IDP, OTHER = "https://idp.example", "https://other.example"
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world() -> Iterator[Backend]:
     """A daemon of four workers that runs, without policies."""
-    here = World()
+    here = Backend()
     here.daemon.start()
     yield here
     here.exchange.let_go()
@@ -52,7 +52,7 @@ def world() -> Iterator[World]:
 class TestTime:
     """Rotation when it is due, and only then."""
 
-    def test_first_rotation(self, world: World) -> None:
+    def test_first_rotation(self, world: Backend) -> None:
         """A policy without a Secret is rotated as soon as it is there, once."""
         world.add("bedrock")
         eventually(lambda: len(world.outcomes) == 1)
@@ -60,7 +60,7 @@ class TestTime:
         assert [outcome.action for outcome in world.outcomes] == ["rotated"]
         assert (len(world.exchange.calls), len(world.store.writes)) == (1, 1)
 
-    def test_renewal_in_time(self, world: World) -> None:
+    def test_renewal_in_time(self, world: Backend) -> None:
         """Renewed at two thirds of its life, not before."""
         world.add("bedrock")
         world.settled()
@@ -71,7 +71,7 @@ class TestTime:
         eventually(lambda: len(world.store.writes) == 2)
         assert world.outcomes[-1].reason == "Expiring"
 
-    def test_ten_hours(self, world: World) -> None:
+    def test_ten_hours(self, world: Backend) -> None:
         """Renewals go on for as long as it runs: about one in 39 minutes for a life of an hour (I12)."""
         world.add("bedrock")
         world.settled()
@@ -81,25 +81,25 @@ class TestTime:
         assert 14 <= len(world.store.writes) <= 17
         assert len(world.exchange.calls) == len(world.store.writes)
 
-    def test_static_policies(self, world: World) -> None:
+    def test_static_policies(self, world: Backend) -> None:
         """What needs no rotation is looked at now and then: what it names may come or go."""
         world.source.put(replace(policy(KEY), source=Static("api-key"), secret=None))
         eventually(lambda: len(world.outcomes) == 1)
-        world.later(STATIC_LOOK - SECOND)
+        world.later(STATIC_INTERVAL - SECOND)
         world.settled()
         assert len(world.outcomes) == 1
         world.later(SECOND)
         eventually(lambda: len(world.outcomes) == 2)
         assert not world.exchange.calls
 
-    def test_invalid_policies(self, world: World) -> None:
+    def test_invalid_policies(self, world: Backend) -> None:
         """A policy that cannot work is a failure that only an edit helps; then it is rotated at once."""
         world.source.put(InvalidPolicy(KEY, "test", (Problem("spec", "wrong"),)))
         eventually(lambda: [outcome.reason for outcome in world.outcomes] == ["InvalidPolicy"])
         world.add("bedrock")
         eventually(lambda: len(world.store.writes) == 1)
 
-    def test_lateness_and_duration(self, world: World) -> None:
+    def test_lateness_and_duration(self, world: Backend) -> None:
         """Both are measured: from when it was due to when the look began."""
         world.add("bedrock")
         world.settled()
@@ -116,7 +116,7 @@ class TestTime:
 class TestFailures:
     """Back-off, and what ends it."""
 
-    def test_back_off(self, world: World) -> None:
+    def test_back_off(self, world: Backend) -> None:
         """After a failure nothing is tried until its time; each failure in a row doubles the wait."""
         world.exchange.failing[IDP] = Denied("AccessDenied", "no", hint="grant it")
         (key,) = world.add("bedrock")
@@ -130,7 +130,7 @@ class TestFailures:
         eventually(lambda: world.outcomes[-1].action == "rotated")
 
     @pytest.mark.parametrize("wrong", [timedelta(hours=1), -timedelta(hours=1)])
-    def test_fault_23_a_retry_is_a_wait(self, world: World, wrong: timedelta) -> None:
+    def test_fault_23_a_retry_is_a_wait(self, world: Backend, wrong: timedelta) -> None:
         """A failure while the clock was wrong is tried again after its minute, not an hour later, nor at once."""
         world.exchange.failing[IDP] = Denied("AccessDenied", "no", hint="grant it")
         world.set_clock(wrong)
@@ -143,7 +143,7 @@ class TestFailures:
             world.settled()
             assert len(world.exchange.calls) == tries, f"after {waited} s"
 
-    def test_a_success_ends_the_row(self, world: World) -> None:
+    def test_a_success_ends_the_row(self, world: Backend) -> None:
         """The next failure waits as briefly as a first one."""
         world.exchange.failing[IDP] = Denied("AccessDenied", "no", hint="grant it")
         (key,) = world.add("bedrock")
@@ -161,7 +161,7 @@ class TestFailures:
         assert due is not None
         assert due - world.clock.now <= 2 * SECOND
 
-    def test_retry_after(self, world: World) -> None:
+    def test_retry_after(self, world: Backend) -> None:
         """The server's wish is obeyed (fault 10)."""
         world.exchange.failing[IDP] = Transient("Throttled", "slow", hint="wait", retry_after=10 * MINUTE)
         world.add("bedrock")
@@ -172,7 +172,7 @@ class TestFailures:
         world.later(SECOND)
         eventually(lambda: len(world.exchange.calls) == 2)
 
-    def test_a_long_exchange_is_not_tried_again_at_once(self, world: World) -> None:
+    def test_a_long_exchange_is_not_tried_again_at_once(self, world: Backend) -> None:
         """Sweeps that come while a policy is looked at ask for no second look: the back-off would mean nothing."""
         world.add("bedrock")
         world.settled()
@@ -186,7 +186,7 @@ class TestFailures:
         world.settled()
         assert len(world.exchange.calls) == 2
 
-    def test_a_change_ends_the_wait(self, world: World) -> None:
+    def test_a_change_ends_the_wait(self, world: Backend) -> None:
         """An edit, or a new client secret, is a reason to try at once, and to forget earlier failures."""
         world.exchange.failing[IDP] = Denied("AccessDenied", "no", hint="grant it")
         (key,) = world.add("bedrock")
@@ -202,7 +202,7 @@ class TestFailures:
         world.exchange.failing.clear()
         assert world.look_again(key).action == "rotated"
 
-    def test_a_fault_of_ours(self, world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_fault_of_ours(self, world: Backend, caplog: pytest.LogCaptureFixture) -> None:
         """An unexpected exception costs no worker and no policy: it is looked at again a minute later."""
         world.exchange.failing[IDP] = ZeroDivisionError("a defect")
         keys = world.add("a", "b", "c", "d", "e")
@@ -215,7 +215,7 @@ class TestFailures:
         world.later(SECOND)
         eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(keys))
 
-    def test_every_line_names_its_look(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_every_line_names_its_look(self, world: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
         """What the worker logs carries the policy's key and an id of this look; the audit record is one of them."""
         written = io.StringIO()
         handler = logging.StreamHandler(written)
@@ -230,7 +230,7 @@ class TestFailures:
         assert {line["level"] for line in failed} == {"warning"}
         assert len({line["rotation"] for line in failed}) == len(failed) >= 2
 
-    def test_a_listener_that_fails(self, world: World) -> None:
+    def test_a_listener_that_fails(self, world: Backend) -> None:
         """What follows an outcome can go wrong; the credential is published, and the next look comes."""
 
         def fail() -> None:
@@ -247,28 +247,28 @@ class TestFailures:
     @pytest.mark.parametrize("threads", [4, 16])
     def test_i5_a_hung_issuer_takes_a_quarter_of_the_workers(self, threads: int) -> None:
         """Policies of others are rotated as if nothing were; those of the hung one come when it is well again."""
-        world = World(workers=threads)
+        world = Backend(workers=threads)
         world.exchange.hanging.add(IDP)
         world.daemon.start()
         hung = world.add(*(f"hung-{number}" for number in range(20)))
         eventually(lambda: world.exchange.waiting == threads // 4)
-        well = world.add(*(f"well-{number}" for number in range(20)), issuer=OTHER)
-        eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(well))
+        has_valid_token = world.add(*(f"well-{number}" for number in range(20)), issuer=OTHER)
+        eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(has_valid_token))
         assert world.exchange.waiting == threads // 4
         world.exchange.let_go()
-        eventually(lambda: {outcome.policy for outcome in world.outcomes} == {*well, *hung})
+        eventually(lambda: {outcome.policy for outcome in world.outcomes} == {*has_valid_token, *hung})
         world.daemon.stop()
 
     def test_i5_an_issuer_that_is_well_has_more(self) -> None:
         """While its token is at hand, its policies may take three quarters; some workers are left for others."""
-        world = World(workers=16)
+        world = Backend(workers=16)
         world.exchange.hanging.add(IDP)
-        world.well.add(IDP)
+        world.has_valid_token.add(IDP)
         world.daemon.start()
         world.add(*(f"hung-{number}" for number in range(30)))
         eventually(lambda: world.exchange.waiting == 12)
-        well = world.add(*(f"well-{number}" for number in range(20)), issuer=OTHER)
-        eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(well))
+        has_valid_token = world.add(*(f"well-{number}" for number in range(20)), issuer=OTHER)
+        eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(has_valid_token))
         assert world.exchange.waiting == 12
         world.exchange.let_go()
         world.daemon.stop()
@@ -285,7 +285,7 @@ class TestFailures:
 )
 def test_what_a_policy_hangs_at_first(source: Callable[[], builders.Manifest], lane: str) -> None:
     """Its issuer; where none is asked, the vendor: a quarter of the workers is all that either may hold."""
-    world = World()
+    world = Backend()
     found = builders.valid(source())
     world.source.put(found)
     assert world.daemon._lanes(found.key) == (lane,)
@@ -296,7 +296,7 @@ def test_what_a_policy_hangs_at_first(source: Callable[[], builders.Manifest], l
 )
 def test_what_a_policy_with_a_token_file_hangs_at_first(source: Callable[[], builders.Manifest], lane: str) -> None:
     """A file does not hang, so it is the vendor."""
-    world = World()
+    world = Backend()
     found = builders.valid(source())
     assert isinstance(found.source, AwsOidc | AzureOidc | GcpWorkloadIdentity)
     world.source.put(replace(found, source=replace(found.source, oidc=TokenFile("pod"))))
@@ -307,14 +307,14 @@ def test_what_a_policy_with_a_token_file_hangs_at_first(source: Callable[[], bui
 class TestChanges:
     """Edits, deletions, and what others do to a Secret."""
 
-    def test_an_edit_rotates_at_once(self, world: World) -> None:
+    def test_an_edit_rotates_at_once(self, world: Backend) -> None:
         """Another role, another credential, however long the old one would live (G15)."""
         (key,) = world.add("bedrock")
         world.settled()
         world.add("bedrock", role="other")
         eventually(lambda: [outcome.reason for outcome in world.of(key)] == ["Missing", "SpecChanged"])
 
-    def test_an_edit_that_changes_nothing(self, world: World) -> None:
+    def test_an_edit_that_changes_nothing(self, world: Backend) -> None:
         """A look, and no exchange."""
         (key,) = world.add("bedrock")
         world.settled()
@@ -322,7 +322,7 @@ class TestChanges:
         eventually(lambda: [outcome.action for outcome in world.of(key)] == ["rotated", "kept"])
         assert len(world.exchange.calls) == 1
 
-    def test_a_deleted_policy_is_forgotten(self, world: World) -> None:
+    def test_a_deleted_policy_is_forgotten(self, world: Backend) -> None:
         """No look, no series, nothing in memory; its Secret is its owner's to remove."""
         (key,) = world.add("bedrock")
         world.settled()
@@ -336,7 +336,7 @@ class TestChanges:
         assert not world.daemon._rotation._held
         assert b'name="bedrock"' not in scrape(world)
 
-    def test_fault_43_deleted_during_the_exchange(self, world: World) -> None:
+    def test_fault_43_deleted_during_the_exchange(self, world: Backend) -> None:
         """Nothing is written for a policy that is gone by then, and nobody is told of it."""
         world.exchange.meanwhile = lambda: world.source.delete(KEY)
         world.add("bedrock")
@@ -346,7 +346,7 @@ class TestChanges:
         assert not world.outcomes
         assert not world.daemon._expiries
 
-    def test_fault_43_a_failure_of_a_deleted_policy(self, world: World) -> None:
+    def test_fault_43_a_failure_of_a_deleted_policy(self, world: Backend) -> None:
         """What follows a failure may write (parking), so it must not follow for a policy that is gone."""
         world.exchange.failing[IDP] = UNREACHABLE
         world.exchange.meanwhile = lambda: world.source.delete(KEY)
@@ -354,7 +354,7 @@ class TestChanges:
         eventually(lambda: world.gone == [KEY])
         assert not world.outcomes
 
-    def test_fault_43_edited_during_the_exchange(self, world: World) -> None:
+    def test_fault_43_edited_during_the_exchange(self, world: Backend) -> None:
         """The credential of the old wish is thrown away, and the new wish granted."""
         world.exchange.meanwhile = lambda: world.source.put(policy(KEY, role="other"))
         world.add("bedrock")
@@ -363,7 +363,7 @@ class TestChanges:
         assert len(world.exchange.calls) == 2
         assert [outcome.action for outcome in world.outcomes] == ["rotated"]
 
-    def test_fault_43_deleted_and_made_again(self, world: World) -> None:
+    def test_fault_43_deleted_and_made_again(self, world: Backend) -> None:
         """Another policy of the same name is another policy: the UID tells them apart."""
 
         def replace_it() -> None:
@@ -377,7 +377,7 @@ class TestChanges:
         assert owner is not None
         assert owner.uid == "another"
 
-    def test_fault_39_a_deleted_secret_is_put_back(self, world: World) -> None:
+    def test_fault_39_a_deleted_secret_is_put_back(self, world: Backend) -> None:
         """From memory, without another exchange."""
         world.add("bedrock")
         world.settled()
@@ -386,7 +386,7 @@ class TestChanges:
         assert len(world.exchange.calls) == 1
         assert world.store.writes[0].data == world.store.writes[1].data
 
-    def test_g9_a_lost_annotation_is_repaired(self, world: World) -> None:
+    def test_g9_a_lost_annotation_is_repaired(self, world: Backend) -> None:
         """The expiry is put back, from memory."""
         world.add("bedrock")
         world.settled()
@@ -404,7 +404,7 @@ class TestChanges:
         ids=["fault 27", "fault 28"],
     )
     def test_a_credential_that_could_not_be_written_is_kept(
-        self, world: World, refusal: Denied | Transient, monkeypatch: pytest.MonkeyPatch
+        self, world: Backend, refusal: Denied | Transient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The retry writes what was issued; there is no second exchange."""
 
@@ -420,7 +420,7 @@ class TestChanges:
         assert [outcome.action for outcome in world.outcomes] == ["failed", "failed", "rotated"]
         assert (len(world.exchange.calls), len(world.store.writes)) == (1, 1)
 
-    def test_g36_a_conflict_costs_no_exchange(self, world: World) -> None:
+    def test_g36_a_conflict_costs_no_exchange(self, world: Backend) -> None:
         """Somebody else was quicker: read again, decide again, with the credential in hand (fault 26)."""
 
         def conflict() -> None:
@@ -435,7 +435,7 @@ class TestChanges:
 class TestLeadership:
     """Only the leader writes (I8)."""
 
-    def test_a_standby_does_nothing(self, world: World) -> None:
+    def test_a_standby_does_nothing(self, world: Backend) -> None:
         """No exchange, no write, nothing to see in its metrics."""
         world.leading = False
         world.add("bedrock")
@@ -444,26 +444,26 @@ class TestLeadership:
         assert not world.outcomes
         assert b'name="bedrock"' not in scrape(world)
 
-    def test_a_new_leader_looks_at_everything(self, world: World) -> None:
+    def test_a_new_leader_looks_at_everything(self, world: Backend) -> None:
         """What changed while another one led is found."""
         world.leading = False
         keys = world.add("a", "b")
         world.settled()
         world.leading = True
-        world.daemon.look_at_all()
+        world.daemon.enqueue_all()
         eventually(lambda: {outcome.policy for outcome in world.outcomes} == set(keys))
 
-    def test_it_leads_before_it_is_told_so(self, world: World) -> None:
+    def test_it_leads_before_it_is_told_so(self, world: Backend) -> None:
         """I7: what it has looked at by then, or is looking at, is not looked at again, least of all what fails."""
         world.exchange.failing[IDP] = UNREACHABLE
-        world.exchange.meanwhile = world.daemon.look_at_all
+        world.exchange.meanwhile = world.daemon.enqueue_all
         world.add("bedrock")
         world.settled()
-        world.daemon.look_at_all()
+        world.daemon.enqueue_all()
         world.settled()
         assert len(world.exchange.calls) == 1
 
-    def test_fault_33_lost_between_exchange_and_write(self, world: World) -> None:
+    def test_fault_33_lost_between_exchange_and_write(self, world: Backend) -> None:
         """Leadership is asked for right before the write; nothing is published, and nobody told."""
 
         def lose() -> None:
@@ -477,7 +477,7 @@ class TestLeadership:
         assert not world.store.writes
         assert not world.outcomes
 
-    def test_a_failure_after_it_was_lost(self, world: World) -> None:
+    def test_a_failure_after_it_was_lost(self, world: Backend) -> None:
         """Whoever does not lead parks nothing and says nothing."""
         world.exchange.failing[IDP] = UNREACHABLE
         world.exchange.meanwhile = lambda: setattr(world, "leading", False)
@@ -487,7 +487,7 @@ class TestLeadership:
         assert not world.outcomes
         assert not world.daemon._failures
 
-    def test_standing_down(self, world: World) -> None:
+    def test_standing_down(self, world: Backend) -> None:
         """What an old leader showed grows stale, so it shows it no more; and it looks at nothing."""
         world.add("a", "b")
         world.settled()
@@ -500,14 +500,14 @@ class TestLeadership:
         assert len(world.exchange.calls) == 2
         assert not world.daemon._timetable._times
 
-    def test_coming_back(self, world: World) -> None:
+    def test_coming_back(self, world: Backend) -> None:
         """Leading again, it does what is due by the store, with what it still holds."""
         (key,) = world.add("bedrock")
         world.settled()
         world.leading = False
         world.daemon.stand_down()
         world.leading = True
-        world.daemon.look_at_all()
+        world.daemon.enqueue_all()
         eventually(lambda: [outcome.action for outcome in world.of(key)] == ["rotated", "kept"])
         assert b'name="bedrock"' in scrape(world)
 
@@ -517,7 +517,7 @@ class TestStartAndEnd:
 
     def test_i4_a_restart_with_everything_fresh(self) -> None:
         """No exchange, no write, one read for each policy."""
-        world = World()
+        world = Backend()
         world.add(*(f"policy-{number}" for number in range(50)))
         world.daemon.start()
         world.settled()
@@ -531,7 +531,7 @@ class TestStartAndEnd:
 
     def test_i11_a_restart_keeps_the_schedule(self) -> None:
         """Renewals come when they would have come."""
-        world = World()
+        world = Backend()
         world.add(*(f"policy-{number}" for number in range(10)))
         world.daemon.start()
         world.settled()
@@ -546,7 +546,7 @@ class TestStartAndEnd:
         """The end does not wait for an exchange; what comes of it later is looked at by nobody."""
         assert STOP_S < 9
         monkeypatch.setattr("credrotator.rotation.daemon.STOP_S", 0.2)
-        world = World()
+        world = Backend()
         world.exchange.hanging.add(IDP)
         world.daemon.start()
         world.add("bedrock")
@@ -559,7 +559,7 @@ class TestStartAndEnd:
 
     def test_stop_lets_a_write_finish(self) -> None:
         """What is being written is written before stop returns."""
-        world = World()
+        world = Backend()
         writing, written = threading.Event(), threading.Event()
 
         def slowly() -> None:
@@ -577,26 +577,26 @@ class TestStartAndEnd:
     def test_stop_ends_all_threads(self) -> None:
         """Nothing of it is left behind."""
         before = set(threading.enumerate())
-        world = World(workers=8)
+        world = Backend(workers=8)
         world.daemon.start()
         world.add("a", "b", "c")
         world.settled()
         world.daemon.stop()
         eventually(lambda: set(threading.enumerate()) <= before)
 
-    def test_dead_workers_are_trouble(self, world: World) -> None:
+    def test_dead_workers_are_trouble(self, world: Backend) -> None:
         """Liveness tells of a worker that ended though it should not have."""
         assert world.daemon.trouble() is None
         world.daemon._queue.close()
         eventually(lambda: "worker-0" in (world.daemon.trouble() or ""))
 
 
-def scrape(world: World) -> bytes:
+def scrape(world: Backend) -> bytes:
     """Return the metrics text."""
     return world.metrics.exposition()
 
 
-def test_the_secret_is_the_only_state(world: World) -> None:
+def test_the_secret_is_the_only_state(world: Backend) -> None:
     """A credential that another one published meanwhile is taken as it is."""
     (key,) = world.add("bedrock")
     world.settled()

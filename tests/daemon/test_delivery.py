@@ -58,7 +58,7 @@ def ringing(server: ApiServer, api: KubeApi) -> Ringing:
     """Ring for a policy that the cluster has, with no patience."""
     created = server.create(POLICIES, aws())
     metrics, clock = Metrics(), StandingClock()
-    return Ringing(server, Delivery(api, clock, metrics, patience_s=-1), read(created), metrics, clock)
+    return Ringing(server, Delivery(api, clock, metrics, timeout_s=-1), read(created), metrics, clock)
 
 
 class TestDoorbell:
@@ -175,7 +175,7 @@ class TestAcknowledgement:
     def test_heard(self, ringing: Ringing) -> None:
         """A moved lastTransitionTime is the answer; it is timed, and nothing is late."""
         ringing.ring()
-        ringing.delivery.heard(BEDROCK, AFTER)
+        ringing.delivery.acknowledge(BEDROCK, AFTER)
         ringing.delivery.sweep()
         assert ringing.value("delivery_seconds_count", form="doorbell") == 1
         assert ringing.value("unacknowledged") == 0
@@ -183,7 +183,7 @@ class TestAcknowledgement:
     def test_the_same_word_again_is_none(self, ringing: Ringing, caplog: pytest.LogCaptureFixture) -> None:
         """A status that did not move says nothing."""
         ringing.ring()
-        ringing.delivery.heard(BEDROCK, BEFORE)
+        ringing.delivery.acknowledge(BEDROCK, BEFORE)
         ringing.delivery.sweep()
         assert ringing.value("unacknowledged") == 1
         assert "did not react" in caplog.text
@@ -195,7 +195,7 @@ class TestAcknowledgement:
             ringing.delivery.sweep()
         assert [record.levelno for record in caplog.records] == [logging.WARNING]
         ringing.ring()
-        ringing.delivery.heard(BEDROCK, AFTER)
+        ringing.delivery.acknowledge(BEDROCK, AFTER)
         ringing.delivery.sweep()
         assert ringing.value("unacknowledged") == 0
 
@@ -203,7 +203,7 @@ class TestAcknowledgement:
         """An answer that comes late ends the alarm, and its time counts."""
         ringing.ring()
         ringing.delivery.sweep()
-        ringing.delivery.heard(BEDROCK, AFTER)
+        ringing.delivery.acknowledge(BEDROCK, AFTER)
         ringing.delivery.sweep()
         assert ringing.value("unacknowledged") == 0
         assert ringing.value("delivery_seconds_count", form="doorbell") == 1
@@ -218,7 +218,7 @@ class TestAcknowledgement:
 
     def test_in_time(self, ringing: Ringing, api: KubeApi) -> None:
         """Nothing is late before its time."""
-        patient = Delivery(api, ringing.clock, ringing.metrics, patience_s=60)
+        patient = Delivery(api, ringing.clock, ringing.metrics, timeout_s=60)
         patient.ring(ringing.policy, ringing.policy.owner, BEFORE)
         patient.sweep()
         assert ringing.value("unacknowledged") == 0
@@ -226,7 +226,7 @@ class TestAcknowledgement:
     def test_a_first_word(self, ringing: Ringing) -> None:
         """A gateway that had said nothing yet answers by saying something."""
         ringing.ring(last_transition="")
-        ringing.delivery.heard(BEDROCK, AFTER)
+        ringing.delivery.acknowledge(BEDROCK, AFTER)
         assert ringing.value("delivery_seconds_count", form="doorbell") == 1
 
     def test_within_the_same_second(self, ringing: Ringing, caplog: pytest.LogCaptureFixture) -> None:
@@ -238,7 +238,7 @@ class TestAcknowledgement:
 
     def test_nobody_rang(self, ringing: Ringing) -> None:
         """The gateway's own reconciles are no deliveries."""
-        ringing.delivery.heard(BEDROCK, AFTER)
+        ringing.delivery.acknowledge(BEDROCK, AFTER)
         ringing.delivery.sweep()
         assert ringing.value("delivery_seconds_count", form="doorbell") is None
 
@@ -246,7 +246,7 @@ class TestAcknowledgement:
         """The times of the two forms are told apart, of a foreign Secret's policy too."""
         ringing.server.create("secrets", secret("bedrock", password="theirs"))
         ringing.ring()
-        ringing.delivery.heard(BEDROCK, AFTER)
+        ringing.delivery.acknowledge(BEDROCK, AFTER)
         assert ringing.value("delivery_seconds_count", form="create-and-delete") == 1
 
 
@@ -276,7 +276,7 @@ class TestTrouble:
         ringing.delivery.sweep()
         ringing.delivery.forget(ObjectKey("no", "body"))
         delivery = ringing.delivery
-        assert not any((delivery._waiting, delivery._unheard, delivery._foreign, delivery._bells))
+        assert not any((delivery._waiting, delivery._unacknowledged, delivery._foreign, delivery._bells))
         assert ringing.value("unacknowledged") == 0
 
 

@@ -20,7 +20,7 @@ from credrotator.core.model import (
     Policy,
     TokenFile,
 )
-from credrotator.policies.managed import AWS, AZURE, GCP, convert, is_convertible, read_form
+from credrotator.policies.managed import AWS, AZURE, GCP, convert, is_convertible, read_any_form
 from credrotator.policies.reader import PREFIX, Defaults, fingerprint
 from tests.unit.builders import (
     V1ALPHA1,
@@ -43,7 +43,7 @@ ANNOTATION = f"metadata.annotations[{AWS}]"
 
 def read(manifest: Manifest) -> Policy | InvalidPolicy:
     """Read a policy of either form."""
-    return read_form(manifest, "policy.yaml:1", Defaults())
+    return read_any_form(manifest, "policy.yaml:1", Defaults())
 
 
 def valid(manifest: Manifest) -> Policy:

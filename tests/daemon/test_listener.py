@@ -533,7 +533,7 @@ def test_forget(here: Listening) -> None:
     """Nothing stays of a policy that is gone."""
     here.hear("rotated")
     here.listener.forget(BEDROCK)
-    assert not here.listener._said
+    assert not here.listener._reported
     assert not here.listener._delivery._bells
 
 

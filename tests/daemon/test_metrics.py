@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from credrotator.exchange.exchanger import Exchanger
     from credrotator.sandbox.faults import Fault
-    from tests.exchange.world import World
+    from tests.exchange.world import Backend
     from tests.kube.simulator import ApiServer
 
 __all__ = ["world"]
@@ -49,10 +49,10 @@ def value(metrics: Metrics, name: str, /, **labels: str) -> float | None:
 class Measured:
     """An exchanger before the sandbox, and the metrics of what it does."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Backend) -> None:
         self.world = world
         self.metrics = Metrics()
-        self.exchanger: Exchanger = world.exchanger(meter=self.metrics)
+        self.exchanger: Exchanger = world.exchanger(instrumentation=self.metrics)
 
     def exchange(self) -> None:
         self.exchanger(POLICY, self.world.aws(), self.world.secrets)
@@ -65,7 +65,7 @@ class Measured:
 
 
 @pytest.fixture
-def measured(world: World) -> Measured:
+def measured(world: Backend) -> Measured:
     """Return metrics that a sandbox feeds."""
     return Measured(world)
 
@@ -120,7 +120,7 @@ class TestExchanges:
     )
     def test_failed_requests(self, measured: Measured, fault: Fault, code: str) -> None:
         """A failure is counted by status, or by a word of ours; the time that it took counts too."""
-        measured.exchanger = measured.world.exchanger(timeout_s=0.5, meter=measured.metrics)
+        measured.exchanger = measured.world.exchanger(timeout_s=0.5, instrumentation=measured.metrics)
         measured.world.issuer.faults.add(fault)
         with pytest.raises(RotationError):
             measured.exchange()
@@ -130,14 +130,14 @@ class TestExchanges:
     def test_through_a_proxy_that_is_not_there(self, measured: Measured) -> None:
         """What a proxy failed at is not the issuer's doing."""
         environment = {"HTTPS_PROXY": "http://127.0.0.1:1"}
-        measured.exchanger = measured.world.exchanger(environment=environment, meter=measured.metrics)
+        measured.exchanger = measured.world.exchanger(environment=environment, instrumentation=measured.metrics)
         with pytest.raises(Transient):
             measured.exchange()
         assert measured.requests("issuer", "discovery", "proxy") == 1
 
     def test_a_forbidden_address(self, measured: Measured) -> None:
         """An issuer that may not be asked shows as such."""
-        measured.exchanger = measured.world.unlisted(meter=measured.metrics)
+        measured.exchanger = measured.world.unlisted(instrumentation=measured.metrics)
         with pytest.raises(Denied):
             measured.exchange()
         assert measured.requests("issuer", "discovery", "forbidden") == 1
@@ -161,7 +161,7 @@ class TestExchanges:
     def test_skew(self, measured: Measured) -> None:
         """The difference to the vendor's clock, by its Date header."""
         clock = SkewedClock(lambda: datetime.now(UTC) - timedelta(minutes=10))
-        measured.exchanger = measured.world.exchanger(meter=measured.metrics, clock=clock)
+        measured.exchanger = measured.world.exchanger(instrumentation=measured.metrics, clock=clock)
         measured.exchange()
         measured.metrics.note_skew(clock.seen())
         assert value(measured.metrics, "clock_skew_seconds", endpoint="sts") == pytest.approx(600, abs=30)

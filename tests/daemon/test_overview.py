@@ -57,10 +57,10 @@ class Looking:
         """Put a credential of an hour into the store."""
         self.store.put(render(SECRET, aws_credential(self.clock()), fingerprint(policy.source)))
 
-    def row(self, last: dict[str, Any] | None = None, heard_at: datetime | None = None) -> Row:
+    def row(self, last: dict[str, Any] | None = None, acknowledged_at: datetime | None = None) -> Row:
         """Describe the policy, and see that nobody was asked and nothing written."""
         rotation = Rotation(self.store, self.exchange, self.clock)
-        found = overview(KEY, self.inventory, rotation, last, self.clock(), heard_at=heard_at)
+        found = overview(KEY, self.inventory, rotation, last, self.clock(), acknowledged_at=acknowledged_at)
         assert not self.exchange.calls
         assert not self.store.writes
         return found
@@ -68,9 +68,9 @@ class Looking:
 
 def test_fresh() -> None:
     """With its times, whom it speaks for, and where it lies."""
-    looking = Looking()
-    looking.publish()
-    row = looking.row()
+    attempting = Looking()
+    attempting.publish()
+    row = attempting.row()
     assert (row.state, row.why, row.provider, row.secret) == ("Fresh", "", "aws-oidc", SECRET)
     assert row.identity == "arn:aws:iam::123456789012:role/bedrock"
     assert row.expires_at == NOW + HOUR
@@ -83,10 +83,10 @@ def test_fresh() -> None:
 )
 def test_with_time(after: timedelta, state: str) -> None:
     """One word for each part of a credential's life."""
-    looking = Looking()
-    looking.publish()
-    looking.clock.now += after
-    assert looking.row().state == state
+    attempting = Looking()
+    attempting.publish()
+    attempting.clock.now += after
+    assert attempting.row().state == state
 
 
 def test_missing() -> None:
@@ -97,45 +97,45 @@ def test_missing() -> None:
 
 def test_parked() -> None:
     """An empty Secret is no credential; why it is there, and until when, is said."""
-    looking = Looking()
-    looking.store.put(park(None, SECRET, POLICY.owner, NOW + 15 * MINUTE))
-    row = looking.row()
+    attempting = Looking()
+    attempting.store.put(park(None, SECRET, POLICY.owner, NOW + 15 * MINUTE))
+    row = attempting.row()
     assert row.state == "Parked"
     assert "2026-11-24T12:15:00Z" in row.why
 
 
 def test_parked_with_a_credential() -> None:
     """A parked Secret that holds one is described by its true expiry."""
-    looking = Looking()
-    looking.publish()
-    looking.clock.now += 50 * MINUTE
-    looking.store.put(park(looking.store.secrets[SECRET].document, SECRET, POLICY.owner, NOW + 2 * HOUR))
-    row = looking.row()
+    attempting = Looking()
+    attempting.publish()
+    attempting.clock.now += 50 * MINUTE
+    attempting.store.put(park(attempting.store.secrets[SECRET].document, SECRET, POLICY.owner, NOW + 2 * HOUR))
+    row = attempting.row()
     assert (row.state, row.expires_at) == ("Due", NOW + HOUR)
 
 
 def test_edited() -> None:
     """What is published belongs to what the policy was."""
-    looking = Looking(aws_policy(role="other"))
-    looking.publish()
-    assert looking.row().state == "Edited"
+    attempting = Looking(aws_policy(role="other"))
+    attempting.publish()
+    assert attempting.row().state == "Edited"
 
 
 def test_unreadable() -> None:
     """Somebody edited the Secret; what is wrong with it is said."""
-    looking = Looking()
-    looking.publish()
-    looking.store.put(with_annotation(looking.store.secrets[SECRET].document, EXPIRY, "soon"))
-    row = looking.row()
+    attempting = Looking()
+    attempting.publish()
+    attempting.store.put(with_annotation(attempting.store.secrets[SECRET].document, EXPIRY, "soon"))
+    row = attempting.row()
     assert row.state == "Unreadable"
     assert EXPIRY in row.why
 
 
 def test_the_store_is_away() -> None:
     """What cannot be read is not called missing."""
-    looking = Looking()
-    looking.store.broken = Transient("ApiServerFailed", "the API server is away", hint="wait")
-    assert (looking.row().state, looking.row().why) == ("Unreadable", "the API server is away")
+    attempting = Looking()
+    attempting.store.broken = Transient("ApiServerFailed", "the API server is away", hint="wait")
+    assert (attempting.row().state, attempting.row().why) == ("Unreadable", "the API server is away")
 
 
 def test_invalid() -> None:
@@ -148,11 +148,11 @@ def test_invalid() -> None:
 def test_static_policies() -> None:
     """Sound, or broken and why: what they name has to be there."""
     reference = SecretKeyRef(ObjectKey("default", "key"), "apiKey", "spec.apiKey.secretRef")
-    looking = Looking(replace(POLICY, source=Static("api-key", reference), secret=reference.secret))
-    broken = looking.row()
+    attempting = Looking(replace(POLICY, source=Static("api-key", reference), secret=reference.secret))
+    broken = attempting.row()
     assert (broken.state, "there is no Secret default/key" in broken.why) == ("Broken", True)
-    looking.inventory.secrets[reference.secret] = {"apiKey": b"sk-1"}
-    assert (looking.row().state, looking.row().why) == ("Static", "")
+    attempting.inventory.secrets[reference.secret] = {"apiKey": b"sk-1"}
+    assert (attempting.row().state, attempting.row().why) == ("Static", "")
 
 
 def test_azure() -> None:
@@ -181,17 +181,17 @@ class TestLastOutcome:
 
     def test_told(self) -> None:
         """What is on record wins."""
-        looking = Looking()
-        looking.publish()
+        attempting = Looking()
+        attempting.publish()
         last = {"action": "failed", "reason": "Expiring", "at": "2026-11-24T12:50:00Z", "error": {"reason": "X"}}
-        assert looking.row(last).last == last
+        assert attempting.row(last).last == last
 
     def test_by_the_secret(self) -> None:
         """Without a record, the Secret itself says when it was issued."""
-        looking = Looking()
-        assert looking.row().last is None
-        looking.publish()
-        found = looking.row().last
+        attempting = Looking()
+        assert attempting.row().last is None
+        attempting.publish()
+        found = attempting.row().last
         assert found
         assert (found["action"], found["at"]) == ("rotated", "2026-11-24T12:00:00Z")
 
@@ -200,15 +200,15 @@ class TestAcknowledged:
     """Whether the gateway has looked since."""
 
     @pytest.mark.parametrize(
-        ("heard_at", "expected"),
+        ("acknowledged_at", "expected"),
         [(None, None), (NOW - HOUR, False), (NOW, True), (NOW + MINUTE, True)],
     )
-    def test_since_it_was_issued(self, heard_at: datetime | None, expected: bool | None) -> None:  # noqa: FBT001
+    def test_since_it_was_issued(self, acknowledged_at: datetime | None, expected: bool | None) -> None:  # noqa: FBT001
         """Its status moved at or after the moment of issue."""
-        looking = Looking()
-        looking.publish()
-        assert looking.row(heard_at=heard_at).acknowledged is expected
+        attempting = Looking()
+        attempting.publish()
+        assert attempting.row(acknowledged_at=acknowledged_at).acknowledged is expected
 
     def test_nothing_published(self) -> None:
         """There is nothing to be acknowledged."""
-        assert Looking().row(heard_at=NOW).acknowledged is None
+        assert Looking().row(acknowledged_at=NOW).acknowledged is None

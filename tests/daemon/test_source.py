@@ -223,11 +223,11 @@ class TestSecrets:
         stored = store.read(BEDROCK_SECRET)
         assert stored
         held = parse(stored.document, "aws-oidc")
-        eventually(lambda: watching.source.glance(policy) == held)
-        assert watching.source.glance(replace(policy, key=OTHER)) is None
-        assert watching.source.glance(replace(policy, secret=None)) is None
+        eventually(lambda: watching.source.cached_state(policy) == held)
+        assert watching.source.cached_state(replace(policy, key=OTHER)) is None
+        assert watching.source.cached_state(replace(policy, secret=None)) is None
         watching.server.patch("secrets", BEDROCK_SECRET.name, EDITS[what])
-        eventually(lambda: watching.source.glance(policy) is None)
+        eventually(lambda: watching.source.cached_state(policy) is None)
 
     def test_fault_39_deleted(self, watching: Watching, api: KubeApi) -> None:
         """It is put back at once."""

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from credrotator.core.model import Failure, ObjectKey, Outcome
-from credrotator.observability.metrics import HealthServer, Metrics, Probe
+from credrotator.observability.metrics import HealthCheck, HealthServer, Metrics
 from tests.kube.waiting import eventually
 from tests.unit.twins import HOUR, KEY, NOW, SECRET
 
@@ -52,7 +52,7 @@ class Served:
                     return sample.value
         return None
 
-    def _probe(self, path: str) -> Probe:
+    def _probe(self, path: str) -> HealthCheck:
         return lambda: self.wrong[path]
 
 

@@ -10,7 +10,7 @@ from credrotator.sandbox import Sandbox
 from tests.e2e import chain, gateway_site, realms
 from tests.e2e.chain import Chain, StartChain
 from tests.e2e.command import Credrotator
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts import cache, cluster, controller, entra, envoy, keycloak, minio
 from tests.e2e.parts.kubernetes import Programs
 
@@ -133,14 +133,14 @@ def gateway_program(parts: cache.Cache) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prepared(kubernetes: cluster.Cluster, sandbox: Sandbox) -> Iterator[Site]:
+def prepared(kubernetes: cluster.Cluster, sandbox: Sandbox) -> Iterator[Destination]:
     """The cluster with a Gateway, whose controller does not run yet."""
     with gateway_site.prepared(kubernetes, sandbox) as site:
         yield site
 
 
 @pytest.fixture(scope="module")
-def site(prepared: Site, gateway_program: Path) -> Iterator[Site]:
+def site(prepared: Destination, gateway_program: Path) -> Iterator[Destination]:
     """The cluster with the gateway's controller at work."""
     with prepared.controlled(gateway_program):
         yield prepared

@@ -12,7 +12,7 @@ from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Role
 from tests.e2e import cluster_policies, daemon, published_secrets
 from tests.e2e.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret_of
 from tests.e2e.daemon import Daemon
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts import front, kubeconfig
 from tests.e2e.parts.api import Json, Name
 from tests.e2e.parts.front import Front
@@ -32,7 +32,7 @@ class FaultySite:
         kubeconfig: Leads through the door, with the token in `token`.
     """
 
-    site: Site
+    site: Destination
     front: Front
     published: PublishedSecrets
     directory: Path
@@ -101,7 +101,7 @@ class FaultySite:
 
 
 @contextmanager
-def behind(site: Site, directory: Path) -> Iterator[FaultySite]:
+def behind(site: Destination, directory: Path) -> Iterator[FaultySite]:
     """Put a door before the API server of a site for the time of one test."""
     account = {"kind": "ServiceAccount", "namespace": _ACCOUNT.namespace, "name": _ACCOUNT.name}
     everything = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
@@ -130,6 +130,6 @@ def behind(site: Site, directory: Path) -> Iterator[FaultySite]:
         faulty.clear()
 
 
-def new_token(site: Site) -> str:
+def new_token(site: Destination) -> str:
     """Return one more token of the account by which daemons come through the door."""
     return site.cluster.token(_ACCOUNT)

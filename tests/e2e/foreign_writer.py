@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from tests.e2e.cluster_policies import NAMESPACE, SECRETS, secret
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts.api import Name
 
 _EXPIRATION = "rotators/expiration-time"
@@ -17,7 +17,7 @@ _POLL_S = 0.1
 class Writer:
     """Writes, touches, creates and deletes Secrets. What it writes are credentials in their form only."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Destination) -> None:
         self._site = site
         self._api = site.cluster.api
 

@@ -25,7 +25,7 @@ _NOWHERE = "http://127.0.0.1:1"
 
 
 @dataclass(frozen=True)
-class Site:
+class Destination:
     """The running parts, and what the controller has made of them so far."""
 
     cluster: Cluster
@@ -72,14 +72,14 @@ class Site:
 
 
 @contextmanager
-def prepared(cluster: Cluster, sandbox: Sandbox) -> Iterator[Site]:
+def prepared(cluster: Cluster, sandbox: Sandbox) -> Iterator[Destination]:
     """Make an empty cluster one with a Gateway, still without a route, and without the controller."""
     # First the namespace: where there are controllers, they make its service account meanwhile, for the Pod.
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": controller.SYSTEM_NAMESPACE}})
     cluster.apply_crds(gateway_crds.current(cluster.programs.cache))
     cluster.apply(*gateway_objects.gateway(), *cluster_policies.client_secrets())
     with filter_config.following(cluster.api, cluster.directory / "filter-config.yaml") as config:
-        yield Site(cluster, sandbox, config)
+        yield Destination(cluster, sandbox, config)
 
 
 def _environment(sandbox: Sandbox) -> dict[str, str]:

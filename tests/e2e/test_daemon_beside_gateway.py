@@ -13,7 +13,7 @@ from tests.e2e import cluster_policies, daemon, published_secrets
 from tests.e2e.cluster_policies import NAMESPACE, POLICIES, secret_of
 from tests.e2e.daemon import Daemon
 from tests.e2e.foreign_writer import Writer
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts.api import Name
 from tests.e2e.published_secrets import PublishedSecrets
 
@@ -31,7 +31,7 @@ Run = Callable[[], AbstractContextManager[Daemon]]
 
 
 @pytest.fixture(scope="module")
-def run(prepared: Site) -> Run:
+def run(prepared: Destination) -> Run:
     """Run the daemon, with little patience for an issuer."""
     cluster = prepared.cluster
     options = ("--no-leader-elect", "--timeout", "3s")
@@ -45,7 +45,9 @@ def apart(sandbox: Sandbox) -> Issuer:
 
 
 @pytest.fixture(scope="module")
-def published(prepared: Site, run: Run, apart: Issuer, request: pytest.FixtureRequest) -> Iterator[PublishedSecrets]:
+def published(
+    prepared: Destination, run: Run, apart: Issuer, request: pytest.FixtureRequest
+) -> Iterator[PublishedSecrets]:
     """Policies that the daemon has rotated and left, and the gateway's controller, which found them fresh."""
     issuer, sts = prepared.issuer, prepared.sandbox.sts
     sts.roles[_OTHER_ROLE] = Role(issuer, subject=DEFAULT_CLIENT)
@@ -70,7 +72,7 @@ def published(prepared: Site, run: Run, apart: Issuer, request: pytest.FixtureRe
 
 
 @pytest.fixture
-def writer(prepared: Site) -> Writer:
+def writer(prepared: Destination) -> Writer:
     """Somebody with a hand on the Secrets."""
     return Writer(prepared)
 
@@ -79,13 +81,13 @@ def _publications(published: PublishedSecrets) -> int:
     return sum(len(published.of(secret_of(policy))) for policy in _POLICIES)
 
 
-def _edit(site: Site, policy: str, role: str) -> None:
+def _edit(site: Destination, policy: str, role: str) -> None:
     spec = {"awsCredentials": cluster_policies.aws_exchange(site.issuer, role)}
     site.cluster.api.patch(POLICIES, Name(NAMESPACE, policy), {"spec": spec})
 
 
 def test_nothing_happens_while_all_is_fresh(
-    prepared: Site, run: Run, published: PublishedSecrets, writer: Writer
+    prepared: Destination, run: Run, published: PublishedSecrets, writer: Writer
 ) -> None:
     """At a restart and at rest neither rotator asks for anything or writes a credential, however often it looks."""
     exchanges, publications = prepared.exchanges, _publications(published)
@@ -99,7 +101,7 @@ def test_nothing_happens_while_all_is_fresh(
 
 
 def test_a_parked_policy_keeps_the_gateway_going(
-    prepared: Site, run: Run, published: PublishedSecrets, writer: Writer, apart: Issuer
+    prepared: Destination, run: Run, published: PublishedSecrets, writer: Writer, apart: Issuer
 ) -> None:
     """While an issuer hangs, the daemon keeps its policies out of the reach of the gateway's rotator.
 
@@ -123,7 +125,7 @@ def test_a_parked_policy_keeps_the_gateway_going(
         assert [request for request in apart.requests if request.headers["User-Agent"].startswith("Go-")] == []
 
 
-def test_a_short_life_is_renewed_by_one(prepared: Site, run: Run, published: PublishedSecrets) -> None:
+def test_a_short_life_is_renewed_by_one(prepared: Destination, run: Run, published: PublishedSecrets) -> None:
     """A credential that lives hardly longer than the gateway's rotator looks ahead is the daemon's all the same."""
     held = len(published.of(secret_of("aws")))
     with run():
@@ -136,7 +138,7 @@ def test_a_short_life_is_renewed_by_one(prepared: Site, run: Run, published: Pub
 
 
 def test_the_gateway_takes_over_and_hands_back(
-    prepared: Site, run: Run, published: PublishedSecrets, writer: Writer, figures: list[str]
+    prepared: Destination, run: Run, published: PublishedSecrets, writer: Writer, figures: list[str]
 ) -> None:
     """Without a daemon the gateway's rotator renews by itself; a daemon that comes back keeps that fresh in turn."""
     held, exchanges = len(published.of(secret_of("aws"))), prepared.exchanges_of_gateway

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e import faulty_site
 from tests.e2e.cluster_policies import secret_of
 from tests.e2e.faulty_site import FaultySite
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts.front import Front
 from tests.kube.waiting import eventually
 
@@ -22,7 +22,7 @@ _QUIET_S = 3.0
 
 
 @pytest.fixture
-def faulty(prepared: Site, request: pytest.FixtureRequest) -> Iterator[FaultySite]:
+def faulty(prepared: Destination, request: pytest.FixtureRequest) -> Iterator[FaultySite]:
     """The cluster behind a door of this test's own."""
     name = "".join(char if char.isalnum() else "-" for char in request.node.name)
     with faulty_site.behind(prepared, prepared.cluster.directory / name) as found:

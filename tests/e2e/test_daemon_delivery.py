@@ -10,7 +10,7 @@ import pytest
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Role
 from tests.e2e import cluster_policies, daemon, published_secrets
 from tests.e2e.cluster_policies import NAMESPACE, POLICIES, secret_of
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts.api import Json, Name
 from tests.e2e.published_secrets import Publication, PublishedSecrets
 from tests.e2e.timing import assert_p99, show
@@ -33,7 +33,7 @@ each_form = pytest.mark.parametrize("form", _FORMS)
 class Rotations:
     """Makes policies rotate, by giving them the other of two roles, and measures how their credentials get through."""
 
-    def __init__(self, site: Site, published: PublishedSecrets) -> None:
+    def __init__(self, site: Destination, published: PublishedSecrets) -> None:
         self._site = site
         self._published = published
         self._edits = dict.fromkeys(_ALL, 0)
@@ -75,7 +75,7 @@ class Rotations:
 
 
 @pytest.fixture(scope="module")
-def rotations(prepared: Site, request: pytest.FixtureRequest) -> Iterator[Rotations]:
+def rotations(prepared: Destination, request: pytest.FixtureRequest) -> Iterator[Rotations]:
     """The daemon and the gateway's controller, with every policy rotated once and delivered."""
     sandbox = prepared.sandbox
     sandbox.sts.roles[_OTHER_ROLE] = Role(prepared.issuer, subject=DEFAULT_CLIENT)
@@ -113,7 +113,7 @@ def test_a_rotation_is_in_the_filter_config_within_1_s(rotations: Rotations, for
     assert_p99(delays, _DELIVERED_WITHIN)
 
 
-def test_a_hundred_at_once(rotations: Rotations, site: Site, figures: list[str]) -> None:
+def test_a_hundred_at_once(rotations: Rotations, site: Destination, figures: list[str]) -> None:
     """A hundred policies that are forced together, beside the daemon, are all delivered; the figures say how fast."""
     site.config.settle()
     began, writes = datetime.now(UTC), site.config.writes
@@ -128,6 +128,6 @@ def test_a_hundred_at_once(rotations: Rotations, site: Site, figures: list[str])
     )
 
 
-def test_the_gateway_exchanged_nothing(rotations: Rotations, site: Site) -> None:
+def test_the_gateway_exchanged_nothing(rotations: Rotations, site: Destination) -> None:
     """While the daemon runs, the gateway's own rotator asks neither issuer nor STS for anything."""
     assert site.exchanges_of_gateway == 0

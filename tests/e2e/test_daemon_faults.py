@@ -15,7 +15,7 @@ from credrotator.sandbox import Hang
 from tests.e2e import daemon, faulty_site
 from tests.e2e.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret_of
 from tests.e2e.faulty_site import START, FaultySite
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts.api import Name, Resource
 from tests.kube.waiting import eventually
 
@@ -31,7 +31,7 @@ _MANY = 300
 
 
 @pytest.fixture
-def faulty(prepared: Site, request: pytest.FixtureRequest) -> Iterator[FaultySite]:
+def faulty(prepared: Destination, request: pytest.FixtureRequest) -> Iterator[FaultySite]:
     """The cluster behind a door of this test's own."""
     name = "".join(char if char.isalnum() else "-" for char in request.node.name)
     with faulty_site.behind(prepared, prepared.cluster.directory / name) as found:

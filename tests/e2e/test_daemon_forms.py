@@ -9,7 +9,7 @@ import pytest
 from credrotator.sandbox import Sandbox
 from tests.e2e import cluster_policies, daemon, gateway_site, published_secrets
 from tests.e2e.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret, secret_of
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts import cluster
 from tests.e2e.parts.api import Name
 from tests.e2e.parts.kubernetes import Programs
@@ -30,14 +30,14 @@ def kubernetes(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def prepared(kubernetes: cluster.Cluster, sandbox: Sandbox) -> Iterator[Site]:
+def prepared(kubernetes: cluster.Cluster, sandbox: Sandbox) -> Iterator[Destination]:
     """The cluster with a Gateway."""
     with gateway_site.prepared(kubernetes, sandbox) as site:
         yield site
 
 
 @pytest.fixture(scope="module")
-def published(prepared: Site, request: pytest.FixtureRequest) -> Iterator[PublishedSecrets]:
+def published(prepared: Destination, request: pytest.FixtureRequest) -> Iterator[PublishedSecrets]:
     """The daemon beside the gateway's controller, with a policy of each kind in the gateway's form."""
     prepared.add(
         "forms",
@@ -68,7 +68,7 @@ def _comes(condition: Callable[[], bool], *, within: timedelta = _START) -> bool
     return True
 
 
-def test_a_policy_goes_over_to_the_managed_form(prepared: Site, published: PublishedSecrets) -> None:
+def test_a_policy_goes_over_to_the_managed_form(prepared: Destination, published: PublishedSecrets) -> None:
     """What `convert` prints is valid, replaces the policy, and leads to a credential by another Secret."""
     for policy in _POLICIES:
         manifest = daemon.convert(prepared.cluster.admin, policy)
@@ -79,7 +79,7 @@ def test_a_policy_goes_over_to_the_managed_form(prepared: Site, published: Publi
         assert prepared.config.has(publication.text, within=_START), policy
 
 
-def test_the_secrets_of_a_deleted_policy_go_with_it(prepared: Site, published: PublishedSecrets) -> None:
+def test_the_secrets_of_a_deleted_policy_go_with_it(prepared: Destination, published: PublishedSecrets) -> None:
     """Every Secret that was made for a policy is owned by it, and nobody writes another after its end."""
     api = prepared.cluster.api
     assert published.of(secret_of("client"))
@@ -91,7 +91,7 @@ def test_the_secrets_of_a_deleted_policy_go_with_it(prepared: Site, published: P
     assert not any(api.find(SECRETS, at) for at in made)
 
 
-def test_fault_40_a_secret_of_somebody_else_is_left_alone(prepared: Site, published: PublishedSecrets) -> None:
+def test_fault_40_a_secret_of_somebody_else_is_left_alone(prepared: Destination, published: PublishedSecrets) -> None:
     """A Secret that happens to have the name of a policy's is refused, with a reason, and stays as it is."""
     api, at = prepared.cluster.api, Name(NAMESPACE, "managed-taken")
     theirs = api.create(SECRETS, secret(at.name, {"theirs": "value"}))

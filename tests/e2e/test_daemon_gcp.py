@@ -9,7 +9,7 @@ import pytest
 from credrotator.sandbox import DEFAULT_ACCOUNT
 from tests.e2e import cluster_policies, daemon, published_secrets
 from tests.e2e.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret, secret_of
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts.api import Name
 from tests.e2e.published_secrets import PublishedSecrets
 
@@ -19,7 +19,7 @@ _POLICIES = ("vertex", "vertex-key")
 
 
 @pytest.fixture(scope="module")
-def published(prepared: Site, request: pytest.FixtureRequest) -> Iterator[PublishedSecrets]:
+def published(prepared: Destination, request: pytest.FixtureRequest) -> Iterator[PublishedSecrets]:
     """The daemon beside the gateway's controller, with a policy of each kind, rotated and delivered once."""
     account = prepared.sandbox.google.accounts[DEFAULT_ACCOUNT]
     key_file = {"service_account.json": account.new_key(DEFAULT_ACCOUNT)}
@@ -40,7 +40,7 @@ def published(prepared: Site, request: pytest.FixtureRequest) -> Iterator[Publis
 
 
 @pytest.mark.parametrize("policy", _POLICIES)
-def test_a_new_token_is_delivered(prepared: Site, published: PublishedSecrets, policy: str) -> None:
+def test_a_new_token_is_delivered(prepared: Destination, published: PublishedSecrets, policy: str) -> None:
     """An owned Secret that comes and goes makes the controller look, for both ways to Google Cloud."""
     before = len(published.of(secret_of(policy)))
     daemon.rotate(prepared.cluster.admin, prepared.sandbox, "--force", f"{NAMESPACE}/{policy}")
@@ -49,7 +49,7 @@ def test_a_new_token_is_delivered(prepared: Site, published: PublishedSecrets, p
     assert prepared.config.has(publication.text, within=_DELIVERED_WITHIN)
 
 
-def test_an_edited_policy_is_delivered_by_the_daemon(prepared: Site, published: PublishedSecrets) -> None:
+def test_an_edited_policy_is_delivered_by_the_daemon(prepared: Destination, published: PublishedSecrets) -> None:
     """The daemon notices another life that is asked for, and its token gets through as well."""
     before = len(published.of(secret_of("vertex")))
     change = {"metadata": {"annotations": {"credrotator.io/duration": "30m"}}}
@@ -59,7 +59,7 @@ def test_an_edited_policy_is_delivered_by_the_daemon(prepared: Site, published: 
     assert prepared.config.has(publication.text, within=_DELIVERED_WITHIN)
 
 
-def test_the_gateway_is_content(prepared: Site, published: PublishedSecrets) -> None:
+def test_the_gateway_is_content(prepared: Destination, published: PublishedSecrets) -> None:
     """It accepts the policies, rotates nothing itself, and finds in the Secrets what its own rotator would write."""
     for policy in _POLICIES:
         kinds = [condition["type"] for condition in prepared.policy(policy)["status"]["conditions"]]

@@ -13,7 +13,7 @@ from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Role
 from tests.e2e import cluster_policies, daemon, published_secrets
 from tests.e2e.cluster_policies import NAMESPACE, POLICIES, secret_of
 from tests.e2e.daemon import Daemon
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts.api import Name
 from tests.e2e.published_secrets import PublishedSecrets
 
@@ -31,7 +31,7 @@ _ROTATIONS = "credrotator_rotations_total"
 class Pair:
     """Two daemons over one cluster, in the order in which they lead, and what they have published."""
 
-    site: Site
+    site: Destination
     leader: Daemon
     standby: Daemon
     published: PublishedSecrets
@@ -57,7 +57,7 @@ class Pair:
 
 
 @pytest.fixture
-def pair(prepared: Site, request: pytest.FixtureRequest) -> Iterator[Pair]:
+def pair(prepared: Destination, request: pytest.FixtureRequest) -> Iterator[Pair]:
     """A leader and a warm standby, with every policy rotated once."""
     cluster, sandbox = prepared.cluster, prepared.sandbox
     for role in _ROLES:

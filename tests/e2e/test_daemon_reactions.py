@@ -10,7 +10,7 @@ import pytest
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, DEFAULT_ROLE, Client, Hang, Role
 from tests.e2e import cluster_policies, daemon, published_secrets
 from tests.e2e.cluster_policies import ISSUER_CLIENT, NAMESPACE, POLICIES, SECRETS, secret_of
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts.api import Name
 from tests.e2e.published_secrets import Publication, PublishedSecrets
 
@@ -30,7 +30,7 @@ each_policy = pytest.mark.parametrize("policy", _POLICIES)
 
 
 @pytest.fixture(scope="module")
-def published(prepared: Site) -> Iterator[PublishedSecrets]:
+def published(prepared: Destination) -> Iterator[PublishedSecrets]:
     """The daemon alone, in a cluster without the gateway's controller, with each policy's first credential."""
     sandbox, cluster, issuer = prepared.sandbox, prepared.cluster, prepared.issuer
     sandbox.issuer.clients[_OTHER_CLIENT] = Client(DEFAULT_CLIENT_SECRET, subject=DEFAULT_CLIENT)
@@ -71,7 +71,7 @@ def react(published: PublishedSecrets, figures: list[str], request: pytest.Fixtu
     return react
 
 
-def _edit(site: Site, policy: str, *path: str, to: object) -> None:
+def _edit(site: Destination, policy: str, *path: str, to: object) -> None:
     """Change one field of a policy's spec and leave its neighbours alone."""
     change: Any = to
     for field in reversed(path):
@@ -79,14 +79,14 @@ def _edit(site: Site, policy: str, *path: str, to: object) -> None:
     site.cluster.api.patch(POLICIES, Name(NAMESPACE, policy), {"spec": change})
 
 
-def _edit_annotation(site: Site, role: str) -> None:
+def _edit_annotation(site: Destination, role: str) -> None:
     """Give the managed policy another role."""
     annotations = cluster_policies.aws_managed("managed-aws", site.issuer, role=role)["metadata"]["annotations"]
     at = Name(NAMESPACE, "managed-aws")
     site.cluster.api.patch(POLICIES, at, {"metadata": {"annotations": annotations}})
 
 
-def _damage(site: Site, policy: str) -> None:
+def _damage(site: Destination, policy: str) -> None:
     """Overwrite every value in a policy's Secret, so that it still looks like a credential."""
     at = Name(NAMESPACE, secret_of(policy))
     file = "[default]\naws_access_key_id = ASIADAMAGED\naws_secret_access_key = x\naws_session_token = x\nregion = x\n"
@@ -95,20 +95,20 @@ def _damage(site: Site, policy: str) -> None:
     site.cluster.api.patch(SECRETS, at, {"stringData": damaged})
 
 
-def test_an_edited_role_rotates(prepared: Site, react: React) -> None:
+def test_an_edited_role_rotates(prepared: Destination, react: React) -> None:
     """A credential of another role is not what the policy asks for any more."""
     publication = react("aws", lambda: _edit(prepared, "aws", *_EXCHANGE, "awsRoleArn", to=_OTHER_ROLE), 0)
     assert ":assumed-role/bedrock-2/" in prepared.sandbox.sts.sessions[publication.text].arn
 
 
-def test_an_edited_region_rotates(prepared: Site, react: React) -> None:
+def test_an_edited_region_rotates(prepared: Destination, react: React) -> None:
     """The region stands in the credentials file, and says which STS is asked."""
     react("aws", lambda: _edit(prepared, "aws", "awsCredentials", "region", to="eu-west-1"), 0)
     file = prepared.cluster.api.get(SECRETS, Name(NAMESPACE, secret_of("aws")))["data"]["credentials"]
     assert b"region = eu-west-1" in base64.b64decode(file)
 
 
-def test_an_edited_client_rotates(prepared: Site, react: React) -> None:
+def test_an_edited_client_rotates(prepared: Destination, react: React) -> None:
     """Another client of the issuer is another identity."""
     react("aws", lambda: _edit(prepared, "aws", *_EXCHANGE, "oidc", "clientID", to=_OTHER_CLIENT), 0)
     last = prepared.sandbox.issuer.requests.matching("/token")[-1]
@@ -116,13 +116,13 @@ def test_an_edited_client_rotates(prepared: Site, react: React) -> None:
     assert base64.b64decode(credentials).startswith(_OTHER_CLIENT.encode())
 
 
-def test_an_edited_audience_rotates(prepared: Site, react: React) -> None:
+def test_an_edited_audience_rotates(prepared: Destination, react: React) -> None:
     """A token for another audience may be good for something else; it is asked for and exchanged anew."""
     prepared.sandbox.sts.roles[_OTHER_ROLE].audience = _OTHER_AUDIENCE
     react("aws", lambda: _edit(prepared, "aws", *_EXCHANGE, "aud", to=_OTHER_AUDIENCE), 0)
 
 
-def test_an_edited_annotation_rotates(prepared: Site, react: React) -> None:
+def test_an_edited_annotation_rotates(prepared: Destination, react: React) -> None:
     """In the managed form the annotation says what to do, so an edit of it counts as one of the policy."""
     prepared.sandbox.sts.roles[_OTHER_ROLE].audience = "sts.amazonaws.com"
     publication = react("managed-aws", lambda: _edit_annotation(prepared, _OTHER_ROLE), 0)
@@ -130,20 +130,20 @@ def test_an_edited_annotation_rotates(prepared: Site, react: React) -> None:
 
 
 @each_policy
-def test_fault_39_a_deleted_secret_comes_back(prepared: Site, react: React, policy: str) -> None:
+def test_fault_39_a_deleted_secret_comes_back(prepared: Destination, react: React, policy: str) -> None:
     """A gateway without the Secret has no credential for its backend; it gets one at once."""
     at = Name(NAMESPACE, secret_of(policy))
     react(policy, lambda: prepared.cluster.api.delete(SECRETS, at), 1)
 
 
 @each_policy
-def test_fault_38_an_edited_secret_is_repaired(prepared: Site, react: React, policy: str) -> None:
+def test_fault_38_an_edited_secret_is_repaired(prepared: Destination, react: React, policy: str) -> None:
     """What somebody else wrote over a credential does not stay."""
     publication = react(policy, lambda: _damage(prepared, policy), 1)
     assert publication.text not in {"damaged", "ASIADAMAGED"}
 
 
-def test_a_hung_issuer_delays_nobody(prepared: Site, react: React) -> None:
+def test_a_hung_issuer_delays_nobody(prepared: Destination, react: React) -> None:
     """More policies than there are workers hang on one issuer; another is rotated as ever."""
     api, hung = prepared.cluster.api, prepared.sandbox.add_issuer()
     with hung.faults.add(Hang()):
@@ -155,7 +155,7 @@ def test_a_hung_issuer_delays_nobody(prepared: Site, react: React) -> None:
             api.delete(POLICIES, Name(NAMESPACE, f"hung-{number}"))
 
 
-def test_fault_42_a_refused_client_gets_a_new_secret(prepared: Site, published: PublishedSecrets) -> None:
+def test_fault_42_a_refused_client_gets_a_new_secret(prepared: Destination, published: PublishedSecrets) -> None:
     """A policy that was refused is tried again as soon as the Secret that it names is another."""
     sandbox, api = prepared.sandbox, prepared.cluster.api
     sandbox.issuer.clients[DEFAULT_CLIENT].secret = "rotated"

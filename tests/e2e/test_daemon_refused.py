@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e import cluster_policies, daemon, published_secrets
 from tests.e2e.cluster_policies import GROUP, NAMESPACE, client_secrets, secret_of
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts.api import Json, Name
 from tests.e2e.published_secrets import PublishedSecrets
 
@@ -59,7 +59,7 @@ def _grant() -> Json:
 
 
 @pytest.fixture(scope="module")
-def published(prepared: Site) -> Iterator[PublishedSecrets]:
+def published(prepared: Destination) -> Iterator[PublishedSecrets]:
     """A daemon that may read everything and write nothing, and policies of which one refers to another namespace."""
     cluster, issuer = prepared.cluster, prepared.issuer
     account = {
@@ -89,14 +89,14 @@ def _comes(condition: Callable[[], bool]) -> bool:
     return True
 
 
-def _failures(site: Site, policy: str) -> set[str]:
+def _failures(site: Destination, policy: str) -> set[str]:
     """Return the reasons that a policy's Events give."""
     listed = site.cluster.kubectl("get", "events", "--namespace", NAMESPACE, "--output=json")
     events = [event for event in json.loads(listed)["items"] if event["involvedObject"]["name"] == policy]
     return {event["message"].partition(":")[0] for event in events if event["reason"] == "RotationFailed"}
 
 
-def test_fault_27_what_is_refused_is_said_and_mended(prepared: Site, published: PublishedSecrets) -> None:
+def test_fault_27_what_is_refused_is_said_and_mended(prepared: Destination, published: PublishedSecrets) -> None:
     """Each policy has an Event with the reason; when right and consent are given, both are published by themselves.
 
     The credential that could not be written was kept: STS is asked once for each policy, and not again.

@@ -22,7 +22,7 @@ from credrotator.sandbox import (
 from tests.e2e import chain, cluster_policies, daemon, published_secrets, traffic
 from tests.e2e.chain import Backend
 from tests.e2e.cluster_policies import NAMESPACE, POLICIES, secret_of
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts.api import Json, Name
 from tests.e2e.parts.cache import Cache
 from tests.e2e.published import AwsCredential
@@ -81,7 +81,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(prepared: Site, parts: Cache, request: pytest.FixtureRequest) -> Iterator[Run]:
+def run(prepared: Destination, parts: Cache, request: pytest.FixtureRequest) -> Iterator[Run]:
     """The daemon, the gateway's controller, its filter and its proxy; every policy edited ten times under traffic."""
     sandbox, cluster = prepared.sandbox, prepared.cluster
     for role in _ROLES:
@@ -124,13 +124,13 @@ def _policies(issuer: str, step: int) -> list[Json]:
     ]
 
 
-def _edit(site: Site, manifest: Json) -> None:
+def _edit(site: Destination, manifest: Json) -> None:
     metadata = manifest["metadata"]
     change = {"metadata": {"annotations": metadata["annotations"]}, "spec": manifest["spec"]}
     site.cluster.api.patch(POLICIES, Name(NAMESPACE, metadata["name"]), change)
 
 
-def _backends(site: Site, published: PublishedSecrets) -> list[Backend]:
+def _backends(site: Destination, published: PublishedSecrets) -> list[Backend]:
     """Return the backends of the proxy, by the names that the gateway's controller has given them for the filter."""
     for policy in _HOSTS:
         assert site.config.has(published.of(secret_of(policy))[-1].text, within=_START), policy
@@ -156,7 +156,7 @@ def _judges(sandbox: Sandbox) -> Mapping[str, Verifier]:
 
 
 @pytest.mark.usefixtures("run")
-def test_the_gateway_exchanged_nothing(prepared: Site) -> None:
+def test_the_gateway_exchanged_nothing(prepared: Destination) -> None:
     """All of it was the daemon's: the gateway's own rotator asked for nothing."""
     assert prepared.exchanges_of_gateway == 0
 

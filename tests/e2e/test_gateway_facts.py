@@ -12,7 +12,7 @@ from credrotator.sandbox import Hang
 from tests.e2e import cluster_policies
 from tests.e2e.cluster_policies import NAMESPACE, SECRETS
 from tests.e2e.foreign_writer import Writer
-from tests.e2e.gateway_site import Site
+from tests.e2e.gateway_site import Destination
 from tests.e2e.parts.api import Name
 from tests.e2e.timing import assert_p99, show
 
@@ -26,7 +26,7 @@ Deliver = Callable[[], object]
 
 
 @pytest.fixture(scope="module")
-def writer(site: Site) -> Writer:
+def writer(site: Destination) -> Writer:
     """A writer beside the gateway, which has one policy of each kind, with a credential in each."""
     writer = Writer(site)
     for policy in ("aws", "azure-client"):
@@ -51,7 +51,7 @@ def writer(site: Site) -> Writer:
 
 
 @pytest.fixture
-def unheard(site: Site, writer: Writer) -> Callable[[str, Deliver], bool]:
+def unheard(site: Destination, writer: Writer) -> Callable[[str, Deliver], bool]:
     """Write a Secret, do something that is thought not to deliver it, and tell whether nothing was delivered."""
 
     def unheard(name: str, act: Deliver) -> bool:
@@ -65,7 +65,7 @@ def unheard(site: Site, writer: Writer) -> Callable[[str, Deliver], bool]:
 
 
 @pytest.fixture
-def measure(site: Site, writer: Writer, figures: list[str]) -> Callable[[str, str, Deliver], None]:
+def measure(site: Destination, writer: Writer, figures: list[str]) -> Callable[[str, str, Deliver], None]:
     """Write a Secret and deliver it, some times, and assert that each came within the bound."""
 
     def measure(what: str, name: str, deliver: Deliver) -> None:
@@ -84,7 +84,7 @@ def measure(site: Site, writer: Writer, figures: list[str]) -> Callable[[str, st
 
 
 @pytest.fixture
-def parked_on_a_hanging_issuer(site: Site, writer: Writer) -> Iterator[None]:
+def parked_on_a_hanging_issuer(site: Destination, writer: Writer) -> Iterator[None]:
     """A policy whose issuer answers nothing, and whose Secret says that there is no need to ask."""
     issuer = site.sandbox.add_issuer()
     with issuer.faults.add(Hang()):
@@ -99,7 +99,9 @@ def test_a_rewritten_secret_alone_is_not_delivered(unheard: Callable[[str, Deliv
     assert unheard("ai-eg-bsp-aws", lambda: None)
 
 
-def test_an_annotation_on_the_policy_delivers_nothing(unheard: Callable[[str, Deliver], bool], site: Site) -> None:
+def test_an_annotation_on_the_policy_delivers_nothing(
+    unheard: Callable[[str, Deliver], bool], site: Destination
+) -> None:
     """Only a new generation of a policy counts, and metadata make none."""
     annotate = ("annotate", "--overwrite", "backendsecuritypolicy", "aws", "touched=now")
     assert unheard("ai-eg-bsp-aws", lambda: site.cluster.kubectl(*annotate))
@@ -130,7 +132,7 @@ def test_a_secret_that_a_policy_names_is_delivered(measure: Callable[[str, str, 
     measure(f"secretRef, {name}", name, lambda: None)
 
 
-def test_a_delivery_moves_the_transition_time(site: Site, writer: Writer) -> None:
+def test_a_delivery_moves_the_transition_time(site: Destination, writer: Writer) -> None:
     """The condition's `lastTransitionTime` is rewritten at each reconcile: the doorbell was heard."""
 
     def heard() -> str:
@@ -147,13 +149,13 @@ def test_a_delivery_moves_the_transition_time(site: Site, writer: Writer) -> Non
     assert datetime.fromisoformat(heard()) >= rung.replace(microsecond=0)
 
 
-def test_a_fresh_secret_is_left_alone(site: Site, writer: Writer) -> None:
+def test_a_fresh_secret_is_left_alone(site: Destination, writer: Writer) -> None:
     """While the expiry is more than 5 min ahead, the controller's own rotator asks nobody."""
     writer.touch("aws")
     assert site.exchanges == 0
 
 
-def test_the_secret_gets_the_policy_as_its_owner(site: Site) -> None:
+def test_the_secret_gets_the_policy_as_its_owner(site: Destination) -> None:
     """The controller adds itself as controlling owner to a Secret that it finds, so nobody else may be that."""
     (owner,) = site.cluster.api.get(SECRETS, Name(NAMESPACE, "ai-eg-bsp-aws"))["metadata"]["ownerReferences"]
     assert owner["uid"] == site.policy("aws")["metadata"]["uid"]
@@ -171,7 +173,9 @@ def test_a_parked_policy_blocks_nobody(measure: Callable[[str, str, Deliver], No
     measure("doorbell beside a parked policy", "ai-eg-bsp-aws", ring_both)
 
 
-def test_a_hanging_issuer_blocks_everybody(site: Site, writer: Writer, unheard: Callable[[str, Deliver], bool]) -> None:
+def test_a_hanging_issuer_blocks_everybody(
+    site: Destination, writer: Writer, unheard: Callable[[str, Deliver], bool]
+) -> None:
     """Without a fresh Secret the controller asks the issuer, with no limit of time, and has no other worker.
 
     This is what parking is for. It is also the last test here: a controller that hangs is of no more use.

@@ -8,7 +8,7 @@ import pytest
 
 from credrotator.sandbox import Sandbox
 from credrotator.sandbox.keys import SigningKeys
-from tests.exchange.world import FrozenClock, MovableClock, World
+from tests.exchange.world import Backend, FrozenClock, MovableClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ def frozen() -> FrozenClock:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     """Run a sandbox for the length of a test; elliptic keys, which are made in no time."""
     clock = MovableClock()
     sandbox = Sandbox(tmp_path / "sandbox", clock=clock, algorithm="ES256")
@@ -30,4 +30,4 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with sandbox:
         # The SDK of AWS reads its variables from the process, whatever the exchanger is given.
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sandbox.sts.url)
-        yield World(sandbox, clock)
+        yield Backend(sandbox, clock)

@@ -26,7 +26,7 @@ from credrotator.sandbox import (
     SkewedDate,
     garbage,
 )
-from tests.exchange.world import TOKEN, FrozenClock, World, key_ref, refused
+from tests.exchange.world import TOKEN, Backend, FrozenClock, key_ref, refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 GARBAGE = garbage()
 
 
-def test_the_request(world: World) -> None:
+def test_the_request(world: Backend) -> None:
     """One unsigned POST with role, token and session name; no duration where the policy sets none."""
     credential = world.exchange_aws()
     (request,) = world.sandbox.sts.requests
@@ -50,7 +50,7 @@ def test_the_request(world: World) -> None:
     assert credential.request_id
 
 
-def test_g24_the_duration(world: World) -> None:
+def test_g24_the_duration(world: Backend) -> None:
     """G24: DurationSeconds is sent where the policy sets it, in whole seconds, and the expiry is AWS's own."""
     credential = world.exchange_aws(duration=timedelta(minutes=20))
     assert world.sandbox.sts.requests[0].form["DurationSeconds"] == "1200"
@@ -59,7 +59,7 @@ def test_g24_the_duration(world: World) -> None:
     assert timedelta(minutes=19, seconds=50) < life < timedelta(minutes=20, seconds=10)
 
 
-def test_the_expiry_is_awss_own(world: World) -> None:
+def test_the_expiry_is_awss_own(world: Backend) -> None:
     """The credential lives as long as STS says, to the second, whatever was asked."""
     world.sandbox.sts.roles[DEFAULT_ROLE].forced_life = timedelta(seconds=77)
     credential = world.exchange_aws(duration=timedelta(minutes=20))
@@ -90,7 +90,7 @@ def test_short_names_stay_as_they_are(name: str, wanted: str) -> None:
     assert session_name(ObjectKey("team-a", name)) == wanted
 
 
-def test_fault_44_arrives(world: World) -> None:
+def test_fault_44_arrives(world: Backend) -> None:
     """Fault 44: AWS takes the session name of a policy with 253 characters."""
     policy = ObjectKey("team-a", "long-" * 50 + "end")
     world.exchanger()(policy, world.aws(), world.secrets)
@@ -163,7 +163,7 @@ AMBIENT = {
 }
 
 
-def test_ambient_settings_are_left_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ambient_settings_are_left_alone(world: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's own AWS credentials are neither looked up nor sent, and no metadata service is asked."""
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
     for name, value in AMBIENT.items():
@@ -174,7 +174,7 @@ def test_ambient_settings_are_left_alone(world: World, monkeypatch: pytest.Monke
     assert b"ambient" not in request.body.lower()
 
 
-def test_no_credential_is_looked_up(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_credential_is_looked_up(world: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The SDK's chain of credentials is not walked: what it would run, read or ask is none of ours."""
     config, marker = tmp_path / "aws-config", tmp_path / "marker"
     config.write_text(f"[default]\ncredential_process = touch {marker}\n")
@@ -183,7 +183,7 @@ def test_no_credential_is_looked_up(world: World, monkeypatch: pytest.MonkeyPatc
     assert not marker.exists()
 
 
-def test_ambient_retries_are_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ambient_retries_are_off(world: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """House rule: retries live in one layer, which is not the SDK, whatever AWS_MAX_ATTEMPTS says."""
     for name, value in AMBIENT.items():
         monkeypatch.setenv(name, value)
@@ -195,7 +195,7 @@ def test_ambient_retries_are_off(world: World, monkeypatch: pytest.MonkeyPatch) 
         assert world.sandbox.sts.requests.total == calls
 
 
-def test_a_profile_that_does_not_exist(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_that_does_not_exist(world: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """AWS_PROFILE that names nothing is a refusal that says where to look, not a crash, each time."""
     monkeypatch.setenv("AWS_PROFILE", "nonsense")
     exchanger = world.exchanger()
@@ -206,7 +206,7 @@ def test_a_profile_that_does_not_exist(world: World, monkeypatch: pytest.MonkeyP
         assert "AWS_" in caught.value.hint
 
 
-def test_a_config_file_that_is_none(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_config_file_that_is_none(world: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A broken ~/.aws/config is a refusal that says where to look."""
     config = tmp_path / "aws-config"
     config.write_text("[broken\n = =")
@@ -235,7 +235,7 @@ def test_a_config_file_that_is_none(world: World, monkeypatch: pytest.MonkeyPatc
         ("Odd Code\n\x1b[31m", Denied, "StsRefused", "common errors"),
     ],
 )
-def test_faults_16_to_20_by_code(world: World, code: str, kind: type[RotationError], reason: str, hint: str) -> None:
+def test_faults_16_to_20_by_code(world: Backend, code: str, kind: type[RotationError], reason: str, hint: str) -> None:
     """Faults 16 to 20: each of AWS's codes has its class, and the hint fits it."""
     if code.startswith("Odd"):
         world.sandbox.sts.faults.add(Answer(403, f"<E><Error><Code>{code!r}</Code></Error></E>", "text/xml"))
@@ -248,14 +248,14 @@ def test_faults_16_to_20_by_code(world: World, code: str, kind: type[RotationErr
     assert "eu-central-1" in caught.value.message
 
 
-def test_fault_20_the_wrong_role(world: World) -> None:
+def test_fault_20_the_wrong_role(world: Backend) -> None:
     """Fault 20: a role that does not trust the token is denied, with the way to the trust policy that would."""
     with refused(Denied, "AccessDenied") as caught:
         world.exchange_aws(role_arn="arn:aws:iam::123456789012:role/other")
     assert "credrotator check" in caught.value.hint
 
 
-def test_fault_20_longer_than_the_role_allows(world: World) -> None:
+def test_fault_20_longer_than_the_role_allows(world: Backend) -> None:
     """Fault 20: the duration error says which annotation to lower, and to what."""
     world.sandbox.sts.roles[DEFAULT_ROLE].max_life = timedelta(hours=1)
     with refused(Denied, "DurationTooLong") as caught:
@@ -266,7 +266,7 @@ def test_fault_20_longer_than_the_role_allows(world: World) -> None:
 
 
 @pytest.mark.parametrize("code", ["ExpiredTokenException", "ExpiredToken", "InvalidIdentityToken"])
-def test_fault_19_a_fresh_token_once(world: World, code: str) -> None:
+def test_fault_19_a_fresh_token_once(world: Backend, code: str) -> None:
     """Faults 18 and 19: a token that AWS calls stale is replaced by a fresh one, once, in the same attempt."""
     exchanger = world.exchanger()
     world.token(exchanger)
@@ -277,7 +277,7 @@ def test_fault_19_a_fresh_token_once(world: World, code: str) -> None:
     assert world.issuer.requests.count(TOKEN) == 2
 
 
-def test_fault_19_once_and_no_more(world: World) -> None:
+def test_fault_19_once_and_no_more(world: Backend) -> None:
     """Fault 19: a second refusal stands; nothing loops."""
     world.sandbox.sts.faults.add(ServiceError("ExpiredTokenException"))
     with refused(Denied, "ExpiredTokenException"):
@@ -286,7 +286,7 @@ def test_fault_19_once_and_no_more(world: World) -> None:
     assert world.issuer.requests.count(TOKEN) == 2
 
 
-def test_fault_19_no_fresh_token_for_other_refusals(world: World) -> None:
+def test_fault_19_no_fresh_token_for_other_refusals(world: Backend) -> None:
     """Fault 20: what a fresh token would not change is not tried again."""
     world.sandbox.sts.faults.add(ServiceError("AccessDenied"))
     with refused(Denied, "AccessDenied"):
@@ -295,7 +295,7 @@ def test_fault_19_no_fresh_token_for_other_refusals(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration", "Credentials"])
-def test_fault_21_no_credential(world: World, name: str) -> None:
+def test_fault_21_no_credential(world: Backend, name: str) -> None:
     """Fault 21: an answer without one part of the credential is no success."""
     world.sandbox.sts.faults.add(Override({name: MISSING}))
     with refused(Transient, "InvalidResponse"):
@@ -304,7 +304,7 @@ def test_fault_21_no_credential(world: World, name: str) -> None:
 
 @pytest.mark.parametrize("value", ["A\nregion = x", "A B", "A\tB", " A", "A\u2028B", "A\x85B", "A\u200bB"])
 @pytest.mark.parametrize("name", ["AccessKeyId", "SecretAccessKey", "SessionToken"])
-def test_a_credential_cannot_add_a_line(world: World, name: str, value: str) -> None:
+def test_a_credential_cannot_add_a_line(world: Backend, name: str, value: str) -> None:
     """What would break the shared-credentials file, or add a setting to it, is refused."""
     world.sandbox.sts.faults.add(Override({name: value}))
     with refused(Transient, "InvalidResponse"):
@@ -312,7 +312,7 @@ def test_a_credential_cannot_add_a_line(world: World, name: str, value: str) -> 
 
 
 @pytest.mark.parametrize("expiration", ["soon", "", "2026-13-45T99:00:00Z", "-1", "99999999999999999999"])
-def test_fault_21_an_expiry_that_is_none(world: World, expiration: str) -> None:
+def test_fault_21_an_expiry_that_is_none(world: Backend, expiration: str) -> None:
     """Fault 21: a timestamp that is none is an unreadable answer, not a crash."""
     world.sandbox.sts.faults.add(Override({"Expiration": expiration}))
     with pytest.raises(Transient) as caught:
@@ -320,7 +320,7 @@ def test_fault_21_an_expiry_that_is_none(world: World, expiration: str) -> None:
     assert caught.value.reason in {"InvalidResponse", "CredentialExpired"}
 
 
-def test_fault_21_expired_already(world: World) -> None:
+def test_fault_21_expired_already(world: Backend) -> None:
     """Fault 21: a credential that is over is refused, and where the clocks differ, by how much."""
     world.sandbox.sts.faults.add(Override({"Expiration": "2020-01-01T00:00:00Z"}))
     with refused(Transient, "CredentialExpired") as caught:
@@ -333,7 +333,7 @@ def test_fault_21_expired_already(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-def test_fault_11_garbage(world: World, name: str) -> None:
+def test_fault_11_garbage(world: Backend, name: str) -> None:
     """Fault 11: a 200 that is no answer of STS is transient InvalidResponse."""
     world.sandbox.sts.faults.add(GARBAGE[name])
     with refused(Transient, "InvalidResponse"):
@@ -341,7 +341,7 @@ def test_fault_11_garbage(world: World, name: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [Huge(1 << 40), GzipBomb(1 << 33), CutShort(0.3)], ids=["huge", "bomb", "cut"])
-def test_fault_12_too_much(world: World, fault: Huge | GzipBomb | CutShort) -> None:
+def test_fault_12_too_much(world: Backend, fault: Huge | GzipBomb | CutShort) -> None:
     """Fault 12: no more than 1 MiB is read from STS either; what is cut cannot be read."""
     world.sandbox.sts.faults.add(fault)
     with refused(Transient, "InvalidResponse"):
@@ -361,7 +361,7 @@ def test_fault_12_too_much(world: World, fault: Huge | GzipBomb | CutShort) -> N
     ],
     ids=str,
 )
-def test_fault_17_by_status(world: World, answer: Answer, kind: type[RotationError], reason: str) -> None:
+def test_fault_17_by_status(world: Backend, answer: Answer, kind: type[RotationError], reason: str) -> None:
     """Faults 10 and 17: what stands before STS is told apart by its status, with its Retry-After."""
     world.sandbox.sts.faults.add(answer)
     with refused(kind, reason) as caught:
@@ -371,7 +371,7 @@ def test_fault_17_by_status(world: World, answer: Answer, kind: type[RotationErr
         assert caught.value.retry_after == timedelta(seconds=7)
 
 
-def test_fault_46_hostile_text(world: World) -> None:
+def test_fault_46_hostile_text(world: Backend) -> None:
     """Fault 46: what STS says in words is escaped and cut."""
     world.sandbox.sts.faults.add(Answer(403, hostile_xml(), "text/xml"))
     with refused(Denied, "AccessDenied"):
@@ -384,7 +384,7 @@ def hostile_xml() -> str:
     return f"<ErrorResponse><Error><Code>AccessDenied</Code><Message>{words}</Message></Error></ErrorResponse>"
 
 
-def test_clients_are_made_once_per_region(world: World) -> None:
+def test_clients_are_made_once_per_region(world: Backend) -> None:
     """A session costs 93 ms and 7 MiB: one for all, one client per region, however many threads."""
     exchanger = world.exchanger()
     for region in ("eu-central-1", "us-east-1", "eu-central-1"):

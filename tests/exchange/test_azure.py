@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.errors import Denied, RotationError, Transient
-from credrotator.exchange.http.circuit import FAILURES, Gates
+from credrotator.exchange.http.circuit import FAILURES_TO_OPEN, CircuitBreakers
 from credrotator.sandbox import (
     DEFAULT_APP,
     DEFAULT_APP_SECRET,
@@ -25,7 +25,7 @@ from credrotator.sandbox import (
     garbage,
     hostile,
 )
-from tests.exchange.world import ENTRA_TOKEN, SCOPE, TOKEN, World, refused
+from tests.exchange.world import ENTRA_TOKEN, SCOPE, TOKEN, Backend, refused
 
 if TYPE_CHECKING:
     from credrotator.core.model import AzureClientSecret, AzureOidc
@@ -36,17 +36,17 @@ both = pytest.mark.parametrize("way", ["assertion", "secret"])
 CALLS = {"assertion": 1, "secret": 2}
 
 
-def policy(world: World, way: str, **app: Any) -> AzureOidc | AzureClientSecret:
+def policy(world: Backend, way: str, **app: Any) -> AzureOidc | AzureClientSecret:
     """Describe a policy that authenticates in that way."""
     return world.azure(**app) if way == "assertion" else world.azure_secret(**app)
 
 
-def goes_wrong(world: World, fault: Fault) -> None:
+def goes_wrong(world: Backend, fault: Fault) -> None:
     """Let Entra's token endpoint fail like this."""
     world.sandbox.entra.faults.add(fault, path=ENTRA_TOKEN)
 
 
-def test_by_assertion_on_the_wire(world: World) -> None:
+def test_by_assertion_on_the_wire(world: Backend) -> None:
     """RFC 7523 §2.2: one POST with the issuer's token as client assertion, no secret, no discovery."""
     world.exchange_azure()
     (request,) = world.sandbox.entra.requests
@@ -60,14 +60,14 @@ def test_by_assertion_on_the_wire(world: World) -> None:
 
 
 @both
-def test_the_request_id(world: World, way: str) -> None:
+def test_the_request_id(world: Backend, way: str) -> None:
     """Security 9: what Entra calls the request comes along for the audit."""
     body = json.dumps({"token_type": "Bearer", "expires_in": 3599, "access_token": "opaque"})
     goes_wrong(world, Answer(body=body, headers={"x-ms-request-id": "4f1c"}))
     assert world.exchange_azure(policy(world, way)).request_id == "4f1c"
 
 
-def test_by_secret_on_the_wire(world: World) -> None:
+def test_by_secret_on_the_wire(world: Backend) -> None:
     """RFC 6749 §4.4: the tenant's configuration, then one POST with the secret."""
     world.exchange_azure(world.azure_secret())
     first, second = world.sandbox.entra.requests
@@ -79,7 +79,7 @@ def test_by_secret_on_the_wire(world: World) -> None:
 
 
 @both
-def test_the_token_is_entras(world: World, way: str) -> None:
+def test_the_token_is_entras(world: Backend, way: str) -> None:
     """The credential is the access token as Entra signed it, and its expiry is Entra's, by our clock."""
     world.clock.offset = timedelta(days=3)
     credential = world.exchange_azure(policy(world, way))
@@ -90,7 +90,7 @@ def test_the_token_is_entras(world: World, way: str) -> None:
 
 
 @both
-def test_never_from_a_cache(world: World, way: str) -> None:
+def test_never_from_a_cache(world: Backend, way: str) -> None:
     """Each exchange asks Entra, with the requests it needs and none besides; two tokens are two."""
     exchanger = world.exchanger()
     tokens = {world.exchange_azure(policy(world, way), exchanger).token for _ in range(3)}
@@ -110,7 +110,7 @@ def test_never_from_a_cache(world: World, way: str) -> None:
     ],
     ids=["90033", "7000215", "429", "500", "503"],
 )
-def test_no_retries_and_no_memory_of_failures(world: World, way: str, fault: Fault) -> None:
+def test_no_retries_and_no_memory_of_failures(world: Backend, way: str, fault: Fault) -> None:
     """Retries live in one layer: neither library repeats a request, nor answers from a failure that it remembers."""
     goes_wrong(world, fault)
     exchanger = world.exchanger()
@@ -118,13 +118,13 @@ def test_no_retries_and_no_memory_of_failures(world: World, way: str, fault: Fau
         with pytest.raises(RotationError):
             world.exchange_azure(policy(world, way), exchanger)
         assert world.sandbox.entra.requests.count(ENTRA_TOKEN) == attempt
-        exchanger.gates = Gates()  # our own memory of a throttled endpoint is another matter
+        exchanger.circuits = CircuitBreakers()  # our own memory of a throttled endpoint is another matter
     world.sandbox.entra.faults.clear()
     world.exchange_azure(policy(world, way), exchanger)
 
 
 @both
-def test_the_public_cloud_is_never_called(world: World, way: str) -> None:
+def test_the_public_cloud_is_never_called(world: Backend, way: str) -> None:
     """A sovereign or private authority is not announced to the public cloud: a proxy for all sees one host only."""
     proxy = world.sandbox.add_proxy()
     environment = {"AI_GATEWAY_AZURE_PROXY_URL": proxy.url}
@@ -133,7 +133,7 @@ def test_the_public_cloud_is_never_called(world: World, way: str) -> None:
 
 
 @both
-def test_g28_scope_and_authority(world: World, way: str) -> None:
+def test_g28_scope_and_authority(world: Backend, way: str) -> None:
     """G28: scope and authority are the policy's, as they are in a sovereign cloud."""
     scope = "https://cognitiveservices.azure.us/.default"
     credential = world.exchange_azure(policy(world, way, scope=scope))
@@ -170,7 +170,7 @@ CODES = [
 
 @both
 @pytest.mark.parametrize(("code", "kind", "hint"), CODES, ids=[str(code[0]) for code in CODES])
-def test_fault_22_by_code(world: World, way: str, code: int, kind: type[RotationError], hint: str) -> None:
+def test_fault_22_by_code(world: Backend, way: str, code: int, kind: type[RotationError], hint: str) -> None:
     """Fault 22: each AADSTS code has its class and a hint; the code is the reason."""
     goes_wrong(world, ServiceError(str(code)))
     with refused(kind, f"AADSTS{code}") as caught:
@@ -179,7 +179,7 @@ def test_fault_22_by_code(world: World, way: str, code: int, kind: type[Rotation
     assert "correlation" in caught.value.message
 
 
-def test_fault_22_a_wrong_secret(world: World) -> None:
+def test_fault_22_a_wrong_secret(world: Backend) -> None:
     """Fault 22: a secret that is none of the application's is denied, and not shown."""
     world.values["entra"] = "canary-of-entra"
     with refused(Denied, "AADSTS7000215") as caught:
@@ -198,13 +198,13 @@ def test_fault_22_a_wrong_secret(world: World) -> None:
         ("secret", {"scope": "https://cognitiveservices.azure.com/x"}, "AADSTS1002012"),
     ],
 )
-def test_what_entra_itself_finds_wrong(world: World, way: str, changes: dict[str, Any], reason: str) -> None:
+def test_what_entra_itself_finds_wrong(world: Backend, way: str, changes: dict[str, Any], reason: str) -> None:
     """A wrong client, tenant (found in discovery already, by secret) or scope is denied by Entra's own code."""
     with refused(Denied, reason):
         world.exchange_azure(policy(world, way, **changes))
 
 
-def test_fault_10_patience_under_an_aadsts_code(world: World) -> None:
+def test_fault_10_patience_under_an_aadsts_code(world: Backend) -> None:
     """Retry-After is the endpoint's, whatever code stands in the body: nobody else asks before it is over."""
     exchanger = world.exchanger()
     goes_wrong(world, Answer(429, json.dumps({"error_codes": [90055], "error": "x"}), retry_after=60))
@@ -228,17 +228,17 @@ def test_fault_10_patience_under_an_aadsts_code(world: World) -> None:
     ],
     ids=["90033", "90033-503", "500", "90061", "50196"],
 )
-def test_fault_22_an_outage_closes_the_gate(world: World, fault: Fault, closes: bool) -> None:  # noqa: FBT001
+def test_fault_22_an_outage_closes_the_gate(world: Backend, fault: Fault, closes: bool) -> None:  # noqa: FBT001
     """Codes by which Entra speaks of itself count as its failures, without Retry-After as well: it is left alone."""
     exchanger = world.exchanger()
     goes_wrong(world, fault)
-    for _ in range(FAILURES + 2):
+    for _ in range(FAILURES_TO_OPEN + 2):
         with pytest.raises(Transient):
             world.exchange_azure(exchanger=exchanger)
-    assert world.sandbox.entra.requests.count(ENTRA_TOKEN) == (FAILURES if closes else FAILURES + 2)
+    assert world.sandbox.entra.requests.count(ENTRA_TOKEN) == (FAILURES_TO_OPEN if closes else FAILURES_TO_OPEN + 2)
 
 
-def test_fault_22_a_fresh_assertion_once(world: World) -> None:
+def test_fault_22_a_fresh_assertion_once(world: Backend) -> None:
     """Fault 22: 700024 drops the cached assertion and gets a fresh one, once, in the same attempt."""
     exchanger = world.exchanger()
     world.sandbox.entra.faults.add(ServiceError("700024"), times=1)
@@ -253,7 +253,7 @@ def test_fault_22_a_fresh_assertion_once(world: World) -> None:
 
 
 @pytest.mark.parametrize("code", ["700211", "700213", "7000215", "90061"])
-def test_no_fresh_assertion_for_other_refusals(world: World, code: str) -> None:
+def test_no_fresh_assertion_for_other_refusals(world: Backend, code: str) -> None:
     """Fault 22: what a fresh assertion would not change is not tried again."""
     goes_wrong(world, ServiceError(code))
     with pytest.raises(RotationError):
@@ -276,7 +276,9 @@ def test_no_fresh_assertion_for_other_refusals(world: World, code: str) -> None:
         (400, {"error": "invalid_client"}, Denied, "EntraRefused"),
     ],
 )
-def test_odd_refusals(world: World, status: int, body: dict[str, Any], kind: type[RotationError], reason: str) -> None:
+def test_odd_refusals(
+    world: Backend, status: int, body: dict[str, Any], kind: type[RotationError], reason: str
+) -> None:
     """Faults 10 and 22: the status wins where it asks for patience; odd codes are a refusal, never a crash."""
     goes_wrong(world, Answer(status, json.dumps(body), retry_after=7))
     for source in (world.azure(), world.azure_secret()):
@@ -308,7 +310,7 @@ def test_odd_refusals(world: World, status: int, body: dict[str, Any], kind: typ
         ({"expires_in": 1e12}, None),
     ],
 )
-def test_faults_13_14_the_token_response(world: World, way: str, members: dict[str, Any], reason: str | None) -> None:
+def test_faults_13_14_the_token_response(world: Backend, way: str, members: dict[str, Any], reason: str | None) -> None:
     """Faults 13 and 14: no token, another type, a life that is none: refused; odd forms that can be read: read."""
     goes_wrong(world, Override(members))
     if reason is None:
@@ -322,7 +324,7 @@ def test_faults_13_14_the_token_response(world: World, way: str, members: dict[s
 
 @both
 @pytest.mark.parametrize("name", GARBAGE)
-def test_fault_11_garbage(world: World, way: str, name: str) -> None:
+def test_fault_11_garbage(world: Backend, way: str, name: str) -> None:
     """Fault 11: a 200 that is no answer of Entra, in its discovery or its token response, is InvalidResponse."""
     world.sandbox.entra.faults.add(GARBAGE[name])
     with refused(Transient, "InvalidResponse"):
@@ -331,7 +333,7 @@ def test_fault_11_garbage(world: World, way: str, name: str) -> None:
 
 @both
 @pytest.mark.parametrize("fault", [Huge(1 << 40), GzipBomb(1 << 33), CutShort()], ids=["huge", "bomb", "cut"])
-def test_fault_12_too_much(world: World, way: str, fault: Fault) -> None:
+def test_fault_12_too_much(world: Backend, way: str, fault: Fault) -> None:
     """Fault 12: no more than 1 MiB is read from Entra either; what is cut cannot be read."""
     goes_wrong(world, fault)
     with refused(Transient, "InvalidResponse"):
@@ -340,7 +342,7 @@ def test_fault_12_too_much(world: World, way: str, fault: Fault) -> None:
 
 @both
 @pytest.mark.parametrize("to", ["same-origin", "other-origin", "http"])
-def test_fault_07_never_led_on(world: World, way: str, to: str) -> None:
+def test_fault_07_never_led_on(world: Backend, way: str, to: str) -> None:
     """Fault 7: a redirected request is not sent again, or the secret would go along."""
     goes_wrong(world, Redirect(to, 307))
     with refused(Denied, "RedirectRefused"):
@@ -349,14 +351,14 @@ def test_fault_07_never_led_on(world: World, way: str, to: str) -> None:
 
 
 @both
-def test_fault_46_hostile_text(world: World, way: str) -> None:
+def test_fault_46_hostile_text(world: Backend, way: str) -> None:
     """Fault 46: what Entra says in words is escaped and cut, and only its first line is shown."""
     goes_wrong(world, hostile("7000215", 500_000))
     with refused(Denied, "AADSTS7000215"):
         world.exchange_azure(policy(world, way))
 
 
-def test_no_token_of_before(world: World) -> None:
+def test_no_token_of_before(world: Backend) -> None:
     """What one exchange received is never the result of another, whatever a library answers without asking."""
     exchanger = world.exchanger()
     world.exchange_azure(exchanger=exchanger)
@@ -364,7 +366,7 @@ def test_no_token_of_before(world: World) -> None:
         exchanger.entra._receive(lambda: None)
 
 
-def test_a_secret_that_looks_like_something_else(world: World) -> None:
+def test_a_secret_that_looks_like_something_else(world: Backend) -> None:
     """A secret is sent as it is, whatever msal could take it for."""
     for secret in ("{}", "a b&c=d%", "-----BEGIN CERTIFICATE-----", "ü漢"):
         world.values["entra"] = secret

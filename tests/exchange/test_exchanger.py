@@ -16,7 +16,7 @@ import pytest
 from credrotator.core.errors import RotationError, Transient
 from credrotator.sandbox import Answer, Drip, Hang, Latency, Override, Refuse, ServiceError
 from tests.exchange.test_transport import ASKS, everywhere
-from tests.exchange.world import DISCOVERY, ENTRA_TOKEN, POLICY, TOKEN, World, check_showable, refused
+from tests.exchange.world import DISCOVERY, ENTRA_TOKEN, POLICY, TOKEN, Backend, check_showable, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ SLOW: dict[str, Callable[[], Fault]] = {
 
 @everywhere
 @pytest.mark.parametrize("kind", SLOW)
-def test_fault_02_one_total_deadline(world: World, name: str, kind: str) -> None:
+def test_fault_02_one_total_deadline(world: Backend, name: str, kind: str) -> None:
     """Fault 2: a drip restarts no clock; the exchange ends with its deadline, and the connection is not used again."""
     _, ask = ASKS["Sts" if name == "Issuer" else name]
     exchanger = world.exchanger(timeout_s=DEADLINE_S)
@@ -53,7 +53,7 @@ def test_fault_02_one_total_deadline(world: World, name: str, kind: str) -> None
     rule.remove()
 
 
-def test_fault_02_in_the_clear(world: World) -> None:
+def test_fault_02_in_the_clear(world: Backend) -> None:
     """Fault 2: a drip ends with the deadline on a connection without TLS too."""
     clear = world.sandbox.add_issuer(scheme="http")
     exchanger = world.exchanger(clear.url, timeout_s=DEADLINE_S)
@@ -72,7 +72,7 @@ def warm(exchanger: Exchanger) -> None:
     assert exchanger.google is exchanger.google
 
 
-def test_fault_02_token_and_exchange_share_the_deadline(world: World) -> None:
+def test_fault_02_token_and_exchange_share_the_deadline(world: Backend) -> None:
     """Fault 2: each request within its own read timeout, all of them together beyond the deadline: ended."""
     exchanger = world.exchanger(timeout_s=DEADLINE_S)
     warm(exchanger)
@@ -86,7 +86,7 @@ def test_fault_02_token_and_exchange_share_the_deadline(world: World) -> None:
 
 
 @everywhere
-def test_fault_02_behind_a_silent_proxy(world: World, name: str) -> None:
+def test_fault_02_behind_a_silent_proxy(world: Backend, name: str) -> None:
     """Fault 2: a proxy that says nothing is under the deadline too."""
     _, ask = ASKS["Sts" if name == "Issuer" else name]
     with world.sandbox.sts.faults.add(Hang()):
@@ -101,7 +101,7 @@ def test_fault_02_behind_a_silent_proxy(world: World, name: str) -> None:
     assert time.monotonic() - began < DEADLINE_S + SLACK_S
 
 
-def test_i5_a_hanging_issuer_delays_nobody_else(world: World) -> None:
+def test_i5_a_hanging_issuer_delays_nobody_else(world: Backend) -> None:
     """I5: while every policy of one issuer hangs, those of another are served, and so are those without an issuer."""
     other = world.sandbox.add_issuer()
     exchanger = world.exchanger()
@@ -118,7 +118,7 @@ def test_i5_a_hanging_issuer_delays_nobody_else(world: World) -> None:
         assert len({each.result(5).token for each in stuck}) == 1
 
 
-def test_a_worn_out_connection_is_replaced(world: World) -> None:
+def test_a_worn_out_connection_is_replaced(world: Backend) -> None:
     """A kept connection that the server has closed meanwhile is no failure."""
     exchanger = world.exchanger()
     world.exchange_aws(exchanger)
@@ -129,7 +129,7 @@ def test_a_worn_out_connection_is_replaced(world: World) -> None:
     world.exchange_aws(exchanger)
 
 
-def test_connections_are_kept(world: World) -> None:
+def test_connections_are_kept(world: Backend) -> None:
     """A connection serves many exchanges: TLS handshakes are what a token request costs most."""
     exchanger = world.exchanger()
     for _ in range(3):
@@ -140,7 +140,7 @@ def test_connections_are_kept(world: World) -> None:
     assert pools[key].num_requests == 3
 
 
-def test_threads_at_once(world: World) -> None:
+def test_threads_at_once(world: Backend) -> None:
     """The exchanger is safe to share: sixteen threads, three providers, a credential for each, one token per client."""
     world.issuer.faults.add(Latency(0.05), path=TOKEN)
     exchanger = world.exchanger(timeout_s=20)
@@ -184,7 +184,7 @@ print(*sorted(found()))
 
 
 @pytest.mark.parametrize(("kind", "wanted"), [("aws", "boto3 botocore"), ("azure", "azure.identity msal")])
-def test_vendors_are_imported_on_demand(world: World, kind: str, wanted: str) -> None:
+def test_vendors_are_imported_on_demand(world: Backend, kind: str, wanted: str) -> None:
     """An SDK costs 0.1..0.2 s and tens of MiB: one that no policy needs is not imported."""
     arguments = [world.issuer.url, world.sandbox.entra.url, str(world.sandbox.ca_file), kind]
     done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
@@ -214,7 +214,9 @@ FAILURES: list[tuple[str, Fault]] = [
 
 
 @pytest.mark.parametrize(("server", "fault"), FAILURES, ids=lambda value: getattr(value, "kind", value))
-def test_i9_no_secret_in_any_failure(world: World, server: str, fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
+def test_i9_no_secret_in_any_failure(
+    world: Backend, server: str, fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
     """I9: neither an error's text, its traceback, nor a log line at INFO shows a secret or a token."""
     caplog.set_level(logging.INFO)
     sandbox = world.sandbox
@@ -236,7 +238,7 @@ def test_i9_no_secret_in_any_failure(world: World, server: str, fault: Fault, ca
     assert "sandbox-entra-secret" not in written
 
 
-def test_a_secret_is_read_anew_for_each_exchange(world: World) -> None:
+def test_a_secret_is_read_anew_for_each_exchange(world: Backend) -> None:
     """Fault 42: the reader is asked at each exchange, within its deadline; a new value is used at once."""
     exchanger = world.exchanger()
     for secret in ("first", "second"):

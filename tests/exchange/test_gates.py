@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credrotator.core.errors import Denied, Outage, Transient
-from credrotator.exchange.http.circuit import FAILURES, ROOM, Gate
+from credrotator.exchange.http.circuit import FAILURES_TO_OPEN, SLOTS, CircuitBreaker
 from credrotator.exchange.http.deadline import deadline
 
 if TYPE_CHECKING:
     from credrotator.core.errors import RotationError
-    from tests.exchange.world import World
+    from tests.exchange.world import Backend
 
 
 class Seconds:
@@ -32,16 +32,16 @@ def down(reason: str = "StsUnreachable", retry_after: timedelta | None = None) -
     return Transient(reason, "no answer", hint="see whether it is up", retry_after=retry_after)
 
 
-def fail(gate: Gate, error: RotationError) -> None:
+def fail(circuit: CircuitBreaker, error: RotationError) -> None:
     """Go through the gate and come back with a failure."""
-    with pytest.raises(type(error)), gate.turn():
+    with pytest.raises(type(error)), circuit.slot():
         raise error
 
 
-def closed(gate: Gate) -> bool:
+def closed(circuit: CircuitBreaker) -> bool:
     """Tell whether the gate refuses; a turn that it lets through ends well."""
     try:
-        with gate.turn():
+        with circuit.slot():
             return False
     except Transient:
         return True
@@ -60,85 +60,87 @@ def recovered() -> list[int]:
 
 
 @pytest.fixture
-def gate(seconds: Seconds, recovered: list[int]) -> Gate:
+def circuit(seconds: Seconds, recovered: list[int]) -> CircuitBreaker:
     """A gate that is open."""
-    return Gate(lambda: recovered.append(1), seconds=seconds)
+    return CircuitBreaker(lambda: recovered.append(1), seconds=seconds)
 
 
-def test_i7_some_failures_in_a_row_close_it(gate: Gate) -> None:
+def test_i7_some_failures_in_a_row_close_it(circuit: CircuitBreaker) -> None:
     """While an endpoint fails it is not asked by everybody: after some failures in a row the rest fail at once."""
-    for _ in range(FAILURES - 1):
-        fail(gate, down())
-    assert not closed(gate)
-    for _ in range(FAILURES):
-        fail(gate, down())
-    with pytest.raises(Transient, match="not asked again for 1 s") as caught, gate.turn():
+    for _ in range(FAILURES_TO_OPEN - 1):
+        fail(circuit, down())
+    assert not closed(circuit)
+    for _ in range(FAILURES_TO_OPEN):
+        fail(circuit, down())
+    with pytest.raises(Transient, match="not asked again for 1 s") as caught, circuit.slot():
         pass
     assert caught.value.reason == "StsUnreachable"
     assert caught.value.retry_after == timedelta(seconds=1)
 
 
-def test_i7_one_probe_at_a_time_at_doubling_intervals(gate: Gate, seconds: Seconds, recovered: list[int]) -> None:
+def test_i7_one_probe_at_a_time_at_doubling_intervals(
+    circuit: CircuitBreaker, seconds: Seconds, recovered: list[int]
+) -> None:
     """A closed gate lets one through when the pause is over; if that fails too, the pause doubles, up to a ceiling."""
-    for _ in range(FAILURES):
-        fail(gate, down())
+    for _ in range(FAILURES_TO_OPEN):
+        fail(circuit, down())
     pauses = []
     for _ in range(7):
         start = seconds.now
-        while closed_without_probing(gate):
+        while closed_without_probing(circuit):
             seconds.now += 1
         pauses.append(seconds.now - start)
-        fail(gate, down())
+        fail(circuit, down())
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
     seconds.now += 30
-    assert not closed(gate)
+    assert not closed(circuit)
     assert recovered == [1]
-    assert not closed(gate)
+    assert not closed(circuit)
 
 
-def closed_without_probing(gate: Gate) -> bool:
+def closed_without_probing(circuit: CircuitBreaker) -> bool:
     """Tell whether the gate refuses, without taking the probe's place."""
     try:
-        gate._refuse_if_closed()
+        circuit._refuse_if_open()
     except Transient:
         return True
     return False
 
 
-def test_i7_the_probe_keeps_others_out(gate: Gate, seconds: Seconds) -> None:
+def test_i7_the_probe_keeps_others_out(circuit: CircuitBreaker, seconds: Seconds) -> None:
     """While the probe is away nobody else is let through."""
-    for _ in range(FAILURES):
-        fail(gate, down())
+    for _ in range(FAILURES_TO_OPEN):
+        fail(circuit, down())
     seconds.now += 1
-    with gate.turn():
-        assert closed(gate)
-    assert not closed(gate)
+    with circuit.slot():
+        assert closed(circuit)
+    assert not closed(circuit)
 
 
-def test_fault_16_throttling_halves_the_room_and_is_obeyed(gate: Gate, seconds: Seconds) -> None:
+def test_fault_16_throttling_halves_the_room_and_is_obeyed(circuit: CircuitBreaker, seconds: Seconds) -> None:
     """Throttling is the endpoint's: everybody waits for as long as it wished, and fewer come at a time afterwards."""
-    fail(gate, down("StsThrottled", timedelta(seconds=20)))
-    assert closed(gate)
+    fail(circuit, down("StsThrottled", timedelta(seconds=20)))
+    assert closed(circuit)
     seconds.now += 19
-    assert closed(gate)
+    assert closed(circuit)
     seconds.now += 2
-    assert not closed(gate)
-    assert together(gate) == ROOM // 2
-    for _ in range(ROOM * ROOM):
-        assert not closed(gate)
-    assert together(gate) == ROOM
+    assert not closed(circuit)
+    assert together(circuit) == SLOTS // 2
+    for _ in range(SLOTS * SLOTS):
+        assert not closed(circuit)
+    assert together(circuit) == SLOTS
 
 
-def together(gate: Gate) -> int:
+def together(circuit: CircuitBreaker) -> int:
     """Count how many the gate lets in at a time."""
     inside, leave = threading.Semaphore(0), threading.Event()
 
     def visit() -> None:
-        with gate.turn():
+        with circuit.slot():
             inside.release()
             leave.wait(10)
 
-    visitors = [threading.Thread(target=visit) for _ in range(ROOM + 4)]
+    visitors = [threading.Thread(target=visit) for _ in range(SLOTS + 4)]
     for visitor in visitors:
         visitor.start()
     count = 0
@@ -150,57 +152,57 @@ def together(gate: Gate) -> int:
     return count
 
 
-def test_i5_waiting_for_room_ends_with_the_deadline(gate: Gate) -> None:
+def test_i5_waiting_for_room_ends_with_the_deadline(circuit: CircuitBreaker) -> None:
     """Who finds no room waits no longer than its own deadline."""
-    leave, inside = threading.Event(), threading.Barrier(ROOM + 1)
+    leave, inside = threading.Event(), threading.Barrier(SLOTS + 1)
 
     def visit() -> None:
-        with gate.turn():
+        with circuit.slot():
             inside.wait(10)
             leave.wait(10)
 
-    visitors = [threading.Thread(target=visit) for _ in range(ROOM)]
+    visitors = [threading.Thread(target=visit) for _ in range(SLOTS)]
     for visitor in visitors:
         visitor.start()
     inside.wait(10)
-    with pytest.raises(TimeoutError), deadline(timedelta(milliseconds=50)), gate.turn():
+    with pytest.raises(TimeoutError), deadline(timedelta(milliseconds=50)), circuit.slot():
         pass
     leave.set()
     for visitor in visitors:
         visitor.join()
 
 
-def test_a_refusal_is_no_failure_of_the_endpoint(gate: Gate) -> None:
+def test_a_refusal_is_no_failure_of_the_endpoint(circuit: CircuitBreaker) -> None:
     """A no to one policy says that the endpoint is well, however often it is said."""
-    for _ in range(3 * FAILURES):
-        fail(gate, Denied("AccessDenied", "no", hint="ask"))
-        fail(gate, down("IDPCommunicationError"))
-    assert not closed(gate)
+    for _ in range(3 * FAILURES_TO_OPEN):
+        fail(circuit, Denied("AccessDenied", "no", hint="ask"))
+        fail(circuit, down("IDPCommunicationError"))
+    assert not closed(circuit)
 
 
 @pytest.mark.parametrize("reason", ["StsUnreachable", "EntraTimeout", "InvalidResponse", "CredentialExpired"])
-def test_fault_17_what_tells_of_the_endpoint(gate: Gate, reason: str) -> None:
+def test_fault_17_what_tells_of_the_endpoint(circuit: CircuitBreaker, reason: str) -> None:
     """Failures that everybody meets close it: no answer, garbage, and credentials that have expired when they come."""
-    for _ in range(FAILURES):
-        fail(gate, down(reason))
-    assert closed(gate)
+    for _ in range(FAILURES_TO_OPEN):
+        fail(circuit, down(reason))
+    assert closed(circuit)
 
 
-def test_fault_22_an_outage_by_any_name(gate: Gate) -> None:
+def test_fault_22_an_outage_by_any_name(circuit: CircuitBreaker) -> None:
     """A vendor's own code as reason says nothing to the gate; that it is an outage is said beside it."""
-    for _ in range(FAILURES):
-        fail(gate, Outage("AADSTS90033", "away", hint="wait"))
-    assert closed(gate)
+    for _ in range(FAILURES_TO_OPEN):
+        fail(circuit, Outage("AADSTS90033", "away", hint="wait"))
+    assert closed(circuit)
 
 
 def test_an_issuer_throttles_one_client_only(seconds: Seconds) -> None:
     """Throttling by an issuer is seen to per client; its gate stays open for other clients."""
-    gate = Gate(lambda: None, throttles=False, seconds=seconds)
-    fail(gate, down("IssuerThrottled", timedelta(minutes=1)))
-    assert not closed(gate)
+    circuit = CircuitBreaker(lambda: None, throttles=False, seconds=seconds)
+    fail(circuit, down("IssuerThrottled", timedelta(minutes=1)))
+    assert not closed(circuit)
 
 
-def test_fault_17_a_dead_sts_is_asked_a_bounded_number_of_times(world: World) -> None:
+def test_fault_17_a_dead_sts_is_asked_a_bounded_number_of_times(world: Backend) -> None:
     """With STS away, a hundred exchanges reach it some times only; the others fail at once, with the same reason."""
     exchanger = world.exchanger()
     world.sandbox.sts.stop()

@@ -13,7 +13,7 @@ from credrotator.core.claims import read_claims
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
 from credrotator.core.model import GcpPool, Sensitive
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.http.circuit import Gates
+from credrotator.exchange.http.circuit import CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.sandbox import (
@@ -38,7 +38,7 @@ from tests.exchange.world import (
     POOL,
     POOL_AUDIENCE,
     TOKEN,
-    World,
+    Backend,
     check_showable,
     refused,
 )
@@ -53,23 +53,23 @@ PATHS = {"exchange": GOOGLE_STS, "impersonation": GOOGLE_IAM, "key": GOOGLE_TOKE
 steps = pytest.mark.parametrize("step", PATHS)
 
 
-def policy(world: World, step: str) -> GcpWorkloadIdentity | GcpServiceAccount:
+def policy(world: Backend, step: str) -> GcpWorkloadIdentity | GcpServiceAccount:
     """Describe a policy that takes that step."""
     return world.gcp_key() if step == "key" else world.gcp()
 
 
-def goes_wrong(world: World, step: str, fault: Fault) -> None:
+def goes_wrong(world: Backend, step: str, fault: Fault) -> None:
     """Let that step fail like this."""
     world.sandbox.google.faults.add(fault, path=PATHS[step])
 
 
-def principal(world: World, token: GcpToken) -> tuple[str, set[str]]:
+def principal(world: Backend, token: GcpToken) -> tuple[str, set[str]]:
     """Return whom a token stands for, and for what."""
     grant = world.sandbox.google.grants[token.token.reveal()]
     return grant.principal, set(grant.scopes)
 
 
-def test_workload_identity_on_the_wire(world: World) -> None:
+def test_workload_identity_on_the_wire(world: Backend) -> None:
     """RFC 8693 §2.1, then generateAccessToken: the pool's token has the narrow scope, the account's the wide one."""
     token = world.exchange_gcp()
     first, second = world.sandbox.google.requests
@@ -89,7 +89,7 @@ def test_workload_identity_on_the_wire(world: World) -> None:
     assert principal(world, token) == (DEFAULT_ACCOUNT, {CLOUD_PLATFORM})
 
 
-def test_without_impersonation(world: World) -> None:
+def test_without_impersonation(world: Backend) -> None:
     """The pool's principal calls Vertex AI itself, so its token has the scope for that; one request."""
     token = world.exchange_gcp(world.gcp(service_account=None))
     (request,) = world.sandbox.google.requests
@@ -100,7 +100,7 @@ def test_without_impersonation(world: World) -> None:
     )
 
 
-def test_a_key_file_on_the_wire(world: World) -> None:
+def test_a_key_file_on_the_wire(world: Backend) -> None:
     """RFC 7523 §2.1: one POST of an assertion that names Google's endpoint, whatever address it is sent to."""
     token = world.exchange_gcp(world.gcp_key())
     (request,) = world.sandbox.google.requests
@@ -115,7 +115,7 @@ def test_a_key_file_on_the_wire(world: World) -> None:
 
 
 @pytest.mark.parametrize("way", ["impersonation", "pool", "key"])
-def test_the_token_is_googles(world: World, way: str) -> None:
+def test_the_token_is_googles(world: Backend, way: str) -> None:
     """The expiry is Google's, by our clock; project and region come along for workload identity alone."""
     world.clock.offset = timedelta(days=3)
     source = world.gcp_key() if way == "key" else world.gcp(service_account=DEFAULT_ACCOUNT if way != "pool" else None)
@@ -127,7 +127,7 @@ def test_the_token_is_googles(world: World, way: str) -> None:
 
 
 @steps
-def test_never_from_a_cache(world: World, step: str) -> None:
+def test_never_from_a_cache(world: Backend, step: str) -> None:
     """Each exchange asks Google; two tokens are two."""
     exchanger = world.exchanger()
     assert len({world.exchange_gcp(policy(world, step), exchanger).token for _ in range(3)}) == 3
@@ -136,7 +136,7 @@ def test_never_from_a_cache(world: World, step: str) -> None:
 
 @steps
 @pytest.mark.parametrize("fault", [Answer(429, retry_after=1), Answer(500), Answer(503), ServiceError("UNAVAILABLE")])
-def test_no_retries(world: World, step: str, fault: Fault) -> None:
+def test_no_retries(world: Backend, step: str, fault: Fault) -> None:
     """Retries live in one layer: google-auth repeats such failures by itself, with sleeps, where it is let."""
     goes_wrong(world, step, fault)
     exchanger = world.exchanger()
@@ -144,12 +144,12 @@ def test_no_retries(world: World, step: str, fault: Fault) -> None:
         with pytest.raises(Transient):
             world.exchange_gcp(policy(world, step), exchanger)
         assert world.sandbox.google.requests.count(PATHS[step]) == attempt
-        exchanger.gates = Gates()
+        exchanger.circuits = CircuitBreakers()
     world.sandbox.google.faults.clear()
     world.exchange_gcp(policy(world, step), exchanger)
 
 
-def test_the_duration(world: World) -> None:
+def test_the_duration(world: Backend) -> None:
     """credrotator.io/duration is the life of the account's token; more than the account allows is denied, by name."""
     token = world.exchange_gcp(world.gcp(duration=timedelta(minutes=20)))
     assert timedelta(minutes=19) < token.expires_at - world.clock() <= timedelta(minutes=20)
@@ -182,7 +182,7 @@ CODES: list[tuple[str, str, type[RotationError], str, str]] = [
 
 
 @pytest.mark.parametrize("row", CODES, ids=[f"{row[0]}-{row[1]}" for row in CODES])
-def test_by_code(world: World, row: tuple[str, str, type[RotationError], str, str]) -> None:
+def test_by_code(world: Backend, row: tuple[str, str, type[RotationError], str, str]) -> None:
     """Each code of Google has its class and a hint; the code is part of the reason."""
     step, code, kind, reason, hint = row
     goes_wrong(world, step, ServiceError(code, retry_after=7))
@@ -193,7 +193,7 @@ def test_by_code(world: World, row: tuple[str, str, type[RotationError], str, st
     assert world.sandbox.google.requests.count(PATHS[step]) == 1
 
 
-def test_the_issuer_out_of_googles_reach(world: World) -> None:
+def test_the_issuer_out_of_googles_reach(world: Backend) -> None:
     """As fault 22's 90061: Google could not fetch the issuer's keys, which may pass; nobody else's gate is closed."""
     said = "Error connecting to the given credential's issuer."
     goes_wrong(world, "exchange", ServiceError("invalid_grant", said))
@@ -213,14 +213,14 @@ def test_the_issuer_out_of_googles_reach(world: World) -> None:
         ({"service_account": "nobody@sandbox-project.iam.gserviceaccount.com"}, "GoogleNotFound", "nobody@"),
     ],
 )
-def test_what_google_itself_finds_wrong(world: World, changes: dict[str, Any], reason: str, word: str) -> None:
+def test_what_google_itself_finds_wrong(world: Backend, changes: dict[str, Any], reason: str, word: str) -> None:
     """A wrong pool or account is denied by Google's own code, and the message names what it was about."""
     with refused(Denied, reason) as caught:
         world.exchange_gcp(world.gcp(**changes))
     assert word in caught.value.message
 
 
-def test_an_audience_that_the_provider_does_not_take(world: World) -> None:
+def test_an_audience_that_the_provider_does_not_take(world: Backend) -> None:
     """The most frequent mistake: Google's words, with both audiences, are in the message."""
     with refused(Denied, "GoogleInvalidGrant") as caught:
         world.exchange_gcp(world.gcp(oidc=world.oidc(audience="sts.amazonaws.com")))
@@ -228,7 +228,7 @@ def test_an_audience_that_the_provider_does_not_take(world: World) -> None:
     assert POOL_AUDIENCE in caught.value.message
 
 
-def test_no_impersonation_without_the_grant(world: World) -> None:
+def test_no_impersonation_without_the_grant(world: Backend) -> None:
     """403 on impersonation: denied, and the hint names role and principal's place."""
     world.sandbox.google.accounts[DEFAULT_ACCOUNT].impersonators.clear()
     with refused(Denied, "GooglePermissionDenied") as caught:
@@ -236,7 +236,7 @@ def test_no_impersonation_without_the_grant(world: World) -> None:
     assert DEFAULT_ACCOUNT in caught.value.message
 
 
-def test_a_fresh_token_once(world: World) -> None:
+def test_a_fresh_token_once(world: Backend) -> None:
     """Fault 19's twin: a token that Google calls stale is dropped and replaced, once, in the same attempt."""
     exchanger = world.exchanger()
     stale = ServiceError("invalid_grant", "ID Token issued at 1713260741 is stale to sign-in.")
@@ -252,7 +252,7 @@ def test_a_fresh_token_once(world: World) -> None:
     assert world.sandbox.google.requests.count(GOOGLE_STS) == 4
 
 
-def test_fault_23_a_clock_that_is_wrong(world: World) -> None:
+def test_fault_23_a_clock_that_is_wrong(world: Backend) -> None:
     """Fault 23: an assertion by a clock that is 2 h ahead is refused; the refusal's Date puts the clock right."""
     clock = SkewedClock(lambda: datetime.now(UTC) + timedelta(hours=2))
     settings = ExchangeSettings(AllowedIssuers((world.issuer.url,)), str(world.sandbox.ca_file))
@@ -263,7 +263,7 @@ def test_fault_23_a_clock_that_is_wrong(world: World) -> None:
     assert abs(token.expires_at - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
 
 
-def test_each_endpoint_has_a_gate(world: World) -> None:
+def test_each_endpoint_has_a_gate(world: Backend) -> None:
     """Fault 16's twin: where impersonation is throttled, policies that need none go on."""
     exchanger = world.exchanger()
     goes_wrong(world, "impersonation", ServiceError("RESOURCE_EXHAUSTED", retry_after=60))
@@ -290,7 +290,7 @@ ODD: list[tuple[int, object, type[RotationError], str]] = [
 
 @steps
 @pytest.mark.parametrize("row", ODD)
-def test_odd_refusals(world: World, step: str, row: tuple[int, object, type[RotationError], str]) -> None:
+def test_odd_refusals(world: Backend, step: str, row: tuple[int, object, type[RotationError], str]) -> None:
     """Fault 10: the status tells where no code does; odd bodies are a refusal, never a crash."""
     status, body, kind, reason = row
     goes_wrong(world, step, Answer(status, body if isinstance(body, str) else json.dumps(body)))
@@ -318,7 +318,9 @@ TOKEN_RESPONSES: list[tuple[dict[str, Any], str | None]] = [
 
 @pytest.mark.parametrize("step", ["exchange", "key"])
 @pytest.mark.parametrize(("members", "reason"), TOKEN_RESPONSES)
-def test_faults_13_14_the_token_response(world: World, step: str, members: dict[str, Any], reason: str | None) -> None:
+def test_faults_13_14_the_token_response(
+    world: Backend, step: str, members: dict[str, Any], reason: str | None
+) -> None:
     """Faults 13 and 14: no token, another type, a life that is none: refused; odd forms that can be read: read."""
     goes_wrong(world, step, Override(members))
     source = world.gcp_key() if step == "key" else world.gcp(service_account=None)
@@ -341,7 +343,7 @@ def test_faults_13_14_the_token_response(world: World, step: str, members: dict[
         ({"expireTime": "2999-01-01T00:00:00.123456789Z"}, None),
     ],
 )
-def test_fault_21_the_impersonated_token(world: World, members: dict[str, Any], reason: str | None) -> None:
+def test_fault_21_the_impersonated_token(world: Backend, members: dict[str, Any], reason: str | None) -> None:
     """Fault 21: no token, or one that has expired, is not published; fractions of a second are read."""
     goes_wrong(world, "impersonation", Override(members))
     if reason is None:
@@ -353,7 +355,7 @@ def test_fault_21_the_impersonated_token(world: World, members: dict[str, Any], 
 
 @steps
 @pytest.mark.parametrize("name", GARBAGE)
-def test_fault_11_garbage(world: World, step: str, name: str) -> None:
+def test_fault_11_garbage(world: Backend, step: str, name: str) -> None:
     """Fault 11: a 200 that is no answer of Google is InvalidResponse."""
     goes_wrong(world, step, GARBAGE[name])
     with refused(Transient, "InvalidResponse"):
@@ -362,7 +364,7 @@ def test_fault_11_garbage(world: World, step: str, name: str) -> None:
 
 @steps
 @pytest.mark.parametrize("fault", [Huge(1 << 40), GzipBomb(1 << 33), CutShort()], ids=["huge", "bomb", "cut"])
-def test_fault_12_too_much(world: World, step: str, fault: Fault) -> None:
+def test_fault_12_too_much(world: Backend, step: str, fault: Fault) -> None:
     """Fault 12: no more than 1 MiB is read from Google either; what is cut cannot be read."""
     goes_wrong(world, step, fault)
     with refused(Transient, "InvalidResponse"):
@@ -371,7 +373,7 @@ def test_fault_12_too_much(world: World, step: str, fault: Fault) -> None:
 
 @steps
 @pytest.mark.parametrize("to", ["same-origin", "other-origin", "http"])
-def test_fault_07_never_led_on(world: World, step: str, to: str) -> None:
+def test_fault_07_never_led_on(world: Backend, step: str, to: str) -> None:
     """Fault 7: a redirected request is not sent again, or token and assertion would go along."""
     goes_wrong(world, step, Redirect(to, 307))
     with refused(Denied, "RedirectRefused"):
@@ -381,7 +383,7 @@ def test_fault_07_never_led_on(world: World, step: str, to: str) -> None:
 
 @steps
 @pytest.mark.parametrize("code", ["invalid_grant", "PERMISSION_DENIED"])
-def test_fault_46_hostile_text(world: World, step: str, code: str) -> None:
+def test_fault_46_hostile_text(world: Backend, step: str, code: str) -> None:
     """Fault 46: what Google says in words is escaped and cut."""
     goes_wrong(world, step, hostile(code, 500_000))
     with pytest.raises(RotationError) as caught:
@@ -390,7 +392,7 @@ def test_fault_46_hostile_text(world: World, step: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(("step", "proof"), [("exchange", "subject_token"), ("key", "assertion")])
-def test_i9_what_was_shown_is_not_repeated(world: World, step: str, proof: str) -> None:
+def test_i9_what_was_shown_is_not_repeated(world: Backend, step: str, proof: str) -> None:
     """I9: a refusal that quotes the token or the assertion is shown without it."""
     exchanger, source = world.exchanger(), policy(world, step)
     token = world.token(exchanger, audience=POOL_AUDIENCE).token.reveal()
@@ -428,7 +430,7 @@ KEY_FILES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "word"), KEY_FILES)
-def test_key_files_that_are_refused(world: World, changes: dict[str, Any], word: str) -> None:
+def test_key_files_that_are_refused(world: Backend, changes: dict[str, Any], word: str) -> None:
     """A policy's author writes the key file: it may choose no address, no other kind of credential, no other cloud."""
     with refused(PolicyError, "KeyFileInvalid") as caught:
         world.exchange_gcp(world.gcp_key(**changes))
@@ -439,7 +441,7 @@ def test_key_files_that_are_refused(world: World, changes: dict[str, Any], word:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "[" * 100_000, "canary"])
-def test_key_files_that_are_none(world: World, text: str) -> None:
+def test_key_files_that_are_none(world: Backend, text: str) -> None:
     """What is no JSON object is refused with the Secret's name, and not shown."""
     source = world.gcp_key()
     world.values["gcp"] = text
@@ -451,12 +453,12 @@ def test_key_files_that_are_none(world: World, text: str) -> None:
 @pytest.mark.parametrize(
     "uri", ["https://accounts.google.com/o/oauth2/token", "https://oauth2.googleapis.com/token", None]
 )
-def test_key_files_of_all_ages(world: World, uri: str | None) -> None:
+def test_key_files_of_all_ages(world: Backend, uri: str | None) -> None:
     """Google wrote several addresses over the years, all for one endpoint; old files have no universe_domain."""
     world.exchange_gcp(world.gcp_key(token_uri=uri, universe_domain=None))
 
 
-def test_a_key_that_google_does_not_know(world: World) -> None:
+def test_a_key_that_google_does_not_know(world: Backend) -> None:
     """A deleted key is denied; the account's other keys go on working."""
     source = world.gcp_key(private_key_id="deleted")
     with refused(Denied, "GoogleInvalidGrant") as caught:
@@ -474,7 +476,7 @@ def test_a_key_that_google_does_not_know(world: World) -> None:
         ("CLOUDSDK_AUTH_TOKEN_HOST", "https://token.example/token?x=1"),
     ],
 )
-def test_overrides_that_are_none(world: World, variable: str, value: str) -> None:
+def test_overrides_that_are_none(world: Backend, variable: str, value: str) -> None:
     """An override that is no https address is refused by its name, and nothing is sent anywhere."""
     with refused(Denied, "GoogleConfig") as caught:
         world.exchange_gcp(world.gcp_key(), world.exchanger(environment={variable: value}))
@@ -482,7 +484,7 @@ def test_overrides_that_are_none(world: World, variable: str, value: str) -> Non
     assert world.sandbox.google.requests.total == 0
 
 
-def test_one_deadline_for_all_steps(world: World) -> None:
+def test_one_deadline_for_all_steps(world: Backend) -> None:
     """Fault 2: each step within its own time, all of them together beyond the deadline: ended."""
     exchanger = world.exchanger(timeout_s=0.4)
     assert exchanger.google is exchanger.google

@@ -10,21 +10,21 @@ import pytest
 
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
 from credrotator.sandbox import MISSING, Answer, Override, Redirect
-from tests.exchange.world import DISCOVERY, TOKEN, World, refused
+from tests.exchange.world import DISCOVERY, TOKEN, Backend, refused
 
 
-def says(world: World, **members: Any) -> None:
+def says(world: Backend, **members: Any) -> None:
     """Let discovery say something else."""
     world.issuer.faults.add(Override(members), path=DISCOVERY)
 
 
-def caches_for(world: World, header: str | None) -> None:
+def caches_for(world: Backend, header: str | None) -> None:
     """Let discovery carry this Cache-Control."""
     headers = {} if header is None else {"Cache-Control": header}
     world.issuer.faults.add(Answer(body=json.dumps(world.issuer.discovery_document()), headers=headers), path=DISCOVERY)
 
 
-def test_fault_03_another_issuer(world: World) -> None:
+def test_fault_03_another_issuer(world: Backend) -> None:
     """Fault 3: an issuer that calls itself otherwise is refused, and no client secret is sent."""
     says(world, issuer="https://elsewhere.example")
     with refused(PolicyError, "IssuerMismatch") as caught:
@@ -34,7 +34,7 @@ def test_fault_03_another_issuer(world: World) -> None:
     assert all("Authorization" not in request.headers for request in world.issuer.requests)
 
 
-def test_the_trailing_slash_is_named(world: World) -> None:
+def test_the_trailing_slash_is_named(world: Backend) -> None:
     """G25: a slash too many is found out by its name, and the hint shows what to write."""
     with refused(PolicyError, "IssuerMismatch") as caught:
         world.token(world.exchanger("https://*", "https://*/"), issuer=world.issuer.url + "/")
@@ -44,20 +44,20 @@ def test_the_trailing_slash_is_named(world: World) -> None:
 
 
 @pytest.mark.parametrize("found", [MISSING, None, 7, ["x"], "", "HTTPS://LOCALHOST"])
-def test_an_issuer_that_is_none(world: World, found: object) -> None:
+def test_an_issuer_that_is_none(world: Backend, found: object) -> None:
     """OIDC Discovery 1.0 §4.3: exactly equal; missing, of another type or case is not."""
     says(world, issuer=found)
     with refused(PolicyError, "IssuerMismatch"):
         world.token()
 
 
-def test_a_policys_own_endpoint_needs_no_discovery(world: World) -> None:
+def test_a_policys_own_endpoint_needs_no_discovery(world: Backend) -> None:
     """G25: with an explicit tokenEndpoint the issuer is never asked for its document."""
     world.token(token_endpoint=world.issuer.url + TOKEN)
     assert [request.path for request in world.issuer.requests] == [TOKEN]
 
 
-def test_g17_a_policys_own_endpoint_is_on_the_list(world: World) -> None:
+def test_g17_a_policys_own_endpoint_is_on_the_list(world: Backend) -> None:
     """G17: an allowed issuer does not make any tokenEndpoint beside it allowed; nothing is sent there."""
     other = world.sandbox.add_issuer()
     with refused(Denied, "IssuerNotAllowed"):
@@ -65,7 +65,7 @@ def test_g17_a_policys_own_endpoint_is_on_the_list(world: World) -> None:
     assert other.requests.total == 0
 
 
-def test_fault_05_a_discovered_endpoint_elsewhere(world: World) -> None:
+def test_fault_05_a_discovered_endpoint_elsewhere(world: Backend) -> None:
     """Fault 5: an endpoint elsewhere is used when discovery over TLS names it (and the address may be named)."""
     other = world.sandbox.add_issuer()
     says(world, token_endpoint=other.url + TOKEN)
@@ -74,7 +74,7 @@ def test_fault_05_a_discovered_endpoint_elsewhere(world: World) -> None:
     assert world.issuer.requests.count(TOKEN) == 0
 
 
-def test_g17_a_discovered_endpoint_is_guarded(world: World) -> None:
+def test_g17_a_discovered_endpoint_is_guarded(world: Backend) -> None:
     """Fault 47: a named issuer cannot send the secret on to a local address that nobody named."""
     other = world.sandbox.add_issuer()
     says(world, token_endpoint=other.url + TOKEN)
@@ -98,14 +98,14 @@ def test_g17_a_discovered_endpoint_is_guarded(world: World) -> None:
         "https://localhost/token#x",
     ],
 )
-def test_an_endpoint_that_is_none(world: World, endpoint: object) -> None:
+def test_an_endpoint_that_is_none(world: Backend, endpoint: object) -> None:
     """What discovery names must be an address; anything else is a refusal, not a crash."""
     says(world, token_endpoint=endpoint)
     with refused(Denied, "DiscoveryFailed"):
         world.token()
 
 
-def test_fault_04_a_discovered_endpoint_in_the_clear(world: World) -> None:
+def test_fault_04_a_discovered_endpoint_in_the_clear(world: Backend) -> None:
     """Fault 4: discovery cannot lead to plain http; no secret is sent."""
     says(world, token_endpoint=f"http://localhost:{world.issuer.port}/token")
     with refused(Denied, "InsecureIssuer"):
@@ -124,7 +124,7 @@ def test_fault_04_a_discovered_endpoint_in_the_clear(world: World) -> None:
         ("max-age=soon", 600),
     ],
 )
-def test_g25_discovery_is_cached_for_its_http_lifetime(world: World, header: str | None, held_s: int) -> None:
+def test_g25_discovery_is_cached_for_its_http_lifetime(world: Backend, header: str | None, held_s: int) -> None:
     """G25: discovery is asked once per lifetime that its answer allows, at most a day, 10 min where it says nothing."""
     caches_for(world, header)
     exchanger = world.exchanger()
@@ -136,7 +136,7 @@ def test_g25_discovery_is_cached_for_its_http_lifetime(world: World, header: str
         assert world.issuer.requests.count(DISCOVERY) == wanted, moment
 
 
-def test_max_age_zero_is_not_cached(world: World) -> None:
+def test_max_age_zero_is_not_cached(world: Backend) -> None:
     """RFC 9111 §5.2.2.1: max-age=0 is stale at once."""
     caches_for(world, "max-age=0")
     exchanger = world.exchanger()
@@ -145,7 +145,7 @@ def test_max_age_zero_is_not_cached(world: World) -> None:
     assert world.issuer.requests.count(DISCOVERY) == 2
 
 
-def test_discovery_is_shared_by_clients(world: World) -> None:
+def test_discovery_is_shared_by_clients(world: Backend) -> None:
     """G25: one document serves all policies of an issuer."""
     exchanger = world.exchanger()
     for scope in ("openid", "profile", "email"):
@@ -155,7 +155,7 @@ def test_discovery_is_shared_by_clients(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_fault_07_discovery_follows_its_own_origin(world: World, status: int) -> None:
+def test_fault_07_discovery_follows_its_own_origin(world: Backend, status: int) -> None:
     """Fault 7: a redirect of discovery is followed on the same origin, by https."""
     world.issuer.faults.add(Redirect("same-origin", status), path=DISCOVERY)
     world.token()
@@ -163,7 +163,7 @@ def test_fault_07_discovery_follows_its_own_origin(world: World, status: int) ->
 
 
 @pytest.mark.parametrize("to", ["other-origin", "http", "https://user@localhost/", "https://[bad", "\xff", "//evil"])
-def test_fault_07_discovery_goes_nowhere_else(world: World, to: str) -> None:
+def test_fault_07_discovery_goes_nowhere_else(world: Backend, to: str) -> None:
     """Fault 7: any other redirect is refused, whatever its Location is; nobody is asked and no secret sent."""
     world.issuer.faults.add(Redirect(to), path=DISCOVERY)
     with pytest.raises(RotationError) as caught:
@@ -172,7 +172,7 @@ def test_fault_07_discovery_goes_nowhere_else(world: World, to: str) -> None:
     assert world.issuer.requests.total == 1
 
 
-def test_fault_07_never_led_on_in_the_clear(world: World) -> None:
+def test_fault_07_never_led_on_in_the_clear(world: Backend) -> None:
     """Fault 7: what an issuer in the clear redirects to may come from anybody, on its own origin too."""
     clear = world.sandbox.add_issuer(scheme="http")
     clear.faults.add(Redirect("same-origin"), path=DISCOVERY)
@@ -181,7 +181,7 @@ def test_fault_07_never_led_on_in_the_clear(world: World) -> None:
     assert clear.requests.total == 1
 
 
-def test_fault_07_a_loop_of_redirects_ends(world: World) -> None:
+def test_fault_07_a_loop_of_redirects_ends(world: Backend) -> None:
     """Fault 7: discovery is led on a few times, not for ever."""
     world.issuer.faults.add(Redirect(f"{world.issuer.url}{DISCOVERY}"), path=DISCOVERY)
     with refused(Denied, "RedirectRefused"):
@@ -190,7 +190,7 @@ def test_fault_07_a_loop_of_redirects_ends(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_no_document(world: World, status: int) -> None:
+def test_no_document(world: Backend, status: int) -> None:
     """An issuer without a document is refused with what to do; its body is not shown (G19)."""
     world.issuer.faults.add(Answer(status, "<html>canary</html>"), path=DISCOVERY)
     with refused(Denied, "DiscoveryFailed") as caught:
@@ -199,7 +199,7 @@ def test_no_document(world: World, status: int) -> None:
     assert "tokenEndpoint" in caught.value.hint
 
 
-def test_discovery_fails_once_for_all(world: World) -> None:
+def test_discovery_fails_once_for_all(world: Backend) -> None:
     """I7: an issuer that just failed is not asked again by the next policy."""
     world.issuer.faults.add(Answer(500), path=DISCOVERY)
     exchanger = world.exchanger()

@@ -27,13 +27,13 @@ from credrotator.sandbox import (
     garbage,
     hostile,
 )
-from tests.exchange.world import DISCOVERY, TOKEN, World, check_showable, refused
+from tests.exchange.world import DISCOVERY, TOKEN, Backend, check_showable, refused
 
 GARBAGE = garbage()
 BOTH = pytest.mark.parametrize("path", [DISCOVERY, TOKEN], ids=["discovery", "token"])
 
 
-def goes_wrong(world: World, fault: Fault, path: str = TOKEN) -> None:
+def goes_wrong(world: Backend, fault: Fault, path: str = TOKEN) -> None:
     """Let the issuer fail like this."""
     world.issuer.faults.add(fault, path=path)
 
@@ -52,7 +52,7 @@ def goes_wrong(world: World, fault: Fault, path: str = TOKEN) -> None:
         ("temporarily_unavailable", Transient, "IssuerFailed", "503"),
     ],
 )
-def test_faults_08_09_by_code(world: World, code: str, kind: type[RotationError], reason: str, named: str) -> None:
+def test_faults_08_09_by_code(world: Backend, code: str, kind: type[RotationError], reason: str, named: str) -> None:
     """Faults 8 and 9: each error of RFC 6749 §5.2 and RFC 8707 §2 has its class; the message names the subject."""
     goes_wrong(world, ServiceError(code, "words of the issuer"))
     with refused(kind, reason) as caught:
@@ -61,7 +61,7 @@ def test_faults_08_09_by_code(world: World, code: str, kind: type[RotationError]
     assert "words of the issuer" in caught.value.message or kind is Transient
 
 
-def test_fault_08_names_the_secret_to_look_at(world: World) -> None:
+def test_fault_08_names_the_secret_to_look_at(world: Backend) -> None:
     """Fault 8: a wrong client secret leads to the Secret that holds it."""
     world.values["oidc"] = "wrong"
     with refused(Denied, "InvalidClient") as caught:
@@ -69,7 +69,7 @@ def test_fault_08_names_the_secret_to_look_at(world: World) -> None:
     assert "team-a/oidc" in caught.value.hint
 
 
-def test_an_error_with_status_200(world: World) -> None:
+def test_an_error_with_status_200(world: Backend) -> None:
     """Some issuers say error with status 200; it is an error all the same."""
     goes_wrong(world, Answer(body='{"error": "invalid_scope"}'))
     with refused(Denied, "InvalidScope"):
@@ -77,7 +77,7 @@ def test_an_error_with_status_200(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 418])
-def test_a_refusal_without_json(world: World, status: int) -> None:
+def test_a_refusal_without_json(world: Backend, status: int) -> None:
     """G19: a refusal in HTML is a refusal; its body is not shown."""
     goes_wrong(world, Answer(status, "<html>canary</html>", content_type="text/html"))
     with refused(Denied, "TokenRefused") as caught:
@@ -86,7 +86,7 @@ def test_a_refusal_without_json(world: World, status: int) -> None:
     assert "canary" not in caught.value.message
 
 
-def test_a_request_that_timed_out_over_there(world: World) -> None:
+def test_a_request_that_timed_out_over_there(world: Backend) -> None:
     """RFC 9110 §15.5.9: 408 may be repeated."""
     goes_wrong(world, Answer(408))
     with refused(Transient, "IssuerFailed"):
@@ -94,7 +94,7 @@ def test_a_request_that_timed_out_over_there(world: World) -> None:
 
 
 @pytest.mark.parametrize("code", ["invalid_client", "invalid_scope", "x"])
-def test_fault_46_hostile_text(world: World, code: str) -> None:
+def test_fault_46_hostile_text(world: Backend, code: str) -> None:
     """Fault 46: control characters are escaped, a megabyte is cut, in every message."""
     goes_wrong(world, hostile(code, 900_000))
     with refused(
@@ -105,7 +105,7 @@ def test_fault_46_hostile_text(world: World, code: str) -> None:
 
 @pytest.mark.parametrize("member", ["error", "error_description"])
 @pytest.mark.parametrize("value", [None, 7, ["x"], {"a": {"b": 1}}, "\x00" * 9, True])
-def test_fault_46_odd_types(world: World, member: str, value: object) -> None:
+def test_fault_46_odd_types(world: Backend, member: str, value: object) -> None:
     """Fault 46: members of an error that are no text do no harm."""
     goes_wrong(world, Answer(400, json.dumps({"error": "x", "error_description": "y", member: value})))
     with refused(Denied, "TokenRefused"):
@@ -114,7 +114,7 @@ def test_fault_46_odd_types(world: World, member: str, value: object) -> None:
 
 @pytest.mark.parametrize("before", [0, 40, 285, 299])
 @pytest.mark.parametrize("member", ["error", "error_description"])
-def test_i9_the_secret_is_never_echoed(world: World, member: str, before: int) -> None:
+def test_i9_the_secret_is_never_echoed(world: Backend, member: str, before: int) -> None:
     """I9: an issuer that repeats the secret, plain or encoded, does not get it into a message, not even half of it."""
     secret = world.values["oidc"] = "canary/secret+with odd:parts"
     said = "." * before + secret + quote_plus(secret)
@@ -126,7 +126,7 @@ def test_i9_the_secret_is_never_echoed(world: World, member: str, before: int) -
 
 @BOTH
 @pytest.mark.parametrize("name", GARBAGE)
-def test_fault_11_garbage(world: World, name: str, path: str) -> None:
+def test_fault_11_garbage(world: Backend, name: str, path: str) -> None:
     """Fault 11: a 200 that is HTML, cut JSON, an array, deeply nested …: transient InvalidResponse, body unshown."""
     goes_wrong(world, GARBAGE[name], path)
     with refused(Transient, "InvalidResponse") as caught:
@@ -140,7 +140,7 @@ def test_fault_11_garbage(world: World, name: str, path: str) -> None:
     [Huge(BODY_LIMIT + 1), Huge(1 << 40, declared=True), Huge(1 << 40), GzipBomb(1 << 33)],
     ids=["over", "declared", "endless", "bomb"],
 )
-def test_fault_12_too_much(world: World, fault: Fault, path: str) -> None:
+def test_fault_12_too_much(world: Backend, fault: Fault, path: str) -> None:
     """Fault 12: at most 1 MiB is read, after decompression."""
     goes_wrong(world, fault, path)
     with refused(Transient, "InvalidResponse") as caught:
@@ -148,7 +148,7 @@ def test_fault_12_too_much(world: World, fault: Fault, path: str) -> None:
     assert "1 MiB" in caught.value.message
 
 
-def test_fault_12_a_mebibyte_is_read(world: World) -> None:
+def test_fault_12_a_mebibyte_is_read(world: Backend) -> None:
     """Fault 12: the limit is the limit: a body just as long is read."""
     goes_wrong(world, Override({"padding": "x" * (BODY_LIMIT - 4000)}))
     assert world.token().claims
@@ -164,7 +164,7 @@ def test_fault_12_a_mebibyte_is_read(world: World) -> None:
     ],
     ids=["endless", "not gzip", "too long", "cut"],
 )
-def test_a_rest_is_never_taken_for_an_answer(world: World, fault: Fault) -> None:
+def test_a_rest_is_never_taken_for_an_answer(world: Backend, fault: Fault) -> None:
     """After an answer that was not read to its end, the next request gets its own answer."""
     exchanger = world.exchanger()
     world.issuer.faults.add(fault, path=TOKEN, times=1)
@@ -179,7 +179,7 @@ def test_a_rest_is_never_taken_for_an_answer(world: World, fault: Fault) -> None
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("to", ["same-origin", "other-origin", "https://[bad"])
-def test_fault_07_a_token_request_is_never_led_on(world: World, status: int, to: str) -> None:
+def test_fault_07_a_token_request_is_never_led_on(world: Backend, status: int, to: str) -> None:
     """Fault 7: a redirected token request is not sent again, or the secret would go along."""
     goes_wrong(world, Redirect(to, status))
     with pytest.raises(RotationError) as caught:
@@ -227,7 +227,7 @@ def test_fault_10_retry_after_is_always_sane(text: str) -> None:
 @BOTH
 @pytest.mark.parametrize(("status", "reason"), [(429, "IssuerThrottled"), (503, "IssuerFailed")])
 @pytest.mark.parametrize("wish", [120, "date", "soon", -3])
-def test_fault_10_on_the_wire(world: World, path: str, status: int, reason: str, wish: Any) -> None:
+def test_fault_10_on_the_wire(world: Backend, path: str, status: int, reason: str, wish: Any) -> None:
     """Fault 10: 429 and 503 are transient, with the server's wish where it is readable."""
     date = world.clock() + timedelta(seconds=120)
     goes_wrong(world, Answer(status, retry_after=date if wish == "date" else wish), path)
@@ -240,7 +240,7 @@ def test_fault_10_on_the_wire(world: World, path: str, status: int, reason: str,
         assert caught.value.retry_after is None
 
 
-def test_fault_10_patience_is_for_the_client_and_its_endpoint(world: World) -> None:
+def test_fault_10_patience_is_for_the_client_and_its_endpoint(world: Backend) -> None:
     """Fault 10: Retry-After holds for whatever that client would ask there, and for nobody else; then it ends."""
     world.issuer.clients["twin"] = world.issuer.clients["credrotator"]
     exchanger = world.exchanger()
@@ -255,7 +255,7 @@ def test_fault_10_patience_is_for_the_client_and_its_endpoint(world: World) -> N
     world.token(exchanger, scopes=("openid",))
 
 
-def test_i9_canaries_in_every_refusal(world: World) -> None:
+def test_i9_canaries_in_every_refusal(world: Backend) -> None:
     """I9: no refusal shows the client secret or a token; each has a hint and a reason."""
     faults: list[Fault] = [
         *(ServiceError(code, DEFAULT_CLIENT_SECRET) for code in ("invalid_client", "invalid_target", "x")),

@@ -17,7 +17,7 @@ from credrotator.core.model import OidcClient, Sensitive
 from credrotator.exchange.exchanger import token_request
 from credrotator.exchange.issuers.oidc import TokenRequest
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, MISSING, Client, Latency, Override, ServiceError
-from tests.exchange.world import DISCOVERY, TOKEN, World, key_ref, refused
+from tests.exchange.world import DISCOVERY, TOKEN, Backend, key_ref, refused
 
 if TYPE_CHECKING:
     from credrotator.sandbox.recording import RecordedRequest
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 ODD = "a:b%c+d e/f&g=h?i#jöß漢\"'\\~"
 
 
-def sent(world: World) -> RecordedRequest:
+def sent(world: Backend) -> RecordedRequest:
     """Return the one token request that arrived."""
     (request,) = world.issuer.requests.matching(TOKEN)
     return request
 
 
-def fields(world: World) -> dict[str, list[str]]:
+def fields(world: Backend) -> dict[str, list[str]]:
     """Return the form of the one token request."""
     return parse_qs(sent(world).body.decode(), keep_blank_values=True, strict_parsing=True)
 
 
-def answers(world: World, **members: Any) -> None:
+def answers(world: Backend, **members: Any) -> None:
     """Let the token endpoint answer with other members."""
     world.issuer.faults.add(Override(members), path=TOKEN)
 
 
-def test_the_least_request(world: World) -> None:
+def test_the_least_request(world: Backend) -> None:
     """G14: grant type and nothing else that the policy does not name; no scope parameter where it names none."""
     token = world.token()
     assert fields(world) == {"grant_type": ["client_credentials"]}
@@ -50,7 +50,7 @@ def test_the_least_request(world: World) -> None:
     assert sent(world).headers["Content-Type"].startswith("application/x-www-form-urlencoded")
 
 
-def test_all_that_a_policy_can_name(world: World) -> None:
+def test_all_that_a_policy_can_name(world: Backend) -> None:
     """G13, G14, RFC 8707 §2: exactly the policy's scopes, its audience, and each resource as a parameter of its own."""
     resources = ("https://one.example/a?b=c&d", "urn:two:ö")
     token = world.token(scopes=("openid", "bedrock"), audience="https://three.example/", resources=resources)
@@ -75,7 +75,7 @@ def test_all_that_a_policy_can_name(world: World) -> None:
         ("client_secret_post", True),
     ],
 )
-def test_the_issuer_says_how_clients_authenticate(world: World, methods: Any, basic: bool) -> None:  # noqa: FBT001
+def test_the_issuer_says_how_clients_authenticate(world: Backend, methods: Any, basic: bool) -> None:  # noqa: FBT001
     """OIDC Discovery 1.0 §3: the method is among those offered, basic where it is, or where nothing readable is."""
     world.issuer.faults.add(Override({"token_endpoint_auth_methods_supported": methods}), path=DISCOVERY)
     world.token()
@@ -84,7 +84,7 @@ def test_the_issuer_says_how_clients_authenticate(world: World, methods: Any, ba
     assert ("client_id" in fields(world)) is not basic
 
 
-def test_a_method_that_we_do_not_speak(world: World) -> None:
+def test_a_method_that_we_do_not_speak(world: Backend) -> None:
     """An issuer that takes neither basic nor post is refused by name, and no secret is sent."""
     offered = ["private_key_jwt", "tls_client_auth"]
     world.issuer.faults.add(Override({"token_endpoint_auth_methods_supported": offered}), path=DISCOVERY)
@@ -94,7 +94,7 @@ def test_a_method_that_we_do_not_speak(world: World) -> None:
     assert world.issuer.requests.count(TOKEN) == 0
 
 
-def test_g05_a_second_way_only_on_invalid_client(world: World) -> None:
+def test_g05_a_second_way_only_on_invalid_client(world: Backend) -> None:
     """G5: without discovery, invalid_client earns one try by post, and that token is good."""
     world.issuer.auth_methods = ["client_secret_post"]
     world.token(token_endpoint=world.issuer.url + TOKEN)
@@ -105,7 +105,7 @@ def test_g05_a_second_way_only_on_invalid_client(world: World) -> None:
 
 
 @pytest.mark.parametrize("code", ["invalid_scope", "invalid_request", "unauthorized_client", "server_error", "x"])
-def test_g05_never_a_second_try_otherwise(world: World, code: str) -> None:
+def test_g05_never_a_second_try_otherwise(world: Backend, code: str) -> None:
     """G5: no other error is answered by sending the secret again in another place."""
     world.issuer.faults.add(ServiceError(code), path=TOKEN)
     with pytest.raises((Denied, Transient)):
@@ -113,7 +113,7 @@ def test_g05_never_a_second_try_otherwise(world: World, code: str) -> None:
     assert world.issuer.requests.total == 1
 
 
-def test_g05_discovery_told_the_method(world: World) -> None:
+def test_g05_discovery_told_the_method(world: Backend) -> None:
     """G5: where discovery told the method there is no second try at all."""
     world.values["oidc"] = "wrong"
     with refused(Denied, "InvalidClient"):
@@ -123,7 +123,7 @@ def test_g05_discovery_told_the_method(world: World) -> None:
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 @pytest.mark.parametrize("text", [ODD, ":", "%", "+", " ", "/", "a%2Bb", "ü", "-._*~", "x" * 500])
-def test_credentials_arrive_as_they_are(world: World, method: str, text: str) -> None:
+def test_credentials_arrive_as_they_are(world: Backend, method: str, text: str) -> None:
     """RFC 6749 §2.3.1: id and secret are form-encoded before basic joins them, so that any character gets through."""
     world.issuer.auth_methods = [method]
     world.issuer.clients[text] = Client(text, subject="odd")
@@ -131,33 +131,33 @@ def test_credentials_arrive_as_they_are(world: World, method: str, text: str) ->
     assert world.token(client_id=text).claims["client_id"] == text
 
 
-def test_g11_a_client_id_by_reference(world: World) -> None:
+def test_g11_a_client_id_by_reference(world: Backend) -> None:
     """G11: clientIDRef is read from its Secret."""
     assert world.token(client_id=key_ref("id", "client-id")).claims["client_id"] == DEFAULT_CLIENT
 
 
-def test_a_secret_that_is_not_there(world: World) -> None:
+def test_a_secret_that_is_not_there(world: Backend) -> None:
     """Fault 41: the reader's own refusal comes through, and nobody is asked."""
     with refused(PolicyError, "SecretMissing"):
         world.exchange_aws(oidc=world.oidc(client_secret=key_ref("gone")))
     assert world.issuer.requests.total == 0
 
 
-def test_g29_the_id_token_on_request(world: World) -> None:
+def test_g29_the_id_token_on_request(world: Backend) -> None:
     """G29: a policy may have the ID token exchanged, opaque access tokens or not."""
     world.issuer.access_token_format = "opaque"
     token = world.token(subject_token="id_token", scopes=("openid",))
     assert token.claims["sub"] == DEFAULT_CLIENT
 
 
-def test_g29_no_id_token(world: World) -> None:
+def test_g29_no_id_token(world: Backend) -> None:
     """G29: an issuer that gives none is refused with what to do."""
     with refused(Denied, "NoIdToken") as caught:
         world.token(subject_token="id_token")
     assert "openid" in caught.value.hint
 
 
-def test_g29_an_opaque_token(world: World) -> None:
+def test_g29_an_opaque_token(world: Backend) -> None:
     """G29: a token that no vendor can verify is refused before any vendor sees it."""
     world.issuer.access_token_format = "opaque"
     with refused(Denied, "OpaqueToken") as caught:
@@ -167,7 +167,7 @@ def test_g29_an_opaque_token(world: World) -> None:
 
 
 @pytest.mark.parametrize("token", ["a.b.c", "..", "eyJ.eyJ.x", "e30.e30.", "bnVsbA.bnVsbA.x", "a.b.c.d.e", "ü.ü.ü"])
-def test_a_token_that_only_looks_signed(world: World, token: str) -> None:
+def test_a_token_that_only_looks_signed(world: Backend, token: str) -> None:
     """G29: three parts do not make a JWT; header and claims are JSON objects, and the header names an algorithm."""
     answers(world, access_token=token)
     with refused(Denied, "OpaqueToken"):
@@ -175,7 +175,7 @@ def test_a_token_that_only_looks_signed(world: World, token: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["MAC", "", None, MISSING, 7, "DPoP", ["Bearer"]])
-def test_fault_14_the_token_type(world: World, kind: object) -> None:
+def test_fault_14_the_token_type(world: Backend, kind: object) -> None:
     """Fault 14: what is not a bearer token is refused; nobody else can use it."""
     answers(world, token_type=kind)
     with refused(Transient, "InvalidResponse"):
@@ -183,14 +183,14 @@ def test_fault_14_the_token_type(world: World, kind: object) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bearer", "BEARER", "Bearer"])
-def test_the_token_type_has_no_case(world: World, kind: str) -> None:
+def test_the_token_type_has_no_case(world: Backend, kind: str) -> None:
     """RFC 6749 §5.1: the value is case insensitive."""
     answers(world, token_type=kind)
     assert world.token().claims
 
 
 @pytest.mark.parametrize("token", ["", None, MISSING, 7, {}])
-def test_fault_14_no_access_token(world: World, token: object) -> None:
+def test_fault_14_no_access_token(world: Backend, token: object) -> None:
     """Fault 14: an answer without a token is no success."""
     answers(world, access_token=token)
     with refused(Transient, "InvalidResponse"):
@@ -201,7 +201,7 @@ def test_fault_14_no_access_token(world: World, token: object) -> None:
     ("expires_in", "wanted_s"),
     [("60", 60), (60, 60), (60.5, 60.5), ("60.5", 60.5), (MISSING, 300), (None, 300), (1e12, 300)],
 )
-def test_fault_13_expires_in(world: World, expires_in: object, wanted_s: float) -> None:
+def test_fault_13_expires_in(world: Backend, expires_in: object, wanted_s: float) -> None:
     """Fault 13: read in all forms; missing, or longer than the JWT's own exp: the exp holds."""
     answers(world, expires_in=expires_in)
     before = world.clock()
@@ -210,27 +210,27 @@ def test_fault_13_expires_in(world: World, expires_in: object, wanted_s: float) 
 
 
 @pytest.mark.parametrize("expires_in", [0, -1, "soon", float("nan"), True, [], {"a": 1}])
-def test_fault_13_nonsense(world: World, expires_in: object) -> None:
+def test_fault_13_nonsense(world: Backend, expires_in: object) -> None:
     """Fault 13: nonsense is a refusal, whatever Authlib would make of it."""
     answers(world, expires_in=expires_in)
     with refused(Transient, "InvalidResponse"):
         world.token()
 
 
-def test_fault_13_without_any_expiry(world: World) -> None:
+def test_fault_13_without_any_expiry(world: Backend) -> None:
     """Fault 13: neither expires_in nor exp means five minutes; a day at most."""
     world.issuer.extra_claims = {"exp": "never"}
     answers(world, expires_in=MISSING)
     assert timedelta(minutes=4) < world.token().expires_at - world.clock() <= timedelta(minutes=5)
 
 
-def test_fault_13_a_day_at_most(world: World) -> None:
+def test_fault_13_a_day_at_most(world: Backend) -> None:
     """Fault 13: clamped to 24 h."""
     world.issuer.token_life = timedelta(days=365)
     assert world.token().expires_at - world.clock() <= timedelta(hours=24)
 
 
-def test_i6_one_request_for_all(world: World) -> None:
+def test_i6_one_request_for_all(world: Backend) -> None:
     """I6: threads at once, and those who come later while the token is good, share one request."""
     world.issuer.faults.add(Latency(0.1), path=TOKEN)
     exchanger = world.exchanger()
@@ -242,7 +242,7 @@ def test_i6_one_request_for_all(world: World) -> None:
     assert world.issuer.requests.count(DISCOVERY) == 1
 
 
-def test_i6_policies_share_a_token_not_a_credential(world: World) -> None:
+def test_i6_policies_share_a_token_not_a_credential(world: Backend) -> None:
     """I6: two policies with one client get two credentials by one token."""
     exchanger = world.exchanger()
     first, second = world.exchange_aws(exchanger), world.exchange_aws(exchanger, region="us-east-1")
@@ -251,7 +251,7 @@ def test_i6_policies_share_a_token_not_a_credential(world: World) -> None:
     assert world.sandbox.sts.requests.total == 2
 
 
-def test_a_token_near_its_end_is_not_shared(world: World) -> None:
+def test_a_token_near_its_end_is_not_shared(world: Backend) -> None:
     """A token is handed out while an exchange with it can succeed: up to 30 s before its end, or half its life."""
     exchanger = world.exchanger()
     world.token(exchanger)
@@ -261,7 +261,7 @@ def test_a_token_near_its_end_is_not_shared(world: World) -> None:
         assert world.issuer.requests.count(TOKEN) == wanted
 
 
-def test_fault_42_a_new_client_secret_is_used_at_once(world: World) -> None:
+def test_fault_42_a_new_client_secret_is_used_at_once(world: Backend) -> None:
     """Faults 8 and 42: another secret is another request, even while the failure of the old one is remembered."""
     exchanger = world.exchanger()
     world.values["oidc"] = "wrong"
@@ -274,7 +274,7 @@ def test_fault_42_a_new_client_secret_is_used_at_once(world: World) -> None:
     assert world.issuer.requests.count(TOKEN) == 2
 
 
-def test_i7_a_failure_is_tried_again_after_seconds(world: World) -> None:
+def test_i7_a_failure_is_tried_again_after_seconds(world: Backend) -> None:
     """I7: a failure answers for a few seconds, then the issuer is asked again."""
     exchanger = world.exchanger()
     with world.issuer.faults.add(ServiceError("server_error"), path=TOKEN):
@@ -341,7 +341,7 @@ def test_i6_the_key_knows_no_policy(one: TokenRequest) -> None:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_i6_different_requests_get_different_tokens(world: World, changes: dict[str, Any]) -> None:
+def test_i6_different_requests_get_different_tokens(world: Backend, changes: dict[str, Any]) -> None:
     """I6: whatever differs on the wire is a request of its own."""
     world.issuer.clients["twin"] = Client(DEFAULT_CLIENT_SECRET, subject="twin")
     if "token_endpoint" in changes:
@@ -352,20 +352,20 @@ def test_i6_different_requests_get_different_tokens(world: World, changes: dict[
     assert world.issuer.requests.count(TOKEN) == 2
 
 
-def test_a_token_request_shows_no_secret(world: World) -> None:
+def test_a_token_request_shows_no_secret(world: Backend) -> None:
     """I9: a request and its key can be printed."""
     request = token_request(world.oidc(), world.secrets)
     assert DEFAULT_CLIENT_SECRET not in f"{request!r} {request.key!r}"
 
 
-def test_i5_an_issuer_is_well_while_its_token_is_good(world: World) -> None:
+def test_i5_an_issuer_is_well_while_its_token_is_good(world: Backend) -> None:
     """Until the token needs to be fetched anew; a failure ends it at once, and only a token begins it."""
     issuer, exchanger = world.issuer.url, world.exchanger()
-    assert not exchanger.is_well(issuer)
+    assert not exchanger.has_valid_token(issuer)
     world.token(exchanger)
-    assert exchanger.is_well(issuer)
-    assert not exchanger.is_well("https://elsewhere.example")
+    assert exchanger.has_valid_token(issuer)
+    assert not exchanger.has_valid_token("https://elsewhere.example")
     world.issuer.faults.add(ServiceError("invalid_client"))
     with pytest.raises(Denied):
         world.token(exchanger, scopes=("other",))
-    assert not exchanger.is_well(issuer)
+    assert not exchanger.has_valid_token(issuer)

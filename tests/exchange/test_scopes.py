@@ -11,13 +11,13 @@ from credrotator.sandbox import ServiceError
 from tests.exchange.world import refused
 
 if TYPE_CHECKING:
-    from tests.exchange.world import World
+    from tests.exchange.world import Backend
 
 
 @pytest.mark.parametrize(
     ("code", "reason"), [("invalid_scope", "InvalidScope"), ("unauthorized_client", "UnauthorizedClient")]
 )
-def test_fault_09_the_message_names_the_scope(world: World, code: str, reason: str) -> None:
+def test_fault_09_the_message_names_the_scope(world: Backend, code: str, reason: str) -> None:
     """The issuer or the policy has to be corrected: denied, and the message names the scope in question."""
     world.issuer.faults.add(ServiceError(code, status=400), path="/token")
     with refused(Denied, reason) as caught:

@@ -12,7 +12,7 @@ import pytest
 
 from credrotator.core.errors import Denied, RotationError, Transient
 from credrotator.exchange.http.deadline import deadline
-from credrotator.exchange.http.single_flight import FAILURE_LIFE, Pauses, Shared, again
+from credrotator.exchange.http.single_flight import FAILURE_LIFE, RateLimits, Shared, again
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -164,7 +164,7 @@ def test_what_is_over_is_forgotten(frozen: FrozenClock) -> None:
 
 def test_pauses_hold_until_they_end(frozen: FrozenClock) -> None:
     """Fault 10: what asked for patience is not asked before; the error tells how long it still takes."""
-    pauses = Pauses(frozen.seconds)
+    pauses = RateLimits(frozen.seconds)
     pauses.note("a", Transient("IssuerThrottled", "429", hint=HINT, retry_after=timedelta(seconds=30)))
     pauses.note("b", Transient("IssuerFailed", "500", hint=HINT))
     pauses.check("b")
@@ -189,7 +189,7 @@ def test_again_is_equal(kind: type[RotationError]) -> None:
 def test_fault_10_nothing_left_of_a_wish_is_no_new_wish() -> None:
     """The last instant of a pause says zero: it must not be taken for "nothing said" and begin the whole wish again."""
     now_s = [0.1 + 0.2]
-    pauses = Pauses(lambda: now_s[0])
+    pauses = RateLimits(lambda: now_s[0])
     pauses.note("key", Transient("IssuerThrottled", "busy", hint="wait", retry_after=timedelta(seconds=1)))
     now_s[0] = math.nextafter(now_s[0] + 1.0, 0.0)
     with pytest.raises(Transient) as caught:
@@ -202,7 +202,7 @@ def test_fault_23_a_clock_that_is_set_changes_no_patience(frozen: FrozenClock, s
     """A failure, or a pause, lasts for as long as was said: neither shorter nor longer when the clock is put right."""
     passed_s = [0.0]
     shared: Shared[str] = Shared(frozen, lambda: passed_s[0])
-    pauses = Pauses(lambda: passed_s[0])
+    pauses = RateLimits(lambda: passed_s[0])
     error = Transient("IssuerThrottled", "busy", hint="wait", retry_after=timedelta(minutes=1))
 
     def fail() -> tuple[str, datetime]:

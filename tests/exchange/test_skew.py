@@ -14,7 +14,7 @@ from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.sandbox import SkewedDate
 
 if TYPE_CHECKING:
-    from tests.exchange.world import World
+    from tests.exchange.world import Backend
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
@@ -96,7 +96,7 @@ def test_a_date_that_is_none_says_nothing(date: str | None) -> None:
     assert skewed.seen() == {}
 
 
-def test_fault_23_an_exchange_with_a_wrong_clock(world: World) -> None:
+def test_fault_23_an_exchange_with_a_wrong_clock(world: Backend) -> None:
     """With this machine's clock an hour and a half ahead, STS's expiry looks past; by its own date it is not."""
     skewed = SkewedClock(lambda: datetime.now(UTC) + timedelta(minutes=90))
     allowed = AllowedIssuers((world.sandbox.issuer.url,))
@@ -108,7 +108,7 @@ def test_fault_23_an_exchange_with_a_wrong_clock(world: World) -> None:
     assert abs(skewed.offset + timedelta(minutes=90)) < timedelta(seconds=10)
 
 
-def test_fault_23_a_clock_ahead_by_more_than_a_token_lives(world: World) -> None:
+def test_fault_23_a_clock_ahead_by_more_than_a_token_lives(world: Backend) -> None:
     """Each token looks expired as it comes; it is shown to STS all the same, whose date then puts the clock right.
 
     What STS gave is as old as it is by that date: by the wrong clock it would have been issued after its expiry.
@@ -125,7 +125,7 @@ def test_fault_23_a_clock_ahead_by_more_than_a_token_lives(world: World) -> None
     assert world.sandbox.sts.requests.total == 2
 
 
-def test_fault_23_an_issuer_s_date_over_the_wire(world: World) -> None:
+def test_fault_23_an_issuer_s_date_over_the_wire(world: Backend) -> None:
     """An issuer whose Date is hours off is seen in the metric, and nothing follows from it."""
     skewed = SkewedClock(lambda: datetime.now(UTC))
     settings = ExchangeSettings(AllowedIssuers((world.sandbox.issuer.url,)), str(world.sandbox.ca_file))

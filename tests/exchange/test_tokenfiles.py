@@ -15,7 +15,7 @@ from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.token_files import LONGEST_BYTES, TokenFiles
 from credrotator.sandbox import DEFAULT_CLIENT, FederatedCredential, ServiceError
 from credrotator.sandbox.apps import DEFAULT_APP, DEFAULT_TENANT
-from tests.exchange.world import GOOGLE_STS, POLICY, POOL_AUDIENCE, World, refused
+from tests.exchange.world import GOOGLE_STS, POLICY, POOL_AUDIENCE, Backend, refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ ways = pytest.mark.parametrize("way", AUDIENCES)
 class Kubelet:
     """Whoever keeps a token file fresh: another service account's issuer, which the vendors trust."""
 
-    def __init__(self, world: World, directory: Path) -> None:
+    def __init__(self, world: Backend, directory: Path) -> None:
         self.world = world
         self.path = directory / "token"
 
@@ -63,7 +63,7 @@ class Kubelet:
 
 
 @pytest.fixture
-def kubelet(world: World, tmp_path: Path) -> Kubelet:
+def kubelet(world: Backend, tmp_path: Path) -> Kubelet:
     """Return a token file that holds nothing yet."""
     record = FederatedCredential(world.issuer.url, DEFAULT_CLIENT)
     world.sandbox.entra.tenants[DEFAULT_TENANT][DEFAULT_APP].federated = [record]
@@ -71,7 +71,7 @@ def kubelet(world: World, tmp_path: Path) -> Kubelet:
 
 
 @ways
-def test_without_a_client_secret(world: World, kubelet: Kubelet, way: str) -> None:
+def test_without_a_client_secret(world: Backend, kubelet: Kubelet, way: str) -> None:
     """G27: no issuer is asked and no Secret read; the vendor takes the file's token."""
     token = kubelet.write(AUDIENCES[way])
     world.values.clear()
@@ -81,7 +81,7 @@ def test_without_a_client_secret(world: World, kubelet: Kubelet, way: str) -> No
     assert any(token in form for form in shown)
 
 
-def test_read_anew_each_time(world: World, kubelet: Kubelet) -> None:
+def test_read_anew_each_time(world: Backend, kubelet: Kubelet) -> None:
     """What the kubelet writes is used at once; nothing of the file is kept."""
     exchanger = kubelet.exchanger()
     tokens = []
@@ -125,7 +125,7 @@ def test_a_name_is_no_path(kubelet: Kubelet, name: str) -> None:
 
 
 @ways
-def test_the_audience(world: World, kubelet: Kubelet, way: str) -> None:
+def test_the_audience(world: Backend, kubelet: Kubelet, way: str) -> None:
     """A token for somebody else is refused here, with both audiences, and shown to nobody."""
     kubelet.write("something-else")
     with refused(Denied, "TokenFileAudience") as caught:
@@ -135,7 +135,7 @@ def test_the_audience(world: World, kubelet: Kubelet, way: str) -> None:
     assert not sum(service.requests.total for service in world.sandbox.vendors)
 
 
-def test_several_audiences_and_none(world: World, kubelet: Kubelet) -> None:
+def test_several_audiences_and_none(world: Backend, kubelet: Kubelet) -> None:
     """One of several is enough; a policy that wants none leaves it to the vendor."""
     kubelet.path.write_text(world.issuer.issue(DEFAULT_CLIENT, audience=["x", "sts.amazonaws.com"]))
     kubelet.exchange("aws")
@@ -181,7 +181,7 @@ def test_a_newline_at_the_end(kubelet: Kubelet) -> None:
 
 
 @ways
-def test_fault_19_one_that_has_expired(world: World, kubelet: Kubelet, way: str) -> None:
+def test_fault_19_one_that_has_expired(world: Backend, kubelet: Kubelet, way: str) -> None:
     """A file that nobody renews is what is wrong, and said; the vendor is asked once and not twice with the same."""
     kubelet.write(AUDIENCES[way])
     world.clock.offset = timedelta(minutes=10)
@@ -191,7 +191,7 @@ def test_fault_19_one_that_has_expired(world: World, kubelet: Kubelet, way: str)
     assert sum(service.requests.total for service in world.sandbox.vendors) == 1
 
 
-def test_fault_19_one_that_was_just_renewed(world: World, kubelet: Kubelet) -> None:
+def test_fault_19_one_that_was_just_renewed(world: Backend, kubelet: Kubelet) -> None:
     """Read before the kubelet wrote, refused after: the new one is shown, in the same attempt."""
     stale = kubelet.write()
     fresh: list[str] = []
@@ -205,7 +205,7 @@ def test_fault_19_one_that_was_just_renewed(world: World, kubelet: Kubelet) -> N
     assert [request.form["WebIdentityToken"] for request in world.sandbox.sts.requests] == [stale, *fresh]
 
 
-def test_a_refusal_that_is_not_the_files_fault(world: World, kubelet: Kubelet) -> None:
+def test_a_refusal_that_is_not_the_files_fault(world: Backend, kubelet: Kubelet) -> None:
     """A vendor that calls a sound token stale is believed, by its own code; the same is not sent again."""
     kubelet.write()
     world.sandbox.sts.faults.add(ServiceError("InvalidIdentityToken"))
@@ -214,7 +214,7 @@ def test_a_refusal_that_is_not_the_files_fault(world: World, kubelet: Kubelet) -
     assert world.sandbox.sts.requests.total == 1
 
 
-def test_fault_23_a_clock_that_is_ahead(world: World, kubelet: Kubelet) -> None:
+def test_fault_23_a_clock_that_is_ahead(world: Backend, kubelet: Kubelet) -> None:
     """A sound token that looks expired is shown all the same: the vendor takes it, its date puts the clock right."""
     clock = SkewedClock(lambda: datetime.now(UTC) + timedelta(hours=2))
     kubelet.write(POOL_AUDIENCE)
@@ -225,7 +225,7 @@ def test_fault_23_a_clock_that_is_ahead(world: World, kubelet: Kubelet) -> None:
 
 
 @ways
-def test_i9_no_token_in_any_failure(world: World, kubelet: Kubelet, way: str) -> None:
+def test_i9_no_token_in_any_failure(world: Backend, kubelet: Kubelet, way: str) -> None:
     """I9: what the vendor says of a refusal is shown without the token."""
     token = kubelet.write(AUDIENCES[way])
     code = {"aws": "AccessDenied", "azure": "700211", "gcp": "invalid_grant"}[way]

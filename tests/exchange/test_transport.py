@@ -19,7 +19,7 @@ from credrotator.exchange.http.connections import check_literal
 from credrotator.exchange.http.single_flight import FAILURE_LIFE
 from credrotator.exchange.http.transport import ISSUER, Transport, answering
 from credrotator.sandbox import Certificate, Proxy, Refuse, Reset
-from tests.exchange.world import TOKEN, World, check_showable, refused
+from tests.exchange.world import TOKEN, Backend, check_showable, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from credrotator.sandbox.certificates import Flaw
     from credrotator.sandbox.service import Service
 
-ASKS: dict[str, tuple[Callable[[World], Service], Callable[[World, Exchanger], object]]] = {
+ASKS: dict[str, tuple[Callable[[Backend], Service], Callable[[Backend, Exchanger], object]]] = {
     "Issuer": (lambda world: world.sandbox.issuer, lambda world, exchanger: world.token(exchanger)),
     "Sts": (lambda world: world.sandbox.sts, lambda world, exchanger: world.exchange_aws(exchanger)),
     "Entra": (
@@ -45,7 +45,7 @@ everywhere = pytest.mark.parametrize("name", ASKS)
 
 
 @everywhere
-def test_fault_01_refused(world: World, name: str) -> None:
+def test_fault_01_refused(world: Backend, name: str) -> None:
     """Fault 1: a refused connection is transient and unreachable, by the name of whom it was for."""
     service_of, ask = ASKS[name]
     with service_of(world).faults.add(Refuse()), refused(Transient, f"{name}Unreachable") as caught:
@@ -54,7 +54,7 @@ def test_fault_01_refused(world: World, name: str) -> None:
     ask(world, world.exchanger())
 
 
-def test_fault_01_no_such_name(world: World) -> None:
+def test_fault_01_no_such_name(world: Backend) -> None:
     """Fault 1: a name that does not resolve is transient and unreachable."""
     with refused(Transient, "IssuerUnreachable") as caught:
         world.token(world.exchanger("https://*"), issuer="https://nowhere.invalid")
@@ -63,7 +63,7 @@ def test_fault_01_no_such_name(world: World) -> None:
 
 @everywhere
 @pytest.mark.parametrize("after_bytes", [None, 3])
-def test_a_reset_is_transient(world: World, name: str, after_bytes: int | None) -> None:
+def test_a_reset_is_transient(world: Backend, name: str, after_bytes: int | None) -> None:
     """Fault 17 and its like: a connection that breaks before or in the answer is worth another try."""
     service_of, ask = ASKS[name]
     with service_of(world).faults.add(Reset(after_bytes)), pytest.raises(Transient) as caught:
@@ -76,7 +76,7 @@ def test_a_reset_is_transient(world: World, name: str, after_bytes: int | None) 
 @pytest.mark.parametrize(
     ("flaw", "word"), [("expired", "expired"), ("unknown-ca", "self-signed|issuer"), ("wrong-host", "localhost")]
 )
-def test_fault_06_certificates(world: World, name: str, flaw: Flaw, word: str) -> None:
+def test_fault_06_certificates(world: Backend, name: str, flaw: Flaw, word: str) -> None:
     """Fault 6: an expired, unknown or foreign certificate is refused, reason TLS; the message says which it is."""
     service_of, ask = ASKS[name]
     with service_of(world).faults.add(Certificate(flaw)), refused(Denied, f"{name}TLS") as caught:
@@ -85,7 +85,7 @@ def test_fault_06_certificates(world: World, name: str, flaw: Flaw, word: str) -
 
 
 @pytest.mark.parametrize("name", ["Issuer", "Entra", "Google"])
-def test_fault_06_without_the_ca(world: World, name: str) -> None:
+def test_fault_06_without_the_ca(world: Backend, name: str) -> None:
     """Security 3: what a public CA did not sign is refused, unless --ca-file names its CA (STS: see its bundle)."""
     _, ask = ASKS[name]
     with refused(Denied, f"{name}TLS"):
@@ -93,7 +93,7 @@ def test_fault_06_without_the_ca(world: World, name: str) -> None:
 
 
 @everywhere
-def test_fault_06_a_new_ca_needs_no_restart(world: World, name: str) -> None:
+def test_fault_06_a_new_ca_needs_no_restart(world: Backend, name: str) -> None:
     """Fault 6: the CA file is read again at the next attempt, connections by the old one are left alone."""
     _, ask = ASKS[name]
     own = world.sandbox.ca_file.with_name("own.pem")
@@ -112,7 +112,7 @@ def test_fault_06_a_new_ca_needs_no_restart(world: World, name: str) -> None:
     ask(world, exchanger)
 
 
-def test_the_context_is_made_anew_only_on_a_change(world: World) -> None:
+def test_the_context_is_made_anew_only_on_a_change(world: Backend) -> None:
     """Fault 6: looking at the CA files again costs two stats, not a context (10 ms) and new connections."""
     own = world.sandbox.ca_file.with_name("own.pem")
     shutil.copy(world.sandbox.ca_file, own)
@@ -125,7 +125,7 @@ def test_the_context_is_made_anew_only_on_a_change(world: World) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nx\n"])
-def test_an_unusable_ca_file(world: World, tmp_path: Path, content: str | None) -> None:
+def test_an_unusable_ca_file(world: Backend, tmp_path: Path, content: str | None) -> None:
     """Fault 6: a CA file that is gone or no PEM is named as such, not taken for an untrusted issuer."""
     own = tmp_path / "broken.pem"
     if content is not None:
@@ -139,13 +139,13 @@ def test_an_unusable_ca_file(world: World, tmp_path: Path, content: str | None) 
     ("variable", "name"),
     [("REQUESTS_CA_BUNDLE", "Issuer"), ("REQUESTS_CA_BUNDLE", "Entra"), ("REQUESTS_CA_BUNDLE", "Google")],
 )
-def test_bundles_of_the_environment(world: World, variable: str, name: str) -> None:
+def test_bundles_of_the_environment(world: Backend, variable: str, name: str) -> None:
     """The usual variable names the CAs of issuer, Entra and Google, a file or a hashed directory."""
     _, ask = ASKS[name]
     ask(world, world.exchanger(ca_file=None, environment={variable: str(world.sandbox.ca_file)}))
 
 
-def test_the_bundle_of_aws(world: World, tmp_path: Path) -> None:
+def test_the_bundle_of_aws(world: Backend, tmp_path: Path) -> None:
     """AWS_CA_BUNDLE wins for STS; without it REQUESTS_CA_BUNDLE holds, as botocore has it; --ca-file adds to either."""
     stranger = tmp_path / "stranger.pem"
     trustme.CA().cert_pem.write_to_path(str(stranger))
@@ -157,14 +157,14 @@ def test_the_bundle_of_aws(world: World, tmp_path: Path) -> None:
         world.exchange_aws(world.exchanger(ca_file=None, environment=both))
 
 
-def test_a_directory_of_cas(world: World, tmp_path: Path) -> None:
+def test_a_directory_of_cas(world: Backend, tmp_path: Path) -> None:
     """REQUESTS_CA_BUNDLE may be a directory, as it may for requests."""
     (tmp_path / "certs").mkdir()
     bundle = {"REQUESTS_CA_BUNDLE": str(tmp_path / "certs")}
     world.token(world.exchanger(environment=bundle))
 
 
-def test_old_tls_is_refused(world: World) -> None:
+def test_old_tls_is_refused(world: Backend) -> None:
     """Security 3: TLS 1.2 is the least that is spoken, whatever the machine's OpenSSL would allow."""
     context = Transport(ISSUER, bundles=(str(world.sandbox.ca_file),)).adapter.trust.context()
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
@@ -189,7 +189,7 @@ def test_old_tls_on_the_wire() -> None:
         transport.get(f"https://localhost:{port}/")
 
 
-def test_a_hang_up_in_the_handshake_is_transient(world: World) -> None:
+def test_a_hang_up_in_the_handshake_is_transient(world: Backend) -> None:
     """Fault 1: a peer that closes during the handshake has shown no certificate to distrust."""
     with (
         listening(lambda _: None) as port,
@@ -200,13 +200,13 @@ def test_a_hang_up_in_the_handshake_is_transient(world: World) -> None:
 
 
 @pytest.fixture
-def proxy(world: World) -> Proxy:
+def proxy(world: Backend) -> Proxy:
     """Run a proxy in front of the sandbox."""
     return world.sandbox.add_proxy()
 
 
 @everywhere
-def test_fault_49_by_way_of_a_proxy(world: World, proxy: Proxy, name: str) -> None:
+def test_fault_49_by_way_of_a_proxy(world: Backend, proxy: Proxy, name: str) -> None:
     """Fault 49: HTTPS_PROXY is taken by all, and certificates are verified through it."""
     service_of, ask = ASKS[name]
     ask(world, world.exchanger(environment={"HTTPS_PROXY": proxy.url}))
@@ -216,7 +216,7 @@ def test_fault_49_by_way_of_a_proxy(world: World, proxy: Proxy, name: str) -> No
 
 
 @everywhere
-def test_fault_49_no_proxy(world: World, proxy: Proxy, name: str) -> None:
+def test_fault_49_no_proxy(world: Backend, proxy: Proxy, name: str) -> None:
     """Fault 49: NO_PROXY is honoured."""
     _, ask = ASKS[name]
     ask(world, world.exchanger(environment={"HTTPS_PROXY": proxy.url, "NO_PROXY": "localhost"}))
@@ -224,7 +224,7 @@ def test_fault_49_no_proxy(world: World, proxy: Proxy, name: str) -> None:
 
 
 @everywhere
-def test_fault_49_proxy_down(world: World, proxy: Proxy, name: str) -> None:
+def test_fault_49_proxy_down(world: Backend, proxy: Proxy, name: str) -> None:
     """Fault 49: a proxy that is down has a reason of its own, and is not gone around."""
     service_of, ask = ASKS[name]
     proxy.stop()
@@ -234,7 +234,7 @@ def test_fault_49_proxy_down(world: World, proxy: Proxy, name: str) -> None:
 
 
 @everywhere
-def test_fault_49_proxy_wants_credentials(world: World, proxy: Proxy, name: str) -> None:
+def test_fault_49_proxy_wants_credentials(world: Backend, proxy: Proxy, name: str) -> None:
     """Fault 49: a proxy that asks who is there has the same reason; with credentials in its URL it lets in."""
     _, ask = ASKS[name]
     proxy.credentials = ("me", "canary-word")
@@ -247,7 +247,7 @@ def test_fault_49_proxy_wants_credentials(world: World, proxy: Proxy, name: str)
 
 @everywhere
 @pytest.mark.parametrize("url", ["socks5://localhost:1", "http://", "http://canary-user:pass@:x", "http://[", "::::"])
-def test_g26_a_bad_proxy_is_never_bypassed(world: World, name: str, url: str) -> None:
+def test_g26_a_bad_proxy_is_never_bypassed(world: Backend, name: str, url: str) -> None:
     """G26: what is no proxy that can be used is refused; nothing goes out without one, and its URL is not shown."""
     service_of, ask = ASKS[name]
     with refused(Denied, "ProxyInvalid") as caught:
@@ -264,7 +264,7 @@ def test_g26_a_bad_proxy_is_never_bypassed(world: World, name: str, url: str) ->
         ("AI_GATEWAY_GCP_AUTH_PROXY_URL", "Google"),
     ],
 )
-def test_the_gateways_own_proxies(world: World, proxy: Proxy, variable: str, name: str) -> None:
+def test_the_gateways_own_proxies(world: Backend, proxy: Proxy, variable: str, name: str) -> None:
     """The gateway's variables send that vendor's traffic, and no other, to a proxy; before HTTPS_PROXY and NO_PROXY."""
     service_of, ask = ASKS[name]
     ask(world, world.exchanger(environment={variable: proxy.url, "HTTPS_PROXY": "http://localhost:1", "NO_PROXY": "*"}))
@@ -273,7 +273,7 @@ def test_the_gateways_own_proxies(world: World, proxy: Proxy, variable: str, nam
         ask(world, world.exchanger(environment={variable: "nonsense://"}))
 
 
-def test_an_https_proxy_is_verified_by_our_trust(world: World) -> None:
+def test_an_https_proxy_is_verified_by_our_trust(world: Backend) -> None:
     """G26: a proxy behind TLS is verified by the same CAs, also after their file changed, and obeys the deadline."""
     own = world.sandbox.ca_file.with_name("own.pem")
     shutil.copy(world.sandbox.ca_file, own)
@@ -312,7 +312,7 @@ def test_fault_47_local_addresses(address: str) -> None:
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST", "x.localhost", "localhost.", "127.0.0.1", "127.1", "0x7f.0.0.1"]
 )
-def test_fault_47_names_of_local_addresses(world: World, host: str) -> None:
+def test_fault_47_names_of_local_addresses(world: Backend, host: str) -> None:
     """Fault 47: checked after resolution, whatever the name looks like; unnamed issuers only."""
     try:
         socket.getaddrinfo(host, 443)
@@ -324,7 +324,7 @@ def test_fault_47_names_of_local_addresses(world: World, host: str) -> None:
     assert world.issuer.requests.total == 0
 
 
-def test_fault_47_without_a_list_no_local_issuer(world: World) -> None:
+def test_fault_47_without_a_list_no_local_issuer(world: Backend) -> None:
     """Fault 47: without --allowed-issuer a local issuer is refused before anything is sent."""
     with refused(Denied, "IssuerAddressForbidden") as caught:
         world.token(world.unlisted())
@@ -379,7 +379,7 @@ def test_fault_47_no_second_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reached == [ipaddress.IPv4Address("192.0.2.1")]
 
 
-def test_fault_04_http_where_it_is_named(world: World) -> None:
+def test_fault_04_http_where_it_is_named(world: Backend) -> None:
     """Fault 4: an issuer in the clear is used where the operator names it with http, and refused otherwise."""
     clear = world.sandbox.add_issuer(scheme="http")
     with refused(Denied, "InsecureIssuer"):
@@ -390,7 +390,7 @@ def test_fault_04_http_where_it_is_named(world: World) -> None:
     assert clear.requests.count(TOKEN) == 1
 
 
-def test_nothing_of_the_machine_is_added(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_machine_is_added(world: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A .netrc never replaces the client's own credentials, and no cookie is kept."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login evil password evil\n")

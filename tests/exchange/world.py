@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.errors import PolicyError, RotationError
-from credrotator.core.instrumentation import NO_METER
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import (
     AwsCredential,
     AwsOidc,
@@ -37,7 +37,7 @@ from credrotator.core.model import (
 )
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings, token_request
 from credrotator.exchange.issuers.allowed import AllowedIssuers
-from credrotator.exchange.issuers.routes import Ways
+from credrotator.exchange.issuers.routes import IssuerRoutes
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from joserfc.jwk import RSAKey
 
-    from credrotator.core.instrumentation import Meter
+    from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.model import Rotatable
     from credrotator.core.ports import Clock
     from credrotator.sandbox.issuer import Issuer
@@ -111,7 +111,7 @@ def service_account_key() -> tuple[str, dict[str, RSAKey]]:
 
 
 @dataclass
-class World:
+class Backend:
     """The sandbox, the clock, and what the policies' Secrets hold (by Secret name)."""
 
     sandbox: Sandbox
@@ -127,21 +127,23 @@ class World:
         timeout_s: float = 5.0,
         environment: Mapping[str, str] | None = None,
         clock: Clock | None = None,
-        ways: Ways | None = None,
-        meter: Meter = NO_METER,
+        routes: IssuerRoutes | None = None,
+        instrumentation: Instrumentation = NO_INSTRUMENTATION,
     ) -> Exchanger:
         """Make an exchanger; its allowed issuers are the sandbox's own, where none are given."""
         globs = allowed or tuple(issuer.url for issuer in self.sandbox.issuers)
         file = str(self.sandbox.ca_file) if ca_file == "" else ca_file
-        settings = ExchangeSettings(AllowedIssuers(globs), file, timedelta(seconds=timeout_s), ways or Ways())
+        settings = ExchangeSettings(AllowedIssuers(globs), file, timedelta(seconds=timeout_s), routes or IssuerRoutes())
         present = clock or self.clock
         found = self._vendors() | dict(environment or {})
-        return Exchanger(settings, present, found, meter, seconds=lambda: present().timestamp())
+        return Exchanger(settings, present, found, instrumentation, seconds=lambda: present().timestamp())
 
-    def unlisted(self, meter: Meter = NO_METER, ways: Ways | None = None) -> Exchanger:
+    def unlisted(
+        self, instrumentation: Instrumentation = NO_INSTRUMENTATION, routes: IssuerRoutes | None = None
+    ) -> Exchanger:
         """Make an exchanger whose operator names no issuers."""
-        settings = ExchangeSettings(ca_file=str(self.sandbox.ca_file), ways=ways or Ways())
-        return Exchanger(settings, self.clock, self._vendors(), meter)
+        settings = ExchangeSettings(ca_file=str(self.sandbox.ca_file), routes=routes or IssuerRoutes())
+        return Exchanger(settings, self.clock, self._vendors(), instrumentation)
 
     def _vendors(self) -> dict[str, str]:
         """Return where Google is; the others are found by the process's environment, or by the policy."""

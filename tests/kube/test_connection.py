@@ -14,7 +14,7 @@ from credrotator.core.errors import UsageError
 from credrotator.core.model import Sensitive
 from credrotator.kube.client import authorization
 from credrotator.kube.client.api import ApiError, KubeApi
-from credrotator.kube.client.authorization import Authorization, TokenFile
+from credrotator.kube.client.authorization import Authorization, BearerTokenFile
 from credrotator.kube.client.connection import Connection, find_connection
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_a_pod_uses_its_service_account(pod: Path, host: str, url: str) -> None:
 
 def test_a_pod_does_not_import_the_kubernetes_package() -> None:
     """It is slow and large, and a pod has no kubeconfig to read."""
-    script = "import sys, credrotator.kube.client.api, credrotator.kube.informer; sys.exit('kubernetes' in sys.modules)"
+    script = "import sys, credrotator.kube.client.api, credrotator.kube.client.informer; sys.exit('kubernetes' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
@@ -180,7 +180,7 @@ class TestFault31:
         """Projected tokens are replaced well before they expire; a minute is soon enough."""
         token, now = tmp_path / "token", [0.0]
         token.write_text("first")
-        kept = Authorization(TokenFile(token), monotonic=lambda: now[0])
+        kept = Authorization(BearerTokenFile(token), monotonic=lambda: now[0])
         assert kept.header() == Sensitive("Bearer first")
         token.write_text("second")
         now[0] = 59.0
@@ -192,13 +192,16 @@ class TestFault31:
         """The old token may still be good; without any, the error says which file."""
         token, now = tmp_path / "token", [0.0]
         token.write_text("first")
-        kept = Authorization(TokenFile(token), monotonic=lambda: now[0])
+        kept = Authorization(BearerTokenFile(token), monotonic=lambda: now[0])
         kept.header()
         token.unlink()
         now[0] = 120.0
         assert kept.header() == Sensitive("Bearer first")
         assert not kept.renew(Sensitive("Bearer first"))
-        with KubeApi(Connection("http://127.0.0.1:1", TokenFile(token))) as api, pytest.raises(ApiError) as raised:
+        with (
+            KubeApi(Connection("http://127.0.0.1:1", BearerTokenFile(token))) as api,
+            pytest.raises(ApiError) as raised,
+        ):
             api.get("/version")
         assert (raised.value.status, str(token) in raised.value.message) == (401, True)
 

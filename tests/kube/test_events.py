@@ -10,13 +10,13 @@ import pytest
 
 from credrotator.core.model import ObjectKey
 from credrotator.kube import events as module
-from credrotator.kube.events import EventRecorder, Subject, cut_bytes
+from credrotator.kube.events import EventRecorder, InvolvedObject, cut_bytes
 
 if TYPE_CHECKING:
     from credrotator.kube.client.api import KubeApi
     from tests.kube.simulator import ApiServer
 
-POLICY = Subject(ObjectKey("team", "bedrock"), "uid-1", "aigateway.envoyproxy.io/v1beta1")
+POLICY = InvolvedObject(ObjectKey("team", "bedrock"), "uid-1", "aigateway.envoyproxy.io/v1beta1")
 
 
 class Recorded:
@@ -77,7 +77,7 @@ def test_anything_else_is_an_event_of_its_own(server: ApiServer, recorded: Recor
     recorded.recorder.emit(POLICY, "Adopted", "a")
     recorded.recorder.emit(POLICY, "Rotated", "b")
     recorded.recorder.emit(POLICY, "Rotated", "a", kind="Warning")
-    recorded.recorder.emit(Subject(POLICY.key, "uid-2", POLICY.api_version), "Rotated", "a")
+    recorded.recorder.emit(InvolvedObject(POLICY.key, "uid-2", POLICY.api_version), "Rotated", "a")
     recorded.later(minutes=10)
     recorded.recorder.emit(POLICY, "Rotated", "a")
     assert [event["count"] for event in server.items("events")] == [1] * 6
@@ -94,7 +94,7 @@ def test_one_that_expired_meanwhile_is_made_again(server: ApiServer, recorded: R
 
 def test_messages_and_names_keep_to_the_limits(server: ApiServer, recorded: Recorded) -> None:
     """1024 bytes, cut between characters; control characters escaped; names within 253."""
-    long_name = Subject(ObjectKey("team", "x" * 253), "uid", POLICY.api_version)
+    long_name = InvolvedObject(ObjectKey("team", "x" * 253), "uid", POLICY.api_version)
     recorded.recorder.emit(long_name, "RotationFailed", "ä\n" * 5000)
     (event,) = server.items("events")
     assert 1000 < len(event["message"].encode()) <= 1024
@@ -129,7 +129,7 @@ def test_a_server_that_does_not_answer_costs_a_few_seconds_at_most(
 
 def test_a_policy_with_an_odd_namespace_is_no_problem_of_the_caller(recorded: Recorded) -> None:
     """What cannot be a path is not sent, and not raised either."""
-    recorded.recorder.emit(Subject(ObjectKey("..", "x"), "uid", "v1"), "Rotated", "a")
+    recorded.recorder.emit(InvolvedObject(ObjectKey("..", "x"), "uid", "v1"), "Rotated", "a")
 
 
 def test_memory_is_bounded(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
 from credrotator.kube.client import informer as module
 from credrotator.kube.client.informer import Informer, WatchTiming
-from credrotator.kube.client.reconnect import Pace
+from credrotator.kube.client.reconnect import RetryWait
 from tests.kube.waiting import eventually
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 POLICIES = "backendsecuritypolicies"
 PATH = paths.policies("v1beta1")
-FAST = Pace(first_s=0.02, longest_s=0.1)
+FAST = RetryWait(first_s=0.02, longest_s=0.1)
 
 
 def policy(name: str, size: int = 1) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def test_a_broken_connection_is_listed_again(server: ApiServer, start: Started) 
 def test_lasting_refusals_are_asked_about_ever_more_slowly(server: ApiServer, start: Started, status: int) -> None:
     """Never a tight loop (the vendor's informer asks 23 times a second), and it recovers by itself."""
     server.fail(status, "Refused")
-    informer = start(synced=False, pace=Pace(first_s=0.05, longest_s=0.2))
+    informer = start(synced=False, pace=RetryWait(first_s=0.05, longest_s=0.2))
     time.sleep(1)
     asked = len(server.requests)
     assert 4 <= asked <= 20
@@ -225,7 +225,7 @@ def test_lasting_refusals_are_asked_about_ever_more_slowly(server: ApiServer, st
 def test_a_refused_watch_is_no_tight_loop_either(server: ApiServer, start: Started) -> None:
     """A list that works must not reset the waiting when the watch never does."""
     server.forbid("watch")
-    start(pace=Pace(first_s=0.05, longest_s=0.4))
+    start(pace=RetryWait(first_s=0.05, longest_s=0.4))
     time.sleep(1)
     assert len(server.seen("list")) <= 10
 
@@ -233,7 +233,7 @@ def test_a_refused_watch_is_no_tight_loop_either(server: ApiServer, start: Start
 def test_watches_that_end_at_once_are_no_tight_loop(server: ApiServer, start: Started) -> None:
     """An ordinary end is resumed without waiting, unless it comes at once, again and again."""
     server.fail(200, verb="watch")
-    informer = start(pace=Pace(first_s=0.05, longest_s=0.4))
+    informer = start(pace=RetryWait(first_s=0.05, longest_s=0.4))
     time.sleep(0.7)
     assert 2 <= len(server.seen("watch")) <= 12
     assert sum(informer.restarts.values()) >= 2
@@ -242,7 +242,7 @@ def test_watches_that_end_at_once_are_no_tight_loop(server: ApiServer, start: St
 def test_old_failures_are_forgiven_after_a_good_while(server: ApiServer, start: Started) -> None:
     """A connection that breaks once an hour is not waited for as one that broke a hundred times in a row."""
     outage = server.fail(500)
-    informer = start(synced=False, pace=Pace(first_s=0.02, longest_s=0.5))
+    informer = start(synced=False, pace=RetryWait(first_s=0.02, longest_s=0.5))
     eventually(lambda: informer.restarts["Status500"] >= 6)
     server.heal(outage)
     assert informer.synced.wait(2)
@@ -333,10 +333,10 @@ def test_stopping_takes_about_a_second_though_nothing_answers(server: ApiServer,
 
 def test_the_pace_doubles_to_its_ceiling_and_differs() -> None:
     """1 s..30 s, shortened by up to a half, never under the first wait; replicas differ."""
-    waits = [Pace().wait_s(attempt, "x") for attempt in range(1, 40)]
+    waits = [RetryWait().wait_s(attempt, "x") for attempt in range(1, 40)]
     assert all(1 <= wait <= 30 for wait in waits)
     assert all(wait >= 15 for wait in waits[5:])
-    assert Pace().wait_s(5, "x") != Pace().wait_s(5, "y")
+    assert RetryWait().wait_s(5, "x") != RetryWait().wait_s(5, "y")
 
 
 def test_one_waits_for_another(server: ApiServer, start: Started, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def _loud() -> None:
         case "token":
             where.Sts.exchange = _explode_with_token
     if os.environ.pop("LOUD_UNMASKED", ""):
-        redaction.masked = redaction.by_shape = _unmasked
+        redaction.masked = redaction.by_pattern = _unmasked
     main()
 
 

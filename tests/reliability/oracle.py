@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from credrotator.core.model import InvalidPolicy, Outcome, Policy, Rotatable, SecretDocument, StoredSecret
     from credrotator.exchange.issuers.oidc import TokenRequest
     from tests.reliability.process import Process
-    from tests.reliability.simulation import Place, World
+    from tests.reliability.simulation import Backend, Place
 
 TOLERANCE = timedelta(seconds=36)
 """Below 30 s a difference of clocks is taken for delay; and a write takes its time."""
@@ -57,7 +57,7 @@ class _Said(logging.Handler):
 class Oracle:
     """Watches a world; ``violations`` is what it saw, ``log`` the history."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Backend) -> None:
         self.world = world
         self.log: list[tuple[float, str]] = []
         self.violations: list[str] = []
@@ -136,7 +136,9 @@ class Oracle:
     # -- requests -----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def attempt(self, process: Process, key: ObjectKey, source: Rotatable, *, probe: bool = False) -> Iterator[None]:
+    def attempt(
+        self, process: Process, key: ObjectKey, source: Rotatable, *, ignore_retry_after: bool = False
+    ) -> Iterator[None]:
         """One exchange of one policy, from its begin to its end."""
         now_s, who, task = self.world.kernel.now_s, (process.name, key), self._task()
         if not process.leads():
@@ -146,20 +148,19 @@ class Oracle:
         # A change that was made while it was asked, or heard of then, is a reason to ask again at once.
         if now_s < failed_s + 0.999 and excuse_s < began_s - 1:
             self.violated(7, key, f"tried again {now_s - failed_s:.3f} s after a failure")
-        if probe:
+        if ignore_retry_after:
             stored = self.world.secrets.get(ObjectKey(key.namespace, f"ai-eg-bsp-{key.name}"))
             self._probes[(*who, stored and stored.version)] += 1
             if self._probes[(*who, stored and stored.version)] > 2:
                 self.violated(7, key, "a third probe in one life")
-        self.attempts.append((now_s, process.name, key, probe))
-        self._attempt[task] = (key, probe)
+        self.attempts.append((now_s, process.name, key, ignore_retry_after))
+        self._attempt[task] = (key, ignore_retry_after)
         try:
             yield
         except RotationError as error:
             self._failed[who] = (now_s, self.world.kernel.now_s)
-            self.note(
-                f"{key} {process.name} fails{' as a probe' if probe else ''}: {error.reason} {error.retry_after or ''}"
-            )
+            early = " early" if ignore_retry_after else ""
+            self.note(f"{key} {process.name} fails{early}: {error.reason} {error.retry_after or ''}")
             raise
         else:
             self._failed.pop(who, None)
@@ -198,8 +199,8 @@ class Oracle:
     @contextlib.contextmanager
     def _request(self, process: Process, place: Place, client: str) -> Iterator[None]:
         asked_s, whom = self.world.kernel.now_s, (process.name, (place.name, client))
-        key, probe = self._attempt[self._task()]
-        if asked_s < self._patience.get(whom, 0.0) and not probe:
+        key, ignore_retry_after = self._attempt[self._task()]
+        if asked_s < self._patience.get(whom, 0.0) and not ignore_retry_after:
             self.violated(7, key, f"{place.name} was asked although its Retry-After had not passed")
         try:
             yield

@@ -30,7 +30,7 @@ from credrotator.core.model import (
     SubjectToken,
 )
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.http.circuit import Gate, Gates
+from credrotator.exchange.http.circuit import CircuitBreaker, CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.transport import ENTRA, STS, Endpoint
 from credrotator.exchange.issuers.allowed import AllowedIssuers
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from credrotator.core.model import Rotatable
     from credrotator.core.ports import SecretReader
     from tests.reliability.kernel import Event
-    from tests.reliability.simulation import Place, World
+    from tests.reliability.simulation import Backend, Place
 
 LEASE = ObjectKey("credrotator", "credrotator")
 TOKEN_LIFE = timedelta(minutes=5)
@@ -121,16 +121,16 @@ class SimScheduler:
         self._jobs.pop(id).cancelled = True
 
 
-class SimGates(Gates):
+class SimGates(CircuitBreakers):
     """The real gates, before which tasks wait in made-up time."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__()
         self._machine = machine
 
-    def of(self, endpoint: str, *, throttles: bool = True) -> Gate:
+    def of(self, endpoint: str, *, throttles: bool = True) -> CircuitBreaker:
         if endpoint not in self._gates:
-            gate = Gate(self._tell, throttles=throttles, seconds=self._machine.monotonic)
+            gate = CircuitBreaker(self._tell, throttles=throttles, seconds=self._machine.monotonic)
             gate._changed = FakeCondition(self._machine.kernel)  # type: ignore[assignment]
             self._gates[endpoint] = gate
         return self._gates[endpoint]
@@ -139,7 +139,7 @@ class SimGates(Gates):
 class SimIssuers(Issuers):
     """The real sharing and pausing of token requests, over made-up HTTP."""
 
-    world: World
+    world: Backend
     process: Process
 
     def forget(self, request: TokenRequest, token: SubjectToken) -> None:
@@ -321,7 +321,7 @@ class SimSource:
 class Process:
     """One replica: the real daemon, wired as ``commands/incluster.py`` wires it."""
 
-    def __init__(self, world: World, machine: Machine, name: str) -> None:
+    def __init__(self, world: Backend, machine: Machine, name: str) -> None:
         self.world, self.machine, self.name = world, machine, name
         self.dead = False
         self.clock = SkewedClock(machine.clock, machine.boottime)
@@ -336,7 +336,7 @@ class Process:
             metrics=self.metrics,
             leads=self.leads,
             listener=self._listen,
-            well=self.exchanger.is_well,
+            has_valid_token=self.exchanger.has_valid_token,
             workers=world.workers,
             seconds=machine.boottime,
         )
@@ -345,12 +345,12 @@ class Process:
         self.timetable._scheduler = SimScheduler(machine)
         self.timetable._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
         self.daemon._timetable = self.timetable
-        self.exchanger.gates.recovered = self.daemon.look_at_failures
+        self.exchanger.circuits.recovered = self.daemon.enqueue_failures
         self.election = LeaderElection(
             SimApi(self),  # type: ignore[arg-type]
             LEASE,
             name,
-            started=self.daemon.look_at_all,
+            started=self.daemon.enqueue_all,
             stopped=self.daemon.stand_down,
             timing=world.timing,
             clock=machine.clock,
@@ -366,7 +366,7 @@ class Process:
             self._tasks.append(kernel.spawn(self.machine, f"{self.name}/worker-{number}", self.daemon._work))
         self._tasks.append(kernel.spawn(self.machine, f"{self.name}/sweep", self.timetable._keep_sweeping))
         self._tasks.append(kernel.spawn(self.machine, f"{self.name}/election", self.election._run))
-        self.source.start(self.daemon.look_at)
+        self.source.start(self.daemon.enqueue)
 
     def stop(self) -> None:
         """End in order, as for SIGTERM: no new looks, writes in hand finished, then the Lease released."""
@@ -401,14 +401,14 @@ class Process:
 
     def _make_exchanger(self) -> Exchanger:
         exchanger = Exchanger(ExchangeSettings(), self.clock, {})
-        gates = exchanger.gates = SimGates(self.machine)
+        circuits = exchanger.circuits = SimGates(self.machine)
         nothing: Any = None
         issuers = SimIssuers(
             guarded=nothing,
             named=nothing,
             allowed=AllowedIssuers(),
             clock=self.clock,
-            gates=gates,
+            circuits=circuits,
             seconds=self.machine.boottime,
         )
         issuers.world, issuers.process = self.world, self

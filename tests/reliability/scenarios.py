@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from credrotator.core.model import AwsOidc
-from tests.reliability.simulation import SLOW_TIMING, Trouble, World, places_of, policy_of
+from tests.reliability.simulation import SLOW_TIMING, Backend, Trouble, places_of, policy_of
 from tests.unit.builders import client_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Happening:
     span_s: float
     size: float = 0.0
 
-    def befall(self, world: World) -> None:
+    def befall(self, world: Backend) -> None:
         """Let it happen, now."""
         key = self._key(world)
         match self.what:
@@ -56,14 +56,14 @@ class Happening:
             case _:
                 getattr(self, f"_{self.what}")(world)
 
-    def _key(self, world: World) -> ObjectKey:
+    def _key(self, world: Backend) -> ObjectKey:
         keys = sorted(world.policies)
         return keys[self.target % len(keys)]
 
-    def _machine(self, world: World) -> Machine:
+    def _machine(self, world: Backend) -> Machine:
         return world.machines[self.target % len(world.machines)]
 
-    def _endpoint(self, world: World) -> None:
+    def _endpoint(self, world: Backend) -> None:
         names = sorted({name for policy in world.policies.values() for name in places_of(policy)})
         kind = ENDPOINT_TROUBLES[int(abs(self.size)) % len(ENDPOINT_TROUBLES)]
         place = world.place(names[self.target % len(names)])
@@ -75,7 +75,7 @@ class Happening:
         place.troubles.append(trouble)
         world.oracle.note(f"{place.name}: {kind} for {self.span_s:.0f} s, Retry-After {patience_s}")
 
-    def _api(self, world: World) -> None:
+    def _api(self, world: Backend) -> None:
         kind = API_TROUBLES[int(abs(self.size)) % len(API_TROUBLES)]
         now_s = world.kernel.now_s
         world.api.troubles.append(Trouble(kind, now_s, now_s + self.span_s))
@@ -83,13 +83,13 @@ class Happening:
         if kind == "drop":
             world.oracle.disturbed(self.span_s + HANDOVER_S)
 
-    def _partition(self, world: World) -> None:
+    def _partition(self, world: Backend) -> None:
         machine = self._machine(world)
         world.partitioned[machine.name] = world.kernel.now_s + self.span_s
         world.oracle.note(f"{machine.name} cannot reach the API server for {self.span_s:.0f} s")
         world.oracle.disturbed(self.span_s + HANDOVER_S)
 
-    def _suspend(self, world: World) -> None:
+    def _suspend(self, world: Backend) -> None:
         machine = self._machine(world)
         machine.suspend(self.span_s)
         world.oracle.note(f"{machine.name} is suspended for {self.span_s:.0f} s")
@@ -97,21 +97,21 @@ class Happening:
         asleep_s = min(each.suspended_until_s for each in world.machines) - world.kernel.now_s
         world.oracle.disturbed(max(0.0, asleep_s) + HANDOVER_S)
 
-    def _step(self, world: World) -> None:
+    def _step(self, world: Backend) -> None:
         machine = self._machine(world)
         step = timedelta(seconds=max(-HOUR_S, min(HOUR_S, self.size * MINUTE_S)))
         machine.offset = step if abs(self.size) > 1 else timedelta(0)
         world.oracle.clock_stepped()
         world.oracle.note(f"{machine.name}: its clock is set to {machine.offset} beside the truth")
 
-    def _kill(self, world: World) -> None:
+    def _kill(self, world: Backend) -> None:
         machine = self._machine(world)
         for process in [each for each in world.processes if each.machine is machine]:
             world.kill(process)
         world.oracle.disturbed(DOWN_S + HANDOVER_S)
         world.kernel.at(DOWN_S, lambda: _boot(world, machine))
 
-    def _stop(self, world: World) -> None:
+    def _stop(self, world: Backend) -> None:
         machine = self._machine(world)
 
         def end(process: Process) -> Callable[[], None]:
@@ -123,22 +123,22 @@ class Happening:
         world.oracle.disturbed(DOWN_S + HANDOVER_S)
         world.kernel.at(DOWN_S, lambda: _boot(world, machine))
 
-    def _edit(self, world: World) -> None:
+    def _edit(self, world: Backend) -> None:
         key = self._key(world)
         policy = world.policies[key]
         world.put(_again(policy, role=f"r{int(world.kernel.now_s)}"))
 
-    def _delete(self, world: World) -> None:
+    def _delete(self, world: Backend) -> None:
         if len(world.policies) > 1:
             world.delete(self._key(world))
 
-    def _create(self, world: World) -> None:
+    def _create(self, world: Backend) -> None:
         like = world.policies[self._key(world)]
         if not any(key.name == f"new-{self.target}" for key in world.policies):
             world.put(_again(like, name=f"new-{self.target}"), world.lives[like.key])
 
 
-def _boot(world: World, machine: Machine) -> None:
+def _boot(world: Backend, machine: Machine) -> None:
     """Start a process again; its machine's clock is wrong by 10 min at most (fault 23), as no vendor was heard yet."""
     if not any(process.machine is machine for process in world.processes):
         machine.offset = max(-WRONG_AT_BOOT, min(WRONG_AT_BOOT, machine.offset))
@@ -174,9 +174,9 @@ class Scenario:
     replicas: int
     happenings: tuple[Happening, ...]
 
-    def play(self, before_end: Callable[[World], None] = lambda _: None, log_level: int = logging.ERROR) -> World:
+    def play(self, before_end: Callable[[Backend], None] = lambda _: None, log_level: int = logging.ERROR) -> Backend:
         """Return the world at its end, closed; what it saw is in its oracle."""
-        world = World(self.seed, timing=SLOW_TIMING)
+        world = Backend(self.seed, timing=SLOW_TIMING)
         world.oracle.log_level = log_level
         try:
             for number, life_min in enumerate(self.lives_min):
@@ -194,7 +194,7 @@ class Scenario:
         return world
 
 
-def settle(world: World) -> None:
+def settle(world: Backend) -> None:
     """Let all be well at the end, and see that every policy is served then."""
     ends = [
         trouble.end_s + (trouble.retry_after_s or 0) for place in world.places.values() for trouble in place.troubles
@@ -255,10 +255,10 @@ LIVES_H = {0.2: 1.0, 0.7: 4.0, 0.985: 12.0, 0.998: 0.25, 1.0: 1 / 12}
 """Lives of credentials in the big world, by the share of policies up to which they go."""
 
 
-def day(seed: int, *, policies: int = 1000, hours: float = 24.0) -> World:
+def day(seed: int, *, policies: int = 1000, hours: float = 24.0) -> Backend:
     """Play a day of many policies on three replicas, with random faults; return the world at its end, closed."""
     rng = random.Random(seed)  # noqa: S311 - reproducible on purpose
-    world = World(seed, workers=16, timing=SLOW_TIMING)
+    world = Backend(seed, workers=16, timing=SLOW_TIMING)
     try:
         for number in range(policies):
             life_h = next(life for share, life in LIVES_H.items() if number / policies < share)

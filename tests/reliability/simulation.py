@@ -106,7 +106,7 @@ def fault(trouble: Trouble, endpoint: Endpoint) -> RotationError:
 _fingerprint = cache(fingerprint)
 
 
-class World:
+class Backend:
     """Everything.
 
     Attributes:

@@ -17,12 +17,12 @@ from credrotator.core.model import Failure, ObjectKey, Published
 from credrotator.core.planning import Keep, plan, refusal, renewal_time
 from credrotator.core.secretdata import parse, render
 from credrotator.policies.reader import fingerprint
-from credrotator.rotation.rotation import Rotation, Wish
+from credrotator.rotation.rotation import RotateOptions, Rotation
 from credrotator.rotation.timetable import SWEEP
 from tests.reliability.kernel import EPOCH
 from tests.reliability.process import CANARY
 from tests.reliability.scenarios import MINUTE_S, Happening, Scenario, crowd, crowds, day, scenarios, settle
-from tests.reliability.simulation import Trouble, World, places_of, policy_of
+from tests.reliability.simulation import Backend, Trouble, places_of, policy_of
 from tests.unit.twins import (
     HOUR,
     NOW,
@@ -42,14 +42,14 @@ few = settings(max_examples=12, deadline=None, suppress_health_check=[HealthChec
 LIVES = st.integers(1, 24 * 3600).map(lambda seconds: seconds * SECOND)
 
 
-def no_violation(world: World) -> None:
+def no_violation(world: Backend) -> None:
     """Fail with what happened, if anything happened that must not."""
     assert not world.oracle.violations, world.oracle.report()
 
 
-def world_of(count: int, *, seed: int = 0, replicas: int = 1, workers: int = 4, life: timedelta = HOUR) -> World:
+def world_of(count: int, *, seed: int = 0, replicas: int = 1, workers: int = 4, life: timedelta = HOUR) -> Backend:
     """Return a world with policies of one issuer each, and running replicas."""
-    world = World(seed, workers=workers)
+    world = Backend(seed, workers=workers)
     for number in range(count):
         world.put(policy_of(f"p{number}", issuer=number, client=number), life)
     for machine in [world.add_machine() for _ in range(replicas)]:
@@ -72,7 +72,7 @@ def test_invariant_01_the_rule_itself(new: timedelta, old: timedelta, age_s: int
     store.put(published)
     clock.now = NOW + age_s * SECOND
     fresh = aws_credential(clock.now, new, "NEW")
-    outcome = Rotation(store, ScriptedExchange(fresh), clock)(aws_policy(), no_secrets, Wish())
+    outcome = Rotation(store, ScriptedExchange(fresh), clock)(aws_policy(), no_secrets, RotateOptions())
     before = parse(published, "aws-oidc")
     assert isinstance(before, Published)
     decided = plan(before, fingerprint=fingerprint(aws_source()), seed=aws_policy().uid, now=clock.now)
@@ -110,7 +110,7 @@ def test_invariant_03_a_conflict_is_decided_anew(conflicts: int, life_min: int) 
 
     store.before_publish = [rival for _ in range(conflicts)]
     exchange = ScriptedExchange(aws_credential(tag="OURS"))
-    outcome = Rotation(store, exchange, clock)(aws_policy(), no_secrets, Wish())
+    outcome = Rotation(store, exchange, clock)(aws_policy(), no_secrets, RotateOptions())
     assert len(exchange.calls) == 1
     assert len(store.writes) <= 1
     adopted = life_min > 0
@@ -157,8 +157,8 @@ def test_invariant_05_a_failure_delays_nobody_else(seed: int, count: int, kind: 
             world.run(3 * 3600.0)
         finally:
             world.close()
-        well = [key for key, policy in world.policies.items() if name not in places_of(policy)]
-        return {key: max(late for each, late in world.oracle.lateness if each == key) for key in well}
+        has_valid_token = [key for key, policy in world.policies.items() if name not in places_of(policy)]
+        return {key: max(late for each, late in world.oracle.lateness if each == key) for key in has_valid_token}
 
     alone, beside = play(troubled=False), play(troubled=True)
     assert alone.keys() == beside.keys()
@@ -174,7 +174,7 @@ def test_invariant_06_equal_requests_are_one(scenario: Scenario) -> None:
 
 def test_invariant_06_many_policies_of_one_client() -> None:
     """40 policies of one client, created at once, are one token request and 40 exchanges."""
-    world = World(workers=16)
+    world = Backend(workers=16)
     for number in range(40):
         world.put(policy_of(f"p{number}", issuer=0, client=0))
     world.boot(world.add_machine())
@@ -202,9 +202,9 @@ def test_invariant_07_two_probes_and_no_hurry(kinds: list[str], left_s: int, pat
         error = Failure(kind, "Reason", "m", "h", patience)  # type: ignore[arg-type]
         streak = failed(streak, error, seed=seed, now=now, expires_at=expires_at)
         assert streak.next_try >= now + SHORTEST
-        if streak.probe:
-            assert streak.patient_since is not None
-            probes.append((streak.next_try - streak.patient_since) / (expires_at - streak.patient_since))
+        if streak.early:
+            assert streak.waiting_since is not None
+            probes.append((streak.next_try - streak.waiting_since) / (expires_at - streak.waiting_since))
         else:
             assert streak.next_try >= now + (patience or SHORTEST)
             assert streak.next_try <= now + max(*LONGEST.values(), patience or SHORTEST)
@@ -225,7 +225,7 @@ def test_invariant_07_the_rate_stays_bounded(scenario: Scenario) -> None:
 @pytest.mark.parametrize("place", ["https://idp-0.example", "sts us-east-1"])
 def test_invariant_07_total_failure(place: str, retry_after_s: float | None) -> None:
     """100 policies of one issuer and one region, away for an hour: less than two requests a second."""
-    world = World(workers=16)
+    world = Backend(workers=16)
     for number in range(100):
         world.put(policy_of(f"p{number}", issuer=0, client=number % 20))
     world.boot(world.add_machine())
@@ -252,7 +252,7 @@ def test_invariant_07_a_probe_gets_through(place: str) -> None:
         world.place(place).troubles.append(Trouble("throttle", 1800.0, 2500.0, 3600.0))
         world.run(3600.0)
         assert world.oracle.served(ObjectKey("default", "p0")) is None
-        assert [probe for *_, probe in world.oracle.attempts] == [False, False, True]
+        assert [early for *_, early in world.oracle.attempts] == [False, False, True]
     finally:
         world.close()
     no_violation(world)
@@ -271,7 +271,7 @@ def test_invariant_09_nothing_secret_is_shown(scenario: Scenario) -> None:
     """Tokens, client secrets and credentials are in no log line at DEBUG, no outcome, no metric and no ``repr``."""
     shown: list[str] = []
 
-    def look(world: World) -> None:
+    def look(world: Backend) -> None:
         shown.extend(process.metrics.exposition().decode() for process in world.processes)
         shown.extend(repr(vars(process.daemon._rotation)["_held"]) for process in world.processes)
         shown.append(repr(world.secrets))

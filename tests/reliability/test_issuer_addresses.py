@@ -11,7 +11,7 @@ from credrotator.core.errors import Denied, RotationError
 from credrotator.exchange.http import connections
 from credrotator.exchange.http.transport import ISSUER, Transport
 from credrotator.sandbox import Sandbox
-from tests.exchange.world import MovableClock, World
+from tests.exchange.world import Backend, MovableClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,10 +52,10 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path) -> Iterator[Backend]:
     """A sandbox, whose issuer listens on the loopback interface."""
     with Sandbox(tmp_path) as sandbox:
-        yield World(sandbox, MovableClock())
+        yield Backend(sandbox, MovableClock())
 
 
 def _get(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> RotationError:
@@ -119,7 +119,7 @@ def test_fault_47_metadata_services(address: str, monkeypatch: pytest.MonkeyPatc
     assert connected == []
 
 
-def test_security_02_no_secret_on_the_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_security_02_no_secret_on_the_way(world: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """An issuer whose name turns to a local service after discovery gets no client secret there."""
     monkeypatch.setattr(socket, "getaddrinfo", Resolver([LOOPBACK]))
     with pytest.raises(RotationError) as caught:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.exchange.http.circuit import FAILURES, LONGEST_PAUSE_S, ROOM
+from credrotator.exchange.http.circuit import FAILURES_TO_OPEN, LONGEST_PAUSE_S, SLOTS
 from credrotator.exchange.http.single_flight import FAILURE_LIFE
 from credrotator.sandbox import Answer, Hang, Sandbox
 from tests.reliability.children import running
@@ -96,7 +96,7 @@ def _outage(fleet: Fleet, reader: Reader, service: Service, fault: Fault) -> str
     assert len(overdue) > POLICIES / 2, "the outage fell into a time when nothing was due"
     assert recovered, f"{len(missing)} of {len(overdue)} policies were not back after {took_s:.1f} s"
     # As many as may be inside when it begins, the failures that close the gate, and one probe for each pause.
-    bound = ROOM + FAILURES + AWAY.total_seconds() / 1.0
+    bound = SLOTS + FAILURES_TO_OPEN + AWAY.total_seconds() / 1.0
     assert tries <= bound, f"{tries} tries at {service.name}"
     return (
         f"{service.name} away for {AWAY.total_seconds():.0f} s ({type(fault).__name__}): {len(overdue)} overdue, "

@@ -88,7 +88,7 @@ class Echo(Fault):
         return service.refusal(code, f"not with {shown}")
 
 
-class Site:
+class Destination:
     """Sandbox, cluster and directory with all kinds of policies, reached through a proxy that wants a password."""
 
     def __init__(self, directory: Path, sandbox: Sandbox, server: ApiServer) -> None:
@@ -178,12 +178,12 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Destination]:
     """Run everything once, and keep what was put out."""
     directory = tmp_path_factory.mktemp("canaries")
     directory.chmod(0o700)
     with Sandbox(directory / "sandbox") as sandbox, ApiServer() as server:
-        found = Site(directory, sandbox, server)
+        found = Destination(directory, sandbox, server)
         outputs = found.evidence.outputs
         _run_commands(found, outputs)
         _run_daemon(found, outputs)
@@ -191,7 +191,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield found
 
 
-def _run_commands(site: Site, outputs: dict[str, str]) -> None:
+def _run_commands(site: Destination, outputs: dict[str, str]) -> None:
     here, there = site.over_directory, site.over_cluster
     template = site.directory / "template"
     template.write_text('{{ secrets["default/ai-eg-bsp-bedrock"].credentials.nothing.at_all }}')
@@ -232,7 +232,7 @@ def _run_commands(site: Site, outputs: dict[str, str]) -> None:
     outputs["unmasked"] = _by_post(site, "rotate", *here, "--force", LOUD_UNMASKED="1")
 
 
-def _by_post(site: Site, *arguments: str, **variables: str) -> str:
+def _by_post(site: Destination, *arguments: str, **variables: str) -> str:
     """Have the client secret travel in the body, where it is form-encoded."""
     methods, site.sandbox.issuer.auth_methods = site.sandbox.issuer.auth_methods, ["client_secret_post"]
     try:
@@ -241,7 +241,7 @@ def _by_post(site: Site, *arguments: str, **variables: str) -> str:
         site.sandbox.issuer.auth_methods = methods
 
 
-def _run_daemon(site: Site, outputs: dict[str, str]) -> None:
+def _run_daemon(site: Destination, outputs: dict[str, str]) -> None:
     """Run it in the cluster, exploding first, then well; end it by a crash that dumps all stacks."""
     options = [*site.over_cluster, "--listen", "127.0.0.1:0", "--no-leader-elect"]
     for policy in (AWS, FEDERATED, BY_SECRET, GCP, BY_KEY):
@@ -290,20 +290,20 @@ OUTPUTS = [
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_invariant_09_no_secret(site: Site, output: str) -> None:
+def test_invariant_09_no_secret(site: Destination, output: str) -> None:
     """Nothing of what went in or came out stands in it."""
     assert site.evidence.outputs[output]
     assert site.evidence.found(output) == []
 
 
-def test_invariant_09_environment(site: Site) -> None:
+def test_invariant_09_environment(site: Destination) -> None:
     """The environment holds what the operator has put there (the proxy, perhaps with a password), and nothing more."""
     assert set(site.evidence.found("/proc/PID/environ")) <= {"proxy password"}
     given = {f"{name}={value}" for name, value in site.environment.items()}
     assert set(site.evidence.outputs["/proc/PID/environ"].strip("\0").split("\0")) == given
 
 
-def test_vendors_did_speak(site: Site) -> None:
+def test_vendors_did_speak(site: Destination) -> None:
     """The test of the test: the libraries wrote requests and answers, and without masking secrets are among them."""
     outputs = site.evidence.outputs
     botocore = ("Making request for OperationModel", "Response body", "'WebIdentityToken': ***")
@@ -321,7 +321,7 @@ def test_vendors_did_speak(site: Site) -> None:
     assert any(name.startswith("WebIdentityToken") for name in leaked)
 
 
-def test_vendors_did_speak_in_json(site: Site) -> None:
+def test_vendors_did_speak_in_json(site: Destination) -> None:
     """So did they where each line is an object; each line about a policy names it and its rotation."""
     lines = [line for line in site.evidence.outputs["rotate, JSON"].splitlines() if line.startswith("{")]
     said = [json.loads(line) for line in lines]
@@ -334,7 +334,7 @@ def test_vendors_did_speak_in_json(site: Site) -> None:
     assert "LookupError" in site.evidence.outputs["rotate, exploding, JSON"]
 
 
-def test_every_kind_was_planted(site: Site) -> None:
+def test_every_kind_was_planted(site: Destination) -> None:
     """There is a canary of each kind, and each policy did get its credential."""
     kinds = {re.sub(r" \d+$", "", name) for name in site.evidence.canaries}
     assert kinds >= {

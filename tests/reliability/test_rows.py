@@ -14,7 +14,7 @@ from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Published, 
 from credrotator.core.planning import Keep, Reason, Rotate, plan, renewal_time
 from credrotator.core.secretdata import parse, render, show_time
 from credrotator.policies.inventory import Inventory
-from credrotator.policies.managed import read_form
+from credrotator.policies.managed import read_any_form
 from credrotator.policies.reader import Defaults
 from credrotator.rotation.workqueue import ROUTINE, URGENT, WorkQueue
 from tests.unit.builders import HOUR, NOW, SECRET, aws, aws_credential
@@ -102,14 +102,18 @@ def managed(name: str, secret: str) -> Policy | InvalidPolicy:
     block = manifest["spec"]["awsCredentials"]
     manifest["metadata"] |= {"name": name, "annotations": {"credrotator.io/aws-credentials": str(block)}}
     manifest["spec"]["awsCredentials"] = {"region": "us-east-1", "credentialsFile": {"secretRef": {"name": secret}}}
-    return read_form(manifest, f"{name}.yaml", Defaults())
+    return read_any_form(manifest, f"{name}.yaml", Defaults())
 
 
 @pytest.mark.parametrize("secret", ["shared", "ai-eg-bsp-bedrock"])
 def test_fault_45_the_second_policy_of_one_secret_is_refused(secret: str) -> None:
     """Of two policies that lead to one Secret the first keeps it, a drop-in one before others; the second says why."""
     inventory = Inventory()
-    for policy in (managed("zebra", secret), managed("apple", secret), read_form(aws(), "bedrock.yaml", Defaults())):
+    for policy in (
+        managed("zebra", secret),
+        managed("apple", secret),
+        read_any_form(aws(), "bedrock.yaml", Defaults()),
+    ):
         inventory.add_policy(policy)
     inventory.refuse_shared_secrets()
     first = "bedrock" if secret == "ai-eg-bsp-bedrock" else "apple"

@@ -24,7 +24,7 @@ from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.files.directory import DirectoryStore
 from credrotator.policies.inventory import Grant, Inventory
 from credrotator.policies.reader import Defaults, read_policy
-from credrotator.rotation.rotation import Rotation, Wish
+from credrotator.rotation.rotation import RotateOptions, Rotation
 from tests.unit.builders import NOW, SECRET, aws, aws_credential
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def test_security_04_what_enters_a_request_is_checked(field: str, value: str) ->
 def test_security_05_claims_authorise_nothing() -> None:
     """JWTs are decoded in one module, and those that use it show claims, read times, or refuse; no key is loaded."""
     users = {path.stem for path in PACKAGE.rglob("*.py") if "credrotator.core.claims" in imports(path)}
-    assert users == {"secretdata", "oidc", "azure", "tokenfiles", "check", "advice"}
+    assert users == {"secretdata", "oidc", "entra", "token_files", "preflight", "advice"}
     verifying = {"joserfc", "authlib.jose", "jwt"}
     ours = [path for path in PACKAGE.rglob("*.py") if "sandbox" not in path.parts]
     assert not [path for path in ours if imports(path) & verifying]
@@ -153,12 +153,14 @@ def test_security_09_one_audit_line_for_each_publication(tmp_path: Path, caplog:
     """It says which policy, why, old and new expiry, a hash and the vendor's request id, and holds no secret."""
     issued = aws_credential(datetime.now(UTC).replace(microsecond=0))
 
-    def exchange(policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False) -> Credential:
+    def exchange(
+        policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
+    ) -> Credential:
         return issued
 
     rotation = Rotation(DirectoryStore(tmp_path, lambda: issued.issued_at), exchange, lambda: issued.issued_at)
     with caplog.at_level(logging.INFO, "credrotator"):
-        rotation(reading(aws()), lambda _: Sensitive("x"), Wish())
+        rotation(reading(aws()), lambda _: Sensitive("x"), RotateOptions())
     (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("published")]
     for part in ("team-a/ai-eg-bsp-bedrock", "team-a/bedrock", "Missing", "None ->", str(issued.expires_at), "content"):
         assert part in line

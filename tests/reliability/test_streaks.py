@@ -10,7 +10,7 @@ from credrotator.core.backoff import LONGEST, Streak, failed
 from credrotator.core.errors import Transient
 from credrotator.core.model import Failure
 from credrotator.exchange.http.clock_offset import SkewedClock
-from credrotator.exchange.http.retry_after import probing
+from credrotator.exchange.http.retry_after import ignoring_retry_after
 from credrotator.exchange.http.single_flight import Shared
 from tests.unit.twins import HOUR, NOW, StandingClock
 
@@ -62,7 +62,7 @@ def test_fault_10_a_remembered_failure_tells_what_is_left() -> None:
     with pytest.raises(Transient) as caught:
         shared.get("a", lambda: (1, clock.now))
     assert caught.value.retry_after == 10 * MINUTE
-    with probing(on=True):
+    with ignoring_retry_after(on=True):
         assert shared.get("a", lambda: (1, clock.now)) == 1
 
 

@@ -14,7 +14,7 @@ from credrotator.core.secretdata import CONTENT, parse, render, show_time
 from credrotator.observability.audit import Audit
 from credrotator.observability.logs import AUDIT
 from credrotator.policies.reader import fingerprint
-from credrotator.rotation.rotation import Rotation, Wish
+from credrotator.rotation.rotation import RotateOptions, Rotation
 from tests.unit.twins import (
     HOUR,
     KEY,
@@ -44,7 +44,7 @@ def records(caplog: pytest.LogCaptureFixture) -> Any:
     return found
 
 
-class World:
+class Backend:
     """A rotation whose store holds a credential that ends in ten minutes."""
 
     def __init__(self, *script: Any) -> None:
@@ -62,13 +62,13 @@ class World:
         if self.guarded:
             raise self.guarded
 
-    def go(self, wish: Wish | None = None) -> str:
-        return self.rotation(aws_policy(), no_secrets, wish or Wish()).reason
+    def go(self, wish: RotateOptions | None = None) -> str:
+        return self.rotation(aws_policy(), no_secrets, wish or RotateOptions()).reason
 
 
 def test_published(records: Any) -> None:
     """Who, which policy, why, old and new expiry, the hash that stands in the Secret, the vendor's id."""
-    world = World()
+    world = Backend()
     assert world.go() == "Expiring"
     stored = world.store.read(SECRET)
     assert stored
@@ -90,8 +90,8 @@ def test_published(records: Any) -> None:
 
 def test_nothing_is_decided_on_a_fresh_one(records: Any) -> None:
     """Kept, or only looked at: no record."""
-    world = World()
-    world.go(Wish(dry_run=True))
+    world = Backend()
+    world.go(RotateOptions(dry_run=True))
     world.put(aws_credential(NOW))
     assert world.go() == "Fresh"
     assert records() == []
@@ -99,9 +99,9 @@ def test_nothing_is_decided_on_a_fresh_one(records: Any) -> None:
 
 def test_refused_because_not_better(records: Any) -> None:
     """Issued, and worse than what is there."""
-    world = World(aws_credential(life=5 * MINUTE, tag="NEW"))
+    world = Backend(aws_credential(life=5 * MINUTE, tag="NEW"))
     world.put(aws_credential(NOW - 20 * MINUTE))
-    assert world.go(Wish(within=HOUR)) == "NotBetter"
+    assert world.go(RotateOptions(within=HOUR)) == "NotBetter"
     (record,) = records()
     assert record | WHO == record
     assert (record["decision"], record["reason"], record["request_id"]) == ("refused", "NotBetter", "request-NEW")
@@ -110,7 +110,7 @@ def test_refused_because_not_better(records: Any) -> None:
 
 def test_refused_because_not_ours(records: Any) -> None:
     """Issued, and meanwhile another one leads."""
-    world = World()
+    world = Backend()
     world.guarded = Abandoned("NotLeader")
     assert world.go() == "NotLeader"
     assert [(record["decision"], record["reason"]) for record in records()] == [("refused", "NotLeader")]
@@ -118,7 +118,7 @@ def test_refused_because_not_ours(records: Any) -> None:
 
 def test_refused_because_somebody_was_quicker(records: Any) -> None:
     """Issued, and found replaced at the moment of the write."""
-    world = World()
+    world = Backend()
     theirs = render(SECRET, aws_credential(NOW, tag="THEIRS"), fingerprint(aws_source()))
     world.store.before_publish = [lambda: world.store.put(theirs)]
     assert world.go() == "Adopted"
@@ -127,8 +127,8 @@ def test_refused_because_somebody_was_quicker(records: Any) -> None:
 
 def test_failed(records: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Kind, reason, what to do, and until when what is there holds; at the level that was asked for."""
-    world = World(Denied("AccessDenied", "no", hint="grant"))
-    outcome = world.rotation(aws_policy(), no_secrets, Wish())
+    world = Backend(Denied("AccessDenied", "no", hint="grant"))
+    outcome = world.rotation(aws_policy(), no_secrets, RotateOptions())
     Audit("pod-1", lambda: True, failures=logging.WARNING).failed(aws_policy(), outcome)
     assert records() == [
         WHO
@@ -150,7 +150,7 @@ def test_failed(records: Any, caplog: pytest.LogCaptureFixture) -> None:
 def test_failed_as_written(records: Any) -> None:
     """A policy that cannot work has no Secret; without an election nobody leads."""
     policy = InvalidPolicy(KEY, "a file", (Problem("spec", "missing"),))
-    outcome = World().rotation(policy, no_secrets, Wish())
+    outcome = Backend().rotation(policy, no_secrets, RotateOptions())
     Audit("pod-1").failed(policy, outcome)
     (record,) = records()
     assert (record["reason"], record["secret"], record["leader"]) == ("InvalidPolicy", None, None)
@@ -173,5 +173,5 @@ def test_adopted_and_parked(records: Any) -> None:
 def test_nobody_asked(caplog: pytest.LogCaptureFixture) -> None:
     """Where the level says no, nothing is put together."""
     caplog.set_level(logging.ERROR, AUDIT)
-    World().go()
+    Backend().go()
     assert [record for record in caplog.records if record.name == AUDIT] == []

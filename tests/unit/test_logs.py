@@ -78,7 +78,7 @@ def test_text() -> None:
     """The same time; within a look its policy, unless the message names it, and its rotation."""
     formatter = MaskingFormatter(FORMAT)
     assert formatter.format(record("credrotator", "said")) == "2026-11-24T07:49:25.318Z WARNING said"
-    with looks.looking(KEY) as look:
+    with looks.attempting(KEY) as look:
         assert formatter.format(record("credrotator", "said")).endswith(f"WARNING said [default/x {look.rotation}]")
         named = formatter.format(record("credrotator", "default/x: said", error=LookupError("why")))
         assert named.splitlines()[0].endswith(f"WARNING default/x: said [{look.rotation}]")
@@ -87,20 +87,20 @@ def test_text() -> None:
 
 def test_a_look_is_in_every_line() -> None:
     """Vendors' lines too; two looks have two ids; afterwards there is none, and another thread has none."""
-    with looks.looking(KEY) as first:
+    with looks.attempting(KEY) as first:
         said = read("botocore.parsers", "said")
         assert (said["policy"], said["rotation"]) == ("default/x", first.rotation)
-        with looks.looking(KEY) as second:
+        with looks.attempting(KEY) as second:
             assert read("credrotator", "said")["rotation"] == second.rotation != first.rotation
-        found: list[looks.Look | None] = []
-        thread = threading.Thread(target=lambda: found.append(looks.present()))
+        found: list[looks.Attempt | None] = []
+        thread = threading.Thread(target=lambda: found.append(looks.current()))
         thread.start()
         thread.join()
         assert found in ([None], [first])  # Python 3.14 may hand the context on
     assert "rotation" not in read("credrotator", "said")
-    with looks.within(first):
+    with looks.continuing(first):
         assert read("credrotator", "said")["rotation"] == first.rotation
-    assert copy_context().run(looks.present) is None
+    assert copy_context().run(looks.current) is None
 
 
 @pytest.mark.parametrize("text", [f"with {JWT}", f"line\n{JWT}", f'"{JWT}"', PEM, "http://me:pass@host/"])

@@ -11,8 +11,8 @@ import pytest
 from credrotator.core.model import ObjectKey
 from credrotator.observability.audit import Audit
 from credrotator.policies.inventory import Inventory
-from credrotator.rotation.batch import run_pass
-from credrotator.rotation.rotation import Rotation, Wish
+from credrotator.rotation.batch import run_batch
+from credrotator.rotation.rotation import RotateOptions, Rotation
 from tests.unit.twins import MemoryStore, ScriptedExchange, StandingClock, aws_credential, aws_policy
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ class HangingExchange(ScriptedExchange):
         self.entered = threading.Event()
 
     def __call__(
-        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
     ) -> Credential:
         if policy in self.hanging:
             self.entered.set()
             assert self.released.wait(60)
-        return super().__call__(policy, source, secrets, probe=probe)
+        return super().__call__(policy, source, secrets, ignore_retry_after=ignore_retry_after)
 
 
 def inventory() -> Inventory:
@@ -64,7 +64,9 @@ def go(
 ) -> list[Outcome]:
     """Run a pass over all of them."""
     rotation = Rotation(MemoryStore(), exchange, StandingClock())
-    return run_pass(KEYS, inventory(), rotation, Wish(), workers=workers, audit=Audit(), after=after, progress=progress)
+    return run_batch(
+        KEYS, inventory(), rotation, RotateOptions(), workers=workers, audit=Audit(), after=after, progress=progress
+    )
 
 
 def test_order() -> None:

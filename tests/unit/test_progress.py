@@ -29,7 +29,7 @@ def run(stderr: io.StringIO, *steps: tuple[int, int]) -> str:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a second have passed."""
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("credrotator.cli.progress.PATIENCE_S", -1)
+    monkeypatch.setattr("credrotator.cli.progress.SHOW_AFTER_S", -1)
 
 
 def test_patience() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from credrotator.core.model import Sensitive
 from credrotator.observability import redaction
-from credrotator.observability.redaction import LONGEST, MASK, MaskingFormatter, by_name, by_shape, by_value, masked
+from credrotator.observability.redaction import LONGEST, MASK, MaskingFormatter, by_name, by_pattern, by_value, masked
 
 SECRET = "s3cret with/odd+signs%&\"'"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
@@ -55,7 +55,7 @@ def test_by_name(text: str, shown: str) -> None:
 ])  # fmt: skip
 def test_by_shape(text: str, shown: str) -> None:
     """What can be nothing else; also in our own lines."""
-    assert by_shape(text) == shown
+    assert by_pattern(text) == shown
 
 
 def test_by_value() -> None:
@@ -145,7 +145,7 @@ def test_cost() -> None:
     """10 000 policies' secrets slow our own lines not at all, and a vendor's by some milliseconds."""
     held = [Sensitive(f"{number:08}" + "x" * 600) for number in range(20_000)]
     line = "published default/ai-eg-bsp-x for default/x (Missing): expiry None, request 1234" * 2
-    assert _best_s(lambda: by_shape(line)) < 0.001
+    assert _best_s(lambda: by_pattern(line)) < 0.001
     assert _best_s(lambda: masked("y" * 2000)) < 0.1
     assert masked(held[-1].reveal()) == MASK
 

@@ -27,7 +27,7 @@ from credrotator.core.model import (
 from credrotator.core.planning import TINY_LIFE
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, parse, render, show_time
 from credrotator.policies.reader import fingerprint
-from credrotator.rotation.rotation import PUBLISH_TRIES, Rotation, Wish
+from credrotator.rotation.rotation import PUBLISH_TRIES, RotateOptions, Rotation
 from tests.unit.twins import (
     HOUR,
     KEY,
@@ -52,7 +52,7 @@ FAILURES = [
 ]
 
 
-class World:
+class Backend:
     """A store, an exchange, a clock, and the rotation between them."""
 
     def __init__(self, *script: Credential | Exception) -> None:
@@ -80,8 +80,8 @@ class TestOutcomes:
 
     def test_missing(self) -> None:
         """A policy without a Secret gets one: one exchange, one write, times of the new credential."""
-        world = World()
-        outcome = world.rotation(world.policy, no_secrets, Wish())
+        world = Backend()
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
         assert (outcome.action, outcome.reason, outcome.secret) == ("rotated", "Missing", SECRET)
         assert outcome.expires_at == NOW + HOUR
         assert outcome.renew_at is not None
@@ -93,117 +93,117 @@ class TestOutcomes:
 
     def test_fresh(self) -> None:
         """I4: over a fresh Secret a pass exchanges nothing and writes nothing."""
-        world = World()
+        world = Backend()
         before = world.publish(aws_credential())
-        outcome = world.rotation(world.policy, no_secrets, Wish())
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
         assert (outcome.action, outcome.reason) == ("kept", "Fresh")
         assert outcome.expires_at == NOW + HOUR
         assert (world.exchange.calls, world.store.writes, world.stored) == ([], [], before)
 
     def test_known_to_be_fresh(self) -> None:
         """What was heard of a fresh Secret is enough to leave it alone; the store is not even asked."""
-        world = World()
+        world = Backend()
         world.store.broken = Transient("ApiServer", "away", hint="wait")
         seen = parse(render(SECRET, aws_credential(), fingerprint(aws_source())), "aws-oidc")
         assert isinstance(seen, Published)
-        rotation = Rotation(world.store, world.exchange, world.clock, glance=lambda _: seen)
-        outcome = rotation(world.policy, no_secrets, Wish())
+        rotation = Rotation(world.store, world.exchange, world.clock, cached_state=lambda _: seen)
+        outcome = rotation(world.policy, no_secrets, RotateOptions())
         assert (outcome.action, outcome.reason, outcome.expires_at) == ("kept", "Fresh", NOW + HOUR)
 
-    @pytest.mark.parametrize("wish", [Wish(), Wish(force=True), Wish(within=HOUR)])
+    @pytest.mark.parametrize("wish", [RotateOptions(), RotateOptions(force=True), RotateOptions(within=HOUR)])
     @pytest.mark.parametrize("life", [HOUR, timedelta(seconds=-1)])
-    def test_known_to_be_due(self, wish: Wish, life: timedelta) -> None:
+    def test_known_to_be_due(self, wish: RotateOptions, life: timedelta) -> None:
         """What was heard may be old: before anything is exchanged, the store is asked, and its word counts."""
-        world = World()
+        world = Backend()
         world.publish(aws_credential())
         seen = Published(NOW + life, NOW - HOUR, fingerprint(aws_source("other")))
-        rotation = Rotation(world.store, world.exchange, world.clock, glance=lambda _: seen)
+        rotation = Rotation(world.store, world.exchange, world.clock, cached_state=lambda _: seen)
         rotation(world.policy, no_secrets, wish)
-        assert world.exchange.calls == ([] if wish == Wish() else [KEY])
+        assert world.exchange.calls == ([] if wish == RotateOptions() else [KEY])
 
     def test_second_pass(self) -> None:
         """I4: what one pass rotated, the next one, also after a restart, keeps."""
-        world = World()
-        first = world.rotation(world.policy, no_secrets, Wish())
-        again = Rotation(world.store, world.exchange, world.clock)(world.policy, no_secrets, Wish())
+        world = Backend()
+        first = world.rotation(world.policy, no_secrets, RotateOptions())
+        again = Rotation(world.store, world.exchange, world.clock)(world.policy, no_secrets, RotateOptions())
         assert (again.action, again.expires_at, again.renew_at) == ("kept", first.expires_at, first.renew_at)
         assert (len(world.exchange.calls), len(world.store.writes)) == (1, 1)
 
     def test_due(self) -> None:
         """At the renewal time the credential is exchanged, not a second before."""
-        world = World(aws_credential(NOW + 40 * MINUTE))
+        world = Backend(aws_credential(NOW + 40 * MINUTE))
         world.publish(aws_credential())
-        kept = world.rotation(world.policy, no_secrets, Wish())
+        kept = world.rotation(world.policy, no_secrets, RotateOptions())
         assert kept.renew_at is not None
         world.clock.now = kept.renew_at - timedelta(seconds=1)
-        assert world.rotation(world.policy, no_secrets, Wish()).action == "kept"
+        assert world.rotation(world.policy, no_secrets, RotateOptions()).action == "kept"
         world.clock.now = kept.renew_at
-        rotated = world.rotation(world.policy, no_secrets, Wish())
+        rotated = world.rotation(world.policy, no_secrets, RotateOptions())
         assert (rotated.action, rotated.reason) == ("rotated", "Expiring")
 
     def test_edited(self) -> None:
         """G15: an edit of the policy rotates at once, although the new credential expires sooner than the old."""
-        world = World(aws_credential(life=15 * MINUTE, tag="NEW"))
+        world = Backend(aws_credential(life=15 * MINUTE, tag="NEW"))
         world.publish(aws_credential(), role="another")
-        outcome = world.rotation(world.policy, no_secrets, Wish())
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
         assert (outcome.action, outcome.reason) == ("rotated", "SpecChanged")
         assert outcome.expires_at == NOW + 15 * MINUTE
 
     @pytest.mark.parametrize("expiry", ["2199-01-01T00:00:00Z", "2026-11-26T12:00:00+00:00"])
     def test_far_future(self, expiry: str) -> None:
         """Fault 37: an expiry that nobody can have issued is repaired at once, and only once."""
-        world = World()
+        world = Backend()
         world.store.put(with_annotation(world.publish(aws_credential()), EXPIRY, expiry))
-        outcome = world.rotation(world.policy, no_secrets, Wish())
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
         assert (outcome.action, outcome.reason) == ("rotated", "Unreadable")
-        assert world.rotation(world.policy, no_secrets, Wish()).action == "kept"
+        assert world.rotation(world.policy, no_secrets, RotateOptions()).action == "kept"
 
     @pytest.mark.parametrize("expiry", [None, "tomorrow", ""])
     def test_no_expiry(self, expiry: str | None) -> None:
         """G9: a missing or malformed expiry annotation is repaired at once, and only once."""
-        world = World()
+        world = Backend()
         world.store.put(with_annotation(world.publish(aws_credential()), EXPIRY, expiry))
-        assert world.rotation(world.policy, no_secrets, Wish()).reason == "Unreadable"
-        assert world.rotation(world.policy, no_secrets, Wish()).action == "kept"
+        assert world.rotation(world.policy, no_secrets, RotateOptions()).reason == "Unreadable"
+        assert world.rotation(world.policy, no_secrets, RotateOptions()).action == "kept"
 
     def test_changed_by_a_person(self) -> None:
         """Fault 38: data that no longer fits its hash is repaired."""
-        world = World()
+        world = Backend()
         before = world.publish(aws_credential())
         text = before.data["credentials"].reveal().replace("secret-A", "typed")
         world.store.put(replace(before, data={"credentials": Sensitive(text)}))
-        assert world.rotation(world.policy, no_secrets, Wish()).reason == "Unreadable"
+        assert world.rotation(world.policy, no_secrets, RotateOptions()).reason == "Unreadable"
 
     def test_adopted_from_the_gateway(self) -> None:
         """A Secret of the gateway's own rotator, with nothing but its annotation, is kept until it is due."""
-        world = World(aws_credential(NOW + 55 * MINUTE))
+        world = Backend(aws_credential(NOW + 55 * MINUTE))
         before = world.publish(aws_credential())
         world.store.put(replace(before, annotations={EXPIRY: show_time(NOW + HOUR)}))
-        assert world.rotation(world.policy, no_secrets, Wish()).action == "kept"
+        assert world.rotation(world.policy, no_secrets, RotateOptions()).action == "kept"
         world.clock.now = NOW + 55 * MINUTE
-        assert world.rotation(world.policy, no_secrets, Wish()).reason == "Expiring"
+        assert world.rotation(world.policy, no_secrets, RotateOptions()).reason == "Expiring"
 
     def test_within(self) -> None:
         """``within`` renews what would be due before the next run of cron."""
-        world = World(aws_credential(NOW + 20 * MINUTE))
+        world = Backend(aws_credential(NOW + 20 * MINUTE))
         world.publish(aws_credential())
         world.clock.now = NOW + 20 * MINUTE
-        assert world.rotation(world.policy, no_secrets, Wish(within=10 * MINUTE)).action == "kept"
-        outcome = world.rotation(world.policy, no_secrets, Wish(within=21 * MINUTE))
+        assert world.rotation(world.policy, no_secrets, RotateOptions(within=10 * MINUTE)).action == "kept"
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions(within=21 * MINUTE))
         assert (outcome.action, outcome.reason) == ("rotated", "Expiring")
 
     def test_force(self) -> None:
         """``force`` replaces a fresh credential, even by one that expires sooner."""
-        world = World(aws_credential(life=30 * MINUTE, tag="NEW"))
+        world = Backend(aws_credential(life=30 * MINUTE, tag="NEW"))
         world.publish(aws_credential())
-        outcome = world.rotation(world.policy, no_secrets, Wish(force=True))
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions(force=True))
         assert (outcome.action, outcome.reason) == ("rotated", "Forced")
         assert world.store.writes[0].data["credentials"].reveal().count("NEW") == 3
 
-    @pytest.mark.parametrize("wish", [Wish(dry_run=True), Wish(dry_run=True, force=True)])
-    def test_dry_run(self, wish: Wish) -> None:
+    @pytest.mark.parametrize("wish", [RotateOptions(dry_run=True), RotateOptions(dry_run=True, force=True)])
+    def test_dry_run(self, wish: RotateOptions) -> None:
         """A dry run says what would be done; it calls nobody and writes nothing."""
-        world = World()
+        world = Backend()
         assert world.rotation(world.policy, no_secrets, wish).action == "rotated"
         world.publish(aws_credential())
         assert world.rotation(world.policy, no_secrets, wish).action == ("rotated" if wish.force else "kept")
@@ -211,16 +211,16 @@ class TestOutcomes:
 
     def test_tiny_life(self) -> None:
         """A credential of less than a minute is published, with a warning; it is not renewed in a loop."""
-        world = World(aws_credential(life=timedelta(seconds=40)))
-        outcome = world.rotation(world.policy, no_secrets, Wish())
+        world = Backend(aws_credential(life=timedelta(seconds=40)))
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
         assert outcome.action == "rotated"
         assert outcome.warnings == ("the credential lives for 40 s only",)
-        assert world.rotation(world.policy, no_secrets, Wish()).action == "kept"
+        assert world.rotation(world.policy, no_secrets, RotateOptions()).action == "kept"
 
     def test_invalid(self) -> None:
         """An invalid policy fails with everything that is wrong with it, and where."""
         problems = (Problem("spec.a", "wrong"), Problem("spec.b", "missing"))
-        outcome = World().rotation(InvalidPolicy(KEY, "file.yaml:3", problems), no_secrets, Wish())
+        outcome = Backend().rotation(InvalidPolicy(KEY, "file.yaml:3", problems), no_secrets, RotateOptions())
         assert (outcome.action, outcome.reason) == ("failed", "InvalidPolicy")
         assert outcome.error is not None
         assert outcome.error.message == "spec.a: wrong; spec.b: missing"
@@ -238,12 +238,14 @@ class TestStatic:
 
     def test_there(self) -> None:
         """A Secret that is there is fine."""
-        outcome = World().rotation(self.policy(Static("api-key", self.REF)), lambda _: Sensitive("k"), Wish())
+        outcome = Backend().rotation(
+            self.policy(Static("api-key", self.REF)), lambda _: Sensitive("k"), RotateOptions()
+        )
         assert (outcome.action, outcome.reason, outcome.error) == ("skipped", "Static", None)
 
     def test_missing(self) -> None:
         """A Secret that is missing is a failure of that policy."""
-        outcome = World().rotation(self.policy(Static("api-key", self.REF)), no_secrets, Wish())
+        outcome = Backend().rotation(self.policy(Static("api-key", self.REF)), no_secrets, RotateOptions())
         assert (outcome.action, outcome.reason) == ("failed", "SecretNotFound")
 
     @pytest.mark.parametrize(("profile", "action"), [("prod", "skipped"), ("test", "failed")])
@@ -251,13 +253,13 @@ class TestStatic:
         """The profile that the policy names has to be in the file."""
         text = "[prod]\naws_access_key_id = x\n"
         source = Static("aws-credentials-file", self.REF, profile)
-        outcome = World().rotation(self.policy(source), lambda _: Sensitive(text), Wish())
+        outcome = Backend().rotation(self.policy(source), lambda _: Sensitive(text), RotateOptions())
         assert outcome.action == action
         assert outcome.error is None or outcome.error.reason == "ProfileMissing"
 
     def test_default_chain(self) -> None:
         """Without a Secret there is nothing to look at."""
-        outcome = World().rotation(self.policy(Static("aws-default-chain")), no_secrets, Wish())
+        outcome = Backend().rotation(self.policy(Static("aws-default-chain")), no_secrets, RotateOptions())
         assert (outcome.action, outcome.reason) == ("skipped", "DefaultChain")
 
 
@@ -265,10 +267,10 @@ class TestFailures:
     """I2: no failure path writes; the last good credential stays, and the outcome says until when."""
 
     @pytest.mark.parametrize("error", FAILURES, ids=lambda error: error.kind)
-    @pytest.mark.parametrize("wish", [Wish(force=True), Wish(within=HOUR)], ids=["force", "within"])
-    def test_exchange_fails(self, error: RotationError, wish: Wish) -> None:
+    @pytest.mark.parametrize("wish", [RotateOptions(force=True), RotateOptions(within=HOUR)], ids=["force", "within"])
+    def test_exchange_fails(self, error: RotationError, wish: RotateOptions) -> None:
         """The Secret is as before; kind, reason, message and hint are the error's own; the reason is why it was due."""
-        world = World(error)
+        world = Backend(error)
         before = world.publish(aws_credential())
         outcome = world.rotation(world.policy, no_secrets, wish)
         assert outcome.action == "failed"
@@ -281,16 +283,16 @@ class TestFailures:
 
     def test_nothing_published(self) -> None:
         """A first rotation that fails leaves no Secret, not even an empty one."""
-        world = World(FAILURES[0])
-        outcome = world.rotation(world.policy, no_secrets, Wish())
+        world = Backend(FAILURES[0])
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
         assert (outcome.action, outcome.reason, outcome.expires_at) == ("failed", "Missing", None)
         assert world.stored is None
 
     def test_store_cannot_be_read(self) -> None:
         """Without a look at the store nothing is exchanged; the store's own error is the outcome."""
-        world = World()
+        world = Backend()
         world.store.broken = Denied("UnsafePath", "x can be written to by others", hint="chmod")
-        outcome = world.rotation(world.policy, no_secrets, Wish(force=True))
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions(force=True))
         assert (outcome.action, outcome.reason, world.exchange.calls) == ("failed", "UnsafePath", [])
 
     def test_store_refuses(self) -> None:
@@ -299,10 +301,10 @@ class TestFailures:
         def refuse() -> None:
             raise Transient("DiskFull", "no space", hint="make room")
 
-        world = World()
+        world = Backend()
         before = world.publish(aws_credential())
         world.store.before_publish = [refuse]
-        outcome = world.rotation(world.policy, no_secrets, Wish(force=True))
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions(force=True))
         assert outcome.error is not None
         assert (outcome.error.reason, outcome.expires_at) == ("DiskFull", NOW + HOUR)
         assert world.stored == before
@@ -314,8 +316,8 @@ class TestBetterOnly:
     @pytest.mark.parametrize("life_s", [-1, 0, 30])
     def test_too_short(self, life_s: int) -> None:
         """A credential that is over, or nearly, when it arrives is not published, not even where nothing is."""
-        world = World(aws_credential(NOW - HOUR, HOUR + timedelta(seconds=life_s)))
-        outcome = world.rotation(world.policy, no_secrets, Wish(force=True))
+        world = Backend(aws_credential(NOW - HOUR, HOUR + timedelta(seconds=life_s)))
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions(force=True))
         assert outcome.error is not None
         assert outcome.error.reason == "NotBetter"
         assert world.stored is None
@@ -327,9 +329,9 @@ class TestBetterOnly:
     ])  # fmt: skip
     def test_not_usable(self, credential: Credential) -> None:
         """What does not read back as a credential is not published; the message does not show it."""
-        world = World(credential)
+        world = Backend(credential)
         before = world.publish(aws_credential(tag="OLD"))
-        outcome = world.rotation(world.policy, no_secrets, Wish(force=True))
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions(force=True))
         assert outcome.error is not None
         assert outcome.error.reason == "NotPublishable"
         assert "secret-A" not in outcome.error.message
@@ -337,10 +339,10 @@ class TestBetterOnly:
 
     def test_due_and_no_better(self) -> None:
         """A vendor that hands out the old credential again, when it is due, is a failure that someone has to see."""
-        world = World(aws_credential(tag="SAME"))
+        world = Backend(aws_credential(tag="SAME"))
         before = world.publish(aws_credential(tag="SAME"))
         world.clock.now = NOW + 50 * MINUTE
-        outcome = world.rotation(world.policy, no_secrets, Wish())
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
         assert (outcome.action, outcome.reason) == ("failed", "Expiring")
         assert outcome.error is not None
         assert outcome.error.reason == "NotBetter"
@@ -349,9 +351,9 @@ class TestBetterOnly:
     @pytest.mark.parametrize("life", [HOUR, 50 * MINUTE])
     def test_early_and_no_better(self, life: timedelta) -> None:
         """An early pass that gets nothing better keeps what is there, and that is no failure."""
-        world = World(aws_credential(life=life, tag="NEW"))
+        world = Backend(aws_credential(life=life, tag="NEW"))
         before = world.publish(aws_credential())
-        outcome = world.rotation(world.policy, no_secrets, Wish(within=2 * HOUR))
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions(within=2 * HOUR))
         assert (outcome.action, outcome.reason, outcome.expires_at) == ("kept", "NotBetter", NOW + HOUR)
         assert (world.stored, world.store.writes) == (before, [])
 
@@ -359,10 +361,14 @@ class TestBetterOnly:
 class TestConflicts:
     """I3: one write per rotation, and never a blind one."""
 
-    @pytest.mark.parametrize("wish", [Wish(), Wish(force=True), Wish(within=2 * HOUR)], ids=["due", "force", "within"])
-    def test_adopts(self, wish: Wish) -> None:
+    @pytest.mark.parametrize(
+        "wish",
+        [RotateOptions(), RotateOptions(force=True), RotateOptions(within=2 * HOUR)],
+        ids=["due", "force", "within"],
+    )
+    def test_adopts(self, wish: RotateOptions) -> None:
         """Where somebody else was quicker and what is there is fresh, it is adopted, whatever was asked for."""
-        world = World()
+        world = Backend()
         theirs = render(SECRET, aws_credential(tag="THEIRS"), fingerprint(aws_source()))
         world.store.before_publish = [lambda: world.store.put(theirs)]
         outcome = world.rotation(world.policy, no_secrets, wish)
@@ -371,26 +377,26 @@ class TestConflicts:
 
     def test_retries(self) -> None:
         """Where what is there by now is still due, the credential in hand is written: no second exchange (G36)."""
-        world = World()
+        world = Backend()
         stale = render(SECRET, aws_credential(NOW - 59 * MINUTE), fingerprint(aws_source()))
         world.store.before_publish = [lambda: world.store.put(stale)] * (PUBLISH_TRIES - 1)
-        outcome = world.rotation(world.policy, no_secrets, Wish())
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
         assert outcome.action == "rotated"
         assert (len(world.store.writes), len(world.exchange.calls)) == (1, 1)
 
     def test_deleted_meanwhile(self) -> None:
         """A Secret that was deleted during the exchange is created from the credential in hand."""
-        world = World()
+        world = Backend()
         world.publish(aws_credential(NOW - 59 * MINUTE))
         world.store.before_publish = [world.store.secrets.clear]
-        assert world.rotation(world.policy, no_secrets, Wish()).action == "rotated"
+        assert world.rotation(world.policy, no_secrets, RotateOptions()).action == "rotated"
 
     def test_gives_up(self) -> None:
         """After five conflicts the pass fails, says so, and has written nothing."""
-        world = World()
+        world = Backend()
         stale = render(SECRET, aws_credential(NOW - 59 * MINUTE), fingerprint(aws_source()))
         world.store.before_publish = [lambda: world.store.put(stale)] * 100
-        outcome = world.rotation(world.policy, no_secrets, Wish())
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
         assert outcome.error is not None
         assert (outcome.error.kind, outcome.error.reason) == ("transient", "Conflict")
         assert len(world.store.before_publish) == 100 - PUBLISH_TRIES
@@ -398,19 +404,19 @@ class TestConflicts:
 
     def test_forced_against_a_better_one(self) -> None:
         """After a conflict, ``force`` is no licence to replace what somebody else just wrote by something worse."""
-        world = World(aws_credential(life=2 * MINUTE, tag="NEW"))
+        world = Backend(aws_credential(life=2 * MINUTE, tag="NEW"))
         theirs = render(SECRET, aws_credential(NOW - 10 * MINUTE, 15 * MINUTE), fingerprint(aws_source()))
         world.store.before_publish = [lambda: world.store.put(theirs)]
-        world.rotation(world.policy, no_secrets, Wish(force=True))
+        world.rotation(world.policy, no_secrets, RotateOptions(force=True))
         assert world.stored == theirs
 
 
 def test_audit(caplog: pytest.LogCaptureFixture) -> None:
     """Security 9: one record per publication: policy, reason, old and new expiry, request id; and no secret (I9)."""
-    world = World()
+    world = Backend()
     world.publish(aws_credential(NOW - 50 * MINUTE))
     with caplog.at_level(logging.DEBUG, "credrotator"):
-        world.rotation(world.policy, no_secrets, Wish())
+        world.rotation(world.policy, no_secrets, RotateOptions())
     (record,) = [text for text in caplog.messages if text.startswith("published")]
     for part in (str(KEY), "Expiring", str(NOW + 10 * MINUTE), str(NOW + HOUR), "request-NEW"):
         assert part in record
@@ -447,13 +453,16 @@ def stored_documents(draw: st.DrawFn) -> SecretDocument | None:
     before=stored_documents(),
     result=st.one_of(CREDENTIALS, st.sampled_from(FAILURES)),
     theirs=st.one_of(st.none(), stored_documents()),
-    wish=st.builds(Wish, LIVES.map(abs), st.booleans(), st.booleans()),
+    wish=st.builds(RotateOptions, LIVES.map(abs), st.booleans(), st.booleans()),
 )
 def test_never_worse(
-    before: SecretDocument | None, result: Credential | RotationError, theirs: SecretDocument | None, wish: Wish
+    before: SecretDocument | None,
+    result: Credential | RotationError,
+    theirs: SecretDocument | None,
+    wish: RotateOptions,
 ) -> None:
     """I1, I2: for any store, any result, any rival and any wish, a good credential never gives way to a worse one."""
-    world = World(result)
+    world = Backend(result)
     if before:
         world.store.put(before)
     world.store.before_publish = [lambda: world.store.put(theirs)] if theirs else []
@@ -481,16 +490,16 @@ def test_never_worse(
 @given(before=stored_documents(), result=CREDENTIALS)
 def test_settles(before: SecretDocument | None, result: Credential) -> None:
     """I4: whatever the store held, a pass that published is followed by one that keeps, without an exchange."""
-    world = World(result)
+    world = Backend(result)
     if before:
         world.store.put(before)
-    if world.rotation(world.policy, no_secrets, Wish()).action != "rotated":
+    if world.rotation(world.policy, no_secrets, RotateOptions()).action != "rotated":
         return
     calls = len(world.exchange.calls)
     published = parse(world.stored, "aws-oidc")
     assert isinstance(published, Published)
-    state = world.rotation.state(world.policy, aws_source(), Wish())
-    again = world.rotation(world.policy, no_secrets, Wish())
+    state = world.rotation.state(world.policy, aws_source(), RotateOptions())
+    again = world.rotation(world.policy, no_secrets, RotateOptions())
     if again.action == "kept":
         assert len(world.exchange.calls) == calls
     else:  # a credential that was old already when it came is due again, and only for that

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from credrotator.app.settings import ForIssuers, Settings, Span, load_config, setting
 from credrotator.core.errors import UsageError
 from credrotator.core.model import ObjectKey
-from credrotator.exchange.issuers.routes import Ways
+from credrotator.exchange.issuers.routes import IssuerRoutes
 
 seen: dict[str, Any] = {}
 
@@ -24,7 +24,7 @@ seen: dict[str, Any] = {}
 @setting("--within", type=Span(), default="0s")
 @setting("--dry-run", is_flag=True)
 @setting("--config", is_eager=True, callback=load_config, expose_value=False)
-def probe(**options: Any) -> None:
+def ignore_retry_after(**options: Any) -> None:
     """Note what the settings came to."""
     seen.clear()
     seen.update(options)
@@ -36,7 +36,7 @@ def neighbour(listen: str) -> None:
     """Be another command with another setting."""
 
 
-both = click.Group(commands={"probe": probe, "neighbour": neighbour})
+both = click.Group(commands={"probe": ignore_retry_after, "neighbour": neighbour})
 
 
 def run(*arguments: str, **variables: str) -> str:
@@ -191,19 +191,19 @@ class TestSettings:
     def test_issuer_ca(self, tmp_path: Path) -> None:
         """A CA file of single issuers has to be there as well."""
         (tmp_path / "ca.pem").touch()
-        Settings(("x",), ways=Ways(ca_files=(("https://idp.example/*", str(tmp_path / "ca.pem")),)))
+        Settings(("x",), routes=IssuerRoutes(ca_files=(("https://idp.example/*", str(tmp_path / "ca.pem")),)))
         with pytest.raises(UsageError, match=r"--issuer-ca https://idp\.example/.*no such file"):
-            Settings(("x",), ways=Ways(ca_files=(("https://idp.example/*", "missing.pem"),)))
+            Settings(("x",), routes=IssuerRoutes(ca_files=(("https://idp.example/*", "missing.pem"),)))
 
     @pytest.mark.parametrize("proxy", ["http://proxy:3128", "https://user:word@proxy", "direct"])
     def test_issuer_proxy(self, proxy: str) -> None:
         """A URL, or none."""
-        Settings(("x",), ways=Ways(proxies=(("https://idp.example/*", proxy),)))
+        Settings(("x",), routes=IssuerRoutes(proxies=(("https://idp.example/*", proxy),)))
 
     def test_issuer_proxy_that_is_none(self) -> None:
         """What is no proxy is refused before anything is sent, and its password not shown."""
         with pytest.raises(UsageError, match=r"--issuer-proxy https://idp\.example/") as caught:
-            Settings(("x",), ways=Ways(proxies=(("https://idp.example/*", "socks5://me:canary@proxy"),)))
+            Settings(("x",), routes=IssuerRoutes(proxies=(("https://idp.example/*", "socks5://me:canary@proxy"),)))
         assert "canary" not in str(caught.value)
 
     @pytest.mark.parametrize("text", ["/etc/ca.pem", "idp.example=/etc/ca.pem", "https://idp.example/*=", ""])

@@ -18,15 +18,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from credrotator.app.tracing import traces
-from credrotator.core.attempts import looking
+from credrotator.core.attempts import attempting
 from credrotator.core.errors import Denied
-from credrotator.core.instrumentation import NO_METER
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.observability.audit import Audit
 from credrotator.observability.metrics import Metrics
 from credrotator.observability.traces import Traces
 from credrotator.policies.inventory import Inventory
-from credrotator.rotation.batch import run_pass
-from credrotator.rotation.rotation import Rotation, Wish
+from credrotator.rotation.batch import run_batch
+from credrotator.rotation.rotation import RotateOptions, Rotation
 from tests.unit.twins import KEY, SECRET, MemoryStore, StandingClock, aws_credential, aws_policy
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from credrotator.core.instrumentation import Meter
+    from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.model import Credential, ObjectKey, Rotatable
     from credrotator.core.ports import SecretReader
 
@@ -55,39 +55,40 @@ def exporter() -> InMemorySpanExporter:
 
 
 @pytest.fixture
-def meter(exporter: InMemorySpanExporter) -> Iterator[Traces]:
+def instrumentation(exporter: InMemorySpanExporter) -> Iterator[Traces]:
     """Make spans that are there as soon as they end."""
     made = Traces(SimpleSpanProcessor(exporter))
     yield made
     made.close()
 
 
-class World:
+class Backend:
     """One policy, an exchange with its stages, a store."""
 
-    def __init__(self, meter: Meter, *, failing: Exception | None = None) -> None:
-        self.meter, self.failing = meter, failing
+    def __init__(self, instrumentation: Instrumentation, *, failing: Exception | None = None) -> None:
+        self.instrumentation, self.failing = instrumentation, failing
         self.store = MemoryStore()
         self.inventory = Inventory()
         self.inventory.add_policy(aws_policy())
 
     def exchange(
-        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
     ) -> Credential:
-        with self.meter.stage("token"):
-            self.meter.request("idp.example", "token", "200")
-            self.meter.token(shared=False)
-        with self.meter.stage("exchange"):
-            self.meter.throttled("sts eu-central-1")
+        with self.instrumentation.stage("token"):
+            self.instrumentation.request("idp.example", "token", "200")
+            self.instrumentation.token(shared=False)
+        with self.instrumentation.stage("exchange"):
+            self.instrumentation.throttled("sts eu-central-1")
             if self.failing:
                 raise self.failing
         return aws_credential(tag="NEW")
 
-    def go(self, wish: Wish | None = None) -> None:
-        rotation = Rotation(self.store, self.exchange, StandingClock(), meter=self.meter)
-        run_pass(
-            [KEY], self.inventory, rotation, wish or Wish(),
-            workers=1, audit=Audit(), meter=self.meter, after=lambda _: None, progress=lambda *_: None,
+    def go(self, wish: RotateOptions | None = None) -> None:
+        rotation = Rotation(self.store, self.exchange, StandingClock(), instrumentation=self.instrumentation)
+        run_batch(
+            [KEY], self.inventory, rotation, wish or RotateOptions(),
+            workers=1, audit=Audit(), instrumentation=self.instrumentation,
+            after=lambda _: None, progress=lambda *_: None,
         )  # fmt: skip
 
 
@@ -99,9 +100,9 @@ def named(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
 
 
 @pytest.mark.parametrize("through", ["traces", "metrics"])
-def test_a_rotation(exporter: InMemorySpanExporter, meter: Traces, through: str) -> None:
+def test_a_rotation(exporter: InMemorySpanExporter, instrumentation: Traces, through: str) -> None:
     """One trace: the rotation, and below it token, exchange, write and delivery, in this order, within its time."""
-    World(meter if through == "traces" else Metrics(meter)).go()
+    Backend(instrumentation if through == "traces" else Metrics(instrumentation)).go()
     spans = named(exporter)
     assert list(spans) == ["token", "exchange", "write", "delivery", "rotation"]
     root = spans.pop("rotation")
@@ -127,9 +128,9 @@ def test_a_rotation(exporter: InMemorySpanExporter, meter: Traces, through: str)
     assert root.status.status_code is StatusCode.UNSET
 
 
-def test_requests(exporter: InMemorySpanExporter, meter: Traces) -> None:
+def test_requests(exporter: InMemorySpanExporter, instrumentation: Traces) -> None:
     """What is asked stands in the span of its stage, as in the metrics: the endpoint, the call, how it ended."""
-    World(meter).go()
+    Backend(instrumentation).go()
     spans = named(exporter)
     (event,) = spans["token"].events
     assert dict(event.attributes or {}) == {"endpoint": "idp.example", "call": "token", "code": "200"}
@@ -137,9 +138,9 @@ def test_requests(exporter: InMemorySpanExporter, meter: Traces) -> None:
     assert [event.name for event in spans["exchange"].events] == ["throttled"]
 
 
-def test_a_failure(exporter: InMemorySpanExporter, meter: Traces) -> None:
+def test_a_failure(exporter: InMemorySpanExporter, instrumentation: Traces) -> None:
     """The reason, without the text of the error: somebody else may have written it."""
-    World(meter, failing=Denied("AccessDenied", "canary", hint="canary")).go()
+    Backend(instrumentation, failing=Denied("AccessDenied", "canary", hint="canary")).go()
     spans = named(exporter)
     assert list(spans) == ["token", "exchange", "rotation"]
     for name in ("exchange", "rotation"):
@@ -148,9 +149,9 @@ def test_a_failure(exporter: InMemorySpanExporter, meter: Traces) -> None:
     assert "canary" not in "".join(span.to_json() for span in spans.values())
 
 
-def test_no_secret(exporter: InMemorySpanExporter, meter: Traces) -> None:
+def test_no_secret(exporter: InMemorySpanExporter, instrumentation: Traces) -> None:
     """I9: nothing that is published stands in a span."""
-    world = World(meter)
+    world = Backend(instrumentation)
     world.go()
     stored = world.store.read(SECRET)
     assert stored
@@ -159,14 +160,14 @@ def test_no_secret(exporter: InMemorySpanExporter, meter: Traces) -> None:
         assert secret.reveal() not in told
 
 
-def test_nothing_is_done(exporter: InMemorySpanExporter, meter: Traces) -> None:
+def test_nothing_is_done(exporter: InMemorySpanExporter, instrumentation: Traces) -> None:
     """A look at what is fresh, a dry run, and what comes outside of a look make no span."""
-    world = World(meter)
-    world.go(Wish(dry_run=True))
-    with meter.stage("token"):
-        meter.request("idp.example", "token", "200")
-        meter.throttled("idp.example")
-        meter.token(shared=True)
+    world = Backend(instrumentation)
+    world.go(RotateOptions(dry_run=True))
+    with instrumentation.stage("token"):
+        instrumentation.request("idp.example", "token", "200")
+        instrumentation.throttled("idp.example")
+        instrumentation.token(shared=True)
     assert not exporter.get_finished_spans()
     world.go()
     exporter.clear()
@@ -187,7 +188,7 @@ def test_nothing_is_done(exporter: InMemorySpanExporter, meter: Traces) -> None:
 def test_not_wanted(environment: dict[str, str]) -> None:
     """Off, unless the standard variables turn it on; off as well where they ask for what cannot be spoken."""
     with traces(environment) as found:
-        assert found is NO_METER
+        assert found is NO_INSTRUMENTATION
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -199,7 +200,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     caplog.set_level(logging.INFO, "credrotator")
     with traces({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}) as found:
-        assert found is NO_METER
+        assert found is NO_INSTRUMENTATION
     assert "credrotator[otel]" in caplog.text
 
 
@@ -243,7 +244,12 @@ def collected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ExportTraceServi
 def test_over_the_wire(collected: list[ExportTraceServiceRequest], monkeypatch: pytest.MonkeyPatch) -> None:
     """Sent as OTLP over HTTP at the end; the operator's variables name the service."""
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=rotator-a,deployment.environment=test")
-    with traces(os.environ) as meter, looking(KEY) as look, meter.look(look), meter.stage("write"):
+    with (
+        traces(os.environ) as instrumentation,
+        attempting(KEY) as attempt,
+        instrumentation.attempt(attempt),
+        instrumentation.stage("write"),
+    ):
         pass
     (spans,) = [request.resource_spans[0] for request in collected]
     assert [span.name for span in spans.scope_spans[0].spans] == ["write", "rotation"]
@@ -259,7 +265,7 @@ def test_a_collector_that_is_away(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     made = Traces.over_http()
-    with looking(KEY) as look, made.look(look), made.stage("token"):
+    with attempting(KEY) as attempt, made.attempt(attempt), made.stage("token"):
         pass
     made.close(within_s=0.0)
     (ending,) = [thread for thread in enumerate_threads() if thread.name == "last spans"]

@@ -104,7 +104,7 @@ class ScriptedExchange:
         self.calls: list[ObjectKey] = []
 
     def __call__(
-        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, probe: bool = False
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
     ) -> Credential:
         self.calls.append(policy)
         line = self.script.pop(0) if len(self.script) > 1 else self.script[0]

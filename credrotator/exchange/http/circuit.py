@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Outage, RotationError, Transient
 from credrotator.exchange.http.deadline import remaining_s
-from credrotator.exchange.http.retry_after import is_probe
+from credrotator.exchange.http.retry_after import ignores_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOM = 16
+SLOTS = 16
 """Requests that an endpoint gets at a time while it is well."""
-FAILURES = 5
+FAILURES_TO_OPEN = 5
 """Failures in a row after which the gate closes."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 AT_FAULT = ("Unreachable", "Timeout", "Failed", "InvalidResponse", "Expired")
@@ -33,7 +33,7 @@ THROTTLED = "Throttled"
 """Endings of reasons that speak of the endpoint, not of one policy's request."""
 
 
-class Gate:
+class CircuitBreaker:
     """The gate of one endpoint.
 
     Args:
@@ -56,16 +56,16 @@ class Gate:
         self._throttled = throttled
         self._seconds = seconds
         self._changed = threading.Condition()
-        self._inside = 0
-        self._room = float(ROOM)
+        self._in_use = 0
+        self._slots = float(SLOTS)
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
-        self._closed_until_s = 0.0
-        self._wished_until_s = 0.0
+        self._open_until_s = 0.0
+        self._retry_after_until_s = 0.0
         self._last: Transient | None = None
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
+    def slot(self) -> Iterator[None]:
         """Wait for room, within the deadline, and note how it went.
 
         Raises:
@@ -92,17 +92,17 @@ class Gate:
     def _enter(self) -> None:
         with self._changed:
             while True:
-                self._refuse_if_closed()
-                if self._inside < max(1, int(self._room)):
+                self._refuse_if_open()
+                if self._in_use < max(1, int(self._slots)):
                     break
                 self._changed.wait(remaining_s())
-            self._inside += 1
+            self._in_use += 1
             if self._last is not None:
                 # The probe: until it is back, the gate stays closed for the others.
-                self._closed_until_s = self._seconds() + self._pause_s
+                self._open_until_s = self._seconds() + self._pause_s
 
-    def _refuse_if_closed(self) -> None:
-        until_s = self._closed_until_s if is_probe() else max(self._closed_until_s, self._wished_until_s)
+    def _refuse_if_open(self) -> None:
+        until_s = self._open_until_s if ignores_retry_after() else max(self._open_until_s, self._retry_after_until_s)
         left_s = until_s - self._seconds()
         if self._last is None or left_s <= 0:
             return
@@ -115,12 +115,12 @@ class Gate:
 
     def _leave(self, failure: Transient | None) -> None:
         with self._changed:
-            self._inside -= 1
+            self._in_use -= 1
             recovered = failure is None and self._last is not None
             if failure is None:
                 self._failures, self._pause_s, self._last = 0, FIRST_PAUSE_S, None
-                self._closed_until_s = self._wished_until_s = 0.0
-                self._room = min(float(ROOM), self._room + 1 / self._room)
+                self._open_until_s = self._retry_after_until_s = 0.0
+                self._slots = min(float(SLOTS), self._slots + 1 / self._slots)
             else:
                 self._note(failure)
             self._changed.notify_all()
@@ -131,19 +131,19 @@ class Gate:
         self._failures += 1
         throttled = failure.retry_after is not None or failure.reason.endswith(THROTTLED)
         if throttled:
-            self._room = max(1.0, self._room / 2)
+            self._slots = max(1.0, self._slots / 2)
             self._throttled()
-        if not throttled and self._failures < FAILURES:
+        if not throttled and self._failures < FAILURES_TO_OPEN:
             return
         now_s = self._seconds()
-        self._closed_until_s = max(self._closed_until_s, now_s + self._pause_s)
+        self._open_until_s = max(self._open_until_s, now_s + self._pause_s)
         if failure.retry_after:
-            self._wished_until_s = max(self._wished_until_s, now_s + failure.retry_after.total_seconds())
+            self._retry_after_until_s = max(self._retry_after_until_s, now_s + failure.retry_after.total_seconds())
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
         self._last = failure
 
 
-class Gates:
+class CircuitBreakers:
     """All gates of one process; ``recovered`` is called when a closed one has opened again.
 
     ``throttled`` is told of each answer that asked for patience, by the first word of the endpoint.
@@ -155,13 +155,13 @@ class Gates:
         self.recovered = recovered
         self._throttled = throttled
         self._lock = threading.Lock()
-        self._gates: dict[str, Gate] = {}
+        self._gates: dict[str, CircuitBreaker] = {}
 
-    def of(self, endpoint: str, *, throttles: bool = True) -> Gate:
+    def of(self, endpoint: str, *, throttles: bool = True) -> CircuitBreaker:
         """Return the gate of an endpoint."""
         with self._lock:
             if endpoint not in self._gates:
-                self._gates[endpoint] = Gate(
+                self._gates[endpoint] = CircuitBreaker(
                     self._tell, throttles=throttles, throttled=partial(self._throttled, endpoint.partition(" ")[0])
                 )
             return self._gates[endpoint]

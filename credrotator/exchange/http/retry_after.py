@@ -17,7 +17,7 @@ _probing: ContextVar[bool] = ContextVar("probing", default=False)
 
 
 @contextlib.contextmanager
-def probing(on: bool) -> Iterator[None]:  # noqa: FBT001 - the sentence is read aloud: probing(probe)
+def ignoring_retry_after(on: bool) -> Iterator[None]:  # noqa: FBT001 - the sentence is read aloud: probing(probe)
     """Let what is asked in the block be a probe, or not."""
     token = _probing.set(on)
     try:
@@ -26,6 +26,6 @@ def probing(on: bool) -> Iterator[None]:  # noqa: FBT001 - the sentence is read 
         _probing.reset(token)
 
 
-def is_probe() -> bool:
+def ignores_retry_after() -> bool:
     """Tell whether Retry-After is to be overridden, because the credential would not live to see its end."""
     return _probing.get()

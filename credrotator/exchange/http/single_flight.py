@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import RotationError
 from credrotator.exchange.http.deadline import remaining_s
-from credrotator.exchange.http.retry_after import is_probe
+from credrotator.exchange.http.retry_after import ignores_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -54,7 +54,7 @@ class Shared(Generic[Value]):
                 if (known := self._values.get(key)) and self._clock() < known[1]:
                     return known[0]
                 now_s = self._seconds()
-                if (failed := self._failures.get(key)) and now_s < (failed[1] if is_probe() else failed[2]):
+                if (failed := self._failures.get(key)) and now_s < (failed[1] if ignores_retry_after() else failed[2]):
                     # What is left of the patience, or each who comes late would wait for all of it once more.
                     left = timedelta(seconds=failed[2] - now_s)
                     raise again(failed[0], left if failed[0].retry_after else None)
@@ -107,7 +107,7 @@ class Shared(Generic[Value]):
                 self._failures = {name: kept for name, kept in self._failures.items() if now_s < kept[2]}
 
 
-class Pauses:
+class RateLimits:
     """Who asked for patience, and until when: Retry-After holds for all that would ask the same one."""
 
     def __init__(self, seconds: Callable[[], float] = suspend_aware) -> None:
@@ -124,7 +124,7 @@ class Pauses:
         with self._lock:
             now_s = self._seconds()
             self._pauses = {name: kept for name, kept in self._pauses.items() if now_s < kept[1]}
-            if (found := self._pauses.get(key)) and not is_probe():
+            if (found := self._pauses.get(key)) and not ignores_retry_after():
                 raise again(found[0], retry_after=timedelta(seconds=found[1] - now_s))
 
     def note(self, key: Hashable, error: RotationError) -> None:

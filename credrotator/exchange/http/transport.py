@@ -28,7 +28,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from credrotator.core.errors import Denied, RotationError, Transient, printable
-from credrotator.core.instrumentation import NO_METER
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.exchange.http.connections import (
     CONNECT_TIMEOUT_S,
     GUARDED_POOLS,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from urllib3.util.ssltransport import SSLTransport
 
-    from credrotator.core.instrumentation import Meter
+    from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.ports import Clock
 
 BODY_LIMIT = 1024 * 1024
@@ -121,7 +121,7 @@ class Transport(requests.Session):
         environment: Mapping[str, str] = os.environ,
         guarded: bool = False,
         dated: Callable[[Endpoint, str | None], None] = lambda *_: None,
-        meter: Meter = NO_METER,
+        instrumentation: Instrumentation = NO_INSTRUMENTATION,
     ) -> None:
         super().__init__()
         self.endpoint = endpoint
@@ -134,7 +134,7 @@ class Transport(requests.Session):
             _Trust((*(bundles or (DEFAULT_CA_BUNDLE_PATH,)), *extra_cas)),
             guarded=guarded,
             dated=lambda date: dated(endpoint, date),
-            counted=partial(_count, meter, endpoint),
+            counted=partial(_count, instrumentation, endpoint),
         )
         for scheme in ("https://", "http://"):
             self.mount(scheme, self.adapter)
@@ -277,7 +277,9 @@ class _Adapter(HTTPAdapter):
         return response
 
 
-def _count(meter: Meter, endpoint: Endpoint, request: requests.PreparedRequest, end: int | Exception) -> None:
+def _count(
+    instrumentation: Instrumentation, endpoint: Endpoint, request: requests.PreparedRequest, end: int | Exception
+) -> None:
     """Tell how a request ended: a status that HTTP knows, or a word; whoever answers makes up no label of his own."""
     match end:
         case int():
@@ -294,7 +296,7 @@ def _count(meter: Meter, endpoint: Endpoint, request: requests.PreparedRequest, 
             code = "unreadable"
         case _:
             code = "unreachable"
-    meter.request(endpoint.name.lower(), endpoint.call(request.method, request.url), code)
+    instrumentation.request(endpoint.name.lower(), endpoint.call(request.method, request.url), code)
 
 
 _STATUSES = frozenset(HTTPStatus)

@@ -22,17 +22,17 @@ from requests.auth import AuthBase
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient, printable
-from credrotator.core.instrumentation import NO_METER
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import OidcClient, Sensitive, SubjectToken
-from credrotator.exchange.http.circuit import THROTTLED, Gates
-from credrotator.exchange.http.single_flight import Pauses, Shared
+from credrotator.exchange.http.circuit import THROTTLED, CircuitBreakers
+from credrotator.exchange.http.single_flight import RateLimits, Shared
 from credrotator.exchange.http.transport import ISSUER, Transport, answering, json_object, refuse_failure, text
 from credrotator.exchange.lifetimes import expiry, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from credrotator.core.instrumentation import Meter
+    from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.ports import Clock
     from credrotator.exchange.issuers.allowed import AllowedIssuers
 
@@ -91,12 +91,12 @@ class Issuers:
         own: Callable[[str, bool], Transport | None] = lambda *_: None,
         allowed: AllowedIssuers,
         clock: Clock,
-        gates: Gates | None = None,
-        meter: Meter = NO_METER,
+        circuits: CircuitBreakers | None = None,
+        instrumentation: Instrumentation = NO_INSTRUMENTATION,
         seconds: Callable[[], float] = suspend_aware,
     ) -> None:
-        self._gates = gates or Gates()
-        self._meter = meter
+        self._circuits = circuits or CircuitBreakers()
+        self._instrumentation = instrumentation
         self._guarded = guarded
         self._named = named
         self._own = own
@@ -104,8 +104,8 @@ class Issuers:
         self._clock = clock
         self._metadata: Shared[Metadata] = Shared(clock, seconds)
         self._tokens: Shared[SubjectToken] = Shared(clock, seconds)
-        self._pauses = Pauses(seconds)
-        self._well_until: dict[str, datetime] = {}
+        self._pauses = RateLimits(seconds)
+        self._token_valid_until: dict[str, datetime] = {}
 
     def subject_token(self, request: TokenRequest) -> SubjectToken:
         """Return a token that is good for an exchange now.
@@ -123,12 +123,12 @@ class Issuers:
         with _in_time(request.client.issuer):
             token = self._tokens.get(request.key, fetch)
         if not flown:
-            self._meter.token(shared=True)
+            self._instrumentation.token(shared=True)
         return token
 
-    def is_well(self, issuer: str) -> bool:
+    def has_valid_token(self, issuer: str) -> bool:
         """Tell whether an issuer's last answer was a token that is still good: most of its policies need none then."""
-        until = self._well_until.get(issuer)
+        until = self._token_valid_until.get(issuer)
         return until is not None and self._clock() < until
 
     def forget(self, request: TokenRequest, token: SubjectToken) -> None:
@@ -141,7 +141,7 @@ class Issuers:
         Raises:
             Denied: The operator does not allow it.
         """
-        return self._way(issuer, named=self._allowed.check(issuer))
+        return self._route_to(issuer, named=self._allowed.check(issuer))
 
     def token_transport(self, client: OidcClient, endpoint: str) -> Transport:
         """Return how a client's token endpoint is talked to.
@@ -153,9 +153,9 @@ class Issuers:
         trusted = self._allowed.names_endpoint(
             endpoint, client.issuer, issuer_named=named, discovered=client.token_endpoint is None
         )
-        return self._way(client.issuer, named=trusted)
+        return self._route_to(client.issuer, named=trusted)
 
-    def _way(self, issuer: str, *, named: bool) -> Transport:
+    def _route_to(self, issuer: str, *, named: bool) -> Transport:
         return self._own(issuer, not named) or (self._named if named else self._guarded)
 
     def metadata(self, issuer: str) -> Metadata:
@@ -169,7 +169,7 @@ class Issuers:
             return self._metadata.get(issuer, lambda: self._discover(issuer, transport))
 
     def _fetch(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
-        with self._gates.of(f"issuer {_origin(request.client.issuer)}", throttles=False).turn():
+        with self._circuits.of(f"issuer {_origin(request.client.issuer)}", throttles=False).slot():
             return self._fetch_within(request)
 
     def _fetch_within(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
@@ -180,12 +180,12 @@ class Issuers:
         try:
             token = self._read(self._request(transport, endpoint, request, methods), request)
         except RotationError as error:
-            self._well_until.pop(request.client.issuer, None)
+            self._token_valid_until.pop(request.client.issuer, None)
             self._pauses.note(asked, error)
             raise
         now = self._clock()
         good_until = token.expires_at - min(TOKEN_MARGIN, (token.expires_at - now) / 2)
-        self._well_until[request.client.issuer] = good_until
+        self._token_valid_until[request.client.issuer] = good_until
         return token, good_until
 
     def _endpoint(self, client: OidcClient) -> tuple[str, tuple[str, ...]]:
@@ -248,7 +248,7 @@ class Issuers:
         parameters = {name: value for name, value in asked.items() if value}
         with answering(ISSUER, endpoint):
             settings = transport.settings_for(endpoint)
-            self._meter.token(shared=False)
+            self._instrumentation.token(shared=False)
             speaker.SESSION_REQUEST_PARAMS = list(settings)
             return dict(speaker.fetch_token(endpoint, grant_type="client_credentials", **parameters, **settings))
 
@@ -266,7 +266,7 @@ class Issuers:
             refuse_failure(response, ISSUER, self._clock)
         except Transient as error:
             if error.retry_after is not None or error.reason.endswith(THROTTLED):
-                self._meter.throttled(ISSUER.name.lower())
+                self._instrumentation.throttled(ISSUER.name.lower())
             raise
 
     def _read(self, answer: Mapping[str, Any], request: TokenRequest) -> SubjectToken:

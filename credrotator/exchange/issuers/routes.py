@@ -16,27 +16,27 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class IssuerRoute:
     """What one issuer, and its token endpoint, is reached by; None: as all others."""
 
     ca_file: str | None
     proxy: str | None
 
 
-AS_ALL = Way(None, None)
+DEFAULT_ROUTE = IssuerRoute(None, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class IssuerRoutes:
     """Globs with CA files, and globs with proxies; of several that match, the first counts."""
 
     ca_files: Pairs = ()
     proxies: Pairs = ()
 
-    def of(self, issuer: str) -> Way | None:
+    def of(self, issuer: str) -> IssuerRoute | None:
         """Return the issuer's own way, if it has one."""
         ca_file, proxy = _first(self.ca_files, issuer), _first(self.proxies, issuer)
-        return Way(ca_file, proxy) if ca_file or proxy else None
+        return IssuerRoute(ca_file, proxy) if ca_file or proxy else None
 
 
 def _first(pairs: Pairs, issuer: str) -> str | None:

@@ -26,7 +26,7 @@ REFUSED_EVERY = timedelta(seconds=1)
 """At most this often on refusals: an exec plug-in costs a process each time."""
 
 
-class TokenSource(Protocol):
+class HeaderSource(Protocol):
     """Where the header comes from."""
 
     def read(self, *, afresh: bool) -> Sensitive | None:
@@ -37,7 +37,7 @@ class TokenSource(Protocol):
         """
 
 
-class TokenFile:
+class BearerTokenFile:
     """A file with a bearer token, as the kubelet projects it."""
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +62,7 @@ class Authorization:
         monotonic: Seconds that only grow.
     """
 
-    def __init__(self, source: TokenSource, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, source: HeaderSource, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._source = source
         self._monotonic = monotonic
         self._lock = threading.Lock()

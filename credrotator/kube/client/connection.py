@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import Sensitive
-from credrotator.kube.client.authorization import TokenFile
+from credrotator.kube.client.authorization import BearerTokenFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from credrotator.kube.client.authorization import TokenSource
+    from credrotator.kube.client.authorization import HeaderSource
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -39,7 +39,7 @@ class Connection:
     """
 
     server: str
-    credentials: TokenSource
+    credentials: HeaderSource
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     proxy: str | None = None
@@ -72,7 +72,7 @@ def _from_pod(environment: Mapping[str, str], service_account: Path) -> Connecti
     namespace = service_account / "namespace"
     return Connection(
         server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
-        credentials=TokenFile(service_account / "token"),
+        credentials=BearerTokenFile(service_account / "token"),
         tls=_tls_context(str(service_account / "ca.crt")),
         namespace=(namespace.read_text().strip() if namespace.exists() else "") or "default",
     )
@@ -116,10 +116,10 @@ class _Kubeconfig:
         if "exec" in self._user and not (self._header() or self.found.cert_file):
             raise UsageError("the kubeconfig's credential plug-in gave nothing; see what it logged")
 
-    def token_source(self) -> TokenSource:
+    def token_source(self) -> HeaderSource:
         # A file wins over a literal, as in client-go.
         if named := self._user.get("tokenFile"):
-            return TokenFile(self._folder / named)
+            return BearerTokenFile(self._folder / named)
         return self
 
     def read(self, *, afresh: bool) -> Sensitive | None:

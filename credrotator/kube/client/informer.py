@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from credrotator.kube.client.api_errors import GONE, NOT_FOUND, ApiError
 from credrotator.kube.client.live_copy import Entry, LiveCopy
-from credrotator.kube.client.reconnect import Pace, jitter
+from credrotator.kube.client.reconnect import RetryWait, jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 PAGE = 500
 AFTER_S = 5.0
-NO_PACE = Pace()
+DEFAULT_RETRY_WAIT = RetryWait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,13 @@ class Informer(Generic[T]):
         label_selector: str = "",
         field_selector: str = "",
         name: str = "",
-        pace: Pace = NO_PACE,
+        pace: RetryWait = DEFAULT_RETRY_WAIT,
         timing: WatchTiming = NO_TIMING,
         after: threading.Event | None = None,
     ) -> None:
         self._api, self._path = api, path
         self._selectors: dict[str, Any] = {"labelSelector": label_selector, "fieldSelector": field_selector}
-        self._pace, self._timing = pace, timing
+        self._retry_wait, self._timing = pace, timing
         self._waits_for = after
         self.name = name or path.rpartition("/")[2]
         self._copy = LiveCopy(self.name, parse, changed)
@@ -150,7 +150,7 @@ class Informer(Generic[T]):
             self._stopping.wait(wait_s)
 
     def _ended(self, lasted_s: float) -> float:
-        if lasted_s < self._pace.first_s:
+        if lasted_s < self._retry_wait.first_s:
             # One that ends at once, again and again, would be a tight loop.
             return self._failed("EndedEarly")
         self._failures = 0
@@ -159,7 +159,7 @@ class Informer(Generic[T]):
     def _after(self, error: ApiError, lasted_s: float) -> float:
         if self._stopping.is_set():
             return 0.0
-        if lasted_s > self._pace.longest_s:
+        if lasted_s > self._retry_wait.longest_s:
             self._failures = 0
         reason = {GONE: "Gone", NOT_FOUND: "NotFound"}.get(error.status, error.reason)
         wait_s = self._failed("Silent" if reason == "Timeout" else reason)
@@ -175,7 +175,7 @@ class Informer(Generic[T]):
     def _failed(self, reason: str) -> float:
         self._failures += 1
         self.restarts[reason] += 1
-        return self._pace.wait_s(self._failures, self.name)
+        return self._retry_wait.wait_s(self._failures, self.name)
 
     def _list(self) -> str:
         found: dict[ObjectKey, Entry[T]] = {}

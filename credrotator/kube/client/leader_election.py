@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-JITTER = 1.2
+JITTER_FACTOR = 1.2
 RELEASE_TRIES = 3
 STOP_S = 2.0
 """Longest time to hand over; what the daemon waits for its workers and this must stay below the ten of fault 50."""
@@ -49,7 +49,7 @@ class LeaseTiming:
     retry_period: timedelta = timedelta(seconds=2)
 
     def __post_init__(self) -> None:
-        if not self.lease_duration > self.renew_deadline > self.retry_period * JITTER > timedelta():
+        if not self.lease_duration > self.renew_deadline > self.retry_period * JITTER_FACTOR > timedelta():
             raise ValueError("lease_duration must exceed renew_deadline, and that 1.2 times retry_period")
 
 
@@ -130,7 +130,7 @@ class LeaderElection:
             except Exception:
                 # The thread's outermost loop: a callback's defect must not make a leader that never renews.
                 log.exception("Lease %s: unexpected failure", self.lease)
-            spread = 0.0 if self._leading else JITTER * jitter(self.identity, attempt)
+            spread = 0.0 if self._leading else JITTER_FACTOR * jitter(self.identity, attempt)
             self._stopping.wait(self._timing.retry_period.total_seconds() * (1 + spread))
         self._valid_until = None
         try:
@@ -170,7 +170,7 @@ class LeaderElection:
             else:
                 return
         # 2. Get the record, or make it.
-        found = self._lock.read(self._patience_s())
+        found = self._lock.read(self._timeout_s())
         if found is None:
             self._believe(self._lock.create)
             return
@@ -187,7 +187,7 @@ class LeaderElection:
     def _believe(self, write: Callable[..., Lease], *seen: Lease) -> None:
         """Write the record, and believe in it from before the request was sent."""
         asked_at = self._seconds()
-        self._observe(write(*seen, self._patience_s()))
+        self._observe(write(*seen, self._timeout_s()))
         before, self._valid_until = self._valid_until, asked_at + self._timing.renew_deadline.total_seconds()
         if self._leading and (before is None or self._seconds() >= before):
             # It had lapsed in between, and whoever asked was told no: what was left undone has to be begun anew.
@@ -203,16 +203,16 @@ class LeaderElection:
         lasts_s = spec_of(self._seen).get("leaseDurationSeconds") or 0
         return self._seconds() >= self._observed_at + lasts_s
 
-    def _patience_s(self) -> float:
+    def _timeout_s(self) -> float:
         return self._timing.renew_deadline.total_seconds() / 2
 
     def _release(self) -> None:
         """Hand over at once instead of after the whole duration."""
         for _ in range(RELEASE_TRIES):
             try:
-                found = self._lock.read(self._patience_s() / 2)
+                found = self._lock.read(self._timeout_s() / 2)
                 if found and holder_of(found) == self.identity:
-                    self._lock.release(found, self._patience_s() / 2)
+                    self._lock.release(found, self._timeout_s() / 2)
             except ApiError as error:
                 if error.status == CONFLICT:
                     continue

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RetryWait:
     """Waits that double from ``first_s`` to ``longest_s``, each shortened by up to a half."""
 
     first_s: float = 1.0

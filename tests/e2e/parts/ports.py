@@ -11,10 +11,10 @@ _CANDIDATES = range(20_000, 32_000)
 def free_port() -> int:
     """Return a port of 127.0.0.1 on which nothing listens."""
     for port in random.sample(_CANDIDATES, 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with socket.socket() as ignore_retry_after:
+            ignore_retry_after.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                ignore_retry_after.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
