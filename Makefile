@@ -52,7 +52,7 @@ dist: $(READY) $(DOCS_READY) ## wheel, source archive, parts list and checksums,
 	$(BIN)/python tools/dist.py $(DOCS_VENV)/bin/cyclonedx-py
 
 e2e: $(READY) ## the real parts, built and started: Keycloak, MinIO, Envoy, the gateway's filter
-	$(BIN)/python -m pytest tests/e2e tests/chart -m e2e -s
+	$(BIN)/python -m pytest tests/e2e tests/chart tests/bench -m e2e -s
 
 e2e-smoke: $(READY) ## one policy through the whole real chain
 	$(BIN)/python -m pytest tests/e2e -m smoke -s

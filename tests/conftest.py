@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.logging_state import kept_logging
+from tests.support.logging_state import kept_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ from tests.bench import site, table
 from tests.bench.rows import PARTS, rows
 from tests.bench.scale import FULL, QUICK
 from tests.bench.subjects import Gateway
-from tests.e2e.parts import cache, controller
-from tests.e2e.parts.kubernetes import Programs
+from tests.support.parts import cache, controller
+from tests.support.parts.kubernetes import Programs
 
 if TYPE_CHECKING:
     from tests.bench.table import Row

@@ -21,8 +21,8 @@ from tests.bench import site, works
 from tests.bench.subjects import Credrotator, Subject
 from tests.bench.table import put_into
 from tests.bench.vendors import Settings
-from tests.e2e.parts import cache
-from tests.e2e.parts.kubernetes import Programs
+from tests.support.parts import cache
+from tests.support.parts.kubernetes import Programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -22,18 +22,18 @@ from credrotator.core.planning import renewal_time
 from credrotator.core.secretdata import content_hash, parse
 from credrotator.kube.store import stored_secret
 from tests.bench.vendors import ISSUERS, Counts, Settings
-from tests.e2e import cluster_policies
-from tests.e2e.cluster_policies import POLICIES, SECRETS
-from tests.e2e.parts import cluster, controller, gateway_crds
-from tests.e2e.parts.watching import Seen, watching
+from tests.support import cluster_policies
+from tests.support.cluster_policies import POLICIES, SECRETS
+from tests.support.parts import cluster, controller, gateway_crds
+from tests.support.parts.watching import Seen, watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.e2e.parts.api import Json
-    from tests.e2e.parts.cluster import Cluster
-    from tests.e2e.parts.kubernetes import Programs
+    from tests.support.parts.api import Json
+    from tests.support.parts.cluster import Cluster
+    from tests.support.parts.kubernetes import Programs
 
 ROLE = "arn:aws:iam::123456789012:role/bench"
 SHARD = "bench/shard"

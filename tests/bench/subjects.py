@@ -19,10 +19,10 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.bench.site import NotDone
-from tests.e2e.daemon import without_settings
-from tests.e2e.parts import controller
-from tests.e2e.parts.ports import free_port
-from tests.e2e.parts.process import Process, answers, running
+from tests.support.parts import controller
+from tests.support.parts.daemon import without_settings
+from tests.support.parts.ports import free_port
+from tests.support.parts.process import Process, answers, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ import yaml
 from tests.bench.site import ROLE, SHARD, policy_name
 from tests.bench.subjects import Credrotator, Usage, cpu_of_servers, environment
 from tests.bench.vendors import Settings
-from tests.e2e import cluster_policies
+from tests.support import cluster_policies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

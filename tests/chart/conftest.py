@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chart import rendering
-from tests.e2e.parts import cluster
-from tests.e2e.parts.cache import Cache, default_root
-from tests.e2e.parts.kubernetes import Programs
+from tests.support.parts import cluster
+from tests.support.parts.cache import Cache, default_root
+from tests.support.parts.kubernetes import Programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.chart.rendering import Helm
-    from tests.e2e.parts.cluster import Cluster
+    from tests.support.parts.cluster import Cluster
 
 NAMESPACES = (rendering.NAMESPACE, "team-a", "team-b", "vault")
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tests.chart.reference import CHART
-from tests.e2e.parts.cache import Cache, default_root
-from tests.e2e.parts.kubernetes import Programs
+from tests.support.parts.cache import Cache, default_root
+from tests.support.parts.kubernetes import Programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

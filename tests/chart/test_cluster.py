@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chart.rendering import Helm
-    from tests.e2e.parts.cluster import Cluster
+    from tests.support.parts.cluster import Cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(40 * 60)]
 

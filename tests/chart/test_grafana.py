@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chart.monitoring import DASHBOARD, dashboard
-from tests.e2e.parts.cache import Cache, default_root
-from tests.e2e.parts.go_tool import build
+from tests.support.parts.cache import Cache, default_root
+from tests.support.parts.go_tool import build
 
 if TYPE_CHECKING:
     from pathlib import Path

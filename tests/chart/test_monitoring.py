@@ -12,7 +12,7 @@ import pytest
 
 from credrotator.cli.main import cli
 from tests.chart.monitoring import PREFIX, RUNBOOKS, alerts, dashboard, expressions, panels, runbooks, selectors
-from tests.daemon.test_metrics_reference import existing
+from tests.support.metric_names import existing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

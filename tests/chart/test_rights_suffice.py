@@ -17,19 +17,19 @@ import pytest
 
 from credrotator.sandbox import Sandbox
 from tests.chart.rendering import NAME, NAMESPACE
-from tests.e2e import cluster_policies
-from tests.e2e.parts import gateway_crds
-from tests.e2e.parts.api import Name, Resource
-from tests.e2e.parts.cache import Cache, default_root
-from tests.e2e.parts.ports import free_port
-from tests.e2e.parts.process import answers, running
+from tests.support import cluster_policies
+from tests.support.parts import gateway_crds
+from tests.support.parts.api import Name, Resource
+from tests.support.parts.cache import Cache, default_root
+from tests.support.parts.ports import free_port
+from tests.support.parts.process import answers, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.chart.rendering import Helm, Rendered
-    from tests.e2e.parts.cluster import Cluster
+    from tests.support.parts.cluster import Cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(40 * 60)]
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from tests.chart.monitoring import RULES, alerts
-from tests.e2e.parts import prometheus
-from tests.e2e.parts.cache import Cache, default_root
+from tests.support.parts import prometheus
+from tests.support.parts.cache import Cache, default_root
 
 if TYPE_CHECKING:
     from tests.chart.rendering import Helm

@@ -13,20 +13,20 @@ import pytest
 
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Role, Sandbox, ServiceError
 from tests.chart.monitoring import RULES, alerts, expressions
-from tests.daemon.cluster import Cluster
-from tests.daemon.manifests import speak
-from tests.e2e.parts import prometheus
-from tests.e2e.parts.cache import Cache, default_root
-from tests.kube.conftest import _no_own_cluster, server
-from tests.kube.waiting import eventually
+from tests.support.cluster import Cluster
+from tests.support.kube.fixtures import _no_own_cluster, server
+from tests.support.manifests import speak
+from tests.support.parts import prometheus
+from tests.support.parts.cache import Cache, default_root
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.daemon.cluster import Daemon
-    from tests.e2e.parts.prometheus import Prometheus
-    from tests.kube.simulator import ApiServer
+    from tests.support.cluster import Daemon
+    from tests.support.kube.simulator import ApiServer
+    from tests.support.parts.prometheus import Prometheus
 
 __all__ = ["_no_own_cluster", "server"]
 

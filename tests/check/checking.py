@@ -28,8 +28,8 @@ from credrotator.sandbox import (
     DEFAULT_TENANT,
     Sandbox,
 )
-from tests.daemon.manifests import manifest
-from tests.exchange.world import service_account_key
+from tests.support.exchanging import service_account_key
+from tests.support.manifests import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,8 +22,8 @@ from credrotator.sandbox import (
     Sandbox,
 )
 from tests.check.checking import ENTRA_SECRET, OIDC_SECRET, Checking, failed_step, failure
-from tests.daemon.manifests import manifest
-from tests.unit.twins import aws_source
+from tests.support.manifests import manifest
+from tests.support.twins import aws_source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -47,7 +47,7 @@ from credrotator.sandbox.entraanswers import ERRORS as ENTRA_ERRORS
 from credrotator.sandbox.googleanswers import APIS, OAUTH
 from credrotator.sandbox.stsanswers import ERRORS as STS_ERRORS
 from tests.check.checking import ENTRA_SECRET, OIDC_SECRET, Checking, cause, failed_step
-from tests.daemon.manifests import manifest
+from tests.support.manifests import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,11 +14,11 @@ from jsonschema import Draft202012Validator
 
 from credrotator.sandbox import ServiceError
 from tests.check.conftest import FOREIGN
-from tests.cli.conftest import Backend, run
+from tests.support.command_line import Backend, run
 
 if TYPE_CHECKING:
     from credrotator.sandbox import Sandbox
-    from tests.cli.conftest import Ran
+    from tests.support.command_line import Ran
 
 SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[2] / "docs" / "check.schema.json").read_text()))
 

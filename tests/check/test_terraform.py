@@ -12,7 +12,7 @@ import pytest
 from credrotator.core.model import AwsOidc, AzureOidc, EntraApp, GcpPool, GcpWorkloadIdentity, ObjectKey
 from credrotator.diagnosis.advice import aws_trust_policy, entra_federated_credential, gcp_workload_identity
 from credrotator.diagnosis.terraform import Need, document
-from tests.unit.twins import aws_source
+from tests.support.twins import aws_source
 
 CLAIMS = {"iss": "https://idp.example/realms/ai", "aud": "sts.amazonaws.com", "sub": "service", "azp": "gateway"}
 PROVIDER = "issuer_123456789012_idp_example_realms_ai"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from credrotator.cli.completion import SHELLS
-from tests.cli.conftest import PROGRAM, Backend, run, run_outside
+from tests.support.command_line import PROGRAM, Backend, run, run_outside
 
 BIN = Path(sys.executable).parent
 

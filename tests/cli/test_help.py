@@ -14,7 +14,7 @@ import click
 import pytest
 
 from credrotator.cli.main import COMMANDS, cli
-from tests.cli.conftest import run
+from tests.support.command_line import run
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credrotator.sandbox import Hang, Latency
-from tests.cli.conftest import PROGRAM, run_outside
+from tests.support.command_line import PROGRAM, run_outside
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from credrotator.sandbox import Sandbox
-    from tests.cli.conftest import Backend
+    from tests.support.command_line import Backend
 
 FREE_PORTS = ("--issuer-port", "0", "--sts-port", "0", "--entra-port", "0", "--google-port", "0")
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from credrotator.sandbox import DEFAULT_ACCOUNT, DEFAULT_CLIENT, DEFAULT_ROLE, Refuse, ServiceError
-from tests.cli.conftest import Backend, asked, policy, run, run_outside
+from tests.support.command_line import Backend, asked, policy, run, run_outside
 
 if TYPE_CHECKING:
     from pathlib import Path

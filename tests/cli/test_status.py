@@ -27,14 +27,14 @@ from credrotator.core.model import ObjectKey
 from credrotator.diagnosis.overview import Row
 from credrotator.policies.inventory import Dependants
 from credrotator.sandbox import ServiceError
-from tests.cli.conftest import PROGRAM, Backend, run, run_outside
-from tests.unit.twins import KEY, NOW, SECRET
+from tests.support.command_line import PROGRAM, Backend, run, run_outside
+from tests.support.twins import KEY, NOW, SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.sandbox import Sandbox
-    from tests.cli.conftest import Ran
+    from tests.support.command_line import Ran
 
 SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[2] / "docs" / "status.schema.json").read_text()))
 MINUTE = timedelta(minutes=1)

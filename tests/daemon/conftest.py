@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.kube.conftest import _no_own_cluster, api, server
+from tests.support.kube.fixtures import _no_own_cluster, api, server
 
 __all__ = ["_no_own_cluster", "api", "server"]

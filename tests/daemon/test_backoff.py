@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.backoff import FIRST, LONGEST, SHORTEST, next_try
-from tests.unit.twins import NOW
+from tests.support.twins import NOW
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -27,10 +27,10 @@ from credrotator.core.model import (
 from credrotator.core.secretdata import EXPIRY
 from credrotator.observability.logs import JsonFormatter
 from credrotator.rotation.daemon import STATIC_INTERVAL, STOP_S
-from tests.daemon.fakes import UNREACHABLE, Backend, policy
-from tests.kube.waiting import eventually
-from tests.unit import builders
-from tests.unit.twins import HOUR, KEY, SECRET, with_annotation
+from tests.support import builders
+from tests.support.fakes import UNREACHABLE, Backend, policy
+from tests.support.twins import HOUR, KEY, SECRET, with_annotation
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

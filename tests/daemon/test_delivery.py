@@ -15,15 +15,15 @@ from credrotator.kube.delivery import Delivery
 from credrotator.kube.source import BELL
 from credrotator.kube.store import LABELS
 from credrotator.observability.metrics import Metrics
-from tests.daemon.manifests import BEDROCK, POLICIES, aws, azure_secret, gcp, gcp_key, owner, read, secret, values
-from tests.unit.twins import StandingClock
+from tests.support.manifests import BEDROCK, POLICIES, aws, azure_secret, gcp, gcp_key, owner, read, secret, values
+from tests.support.twins import StandingClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credrotator.core.model import Policy
     from credrotator.kube.client.api import KubeApi
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 BEFORE, AFTER = "2026-11-24T11:00:00Z", "2026-11-24T12:00:01Z"
 WRITES = {"create", "update", "patch", "delete"}

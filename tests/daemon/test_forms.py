@@ -22,7 +22,7 @@ from credrotator.core.model import (
 )
 from credrotator.policies.managed import AWS, AZURE, GCP, convert, is_convertible, read_any_form
 from credrotator.policies.reader import PREFIX, Defaults, fingerprint
-from tests.unit.builders import (
+from tests.support.builders import (
     V1ALPHA1,
     V1BETA1,
     Manifest,

@@ -30,13 +30,13 @@ from credrotator.kube.store import ClusterStore
 from credrotator.observability.logs import AUDIT
 from credrotator.observability.metrics import Metrics
 from credrotator.policies.reader import Defaults, fingerprint
-from tests.daemon.manifests import BEDROCK, BEDROCK_SECRET, POLICIES, VERSION, aws, managed, secret, speak, static
-from tests.unit.twins import HOUR, NOW, StandingClock, aws_credential
+from tests.support.manifests import BEDROCK, BEDROCK_SECRET, POLICIES, VERSION, aws, managed, secret, speak, static
+from tests.support.twins import HOUR, NOW, StandingClock, aws_credential
 
 if TYPE_CHECKING:
     from credrotator.core.errors import Kind
     from credrotator.kube.client.api import KubeApi
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 MINUTE = timedelta(minutes=1)
 WRITES = {"create", "update", "patch", "delete"}

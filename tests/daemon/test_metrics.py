@@ -17,11 +17,10 @@ from credrotator.sandbox import DEFAULT_CLIENT, Client, Sandbox
 from credrotator.sandbox.answerfaults import Answer, ServiceError
 from credrotator.sandbox.bodyfaults import Huge
 from credrotator.sandbox.wirefaults import Certificate, Hang, Refuse
-from tests.daemon.cluster import Cluster
-from tests.daemon.manifests import POLICIES, speak
-from tests.exchange.conftest import world
-from tests.exchange.world import DISCOVERY, POLICY, TOKEN
-from tests.kube.waiting import eventually
+from tests.support.cluster import Cluster
+from tests.support.exchanging import DISCOVERY, POLICY, TOKEN, world
+from tests.support.manifests import POLICIES, speak
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 
     from credrotator.exchange.exchanger import Exchanger
     from credrotator.sandbox.faults import Fault
-    from tests.exchange.world import Backend
-    from tests.kube.simulator import ApiServer
+    from tests.support.exchanging import Backend
+    from tests.support.kube.simulator import ApiServer
 
 __all__ = ["world"]
 

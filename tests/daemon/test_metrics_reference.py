@@ -5,30 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from credrotator.core.model import Outcome
 from credrotator.observability.metrics import Metrics
-from tests.unit.twins import HOUR, KEY, NOW, SECRET
+from tests.support.metric_names import existing
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 _ROW = re.compile(r"^\| `(credrotator_\w+)` \| (\w+) \|(.*?)\| (.+) \|$", re.MULTILINE)
-
-
-def existing() -> dict[str, tuple[str | None, set[str]]]:
-    """Return type and labels of every metric of ours, by the name under which it is queried."""
-    metrics = Metrics()
-    metrics.record(Outcome(KEY, "aws-oidc", "rotated", "Missing", SECRET, NOW + HOUR, NOW))
-    found: dict[str, tuple[str | None, set[str]]] = {}
-    for metric in vars(metrics).values():
-        if isinstance(metric, MetricWrapperBase):
-            name = metric._name + ("_total" if metric._type == "counter" else "")
-            found[name] = (metric._type, set(metric._labelnames))
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
-        if family.name.startswith("credrotator_credential_"):
-            found[family.name] = (family.type, set(family.samples[0].labels))
-    return found
 
 
 def test_the_page_lists_what_there_is() -> None:

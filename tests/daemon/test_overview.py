@@ -26,8 +26,8 @@ from credrotator.diagnosis.overview import Row, overview
 from credrotator.policies.inventory import Inventory
 from credrotator.policies.reader import Defaults, fingerprint, read_policy
 from credrotator.rotation.rotation import Rotation
-from tests.unit.builders import gcp
-from tests.unit.twins import (
+from tests.support.builders import gcp
+from tests.support.twins import (
     HOUR,
     KEY,
     NOW,

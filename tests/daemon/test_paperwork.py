@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from credrotator.kube.deferred import DeferredWrites
-from tests.kube.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     import pytest

@@ -11,14 +11,14 @@ from credrotator.core.model import ObjectKey, SecretKeyRef
 from credrotator.kube import references as module
 from credrotator.kube.references import LINGER_S, ClusterReferences
 from credrotator.policies.inventory import secret_reader
-from tests.daemon.manifests import BEDROCK, grant, secret
-from tests.kube.waiting import eventually
+from tests.support.manifests import BEDROCK, grant, secret
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.kube.client.api import KubeApi
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 CLIENT = ObjectKey("default", "oidc-client")
 FOREIGN = ObjectKey("vault", "oidc-client")

@@ -26,14 +26,14 @@ from credrotator.sandbox import (
     ServiceError,
     SkewedDate,
 )
-from tests.daemon.cluster import CLIENT, Cluster, patch_role
-from tests.daemon.manifests import POLICIES, manifest, secret, speak, values
-from tests.kube.waiting import eventually
+from tests.support.cluster import CLIENT, Cluster, patch_role
+from tests.support.manifests import POLICIES, manifest, secret, speak, values
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 pytestmark = pytest.mark.timeout(90)
 

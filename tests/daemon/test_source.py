@@ -14,7 +14,7 @@ from credrotator.kube.client.informer import AFTER_S
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.kube.store import LABELS, ClusterStore
 from credrotator.policies.reader import Defaults, fingerprint
-from tests.daemon.manifests import (
+from tests.support.manifests import (
     BEDROCK,
     BEDROCK_SECRET,
     POLICIES,
@@ -29,15 +29,15 @@ from tests.daemon.manifests import (
     speak,
     static,
 )
-from tests.kube.waiting import eventually
-from tests.unit.twins import HOUR, NOW, aws_credential
+from tests.support.twins import HOUR, NOW, aws_credential
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.core.model import SecretDocument
     from credrotator.kube.client.api import KubeApi
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 OTHER, MARK = ObjectKey("default", "other"), ObjectKey("default", "mark")
 BELL = {"metadata": {"name": "bedrock", "labels": {**LABELS, "credrotator.io/bell": "true"}}}

@@ -11,13 +11,13 @@ from credrotator.core.errors import Conflict, Denied, RotationError, Transient
 from credrotator.core.model import Owner, SecretDocument
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, TRUE_EXPIRY, render
 from credrotator.kube.store import LABELS, MANAGED_BY, ClusterStore, manifest, owner_reference
-from tests.daemon.manifests import secret, values
-from tests.unit.test_directory import SecretStoreCompliance
-from tests.unit.twins import SECRET, aws_credential, document, with_annotation
+from tests.support.manifests import secret, values
+from tests.support.store_compliance import SecretStoreCompliance
+from tests.support.twins import SECRET, aws_credential, document, with_annotation
 
 if TYPE_CHECKING:
     from credrotator.kube.client.api import KubeApi
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 OWNER = Owner("aigateway.envoyproxy.io/v1beta1", "bedrock", "uid-1")
 NAME = SECRET.name

@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from credrotator.core.model import Failure, ObjectKey, Outcome
 from credrotator.observability.metrics import HealthCheck, HealthServer, Metrics
-from tests.kube.waiting import eventually
-from tests.unit.twins import HOUR, KEY, NOW, SECRET
+from tests.support.twins import HOUR, KEY, NOW, SECRET
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

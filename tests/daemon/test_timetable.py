@@ -11,8 +11,8 @@ import pytest
 
 from credrotator.core.model import ObjectKey
 from credrotator.rotation.timetable import Timetable
-from tests.kube.waiting import eventually
-from tests.unit.twins import KEY, StandingClock
+from tests.support.twins import KEY, StandingClock
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,9 +14,9 @@ from credrotator.core.errors import PolicyError, UsageError
 from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef
 from credrotator.files.manifest_source import ManifestSource
 from credrotator.policies.reader import Defaults
-from tests.daemon.manifests import aws, secret
-from tests.kube.waiting import eventually
-from tests.unit.twins import MemoryStore, document
+from tests.support.manifests import aws, secret
+from tests.support.twins import MemoryStore, document
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

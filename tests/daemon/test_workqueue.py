@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from credrotator.core.model import ObjectKey
 from credrotator.rotation.workqueue import ROUTINE, SOON, URGENT, WorkQueue
-from tests.kube.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,14 +9,14 @@ import requests
 
 from tests.e2e import traffic
 from tests.e2e.command import Credrotator
-from tests.e2e.parts import envoy, ext_proc
-from tests.e2e.parts.cache import Cache
-from tests.e2e.parts.entra import Entra
+from tests.e2e.entra import Entra
 from tests.e2e.published import Published
 from tests.e2e.upstream import server
 from tests.e2e.upstream.journal import Journal
 from tests.e2e.upstream.server import Verifier
 from tests.e2e.upstream.sigv4 import PublishedKeys, SigV4Verifier
+from tests.support.parts import envoy, ext_proc
+from tests.support.parts.cache import Cache
 
 
 @dataclass(frozen=True)

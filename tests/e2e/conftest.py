@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from credrotator.sandbox import Sandbox
-from tests.e2e import chain, gateway_site, realms
+from tests.e2e import chain, entra, gateway_site, minio, realms
 from tests.e2e.chain import Chain, StartChain
 from tests.e2e.command import Credrotator
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts import cache, cluster, controller, entra, envoy, keycloak, minio
-from tests.e2e.parts.kubernetes import Programs
+from tests.support.parts import cache, cluster, envoy, keycloak
+from tests.support.parts.fixtures import gateway_program, parts, programs
+from tests.support.parts.kubernetes import Programs
+
+__all__ = ["gateway_program", "parts", "programs"]
 
 _HERE = Path(__file__).parent
 # The first test that needs a part waits until it is built, which takes minutes on a cold machine.
@@ -39,12 +42,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def figures(pytestconfig: pytest.Config) -> list[str]:
     """Lines to be printed at the end of the run."""
     return pytestconfig.stash.setdefault(_FIGURES, [])
-
-
-@pytest.fixture(scope="session")
-def parts() -> cache.Cache:
-    """The cache that the parts come from."""
-    return cache.Cache(cache.default_root())
 
 
 @pytest.fixture(scope="session")
@@ -106,12 +103,6 @@ def start_chain(parts: cache.Cache, tenant: entra.Entra) -> StartChain:
     return start
 
 
-@pytest.fixture(scope="session")
-def programs(parts: cache.Cache) -> Programs:
-    """etcd, Kubernetes and Helm, each built when it is needed."""
-    return Programs(parts)
-
-
 @pytest.fixture(scope="module")
 def kubernetes(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.Cluster]:
     """An empty cluster for the tests of one file."""
@@ -124,12 +115,6 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """An issuer, an STS and an Entra that keep count of what they are asked."""
     with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def gateway_program(parts: cache.Cache) -> Path:
-    """The gateway's controller."""
-    return controller.executable(parts)
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Role
-from tests.e2e import cluster_policies, daemon, published_secrets
-from tests.e2e.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret_of
-from tests.e2e.daemon import Daemon
+from tests.e2e import published_secrets
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts import front, kubeconfig
-from tests.e2e.parts.api import Json, Name
-from tests.e2e.parts.front import Front
 from tests.e2e.published import AwsCredential
 from tests.e2e.published_secrets import Publication, PublishedSecrets
+from tests.support import cluster_policies
+from tests.support.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret_of
+from tests.support.parts import daemon, front, kubeconfig
+from tests.support.parts.api import Json, Name
+from tests.support.parts.daemon import Daemon
+from tests.support.parts.front import Front
 
 START = timedelta(seconds=40)
 _ACCOUNT = Name(NAMESPACE, "behind-the-door")

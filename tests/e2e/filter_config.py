@@ -10,11 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from tests.e2e.cluster_policies import SECRETS
 from tests.e2e.gateway_objects import CONFIG_KEY, CONFIG_SECRET
-from tests.e2e.parts.api import Api, Json
-from tests.e2e.parts.controller import SYSTEM_NAMESPACE
-from tests.e2e.parts.watching import History, Seen, watching
+from tests.support.cluster_policies import SECRETS
+from tests.support.parts.api import Api, Json
+from tests.support.parts.controller import SYSTEM_NAMESPACE
+from tests.support.parts.watching import History, Seen, watching
 
 _QUIET_S = 5
 

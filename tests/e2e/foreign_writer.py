@@ -4,9 +4,9 @@ import secrets
 import time
 from datetime import UTC, datetime, timedelta
 
-from tests.e2e.cluster_policies import NAMESPACE, SECRETS, secret
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts.api import Name
+from tests.support.cluster_policies import NAMESPACE, SECRETS, secret
+from tests.support.parts.api import Name
 
 _EXPIRATION = "rotators/expiration-time"
 _ISSUED = "credrotator.io/issued-at"

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from tests.e2e.cluster_policies import GROUP, NAMESPACE
-from tests.e2e.parts.api import Json
-from tests.e2e.parts.controller import SYSTEM_NAMESPACE
+from tests.support.cluster_policies import GROUP, NAMESPACE
+from tests.support.parts.api import Json
+from tests.support.parts.controller import SYSTEM_NAMESPACE
 
 GATEWAY = "gateway"
 # Where the controller writes, for that Gateway, what the filter mounts.

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from credrotator.sandbox import Sandbox
-from tests.e2e import cluster_policies, filter_config, gateway_objects
-from tests.e2e.cluster_policies import NAMESPACE, POLICIES
+from tests.e2e import filter_config, gateway_objects
 from tests.e2e.filter_config import FilterConfig
 from tests.e2e.gateway_objects import backend, routes
-from tests.e2e.parts import controller, gateway_crds
-from tests.e2e.parts.api import Json, Name
-from tests.e2e.parts.cluster import Cluster
+from tests.support import cluster_policies
+from tests.support.cluster_policies import NAMESPACE, POLICIES
+from tests.support.parts import controller, gateway_crds
+from tests.support.parts.api import Json, Name
+from tests.support.parts.cluster import Cluster
 
 _SCHEMAS = {
     "AWSCredentials": ("AWSBedrock", None),

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tests.e2e.cluster_policies import NAMESPACE, SECRETS
-from tests.e2e.parts.api import Api
-from tests.e2e.parts.watching import Seen, watching
 from tests.e2e.published import AwsCredential, token_id
+from tests.support.cluster_policies import NAMESPACE, SECRETS
+from tests.support.parts.api import Api
+from tests.support.parts.watching import Seen, watching
 
 # What stands in the place of a credential when a Secret is deleted.
 _GONE = ("", "none")

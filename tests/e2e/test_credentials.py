@@ -8,8 +8,8 @@ from botocore.exceptions import ClientError
 
 from tests.e2e import policies, realms
 from tests.e2e.command import Credrotator
-from tests.e2e.parts.entra import Entra
-from tests.e2e.parts.minio import MinIO
+from tests.e2e.entra import Entra
+from tests.e2e.minio import MinIO
 
 
 def test_the_issuing_service_accepts_the_aws_credential(credrotator: Credrotator, issuer: str, sts: MinIO) -> None:

@@ -9,13 +9,15 @@ import pytest
 
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Hang, Role, Sandbox
 from credrotator.sandbox.issuer import Issuer
-from tests.e2e import cluster_policies, daemon, published_secrets
-from tests.e2e.cluster_policies import NAMESPACE, POLICIES, secret_of
-from tests.e2e.daemon import Daemon
+from tests.e2e import published_secrets
 from tests.e2e.foreign_writer import Writer
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts.api import Name
 from tests.e2e.published_secrets import PublishedSecrets
+from tests.support import cluster_policies
+from tests.support.cluster_policies import NAMESPACE, POLICIES, secret_of
+from tests.support.parts import daemon
+from tests.support.parts.api import Name
+from tests.support.parts.daemon import Daemon
 
 _POLICIES = ("aws", "apart", "managed-aws", "azure")
 _OTHER_ROLE = f"{DEFAULT_ROLE}-2"

@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 
 from tests.e2e import faulty_site
-from tests.e2e.cluster_policies import secret_of
 from tests.e2e.faulty_site import FaultySite
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts.front import Front
-from tests.kube.waiting import eventually
+from tests.support.cluster_policies import secret_of
+from tests.support.parts.front import Front
+from tests.support.waiting import eventually
 
 _RESTARTS = "credrotator_watch_restarts_total"
 # A watch is dead when it was silent for 70 s.

@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Role
-from tests.e2e import cluster_policies, daemon, published_secrets
-from tests.e2e.cluster_policies import NAMESPACE, POLICIES, secret_of
+from tests.e2e import published_secrets
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts.api import Json, Name
 from tests.e2e.published_secrets import Publication, PublishedSecrets
 from tests.e2e.timing import assert_p99, show
+from tests.support import cluster_policies
+from tests.support.cluster_policies import NAMESPACE, POLICIES, secret_of
+from tests.support.parts import daemon
+from tests.support.parts.api import Json, Name
 
 _OTHER_ROLE = f"{DEFAULT_ROLE}-2"
 _OF_EACH_FORM = 50

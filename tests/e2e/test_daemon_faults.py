@@ -12,12 +12,13 @@ from datetime import timedelta
 import pytest
 
 from credrotator.sandbox import Hang
-from tests.e2e import daemon, faulty_site
-from tests.e2e.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret_of
+from tests.e2e import faulty_site
 from tests.e2e.faulty_site import START, FaultySite
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts.api import Name, Resource
-from tests.kube.waiting import eventually
+from tests.support.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret_of
+from tests.support.parts import daemon
+from tests.support.parts.api import Name, Resource
+from tests.support.waiting import eventually
 
 _LEASES = Resource("coordination.k8s.io/v1", "leases")
 _LEADS = "credrotator_leader"

@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 
 from credrotator.sandbox import Sandbox
-from tests.e2e import cluster_policies, daemon, gateway_site, published_secrets
-from tests.e2e.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret, secret_of
+from tests.e2e import gateway_site, published_secrets
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts import cluster
-from tests.e2e.parts.api import Name
-from tests.e2e.parts.kubernetes import Programs
 from tests.e2e.published_secrets import PublishedSecrets
+from tests.support import cluster_policies
+from tests.support.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret, secret_of
+from tests.support.parts import cluster, daemon
+from tests.support.parts.api import Name
+from tests.support.parts.kubernetes import Programs
 
 _START = timedelta(seconds=30)
 _POLICIES = ("aws", "azure", "client")

@@ -10,12 +10,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Role
-from tests.e2e import cluster_policies, daemon, published_secrets
-from tests.e2e.cluster_policies import NAMESPACE, POLICIES, secret_of
-from tests.e2e.daemon import Daemon
+from tests.e2e import published_secrets
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts.api import Name
 from tests.e2e.published_secrets import PublishedSecrets
+from tests.support import cluster_policies
+from tests.support.cluster_policies import NAMESPACE, POLICIES, secret_of
+from tests.support.parts import daemon
+from tests.support.parts.api import Name
+from tests.support.parts.daemon import Daemon
 
 _POLICIES = ("first", "second", "third")
 _ROLES = (DEFAULT_ROLE, f"{DEFAULT_ROLE}-2", f"{DEFAULT_ROLE}-3")

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, DEFAULT_ROLE, Client, Hang, Role
-from tests.e2e import cluster_policies, daemon, published_secrets
-from tests.e2e.cluster_policies import ISSUER_CLIENT, NAMESPACE, POLICIES, SECRETS, secret_of
+from tests.e2e import published_secrets
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts.api import Name
 from tests.e2e.published_secrets import Publication, PublishedSecrets
+from tests.support import cluster_policies
+from tests.support.cluster_policies import ISSUER_CLIENT, NAMESPACE, POLICIES, SECRETS, secret_of
+from tests.support.parts import daemon
+from tests.support.parts.api import Name
 
 _WITHIN = timedelta(seconds=5)
 _START = timedelta(seconds=30)

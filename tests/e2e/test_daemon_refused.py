@@ -7,11 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from tests.e2e import cluster_policies, daemon, published_secrets
-from tests.e2e.cluster_policies import GROUP, NAMESPACE, client_secrets, secret_of
+from tests.e2e import published_secrets
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts.api import Json, Name
 from tests.e2e.published_secrets import PublishedSecrets
+from tests.support import cluster_policies
+from tests.support.cluster_policies import GROUP, NAMESPACE, client_secrets, secret_of
+from tests.support.parts import daemon
+from tests.support.parts.api import Json, Name
 
 _START = timedelta(seconds=30)
 # A refusal is tried again after a minute, and then after two.

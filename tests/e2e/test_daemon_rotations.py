@@ -19,12 +19,9 @@ from credrotator.sandbox import (
     Role,
     Sandbox,
 )
-from tests.e2e import chain, cluster_policies, daemon, published_secrets, traffic
+from tests.e2e import chain, published_secrets, traffic
 from tests.e2e.chain import Backend
-from tests.e2e.cluster_policies import NAMESPACE, POLICIES, secret_of
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts.api import Json, Name
-from tests.e2e.parts.cache import Cache
 from tests.e2e.published import AwsCredential
 from tests.e2e.published_secrets import Publication, PublishedSecrets
 from tests.e2e.timing import assert_p99, show
@@ -33,6 +30,11 @@ from tests.e2e.upstream.bearer import BearerVerifier
 from tests.e2e.upstream.journal import Journal
 from tests.e2e.upstream.server import Verifier
 from tests.e2e.upstream.sigv4 import SigV4Verifier
+from tests.support import cluster_policies
+from tests.support.cluster_policies import NAMESPACE, POLICIES, secret_of
+from tests.support.parts import daemon
+from tests.support.parts.api import Json, Name
+from tests.support.parts.cache import Cache
 
 if TYPE_CHECKING:
     from joserfc.jwk import KeySetSerialization

@@ -12,8 +12,8 @@ import yaml
 
 from tests.e2e import realms
 from tests.e2e.command import Credrotator
-from tests.e2e.parts.entra import Entra
-from tests.e2e.parts.minio import MinIO
+from tests.e2e.entra import Entra
+from tests.e2e.minio import MinIO
 
 _EXAMPLES = Path(__file__).parents[2] / "examples"
 _SANDBOX_ISSUER = "https://localhost:9443"

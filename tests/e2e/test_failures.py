@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import policies, realms
+from tests.e2e import minio, policies, realms
 from tests.e2e.command import Credrotator
-from tests.e2e.parts import minio
-from tests.e2e.parts.cache import Cache
+from tests.support.parts.cache import Cache
 
 
 def _contents(directory: Path) -> dict[str, bytes]:

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from credrotator.sandbox import Hang
-from tests.e2e import cluster_policies
-from tests.e2e.cluster_policies import NAMESPACE, SECRETS
 from tests.e2e.foreign_writer import Writer
 from tests.e2e.gateway_site import Destination
-from tests.e2e.parts.api import Name
 from tests.e2e.timing import assert_p99, show
+from tests.support import cluster_policies
+from tests.support.cluster_policies import NAMESPACE, SECRETS
+from tests.support.parts.api import Name
 
 _DELIVERED_WITHIN = timedelta(seconds=1)
 _START = timedelta(seconds=30)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from credrotator.sandbox import Sandbox
-from tests.e2e import daemon, published_secrets
-from tests.e2e.cluster_policies import GROUP, NAMESPACE, POLICIES, SECRETS, aws, client_secrets, secret_of
-from tests.e2e.parts import cluster, gateway_crds
-from tests.e2e.parts.api import ApiError, Json, Name, Resource
-from tests.e2e.parts.cluster import Cluster
-from tests.e2e.parts.kubernetes import Programs
+from tests.e2e import published_secrets
+from tests.support.cluster_policies import GROUP, NAMESPACE, POLICIES, SECRETS, aws, client_secrets, secret_of
+from tests.support.parts import cluster, daemon, gateway_crds
+from tests.support.parts.api import ApiError, Json, Name, Resource
+from tests.support.parts.cluster import Cluster
+from tests.support.parts.kubernetes import Programs
 
 _ALPHA = Resource(f"{GROUP}/v1alpha1", POLICIES.plural)
 _ISSUER = "https://issuer.example"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from credrotator.core.errors import Denied
 from credrotator.exchange.issuers.allowed import AllowedIssuers
-from tests.exchange.world import refused
+from tests.support.exchanging import refused
 
 ISSUER = "https://idp.corp.example/realms/gateway"
 

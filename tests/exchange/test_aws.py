@@ -26,7 +26,7 @@ from credrotator.sandbox import (
     SkewedDate,
     garbage,
 )
-from tests.exchange.world import TOKEN, Backend, FrozenClock, key_ref, refused
+from tests.support.exchanging import TOKEN, Backend, FrozenClock, key_ref, refused
 
 if TYPE_CHECKING:
     from pathlib import Path

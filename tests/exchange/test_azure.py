@@ -25,7 +25,7 @@ from credrotator.sandbox import (
     garbage,
     hostile,
 )
-from tests.exchange.world import ENTRA_TOKEN, SCOPE, TOKEN, Backend, refused
+from tests.support.exchanging import ENTRA_TOKEN, SCOPE, TOKEN, Backend, refused
 
 if TYPE_CHECKING:
     from credrotator.core.model import AzureClientSecret, AzureOidc

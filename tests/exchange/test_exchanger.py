@@ -16,7 +16,7 @@ import pytest
 from credrotator.core.errors import RotationError, Transient
 from credrotator.sandbox import Answer, Drip, Hang, Latency, Override, Refuse, ServiceError
 from tests.exchange.test_transport import ASKS, everywhere
-from tests.exchange.world import DISCOVERY, ENTRA_TOKEN, POLICY, TOKEN, Backend, check_showable, refused
+from tests.support.exchanging import DISCOVERY, ENTRA_TOKEN, POLICY, TOKEN, Backend, check_showable, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable

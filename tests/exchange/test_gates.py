@@ -14,7 +14,7 @@ from credrotator.exchange.http.deadline import deadline
 
 if TYPE_CHECKING:
     from credrotator.core.errors import RotationError
-    from tests.exchange.world import Backend
+    from tests.support.exchanging import Backend
 
 
 class Seconds:

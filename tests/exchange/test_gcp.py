@@ -30,7 +30,7 @@ from credrotator.sandbox import (
     garbage,
     hostile,
 )
-from tests.exchange.world import (
+from tests.support.exchanging import (
     GOOGLE_IAM,
     GOOGLE_STS,
     GOOGLE_TOKEN,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from credrotator.core.errors import Transient
 from credrotator.exchange.http.transport import ISSUER
 from credrotator.exchange.lifetimes import DEFAULT_TOKEN_LIFE, LONGEST_TOKEN, expiry
-from tests.exchange.world import FrozenClock, refused
+from tests.support.exchanging import FrozenClock, refused
 
 NOW = FrozenClock()()
 

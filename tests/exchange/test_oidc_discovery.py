@@ -10,7 +10,7 @@ import pytest
 
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
 from credrotator.sandbox import MISSING, Answer, Override, Redirect
-from tests.exchange.world import DISCOVERY, TOKEN, Backend, refused
+from tests.support.exchanging import DISCOVERY, TOKEN, Backend, refused
 
 
 def says(world: Backend, **members: Any) -> None:

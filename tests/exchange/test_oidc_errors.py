@@ -27,7 +27,7 @@ from credrotator.sandbox import (
     garbage,
     hostile,
 )
-from tests.exchange.world import DISCOVERY, TOKEN, Backend, check_showable, refused
+from tests.support.exchanging import DISCOVERY, TOKEN, Backend, check_showable, refused
 
 GARBAGE = garbage()
 BOTH = pytest.mark.parametrize("path", [DISCOVERY, TOKEN], ids=["discovery", "token"])

@@ -17,7 +17,7 @@ from credrotator.core.model import OidcClient, Sensitive
 from credrotator.exchange.exchanger import token_request
 from credrotator.exchange.issuers.oidc import TokenRequest
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, MISSING, Client, Latency, Override, ServiceError
-from tests.exchange.world import DISCOVERY, TOKEN, Backend, key_ref, refused
+from tests.support.exchanging import DISCOVERY, TOKEN, Backend, key_ref, refused
 
 if TYPE_CHECKING:
     from credrotator.sandbox.recording import RecordedRequest

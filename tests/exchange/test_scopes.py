@@ -8,10 +8,10 @@ import pytest
 
 from credrotator.core.errors import Denied
 from credrotator.sandbox import ServiceError
-from tests.exchange.world import refused
+from tests.support.exchanging import refused
 
 if TYPE_CHECKING:
-    from tests.exchange.world import Backend
+    from tests.support.exchanging import Backend
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from credrotator.exchange.http.single_flight import FAILURE_LIFE, RateLimits, Sh
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tests.exchange.world import FrozenClock
+    from tests.support.exchanging import FrozenClock
 
 HINT = "wait"
 

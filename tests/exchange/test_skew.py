@@ -14,7 +14,7 @@ from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.sandbox import SkewedDate
 
 if TYPE_CHECKING:
-    from tests.exchange.world import Backend
+    from tests.support.exchanging import Backend
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 

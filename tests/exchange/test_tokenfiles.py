@@ -15,7 +15,7 @@ from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.token_files import LONGEST_BYTES, TokenFiles
 from credrotator.sandbox import DEFAULT_CLIENT, FederatedCredential, ServiceError
 from credrotator.sandbox.apps import DEFAULT_APP, DEFAULT_TENANT
-from tests.exchange.world import GOOGLE_STS, POLICY, POOL_AUDIENCE, Backend, refused
+from tests.support.exchanging import GOOGLE_STS, POLICY, POOL_AUDIENCE, Backend, refused
 
 if TYPE_CHECKING:
     from pathlib import Path

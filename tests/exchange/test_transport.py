@@ -19,7 +19,7 @@ from credrotator.exchange.http.connections import check_literal
 from credrotator.exchange.http.single_flight import FAILURE_LIFE
 from credrotator.exchange.http.transport import ISSUER, Transport, answering
 from credrotator.sandbox import Certificate, Proxy, Refuse, Reset
-from tests.exchange.world import TOKEN, Backend, check_showable, refused
+from tests.support.exchanging import TOKEN, Backend, check_showable, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,11 +8,11 @@ import pytest
 
 from credrotator.core.errors import Denied, Transient
 from credrotator.exchange.issuers.routes import DIRECT, IssuerRoute, IssuerRoutes
-from tests.exchange.world import refused
+from tests.support.exchanging import refused
 
 if TYPE_CHECKING:
     from credrotator.sandbox import Proxy
-    from tests.exchange.world import Backend
+    from tests.support.exchanging import Backend
 
 NOWHERE = "http://localhost:1"
 

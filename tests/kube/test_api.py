@@ -17,8 +17,8 @@ from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
 from credrotator.kube.client.api import ApiError, KubeApi, as_rotation_error
 from credrotator.kube.client.connection import Connection
-from tests.kube.simulator import ApiServer, FixedToken
-from tests.kube.waiting import eventually
+from tests.support.kube.simulator import ApiServer, FixedToken
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path

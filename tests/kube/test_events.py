@@ -14,7 +14,7 @@ from credrotator.kube.events import EventRecorder, InvolvedObject, cut_bytes
 
 if TYPE_CHECKING:
     from credrotator.kube.client.api import KubeApi
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 POLICY = InvolvedObject(ObjectKey("team", "bedrock"), "uid-1", "aigateway.envoyproxy.io/v1beta1")
 

@@ -13,13 +13,13 @@ from credrotator.kube import paths
 from credrotator.kube.client import informer as module
 from credrotator.kube.client.informer import Informer, WatchTiming
 from credrotator.kube.client.reconnect import RetryWait
-from tests.kube.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from credrotator.kube.client.api import KubeApi
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 POLICIES = "backendsecuritypolicies"
 PATH = paths.policies("v1beta1")

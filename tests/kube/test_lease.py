@@ -15,13 +15,13 @@ import pytest
 
 from credrotator.core.model import ObjectKey
 from credrotator.kube.client.leader_election import LeaderElection, LeaseTiming
-from tests.kube.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.kube.client.api import KubeApi
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 LEASE = ObjectKey("default", "credrotator")
 SHORT = LeaseTiming(timedelta(seconds=1), timedelta(seconds=0.6), timedelta(seconds=0.05))

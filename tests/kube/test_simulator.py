@@ -12,7 +12,7 @@ from credrotator.kube import paths
 from credrotator.kube.client.api import ApiError, KubeApi
 
 if TYPE_CHECKING:
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 POLICIES = "backendsecuritypolicies"
 KEY = ObjectKey("default", "one")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from credrotator.sandbox import Sandbox
     from credrotator.sandbox.sigv4 import Session
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 LIFE = timedelta(minutes=30)
 

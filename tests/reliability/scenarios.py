@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from credrotator.core.model import AwsOidc
 from tests.reliability.simulation import SLOW_TIMING, Backend, Trouble, places_of, policy_of
-from tests.unit.builders import client_of
+from tests.support.builders import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

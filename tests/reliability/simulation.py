@@ -47,7 +47,7 @@ from credrotator.rotation import rotation as rotation_module
 from tests.reliability.kernel import FakeFuture, Kernel, Machine
 from tests.reliability.oracle import Oracle
 from tests.reliability.process import CANARY, Process
-from tests.unit.builders import client_of
+from tests.support.builders import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from tests.reliability.kernel import EPOCH
 from tests.reliability.process import CANARY
 from tests.reliability.scenarios import MINUTE_S, Happening, Scenario, crowd, crowds, day, scenarios, settle
 from tests.reliability.simulation import Backend, Trouble, places_of, policy_of
-from tests.unit.twins import (
+from tests.support.twins import (
     HOUR,
     NOW,
     SECRET,

@@ -11,7 +11,7 @@ from credrotator.core.errors import Denied, RotationError
 from credrotator.exchange.http import connections
 from credrotator.exchange.http.transport import ISSUER, Transport
 from credrotator.sandbox import Sandbox
-from tests.exchange.world import Backend, MovableClock
+from tests.support.exchanging import Backend, MovableClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,19 +10,19 @@ from urllib.parse import urlsplit
 import pytest
 
 from credrotator.sandbox import Hang, Sandbox
-from tests.kube.simulator import ApiServer
-from tests.kube.waiting import eventually
 from tests.reliability.children import Child, running
 from tests.reliability.fleet import NAMESPACE
 from tests.reliability.link import Link
 from tests.reliability.places import ClusterPlace, sessions_of
+from tests.support.kube.simulator import ApiServer
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tests.kube.faults import Request
+    from tests.support.kube.faults import Request
 
 POLICIES = [f"policy-{number}" for number in range(3)]
 TAKE_OVER_S = 25.0

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credrotator.sandbox import Answer, Hang, Sandbox
-from tests.kube.simulator import ApiServer
-from tests.kube.waiting import eventually
 from tests.reliability.children import Child, running
 from tests.reliability.fleet import NAMESPACE, Broken, Fleet, Reader, aws_policy, client_secret
 from tests.reliability.places import ClusterPlace, DirectoryPlace, Place, sessions_of
+from tests.support.kube.simulator import ApiServer
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

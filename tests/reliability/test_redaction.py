@@ -35,9 +35,9 @@ from credrotator.sandbox import (
     Sandbox,
     ServiceError,
 )
-from tests.e2e import cluster_policies
-from tests.e2e.cluster_policies import ENTRA_CLIENT, ISSUER_CLIENT
-from tests.kube.simulator import ApiServer
+from tests.support import cluster_policies
+from tests.support.cluster_policies import ENTRA_CLIENT, ISSUER_CLIENT
+from tests.support.kube.simulator import ApiServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from credrotator.policies.inventory import Inventory
 from credrotator.policies.managed import read_any_form
 from credrotator.policies.reader import Defaults
 from credrotator.rotation.workqueue import ROUTINE, URGENT, WorkQueue
-from tests.unit.builders import HOUR, NOW, SECRET, aws, aws_credential
+from tests.support.builders import HOUR, NOW, SECRET, aws, aws_credential
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

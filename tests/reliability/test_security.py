@@ -25,7 +25,7 @@ from credrotator.files.directory import DirectoryStore
 from credrotator.policies.inventory import Grant, Inventory
 from credrotator.policies.reader import Defaults, read_policy
 from credrotator.rotation.rotation import RotateOptions, Rotation
-from tests.unit.builders import NOW, SECRET, aws, aws_credential
+from tests.support.builders import NOW, SECRET, aws, aws_credential
 
 if TYPE_CHECKING:
     from credrotator.core.model import Credential, Policy, Rotatable, SecretKeyRef

@@ -12,7 +12,7 @@ from credrotator.core.model import Failure
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.retry_after import ignoring_retry_after
 from credrotator.exchange.http.single_flight import Shared
-from tests.unit.twins import HOUR, NOW, StandingClock
+from tests.support.twins import HOUR, NOW, StandingClock
 
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
 

@@ -15,7 +15,7 @@ from credrotator.observability.audit import Audit
 from credrotator.observability.logs import AUDIT
 from credrotator.policies.reader import fingerprint
 from credrotator.rotation.rotation import RotateOptions, Rotation
-from tests.unit.twins import (
+from tests.support.twins import (
     HOUR,
     KEY,
     NOW,

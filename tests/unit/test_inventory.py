@@ -11,7 +11,7 @@ from credrotator.core.errors import PolicyError
 from credrotator.core.model import AwsOidc, InvalidPolicy, ObjectKey, Problem, SecretKeyRef
 from credrotator.policies.inventory import Dependants, Grant, Inventory, read_backend, read_grant, read_route
 from credrotator.policies.reader import Defaults, read_policy
-from tests.unit.builders import V1ALPHA1, Manifest, aws, azure, changed, policy, valid
+from tests.support.builders import V1ALPHA1, Manifest, aws, azure, changed, policy, valid
 
 GROUP = "aigateway.envoyproxy.io"
 CLIENT = ObjectKey("shared", "oidc-client")

@@ -17,7 +17,7 @@ from credrotator.core.errors import PolicyError, UsageError
 from credrotator.core.model import ObjectKey, SecretKeyRef, Static
 from credrotator.files.manifests import Reading, read_manifests
 from credrotator.policies.reader import Defaults
-from tests.unit.builders import Manifest, aws, azure, changed, from_files, from_stdin, policy, secret
+from tests.support.builders import Manifest, aws, azure, changed, from_files, from_stdin, policy, secret
 
 POLICY = ObjectKey("team-a", "bedrock")
 KEY = ObjectKey("team-a", "key")

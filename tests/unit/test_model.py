@@ -10,7 +10,7 @@ from dataclasses import asdict
 import pytest
 
 from credrotator.core.model import ObjectKey, Problem, SecretDocument, Sensitive, backend_key, generated_secret
-from tests.unit.builders import aws_credential, azure_token
+from tests.support.builders import aws_credential, azure_token
 
 CANARY = "canary-7f3a"
 

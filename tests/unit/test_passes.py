@@ -13,7 +13,7 @@ from credrotator.observability.audit import Audit
 from credrotator.policies.inventory import Inventory
 from credrotator.rotation.batch import run_batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
-from tests.unit.twins import MemoryStore, ScriptedExchange, StandingClock, aws_credential, aws_policy
+from tests.support.twins import MemoryStore, ScriptedExchange, StandingClock, aws_credential, aws_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

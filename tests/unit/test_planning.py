@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from credrotator.core.model import Published, Unreadable
 from credrotator.core.planning import Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
-from tests.unit.builders import HOUR, MINUTE, NOW, SECOND
+from tests.support.builders import HOUR, MINUTE, NOW, SECOND
 
 FINGERPRINT = "0123456789abcdef"
 DAY = timedelta(hours=24)

@@ -23,7 +23,7 @@ from credrotator.core.model import (
     Static,
 )
 from credrotator.policies.reader import Defaults, fingerprint, partition_of, read_policy
-from tests.unit.builders import (
+from tests.support.builders import (
     V1ALPHA1,
     V1BETA1,
     Manifest,

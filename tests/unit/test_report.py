@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from credrotator.cli.tables import align, explanation, rotate_document, rotate_table, show_span, structured
 from credrotator.core.model import Failure, ObjectKey, Outcome
-from tests.unit.twins import HOUR, KEY, NOW, SECRET
+from tests.support.twins import HOUR, KEY, NOW, SECRET
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "rotate.schema.json"
 ROTATED = Outcome(KEY, "aws-oidc", "rotated", "Missing", SECRET, NOW + HOUR, NOW + timedelta(minutes=38, seconds=12))

@@ -28,7 +28,7 @@ from credrotator.core.planning import TINY_LIFE
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, parse, render, show_time
 from credrotator.policies.reader import fingerprint
 from credrotator.rotation.rotation import PUBLISH_TRIES, RotateOptions, Rotation
-from tests.unit.twins import (
+from tests.support.twins import (
     HOUR,
     KEY,
     NOW,

@@ -27,7 +27,7 @@ from credrotator.core.secretdata import (
     render,
     show_time,
 )
-from tests.unit.builders import HOUR, NOW, SECOND, SECRET, aws_credential, azure_token, gcp_token
+from tests.support.builders import HOUR, NOW, SECOND, SECRET, aws_credential, azure_token, gcp_token
 
 EXPIRY = "rotators/expiration-time"
 FINGERPRINT = "0123456789abcdef"

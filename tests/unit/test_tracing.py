@@ -27,7 +27,7 @@ from credrotator.observability.traces import Traces
 from credrotator.policies.inventory import Inventory
 from credrotator.rotation.batch import run_batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
-from tests.unit.twins import KEY, SECRET, MemoryStore, StandingClock, aws_credential, aws_policy
+from tests.support.twins import KEY, SECRET, MemoryStore, StandingClock, aws_credential, aws_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Protocol
 
-from tests.e2e.parts.ports import free_port
 from tests.e2e.upstream.journal import Journal, Request, Verdict
+from tests.support.parts.ports import free_port
 
 
 class Verifier(Protocol):

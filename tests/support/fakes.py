@@ -1,0 +1,200 @@
+"""A daemon over memory: a source that a test edits, an exchange that hangs or fails on demand, and what was said.
+
+Owns the memory twins of what the daemon is put together from, beside those of ``tests.support.twins``.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from credrotator.core.errors import Transient
+from credrotator.core.model import AwsOidc, ObjectKey, Policy
+from credrotator.observability.metrics import Metrics
+from credrotator.rotation.daemon import Daemon
+from tests.support.builders import client_of
+from tests.support.twins import HOUR, MemoryStore, StandingClock, aws_credential, aws_policy, no_secrets
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from credrotator.core.model import AwsCredential, InvalidPolicy, Outcome, Rotatable
+    from credrotator.core.ports import SecretReader
+
+
+def _nothing() -> None:
+    """Happen not."""
+
+
+class MemorySource:
+    """A PolicySource that a test edits."""
+
+    def __init__(self) -> None:
+        self.present: dict[ObjectKey, Policy | InvalidPolicy] = {}
+        self._changed: Callable[[ObjectKey], None] = lambda _key: None
+
+    def start(self, changed: Callable[[ObjectKey], None]) -> None:
+        self._changed = changed
+        for key in list(self.present):
+            self._changed(key)
+
+    def stop(self) -> None:
+        self._changed = lambda _key: None
+
+    def get(self, key: ObjectKey) -> Policy | InvalidPolicy | None:
+        return self.present.get(key)
+
+    def policies(self) -> Iterable[ObjectKey]:
+        return list(self.present)
+
+    def reader(self, key: ObjectKey) -> SecretReader:
+        return no_secrets
+
+    def trouble(self) -> str | None:
+        return None
+
+    def put(self, policy: Policy | InvalidPolicy) -> None:
+        """Create or edit a policy."""
+        self.present[policy.key] = policy
+        self._changed(policy.key)
+
+    def delete(self, key: ObjectKey) -> None:
+        """Delete a policy."""
+        del self.present[key]
+        self._changed(key)
+
+
+class Exchange:
+    """An Exchange by issuer: one that hangs until it is let go, one that fails, and credentials for all others.
+
+    Attributes:
+        calls: Who asked, in order.
+        waiting: How many are held at the moment.
+        meanwhile: Run once, by the next exchange, before it answers.
+    """
+
+    def __init__(self, clock: StandingClock) -> None:
+        self.life = HOUR
+        self.calls: list[ObjectKey] = []
+        self.hanging: set[str] = set()
+        self.failing: dict[str, Exception] = {}
+        self.meanwhile: Callable[[], None] = _nothing
+        self.waiting = 0
+        self._clock = clock
+        self._changed = threading.Condition()
+
+    def __call__(
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
+    ) -> AwsCredential:
+        assert isinstance(source, AwsOidc)
+        issuer = client_of(source).issuer
+        with self._changed:
+            self.calls.append(policy)
+            number = len(self.calls)
+            meanwhile, self.meanwhile = self.meanwhile, _nothing
+        meanwhile()
+        with self._changed:
+            self.waiting += 1
+            self._changed.wait_for(lambda: issuer not in self.hanging)
+            self.waiting -= 1
+        if issuer in self.failing:
+            raise self.failing[issuer]
+        return aws_credential(self._clock(), self.life, str(number))
+
+    def let_go(self) -> None:
+        """End all hanging."""
+        with self._changed:
+            self.hanging.clear()
+            self._changed.notify_all()
+
+
+UNREACHABLE = Transient("IssuerUnreachable", "nobody answers", hint="see the network")
+
+
+class Backend:
+    """A daemon and everything around it; ``outcomes`` is what its listener was told."""
+
+    def __init__(self, *, workers: int = 4) -> None:
+        self.clock = StandingClock()
+        self.wrong = timedelta(0)
+        self.source, self.store = MemorySource(), MemoryStore()
+        self.exchange = Exchange(self.clock)
+        self.metrics = Metrics()
+        self.leading = True
+        self.has_valid_token: set[str] = set()
+        self.outcomes: list[Outcome] = []
+        self.gone: list[ObjectKey] = []
+        self.listening: Callable[[], None] = _nothing
+        self.workers = workers
+        self.daemon = self._daemon()
+
+    def _daemon(self) -> Daemon:
+        return Daemon(
+            self.source,
+            self.store,
+            self.exchange,
+            self.clock,
+            metrics=self.metrics,
+            leads=lambda: self.leading,
+            listener=self._told,
+            gone=self.gone.append,
+            has_valid_token=self.has_valid_token.__contains__,
+            workers=self.workers,
+            seconds=lambda: self.clock.seconds() - self.wrong.total_seconds(),
+        )
+
+    def restart(self) -> None:
+        """End the daemon and start another one: all that it knew is gone."""
+        self.daemon.stop()
+        self.metrics = Metrics()
+        self.outcomes.clear()
+        self.daemon = self._daemon()
+        self.daemon.start()
+
+    def add(self, *names: str, issuer: str = "https://idp.example", role: str = "bedrock") -> list[ObjectKey]:
+        """Create policies that trust an issuer."""
+        keys = [ObjectKey("default", name) for name in names]
+        for key in keys:
+            self.source.put(policy(key, issuer=issuer, role=role))
+        return keys
+
+    def later(self, by: timedelta) -> None:
+        """Let time pass, and the timetable look at the clock."""
+        self.clock.now += by
+        self.daemon._timetable.sweep()
+
+    def set_clock(self, by: timedelta) -> None:
+        """Set the clock, ahead or back; no time passes."""
+        self.clock.now += by
+        self.wrong += by
+
+    def settled(self, within_s: float = 5.0) -> None:
+        """Wait until nobody works and nothing waits."""
+        queue = self.daemon._queue
+        eventually(lambda: not len(queue) and not queue._handled, within_s)
+
+    def look_again(self, key: ObjectKey) -> Outcome:
+        """Have a policy looked at, and return what came of it."""
+        count = len(self.outcomes)
+        self.daemon.enqueue(key)
+        eventually(lambda: len(self.outcomes) > count)
+        self.settled()
+        return self.outcomes[-1]
+
+    def of(self, key: ObjectKey) -> list[Outcome]:
+        """Return what became of one policy, look by look."""
+        return [outcome for outcome in list(self.outcomes) if outcome.policy == key]
+
+    def _told(self, _policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.listening()
+
+
+def policy(key: ObjectKey, *, issuer: str = "https://idp.example", role: str = "bedrock") -> Policy:
+    """Return a policy of AWS."""
+    found = aws_policy(key, role)
+    assert isinstance(found.source, AwsOidc)
+    return replace(found, source=replace(found.source, oidc=replace(client_of(found), issuer=issuer)))
