@@ -20,7 +20,7 @@ from credrotator.kube.client.connection import Connection, find_connection
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.kube.simulator import ApiServer
+    from tests.support.kube.simulator import ApiServer
 
 
 @pytest.fixture
@@ -46,7 +46,8 @@ def test_a_pod_uses_its_service_account(pod: Path, host: str, url: str) -> None:
 
 def test_a_pod_does_not_import_the_kubernetes_package() -> None:
     """It is slow and large, and a pod has no kubeconfig to read."""
-    script = "import sys, credrotator.kube.client.api, credrotator.kube.client.informer; sys.exit('kubernetes' in sys.modules)"
+    modules = "credrotator.kube.client.api, credrotator.kube.client.informer"
+    script = f"import sys, {modules}; sys.exit('kubernetes' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
