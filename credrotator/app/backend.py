@@ -14,6 +14,7 @@ from credrotator.cli.options import need_store
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import RotationError, UsageError
 from credrotator.files.manifests import read_manifests
+from credrotator.providers import policy_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def open_backend(settings: Settings, *, store_needed: bool = True) -> Iterator[B
 @contextlib.contextmanager
 def _in_directory(settings: Settings, store_needed: bool) -> Iterator[Backend]:  # noqa: FBT001
     store = need_store(settings, required=store_needed)
-    reading = read_manifests(settings.filenames, sys.stdin, settings.defaults)
+    reading = read_manifests(settings.filenames, sys.stdin, policy_reader(settings.defaults))
 
     def after(outcome: Outcome) -> None:
         store.record(report.outcome_document(outcome), outcome.policy)

@@ -19,6 +19,7 @@ from credrotator.kube.reading import ClusterInventory, read_cluster
 from credrotator.kube.source import CONDITION, Scope
 from credrotator.kube.store import ClusterStore
 from credrotator.observability.metrics import Metrics
+from credrotator.providers import policy_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +91,7 @@ class Cluster:
     def read(self) -> tuple[ClusterInventory, list[str]]:
         """Read policies and dependants once; see ``read_cluster``."""
         scope = self.scope()
-        self._inventory, problems = read_cluster(self.api, scope, self._settings.defaults)
+        self._inventory, problems = read_cluster(self.api, scope, policy_reader(self._settings.defaults))
         self.delivery = Delivery(self.api, self._clock, Metrics())
         self._listener = self.listener(scope, self._inventory, self.delivery)
         return self._inventory, problems

@@ -19,6 +19,7 @@ from credrotator.kube.deferred import DeferredWrites
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.observability.audit import Audit
+from credrotator.providers import policy_reader
 from credrotator.rotation.daemon import Daemon
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def running_in_cluster(
             yield Running()
             return
         delivery = Delivery(cluster.api, clock, metrics)
-        source = ClusterSource(cluster.api, scope, settings.defaults, delivery.acknowledge)
+        source = ClusterSource(cluster.api, scope, policy_reader(settings.defaults), delivery.acknowledge)
         leadership = _Leadership(cluster, election, metrics)
         deferred = DeferredWrites(leadership.holds, lambda: daemon.backlog() > 0)
         audit = Audit(cluster.identity, leadership.holds, failures=logging.WARNING)

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Denied, Transient
-from credrotator.core.model import AwsOidc, Published, Rotatable, SecretDocument, Sensitive, Unreadable
-from credrotator.core.secretdata import DATA_KEYS, show_time
+from credrotator.core.model import Published, SecretDocument, Sensitive, Unreadable
+from credrotator.core.secretdata import show_time
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
@@ -16,13 +16,10 @@ if TYPE_CHECKING:
 
     from credrotator.app.backend import Backend
     from credrotator.app.cluster import Cluster
-    from credrotator.core.model import Policy
+    from credrotator.core.model import RotatablePolicy
     from credrotator.core.ports import Clock, Exchange
     from credrotator.files.directory import DirectoryStore
     from credrotator.kube.access import Right
-
-STRONGER = ("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE")
-"""Variables that the filter's AWS SDK prefers to the credential that it is given."""
 
 
 class DirectoryDestination:
@@ -33,16 +30,15 @@ class DirectoryDestination:
         self._rotation = rotation
         self._environment = environment
 
-    def rights(self, policy: Policy) -> str:
+    def rights(self, policy: RotatablePolicy) -> str:
         """See ``check.Site``."""
-        assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
         return self._store.examine(policy.secret)
 
-    def delivery(self, policy: Policy) -> tuple[str, tuple[str, ...]]:
+    def delivery(self, policy: RotatablePolicy) -> tuple[str, tuple[str, ...]]:
         """See ``check.Site``."""
         detail, warnings, _ = published(self._rotation, policy)
-        strong = [name for name in STRONGER if self._environment.get(name)]
-        if isinstance(policy.source, AwsOidc) and strong:
+        strong = [name for name in policy.source.kind.overriding_variables if self._environment.get(name)]
+        if strong:
             what = f"{strong[0]} is set here: where the gateway's filter has it too, it beats this credential"
             warnings += (f"{what}; start the filter without it",)
         return detail, warnings
@@ -56,7 +52,7 @@ class ClusterDestination:
         self._rotation = rotation
         self._lease = lease
         self._rights: list[Right] | None = None
-        self._strong: str | None = None
+        self._strong: dict[tuple[str, ...], str] = {}
 
     @property
     def all_rights(self) -> list[Right]:
@@ -65,7 +61,7 @@ class ClusterDestination:
             self._rights = self._cluster.rights(self._lease)
         return self._rights
 
-    def rights(self, policy: Policy) -> str:
+    def rights(self, policy: RotatablePolicy) -> str:
         """See ``check.Site``."""
         asked = [right for right in self.all_rights if right.namespace in {None, policy.key.namespace}]
         lacks = [f"{right.what}: {right.lack}" for right in asked if right.lack]
@@ -77,12 +73,11 @@ class ClusterDestination:
             raise Transient("RightsUnknown", "; ".join(lacks), hint=hint)
         return f"{len(asked)} questions, all granted"
 
-    def delivery(self, policy: Policy) -> tuple[str, tuple[str, ...]]:
+    def delivery(self, policy: RotatablePolicy) -> tuple[str, tuple[str, ...]]:
         """See ``check.Site``."""
         from credrotator.kube.client.api import ApiError, as_rotation_error  # noqa: PLC0415 - with a cluster only
 
-        assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
-        data = {policy.data_key or DATA_KEYS[policy.provider]: Sensitive("rehearsal")}
+        data = {policy.data_key or policy.source.kind.data_key: Sensitive("rehearsal")}
         self._cluster.store.rehearse(SecretDocument(policy.secret, data, {}, policy.owner))
         detail, warnings, issued_at = published(self._rotation, policy)
         try:
@@ -91,7 +86,7 @@ class ClusterDestination:
             raise as_rotation_error(error, f"read Secret {policy.key}") from error
         return f"{detail}; {route}", (*warnings, *self._told(policy, issued_at), *self._beaten(policy))
 
-    def _told(self, policy: Policy, issued_at: datetime | None) -> tuple[str, ...]:
+    def _told(self, policy: RotatablePolicy, issued_at: datetime | None) -> tuple[str, ...]:
         """Say what the gateway's status tells."""
         if refusal := self._cluster.refusal(policy.key):
             return (f"the gateway does not accept the policy, so its backends get no credential: {refusal}",)
@@ -100,21 +95,24 @@ class ClusterDestination:
             return ()
         return ("the gateway has not looked at the policy since its credential was issued: see whether it runs",)
 
-    def _beaten(self, policy: Policy) -> tuple[str, ...]:
-        if not isinstance(policy.source, AwsOidc):
+    def _beaten(self, policy: RotatablePolicy) -> tuple[str, ...]:
+        variables = policy.source.kind.overriding_variables
+        if not variables:
             return ()
-        if self._strong is None:
-            self._strong = "; ".join(self._strong_variables())
-        if not self._strong:
+        if variables not in self._strong:
+            self._strong[variables] = "; ".join(self._strong_variables(variables))
+        if not self._strong[variables]:
             return ()
-        return (f"the filter's environment beats this credential: {self._strong}; remove the variables there",)
+        return (
+            f"the filter's environment beats this credential: {self._strong[variables]}; remove the variables there",
+        )
 
-    def _strong_variables(self) -> list[str]:
+    def _strong_variables(self, names: tuple[str, ...]) -> list[str]:
         from credrotator.kube.client.api import ApiError  # noqa: PLC0415 - with a cluster only
         from credrotator.kube.filter_environment import variables_that_beat  # noqa: PLC0415 - with a cluster only
 
         try:
-            return list(variables_that_beat(self._cluster.api, STRONGER))
+            return list(variables_that_beat(self._cluster.api, names))
         except ApiError:
             # Without the right to list Pods there is nothing to be said; nobody needs it for anything else.
             return []
@@ -130,10 +128,9 @@ def destination(
     return DirectoryDestination(here.directory, rotation) if here.directory else None
 
 
-def published(rotation: Rotation, policy: Policy) -> tuple[str, tuple[str, ...], datetime | None]:
+def published(rotation: Rotation, policy: RotatablePolicy) -> tuple[str, tuple[str, ...], datetime | None]:
     """Say what lies there now, what is odd about it, and when it was issued."""
-    assert isinstance(policy.source, Rotatable)  # noqa: S101 - others have no delivery
-    found = rotation.state(policy, policy.source, RotateOptions()).published
+    found = rotation.state(policy, RotateOptions()).published
     match found:
         case Published():
             detail = f"{policy.secret} holds a credential until {show_time(found.expires_at)}"

@@ -20,13 +20,13 @@ from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.http.proxies import usable_proxy
 from credrotator.exchange.issuers.routes import DIRECT, IssuerRoutes
-from credrotator.policies.reader import PUBLIC_AUTHORITY, Defaults
+from credrotator.policies.reader import Defaults
 from credrotator.policies.schema import NAMESPACE
+from credrotator.providers import operator_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_AUTHORITY = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 _LABEL = NAMESPACE.pattern
 _TOKEN_FILE = re.compile(rf"(?P<who>((?P<namespace>{_LABEL})/)?(?P<name>{_LABEL}))=(?P<path>/[^\x00]+)")
 _API_SERVERS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -133,7 +133,7 @@ class Settings:
     ca_file: str | None = None
     routes: IssuerRoutes = field(default_factory=IssuerRoutes)
     timeout: timedelta = timedelta(seconds=30)
-    azure_scope: str | None = None
+    provider_options: Mapping[str, str] = field(default_factory=dict)
     token_files: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -197,12 +197,11 @@ class Settings:
         """What the operator sets for all policies.
 
         Raises:
-            UsageError: AZURE_AUTHORITY_HOST is no https address.
+            UsageError: A vendor's variable cannot be used.
         """
-        host = self.environment.get("AZURE_AUTHORITY_HOST", "").strip()
-        if not host:
-            return Defaults(self.namespace or "default", PUBLIC_AUTHORITY, self.azure_scope)
-        authority = "https://" + host.removeprefix("https://").rstrip("/")
-        if not _AUTHORITY.fullmatch(authority):
-            raise UsageError(f"AZURE_AUTHORITY_HOST={printable(host)}: expected a host, or https:// and a host")
-        return Defaults(self.namespace or "default", authority, self.azure_scope)
+        options = dict(self.provider_options)
+        for option in operator_options():
+            text = self.environment.get(option.variable, "").strip() if option.variable else ""
+            if text and option.name not in options:
+                options[option.name] = option.parse(text)
+        return Defaults(self.namespace or "default", options)

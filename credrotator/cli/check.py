@@ -73,10 +73,10 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, **common:
 
 def _print_terraform(reports: Iterable[Report]) -> None:
     """Print what can be fed to Terraform, and tell beside it what is not in it."""
-    needs = []
+    advice = []
     for report in reports:
-        if report.need:
-            needs.append(report.need)
+        if report.advice:
+            advice.append(report.advice)
         for line in checkreport.failures(report):
             click.echo(line, err=True)
-    click.echo(terraform.document(needs), nl=False)
+    click.echo(terraform.document(advice), nl=False)

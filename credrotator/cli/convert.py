@@ -9,8 +9,8 @@ import yaml
 
 from credrotator.app.backend import open_backend
 from credrotator.cli.options import choose, names_policies, read_settings, reading_options
-from credrotator.core.model import Rotatable
-from credrotator.policies.managed import convert, is_convertible
+from credrotator.core.model import RotatablePolicy
+from credrotator.providers import policy_reader
 
 
 class _Dumper(yaml.SafeDumper):
@@ -41,18 +41,19 @@ def command(names: tuple[str, ...], **common: Any) -> int:
       credrotator convert -A | kubectl replace --dry-run=server -f -
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)
+    reader = policy_reader(settings.defaults)
     with open_backend(settings, store_needed=False) as here:
         keys = choose(here.inventory, names, settings, here.namespace)
         for key in keys:
             policy = here.inventory.policies.get(key)
-            if policy is None or policy.managed or not isinstance(policy.source, Rotatable):
+            if not isinstance(policy, RotatablePolicy) or policy.managed:
                 continue
-            if not is_convertible(policy):
+            if not reader.is_convertible(policy):
                 click.echo(
                     f"note: {key} is left out: {policy.provider} has no managed form that does the same", err=True
                 )
             else:
-                manifest = convert(here.inventory.manifests[key], policy)
+                manifest = reader.convert(here.inventory.manifests[key], policy)
                 click.echo("---\n" + yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120), nl=False)
         invalid = [here.inventory.invalid[key] for key in keys if key in here.inventory.invalid]
     for wrong in invalid:

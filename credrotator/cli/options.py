@@ -20,6 +20,7 @@ from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.routes import IssuerRoutes
 from credrotator.files.directory import DirectoryStore
 from credrotator.observability import logs
+from credrotator.providers import PROVIDERS, operator_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.ports import Clock
     from credrotator.policies.inventory import Inventory
+    from credrotator.providers.provider import OperatorOption
 
 FILE = click.Path()
 """Looked at where it is used, with our own words; the type lets a shell complete it."""
@@ -107,7 +109,7 @@ def reading_options(command: Command) -> Command:
             help="A token that policies may name instead of an issuer; repeatable.",
         ),
         setting("--timeout", type=Span(), default="30s", help="Longest time for one exchange.", show_default=True),
-        setting("--azure-scope", help="Scope of Entra tokens [default: Azure OpenAI's in the authority's cloud]."),
+        *(setting(f"--{option.name}", help=option.flag_help) for option in _provider_flags()),
         setting(
             "--log-format",
             type=click.Choice(logs.FORMS),
@@ -131,6 +133,10 @@ def reading_options(command: Command) -> Command:
     return command
 
 
+def _provider_flags() -> list[OperatorOption]:
+    return [option for option in operator_options() if option.flag_help]
+
+
 def log_as(context: click.Context, _parameter: click.Parameter, form: logs.Form) -> None:
     """Log in this form from now on (callback of ``--log-format``)."""
     if not context.resilient_parsing:
@@ -149,6 +155,8 @@ def read_settings(common: dict[str, Any]) -> Settings:
     common["namespaces"] = common.pop("namespace")
     common["routes"] = IssuerRoutes(common.pop("issuer_ca"), common.pop("issuer_proxy"))
     common["token_files"] = common.pop("token_file")
+    chosen = {option.name: common.pop(option.name.replace("-", "_")) for option in _provider_flags()}
+    common["provider_options"] = {name: value for name, value in chosen.items() if value}
     return Settings(out=Path(out) if out else None, **common)
 
 
@@ -172,7 +180,7 @@ def exchanger(
     allowed = AllowedIssuers(settings.allowed_issuers)
     tokens = settings.token_paths()
     said = ExchangeSettings(allowed, settings.ca_file, settings.timeout, settings.routes, tokens)
-    return Exchanger(said, clock, instrumentation=instrumentation)
+    return Exchanger(said, clock, PROVIDERS, instrumentation=instrumentation)
 
 
 def choose(inventory: Inventory, names: Sequence[str], settings: Settings, namespace: str) -> list[ObjectKey]:

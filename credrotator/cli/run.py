@@ -28,6 +28,7 @@ from credrotator.core.errors import UsageError
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.files.manifest_source import ManifestSource
 from credrotator.observability.metrics import HealthServer, Metrics
+from credrotator.providers import policy_reader
 from credrotator.rotation.daemon import Daemon
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def command(
 def _over_directory(settings: Settings, template: tuple[str, ...], workers: int, metrics: Metrics) -> Iterator[Running]:
     """Run over manifests and ``--out``."""
     store = need_store(settings)
-    source = ManifestSource(settings.filenames, settings.defaults, store)
+    source = ManifestSource(settings.filenames, policy_reader(settings.defaults), store)
     renderer = templates_of(template, source, store)
 
     def listen(_policy: Policy | InvalidPolicy, outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
     from credrotator.core.ports import SecretReader, SecretStore
-    from credrotator.policies.reader import Defaults
+    from credrotator.policies.managed import FormReader
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,11 @@ POLL = timedelta(seconds=2)
 class ManifestSource:
     """Policies from files and directories; standard input cannot be looked at twice and is refused."""
 
-    def __init__(self, names: Sequence[str], defaults: Defaults, store: SecretStore, poll: timedelta = POLL) -> None:
+    def __init__(self, names: Sequence[str], policies: FormReader, store: SecretStore, poll: timedelta = POLL) -> None:
         if "-" in names:
             raise UsageError("run watches its manifests, so -f - is not possible; name files or directories")
         self._names = names
-        self._defaults = defaults
+        self._reader = policies
         self._store = store
         self._poll_s = poll.total_seconds()
         self._stopping = threading.Event()
@@ -109,7 +109,7 @@ class ManifestSource:
         return found
 
     def _read(self, signature: object) -> None:
-        reading = read_manifests(self._names, io.StringIO(), self._defaults)
+        reading = read_manifests(self._names, io.StringIO(), self._reader)
         for problem in reading.problems:
             log.warning("%s", problem)
         old, self.inventory = self.inventory, reading.inventory

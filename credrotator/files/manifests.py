@@ -20,13 +20,12 @@ from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
 from credrotator.policies import schema as api
 from credrotator.policies.inventory import Inventory, read_backend, read_grant, read_route
-from credrotator.policies.managed import read_any_form
 from credrotator.policies.schema import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from credrotator.policies.reader import Defaults
+    from credrotator.policies.managed import FormReader
 
 SUFFIXES = {".yaml", ".yml", ".json"}
 _JSON = re.compile(r'\s*\{\s*"')
@@ -114,7 +113,7 @@ class Reading:
     problems: list[str] = field(default_factory=list)
 
 
-def read_manifests(names: Sequence[str], stdin: TextIO, defaults: Defaults) -> Reading:
+def read_manifests(names: Sequence[str], stdin: TextIO, policies: FormReader) -> Reading:
     """Read every object of the named files and directories (``-``: standard input).
 
     Raises:
@@ -123,7 +122,7 @@ def read_manifests(names: Sequence[str], stdin: TextIO, defaults: Defaults) -> R
     reading = Reading()
     for origin, text in _texts(names, stdin):
         for line, manifest in _documents(text, origin, reading.problems):
-            _sort_in(manifest, f"{origin}:{line}", reading, defaults)
+            _sort_in(manifest, f"{origin}:{line}", reading, policies)
     reading.inventory.refuse_shared_backends()
     reading.inventory.refuse_shared_secrets()
     return reading
@@ -228,22 +227,22 @@ def _explain(error: Exception) -> tuple[int, str]:
     return 0, printable(error)
 
 
-def _sort_in(manifest: object, origin: str, reading: Reading, defaults: Defaults, lists: int = 0) -> None:
+def _sort_in(manifest: object, origin: str, reading: Reading, policies: FormReader, lists: int = 0) -> None:
     if manifest is None:
         return
     if not isinstance(manifest, dict) or not isinstance(kind := manifest.get("kind"), str):
         reading.problems.append(f"{origin}: expected a Kubernetes object with apiVersion, kind and metadata")
     elif kind == "List" or (kind.endswith("List") and "items" in manifest):
-        _sort_in_list(manifest, origin, reading, defaults, lists + 1)
+        _sort_in_list(manifest, origin, reading, policies, lists + 1)
     elif kind == KIND:
-        policy = read_any_form(manifest, origin, defaults)
+        policy = policies.read(manifest, origin)
         reading.inventory.add_policy(policy)
         reading.inventory.manifests[policy.key] = manifest
     elif kind in _GROUPS:
-        _sort_in_other(manifest, kind, origin, reading, defaults.namespace)
+        _sort_in_other(manifest, kind, origin, reading, policies.policies.defaults.namespace)
 
 
-def _sort_in_list(manifest: dict[str, Any], origin: str, reading: Reading, defaults: Defaults, lists: int) -> None:
+def _sort_in_list(manifest: dict[str, Any], origin: str, reading: Reading, policies: FormReader, lists: int) -> None:
     """Take a List apart; the items of a typed one (``SecretList``) need not say again what they are."""
     items = manifest.get("items") or []
     if not isinstance(items, list) or lists > MAX_LISTS:
@@ -253,7 +252,7 @@ def _sort_in_list(manifest: dict[str, Any], origin: str, reading: Reading, defau
     typed = {"apiVersion": manifest.get("apiVersion"), "kind": manifest["kind"].removesuffix("List")}
     for index, item in enumerate(items):
         whole = {**typed, **item} if typed["kind"] and isinstance(item, dict) else item
-        _sort_in(whole, f"{origin} items[{index}]", reading, defaults, lists)
+        _sort_in(whole, f"{origin} items[{index}]", reading, policies, lists)
 
 
 def _sort_in_other(manifest: dict[str, Any], kind: str, origin: str, reading: Reading, namespace: str) -> None:

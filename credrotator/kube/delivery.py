@@ -17,14 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from credrotator.core.attempts import Attempt, continuing, current
-from credrotator.core.model import (
-    AzureClientSecret,
-    GcpServiceAccount,
-    GcpWorkloadIdentity,
-    ObjectKey,
-    Owner,
-    Policy,
-)
+from credrotator.core.model import ObjectKey, Owner, RotatablePolicy
 from credrotator.core.secretdata import show_time
 from credrotator.kube import paths
 from credrotator.kube.client.api import ApiError, KubeApi
@@ -73,7 +66,7 @@ class Delivery:
         self._bells: dict[ObjectKey, str] = {}
         self._transient_locks = [threading.Lock() for _ in TRANSIENT_SECRETS]
 
-    def ring(self, policy: Policy, owner: Owner, last_transition: str) -> None:
+    def ring(self, policy: RotatablePolicy, owner: Owner, last_transition: str) -> None:
         """Tell the gateway to look at a policy's Secret. ``last_transition`` is what its status said before.
 
         A bell that cannot be rung is logged, not raised: the credential is published, and the gateway finds it by
@@ -98,7 +91,7 @@ class Delivery:
         except ApiError as error:
             log.warning("%s: the gateway could not be told of the new credential: %s", key, error)
 
-    def form(self, policy: Policy) -> Form:
+    def form(self, policy: RotatablePolicy) -> Form:
         """Tell how a policy's bell would be rung; asks the server, rings nothing.
 
         Raises:
@@ -167,14 +160,9 @@ class Delivery:
         with self._lock:
             self._waiting[key] = notification
 
-    def _needs_transient_secret(self, policy: Policy) -> bool:
-        """Tell whether the doorbell is not heard, or not ours to ring.
-
-        The gateway indexes a policy with a client secret or a key file under that Secret, and one with Google's
-        workload identity under nothing at all.
-        """
-        deaf = AzureClientSecret | GcpServiceAccount | GcpWorkloadIdentity
-        return isinstance(policy.source, deaf) or policy.key in self._foreign
+    def _needs_transient_secret(self, policy: RotatablePolicy) -> bool:
+        """Tell whether the doorbell is not heard, or not ours to ring."""
+        return not policy.source.kind.heard_by_name or policy.key in self._foreign
 
     def _touch(self, key: ObjectKey, owner: Owner) -> bool:
         """Create or change the bell; False if a Secret of that name is somebody else's, which is left alone."""

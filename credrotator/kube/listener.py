@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from credrotator.core.errors import Conflict, RotationError
-from credrotator.core.model import Failure, InvalidPolicy, ObjectKey, Outcome, Policy, Rotatable
+from credrotator.core.model import Failure, InvalidPolicy, ObjectKey, Outcome, Policy, RotatablePolicy
 from credrotator.core.planning import Reason
 from credrotator.core.secretdata import EXPIRY, adopt, park, parked_until, read_time, show_time
 from credrotator.kube import paths
@@ -24,7 +24,6 @@ from credrotator.kube.events import MESSAGE_BYTES, cut_bytes
 from credrotator.kube.source import CONDITION
 from credrotator.kube.store import MANAGER
 from credrotator.observability.audit import Audit
-from credrotator.policies.reader import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,12 +109,12 @@ class ClusterListener:
     def __call__(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
         """Do what an outcome calls for."""
         known = self._standing(policy.key)
-        if isinstance(policy, Policy) and isinstance(policy.source, Rotatable):
+        if isinstance(policy, RotatablePolicy):
             # Kept after a failure: the write had happened all the same, and nobody told the gateway.
             if outcome.action == "rotated" or (outcome.action == "kept" and known is not None and not known.ready):
                 self._announce(policy)
             if outcome.reason == "Adopted":
-                self._adopt(policy, policy.source)
+                self._adopt(policy)
             elif outcome.action == "failed" and not policy.managed and outcome.error and outcome.error.kind != "policy":
                 self._park(policy, outcome.error)
         self._report(policy, outcome, known)
@@ -126,21 +125,20 @@ class ClusterListener:
         with self._lock:
             self._reported.pop(key, None)
 
-    def _announce(self, policy: Policy) -> None:
+    def _announce(self, policy: RotatablePolicy) -> None:
         """Ring for the gateway's own form; in the managed form it watches the Secret itself."""
         if policy.managed:
             return
         observed = self._source.observed(policy.key)
         self._delivery.ring(policy, policy.owner, observed.last_transition if observed else "")
 
-    def _adopt(self, policy: Policy, source: Rotatable) -> None:
+    def _adopt(self, policy: RotatablePolicy) -> None:
         """Make a Secret of the gateway ours, so that it is watched: the same data, with our labels and notes."""
-        assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
         try:
             stored = self._store.read(policy.secret)
             if stored is None or EXPIRY not in stored.document.annotations:
                 return
-            adopted = adopt(stored.document, fingerprint(source), policy.owner)
+            adopted = adopt(stored.document, policy.fingerprint, policy.owner)
             if adopted.annotations.items() <= stored.document.annotations.items():
                 return
             self._store.publish(adopted, stored.version)
@@ -150,12 +148,11 @@ class ClusterListener:
             self._audit.adopted(policy, adopted, read_time(adopted.annotations[EXPIRY]))
             self._tell(policy, "Adopted", f"Secret {policy.secret.name} of the gateway is kept fresh from now on")
 
-    def _park(self, policy: Policy, failure: Failure) -> None:
+    def _park(self, policy: RotatablePolicy, failure: Failure) -> None:
         """Keep the gateway's single worker from this policy's issuer for as long as it fails.
 
         Where the issuer asked for patience, there will be no look before then that could park it again.
         """
-        assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
         now = self._clock() + (failure.retry_after or timedelta(0))
         try:
             stored = self._store.read(policy.secret)

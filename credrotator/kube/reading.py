@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.core.ports import SecretReader
-    from credrotator.policies.reader import Defaults
+    from credrotator.policies.managed import FormReader
 
 PAGE = 500
 
@@ -43,7 +43,7 @@ class ClusterInventory(Inventory):
         return self.seen.get(key)
 
 
-def read_cluster(api: KubeApi, scope: Scope, defaults: Defaults) -> tuple[ClusterInventory, list[str]]:
+def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[ClusterInventory, list[str]]:
     """Read the policies in scope, and who depends on them; the second part is what could not be read.
 
     Raises:
@@ -57,7 +57,7 @@ def read_cluster(api: KubeApi, scope: Scope, defaults: Defaults) -> tuple[Cluste
         except ApiError as error:
             raise as_rotation_error(error, "list BackendSecurityPolicies") from error
         for found in listed:
-            observed = observe(found, defaults)
+            observed = observe(found, policies)
             inventory.seen[observed.policy.key] = observed
             inventory.add_policy(observed.policy)
             inventory.manifests[observed.policy.key] = {"kind": KIND, **found}

@@ -11,20 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from credrotator.core.model import (
-    AwsOidc,
-    AzureClientSecret,
-    AzureOidc,
-    GcpServiceAccount,
-    GcpWorkloadIdentity,
-    InvalidPolicy,
-    ObjectKey,
-    OidcClient,
-    Policy,
-    Published,
-    SecretKeyRef,
-    Static,
-)
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Published
 from credrotator.core.secretdata import CONTENT, EXPIRY, cached_state, content_hash, read_time
 from credrotator.kube import paths
 from credrotator.kube.client.informer import Informer
@@ -32,14 +19,13 @@ from credrotator.kube.events import InvolvedObject
 from credrotator.kube.references import ClusterReferences
 from credrotator.kube.store import POLICY, SELECTOR, stored_secret
 from credrotator.policies.inventory import secret_reader
-from credrotator.policies.managed import read_any_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from credrotator.core.ports import SecretReader
     from credrotator.kube.client.api import KubeApi
-    from credrotator.policies.reader import Defaults
+    from credrotator.policies.managed import FormReader
 
 ORIGIN = "the API server"
 BELL = "credrotator.io/bell"
@@ -85,10 +71,10 @@ class ClusterSource:
     """Policies of one cluster."""
 
     def __init__(
-        self, api: KubeApi, scope: Scope, defaults: Defaults, acknowledge: Callable[[ObjectKey, str], None]
+        self, api: KubeApi, scope: Scope, policies: FormReader, acknowledge: Callable[[ObjectKey, str], None]
     ) -> None:
         self._scope = scope
-        self._defaults = defaults
+        self._reader = policies
         self._acknowledge = acknowledge
         self._changed: Callable[[ObjectKey], None] = lambda _: None
         self._lock = threading.Lock()
@@ -107,7 +93,7 @@ class ClusterSource:
                 name="secrets",
             )
             # The Secrets first: what is known to be fresh when its policy is heard of costs no request.
-            policies = Informer(
+            watched = Informer(
                 api,
                 paths.policies(scope.version, namespace),
                 parse=self._parse,
@@ -116,7 +102,7 @@ class ClusterSource:
                 name="policies",
                 after=secrets.synced,
             )
-            self._informers += [secrets, policies]
+            self._informers += [secrets, watched]
 
     def start(self, changed: Callable[[ObjectKey], None]) -> None:
         """See ``ports.PolicySource``; returns at once, policies are reported as they are listed."""
@@ -181,7 +167,7 @@ class ClusterSource:
         return longest
 
     def _parse(self, found: dict[str, Any]) -> Observed:
-        return observe(found, self._defaults)
+        return observe(found, self._reader)
 
     def _report(self, key: ObjectKey) -> None:
         """Pass on that a Secret changed which a policy refers to."""
@@ -210,32 +196,20 @@ class ClusterSource:
             self._changed(policy.policy)
 
 
-def observe(found: dict[str, Any], defaults: Defaults) -> Observed:
+def observe(found: dict[str, Any], policies: FormReader) -> Observed:
     """Read a policy of the API server, with what its status says."""
     conditions = (found.get("status") or {}).get("conditions") or []
     words = [condition for condition in conditions if condition.get("type") != CONDITION]
     latest = words[-1].get("lastTransitionTime", "") if words else ""
-    policy, metadata = read_any_form(found, ORIGIN, defaults), found.get("metadata") or {}
+    policy, metadata = policies.read(found, ORIGIN), found.get("metadata") or {}
     subject = InvolvedObject(policy.key, str(metadata.get("uid", "")), str(found.get("apiVersion", "")))
     return Observed(policy, subject, str(latest), tuple(conditions), str(metadata.get("resourceVersion", "")))
 
 
 def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:
     """Name the Secrets that a policy reads."""
-    match policy.source if isinstance(policy, Policy) else None:
-        case AwsOidc(oidc=OidcClient() as oidc) | AzureOidc(oidc=OidcClient() as oidc):
-            references = [oidc.client_secret, oidc.client_id]
-        case GcpWorkloadIdentity(oidc=OidcClient() as oidc):
-            references = [oidc.client_secret, oidc.client_id]
-        case (
-            AzureClientSecret(client_secret=reference)
-            | GcpServiceAccount(key_file=reference)
-            | Static(secret=SecretKeyRef() as reference)
-        ):
-            references = [reference]
-        case _:
-            references = []
-    return frozenset(reference.secret for reference in references if isinstance(reference, SecretKeyRef))
+    references = policy.references if isinstance(policy, Policy) else ()
+    return frozenset(reference.secret for reference in references)
 
 
 def _our_secret(found: dict[str, Any]) -> OurSecret:

@@ -10,6 +10,7 @@ Source: Envoy AI Gateway, ``api/v1alpha1`` and ``api/v1beta1``; Envoy Gateway, `
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -194,7 +195,7 @@ class GcpImpersonation(SchemaModel):
     service_account_name: GoogleName = Field(alias="serviceAccountName")
 
 
-class GcpWorkloadIdentity(SchemaModel):
+class GcpFederation(SchemaModel):
     """A provider in a workload identity pool, and the token that it takes."""
 
     project_id: GoogleProject = Field(alias="projectID")
@@ -210,7 +211,7 @@ class GcpCredentials(SchemaModel):
     project_name: GoogleProject = Field(alias="projectName")
     region: GoogleName
     credentials_file: GcpCredentialsFile | None = Field(None, alias="credentialsFile")
-    workload_identity: GcpWorkloadIdentity | None = Field(None, alias="workloadIdentityFederationConfig")
+    workload_identity: GcpFederation | None = Field(None, alias="workloadIdentityFederationConfig")
 
 
 class TargetRef(SchemaModel):
@@ -235,7 +236,7 @@ class Spec(SchemaModel):
     credential_override: Any = Field(None, alias="credentialOverride")
 
 
-class Metadata(SchemaModel):
+class ObjectMeta(SchemaModel):
     """``metadata``, as far as it is used."""
 
     name: Name
@@ -249,6 +250,32 @@ class BackendSecurityPolicy(SchemaModel):
 
     api_version: Text = Field(alias="apiVersion")
     kind: Literal["BackendSecurityPolicy"]
-    metadata: Metadata
+    metadata: ObjectMeta
     spec: Spec
     status: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """The block that a type of policy is about.
+
+    Attributes:
+        block: The block's name in ``spec``.
+        static: Name of the provider, where the block is a key that a person put there and nothing rotates.
+    """
+
+    block: str
+    static: str = ""
+
+
+MECHANISMS = {
+    "APIKey": Mechanism("apiKey", "api-key"),
+    "AWSCredentials": Mechanism("awsCredentials"),
+    "AzureAPIKey": Mechanism("azureAPIKey", "azure-api-key"),
+    "AzureCredentials": Mechanism("azureCredentials"),
+    "AnthropicAPIKey": Mechanism("anthropicAPIKey", "anthropic-api-key"),
+    "GCPCredentials": Mechanism("gcpCredentials"),
+}
+"""By ``spec.type``."""
+SPEC_FIELDS = {info.alias or name: name for name, info in Spec.model_fields.items()}
+"""Attributes of ``Spec`` by the API's own names."""

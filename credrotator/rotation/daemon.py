@@ -17,21 +17,8 @@ from credrotator.core.attempts import attempting
 from credrotator.core.backoff import Streak, failed
 from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import Abandoned
-from credrotator.core.model import (
-    AwsOidc,
-    AzureClientSecret,
-    AzureOidc,
-    GcpServiceAccount,
-    GcpWorkloadIdentity,
-    InvalidPolicy,
-    ObjectKey,
-    OidcClient,
-    Outcome,
-    Policy,
-    Published,
-)
+from credrotator.core.model import InvalidPolicy, ObjectKey, OidcClient, Outcome, Policy, Published, RotatablePolicy
 from credrotator.observability.audit import Audit
-from credrotator.policies.reader import fingerprint
 from credrotator.rotation.rotation import RotateOptions, Rotation
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import ROUTINE, SOON, URGENT, WorkQueue
@@ -183,18 +170,10 @@ class Daemon:
         What comes after it is not named: policies that hang at their issuer would fill STS's lane for all others.
         """
         policy = self._source.get(key)
-        match policy.source if isinstance(policy, Policy) else None:
-            case AwsOidc(oidc=OidcClient(issuer=issuer)) | AzureOidc(oidc=OidcClient(issuer=issuer)):
-                return (issuer,)
-            case GcpWorkloadIdentity(oidc=OidcClient(issuer=issuer)):
-                return (issuer,)
-            case AwsOidc(region=region):
-                return (f"sts {region}",)
-            case AzureOidc(app=app) | AzureClientSecret(app=app):
-                return (app.authority,)
-            case GcpWorkloadIdentity() | GcpServiceAccount():
-                return ("google",)
-        return ()
+        if not isinstance(policy, RotatablePolicy):
+            return ()
+        token_source = policy.source.token_source
+        return (token_source.issuer if isinstance(token_source, OidcClient) else policy.source.asked,)
 
     def _lane_limit(self, lane: str) -> int:
         return max(1, self._most * (3 if self._has_valid_token(lane) else 1) // 4)
@@ -282,7 +261,7 @@ class Daemon:
         present = self._source.get(policy.key)
         if not isinstance(present, Policy) or present.uid != policy.uid:
             raise Abandoned("PolicyGone")
-        if fingerprint(present.source) != fingerprint(policy.source) or present.secret != policy.secret:
+        if _asked(present) != _asked(policy) or present.secret != policy.secret:
             raise Abandoned("PolicyEdited")
 
     def _forget(self, key: ObjectKey) -> None:
@@ -296,3 +275,8 @@ class Daemon:
         self._failures.pop(key, None)
         self._expiries.pop(key, None)
         self._metrics.forget(key)
+
+
+def _asked(policy: Policy) -> object:
+    """Return what an edit of a policy has to change for its credential to be another."""
+    return policy.fingerprint if isinstance(policy, RotatablePolicy) else policy.source

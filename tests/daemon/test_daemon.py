@@ -14,22 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credrotator.core.errors import Conflict, Denied, Transient
-from credrotator.core.model import (
-    AwsOidc,
-    AzureOidc,
-    GcpWorkloadIdentity,
-    InvalidPolicy,
-    Problem,
-    Static,
-    TokenFile,
-    generated_secret,
-)
+from credrotator.core.model import InvalidPolicy, Problem, Static, TokenFile, generated_secret
 from credrotator.core.secretdata import EXPIRY
 from credrotator.observability.logs import JsonFormatter
+from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.azure.source import AzureOidc
+from credrotator.providers.gcp.source import GcpWorkloadIdentity
 from credrotator.rotation.daemon import STATIC_INTERVAL, STOP_S
 from tests.support import builders
 from tests.support.fakes import UNREACHABLE, Backend, policy
-from tests.support.twins import HOUR, KEY, SECRET, with_annotation
+from tests.support.twins import HOUR, KEY, SECRET, static_policy, with_annotation
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -83,7 +77,7 @@ class TestTime:
 
     def test_static_policies(self, world: Backend) -> None:
         """What needs no rotation is looked at now and then: what it names may come or go."""
-        world.source.put(replace(policy(KEY), source=Static("api-key"), secret=None))
+        world.source.put(static_policy(Static("api-key"), KEY))
         eventually(lambda: len(world.outcomes) == 1)
         world.later(STATIC_INTERVAL - SECOND)
         world.settled()

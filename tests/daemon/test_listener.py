@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.backoff import LONGEST
-from credrotator.core.model import Failure, InvalidPolicy, ObjectKey, Outcome, Policy, Problem
+from credrotator.core.model import Failure, InvalidPolicy, ObjectKey, Outcome, Problem, RotatablePolicy, fingerprint
 from credrotator.core.planning import plan
 from credrotator.core.secretdata import (
     CONTENT,
@@ -17,7 +17,6 @@ from credrotator.core.secretdata import (
     FINGERPRINT,
     GATEWAY_WAKES,
     TRUE_EXPIRY,
-    parse,
     read_time,
     render,
     show_time,
@@ -29,7 +28,9 @@ from credrotator.kube.source import CONDITION, Observed, observe
 from credrotator.kube.store import ClusterStore
 from credrotator.observability.logs import AUDIT
 from credrotator.observability.metrics import Metrics
-from credrotator.policies.reader import Defaults, fingerprint
+from credrotator.policies.reader import Defaults
+from credrotator.providers import policy_reader
+from tests.support.builders import parse_as
 from tests.support.manifests import BEDROCK, BEDROCK_SECRET, POLICIES, VERSION, aws, managed, secret, speak, static
 from tests.support.twins import HOUR, NOW, StandingClock, aws_credential
 
@@ -70,13 +71,13 @@ class Listening:
     def observed(self, key: ObjectKey) -> Observed | None:
         """Be the source of statuses, always up to date."""
         found = self.server.get(POLICIES, key.name, key.namespace)
-        return observe(found, Defaults()) if found else None
+        return observe(found, policy_reader(Defaults())) if found else None
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> RotatablePolicy:
         found = self.observed(ObjectKey("default", self.name))
         assert found
-        assert isinstance(found.policy, Policy)
+        assert isinstance(found.policy, RotatablePolicy)
         return found.policy
 
     def publish(self, tag: str = "A") -> None:
@@ -436,7 +437,7 @@ class TestParking:
         assert here.gateway_wakes_at() == PARKING - GATEWAY_WAKES
         stored = here.store.read(BEDROCK_SECRET)
         assert stored
-        assert parse(stored.document, "aws-oidc") is None
+        assert parse_as(stored.document, "aws-oidc") is None
 
     def test_near_expiry(self, here: Listening) -> None:
         """The data stays, and so does the true expiry, in a note of ours that planning goes by."""
@@ -447,7 +448,7 @@ class TestParking:
         assert here.gateway_wakes_at() == 60 * MINUTE
         stored = here.store.read(BEDROCK_SECRET)
         assert stored
-        published = parse(stored.document, "aws-oidc")
+        published = parse_as(stored.document, "aws-oidc")
         decided = plan(published, fingerprint=fingerprint(here.policy.source), seed="x", now=here.clock())
         assert getattr(decided, "reason", None) == "Expiring"
         assert "ASIAA" in stored.document.data["credentials"].reveal()

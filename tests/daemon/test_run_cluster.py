@@ -14,7 +14,6 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from credrotator.policies.managed import AWS
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_CLIENT,
@@ -26,6 +25,7 @@ from credrotator.sandbox import (
     ServiceError,
     SkewedDate,
 )
+from tests.support.builders import AWS
 from tests.support.cluster import CLIENT, Cluster, patch_role
 from tests.support.manifests import POLICIES, manifest, secret, speak, values
 from tests.support.waiting import eventually

@@ -43,7 +43,7 @@ def test_fault_02_one_total_deadline(world: Backend, name: str, kind: str) -> No
     _, ask = ASKS["Sts" if name == "Issuer" else name]
     exchanger = world.exchanger(timeout_s=DEADLINE_S)
     service = ASKS[name][0](world)
-    warm(exchanger)
+    warm(world, exchanger)
     rule = service.faults.add(SLOW[kind]())
     began = time.monotonic()
     with refused(Transient, f"{name}Timeout"):
@@ -57,7 +57,7 @@ def test_fault_02_in_the_clear(world: Backend) -> None:
     """Fault 2: a drip ends with the deadline on a connection without TLS too."""
     clear = world.sandbox.add_issuer(scheme="http")
     exchanger = world.exchanger(clear.url, timeout_s=DEADLINE_S)
-    warm(exchanger)
+    warm(world, exchanger)
     clear.faults.add(Drip(0.05))
     began = time.monotonic()
     with refused(Transient, "IssuerTimeout"):
@@ -65,17 +65,16 @@ def test_fault_02_in_the_clear(world: Backend) -> None:
     assert time.monotonic() - began < DEADLINE_S + SLACK_S
 
 
-def warm(exchanger: Exchanger) -> None:
+def warm(world: Backend, exchanger: Exchanger) -> None:
     """Import the vendors, and make the SDK's client, before the clock starts."""
-    exchanger.sts._client("eu-central-1")
-    assert exchanger.entra is exchanger.entra
-    assert exchanger.google is exchanger.google
+    for source in (world.aws(), world.azure(), world.gcp()):
+        exchanger.endpoint(source)
 
 
 def test_fault_02_token_and_exchange_share_the_deadline(world: Backend) -> None:
     """Fault 2: each request within its own read timeout, all of them together beyond the deadline: ended."""
     exchanger = world.exchanger(timeout_s=DEADLINE_S)
-    warm(exchanger)
+    warm(world, exchanger)
     for service in (world.issuer, world.sandbox.sts):
         service.faults.add(Latency(0.25))
     began = time.monotonic()
@@ -93,7 +92,7 @@ def test_fault_02_behind_a_silent_proxy(world: Backend, name: str) -> None:
         # Not a proxy, but something that takes the connection and stays silent.
         silent = f"http://localhost:{world.sandbox.sts.port}"
         exchanger = world.exchanger(timeout_s=DEADLINE_S, environment={"HTTPS_PROXY": silent})
-        warm(exchanger)
+        warm(world, exchanger)
         began = time.monotonic()
         with pytest.raises(Transient) as caught:
             ask(world, exchanger)
@@ -134,7 +133,7 @@ def test_connections_are_kept(world: Backend) -> None:
     exchanger = world.exchanger()
     for _ in range(3):
         world.exchange_aws(exchanger)
-    pools = exchanger.sts.transport.adapter.poolmanager.pools
+    pools = exchanger.endpoint(world.aws()).transport.adapter.poolmanager.pools
     (key,) = pools.keys()
     assert pools[key].num_connections == 1
     assert pools[key].num_requests == 3
@@ -166,6 +165,9 @@ from datetime import UTC, datetime
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.core.model import *
+from credrotator.providers import PROVIDERS
+from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.azure.source import AzureClientSecret, EntraApp
 def found():
     return {name for name in ("boto3", "botocore", "msal", "azure.identity", "google.auth") if name in sys.modules}
 issuer, entra, ca_file, kind = sys.argv[1:]
@@ -176,7 +178,7 @@ app = EntraApp("11111111-2222-3333-4444-555555555555", "aaaaaaaa-bbbb-cccc-dddd-
 source = {"aws": AwsOidc(oidc, "arn:aws:iam::123456789012:role/bedrock", "eu-central-1"),
           "azure": AzureClientSecret(app, ref)}[kind]
 secret = {"aws": "sandbox-client-secret", "azure": "sandbox-entra-secret"}[kind]
-exchanger = Exchanger(ExchangeSettings(AllowedIssuers((issuer,)), ca_file), lambda: datetime.now(UTC), {})
+exchanger = Exchanger(ExchangeSettings(AllowedIssuers((issuer,)), ca_file), lambda: datetime.now(UTC), PROVIDERS, {})
 assert not found(), found()
 exchanger(ObjectKey("a", "b"), source, lambda ref: Sensitive(secret))
 print(*sorted(found()))

@@ -16,10 +16,7 @@ from apscheduler.jobstores.base import JobLookupError
 
 from credrotator.core.errors import Denied, Transient
 from credrotator.core.model import (
-    AwsOidc,
-    AzureOidc,
     Credential,
-    EntraApp,
     InvalidPolicy,
     ObjectKey,
     Outcome,
@@ -32,12 +29,16 @@ from credrotator.core.model import (
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.circuit import CircuitBreaker, CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
-from credrotator.exchange.http.transport import ENTRA, STS, Endpoint
+from credrotator.exchange.http.transport import Endpoint
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
 from credrotator.kube.client.api_errors import CONFLICT, NO_ANSWER, NOT_FOUND, ApiError
 from credrotator.kube.client.leader_election import LeaderElection
 from credrotator.observability.metrics import Metrics
+from credrotator.providers import PROVIDERS
+from credrotator.providers.aws.sts import STS
+from credrotator.providers.azure.entra import ENTRA
+from credrotator.providers.azure.source import AzureOidc, EntraApp
 from credrotator.rotation.daemon import Daemon
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import WorkQueue
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import Rotatable
     from credrotator.core.ports import SecretReader
+    from credrotator.providers.aws.source import AwsOidc
     from tests.reliability.kernel import Event
     from tests.reliability.simulation import Backend, Place
 
@@ -400,7 +402,7 @@ class Process:
         return max(0.0, until_s - self.world.kernel.now_s)
 
     def _make_exchanger(self) -> Exchanger:
-        exchanger = Exchanger(ExchangeSettings(), self.clock, {})
+        exchanger = Exchanger(ExchangeSettings(), self.clock, PROVIDERS, {})
         circuits = exchanger.circuits = SimGates(self.machine)
         nothing: Any = None
         issuers = SimIssuers(

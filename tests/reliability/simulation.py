@@ -19,29 +19,27 @@ from typing import TYPE_CHECKING, Any
 from credrotator.core.backoff import _unit_hash
 from credrotator.core.errors import Conflict, Denied, RotationError, Transient
 from credrotator.core.model import (
-    AwsCredential,
-    AwsOidc,
-    AzureOidc,
-    AzureToken,
     Credential,
-    EntraApp,
     ObjectKey,
     OidcClient,
     Policy,
+    RotatablePolicy,
     SecretDocument,
     SecretKeyRef,
     Sensitive,
     StoredSecret,
+    fingerprint,
     generated_secret,
 )
 from credrotator.core.secretdata import EXPIRY, render, show_time
 from credrotator.exchange.http import deadline as deadline_module
 from credrotator.exchange.http import single_flight as shared_module
 from credrotator.exchange.http.deadline import remaining_s
-from credrotator.exchange.http.transport import STS, Endpoint
 from credrotator.kube.client import leader_election as lease_module
 from credrotator.kube.client.leader_election import LeaseTiming
-from credrotator.policies.reader import fingerprint
+from credrotator.providers.aws.source import AwsCredential, AwsOidc
+from credrotator.providers.aws.sts import STS
+from credrotator.providers.azure.source import AzureOidc, AzureToken, EntraApp
 from credrotator.rotation import daemon as daemon_module
 from credrotator.rotation import rotation as rotation_module
 from tests.reliability.kernel import FakeFuture, Kernel, Machine
@@ -53,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.core.model import Rotatable
+    from credrotator.exchange.http.transport import Endpoint
 
 AUTHORITY = "https://login.example"
 READ_TIMEOUT_S = 15.0
@@ -311,7 +310,7 @@ class Backend:
 
 def policy_of(
     name: str, *, issuer: int = 0, client: int = 0, region: str = "us-east-1", role: str = "r", azure: bool = False
-) -> Policy:
+) -> RotatablePolicy:
     """Return a policy; clients of one number share their token requests."""
     key = ObjectKey("default", name)
     host = f"https://idp-{issuer}.example"
@@ -321,7 +320,7 @@ def policy_of(
     if azure:
         # The client id carries the policy's key, which Entra's side of the port is not told.
         source = AzureOidc(oidc, EntraApp("contoso.example", str(key), AUTHORITY, f"https://{role}/.default"))
-    return Policy(key, source, f"uid-of-{name}", "v1beta1", "world", generated_secret(key))
+    return RotatablePolicy(key, source, f"uid-of-{name}", "v1beta1", "world", generated_secret(key))
 
 
 def places_of(policy: Policy) -> list[str]:

@@ -23,9 +23,9 @@ from credrotator.exchange.http.transport import BODY_LIMIT
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.files.directory import DirectoryStore
 from credrotator.policies.inventory import Grant, Inventory
-from credrotator.policies.reader import Defaults, read_policy
+from credrotator.policies.reader import Defaults
 from credrotator.rotation.rotation import RotateOptions, Rotation
-from tests.support.builders import NOW, SECRET, aws, aws_credential
+from tests.support.builders import NOW, SECRET, aws, aws_credential, read_policy
 
 if TYPE_CHECKING:
     from credrotator.core.model import Credential, Policy, Rotatable, SecretKeyRef
@@ -48,7 +48,7 @@ def reference(namespace: str) -> SecretKeyRef:
     client = manifest["spec"]["awsCredentials"]["oidcExchangeToken"]["oidc"]
     client["clientSecret"] = {"name": "oidc-client", "namespace": namespace}
     source = reading(manifest).source
-    return source.oidc.client_secret  # type: ignore[union-attr]
+    return source.references[0]
 
 
 def test_security_01_another_namespace_takes_a_grant() -> None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from credrotator.policies.managed import AWS
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,
@@ -28,6 +27,7 @@ from credrotator.sandbox import (
     DEFAULT_ROLE,
     DEFAULT_TENANT,
 )
+from tests.support.builders import AWS
 from tests.support.manifests import POLICIES, manifest, secret, values
 from tests.support.waiting import eventually
 

@@ -11,8 +11,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Transient
-from credrotator.core.model import AwsOidc, ObjectKey, Policy
+from credrotator.core.model import ObjectKey, Policy, RotatablePolicy
 from credrotator.observability.metrics import Metrics
+from credrotator.providers.aws.source import AwsOidc
 from credrotator.rotation.daemon import Daemon
 from tests.support.builders import client_of
 from tests.support.twins import HOUR, MemoryStore, StandingClock, aws_credential, aws_policy, no_secrets
@@ -21,8 +22,9 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from credrotator.core.model import AwsCredential, InvalidPolicy, Outcome, Rotatable
+    from credrotator.core.model import InvalidPolicy, Outcome, Rotatable
     from credrotator.core.ports import SecretReader
+    from credrotator.providers.aws.source import AwsCredential
 
 
 def _nothing() -> None:
@@ -193,7 +195,7 @@ class Backend:
         self.listening()
 
 
-def policy(key: ObjectKey, *, issuer: str = "https://idp.example", role: str = "bedrock") -> Policy:
+def policy(key: ObjectKey, *, issuer: str = "https://idp.example", role: str = "bedrock") -> RotatablePolicy:
     """Return a policy of AWS."""
     found = aws_policy(key, role)
     assert isinstance(found.source, AwsOidc)

@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Conflict, PolicyError
 from credrotator.core.model import (
-    AwsCredential,
-    AwsOidc,
-    AzureToken,
     Credential,
     ObjectKey,
     OidcClient,
     Policy,
+    RotatablePolicy,
     SecretDocument,
     SecretKeyRef,
     Sensitive,
+    Static,
     StoredSecret,
     generated_secret,
 )
+from credrotator.providers.aws.source import AwsCredential, AwsOidc
+from credrotator.providers.azure.source import AzureToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -125,9 +126,14 @@ def aws_source(role: str = "bedrock", region: str = "us-east-1") -> AwsOidc:
     return AwsOidc(client, f"arn:aws:iam::123456789012:role/{role}", region)
 
 
-def aws_policy(key: ObjectKey = KEY, role: str = "bedrock") -> Policy:
+def static_policy(source: Static, key: ObjectKey = KEY) -> Policy:
+    """Return a policy with nothing to rotate."""
+    return Policy(key, source, f"uid-of-{key}", "v1beta1", "test.yaml", source.secret.secret if source.secret else None)
+
+
+def aws_policy(key: ObjectKey = KEY, role: str = "bedrock") -> RotatablePolicy:
     """Return a policy that is rotated at AWS."""
-    return Policy(key, aws_source(role), f"uid-of-{key}", "v1beta1", "test.yaml", generated_secret(key))
+    return RotatablePolicy(key, aws_source(role), f"uid-of-{key}", "v1beta1", "test.yaml", generated_secret(key))
 
 
 def aws_credential(issued_at: datetime = NOW, life: timedelta = HOUR, tag: str = "A") -> AwsCredential:

@@ -17,6 +17,7 @@ from credrotator.core.errors import PolicyError, UsageError
 from credrotator.core.model import ObjectKey, SecretKeyRef, Static
 from credrotator.files.manifests import Reading, read_manifests
 from credrotator.policies.reader import Defaults
+from credrotator.providers import policy_reader
 from tests.support.builders import Manifest, aws, azure, changed, from_files, from_stdin, policy, secret
 
 POLICY = ObjectKey("team-a", "bedrock")
@@ -60,7 +61,7 @@ def test_files_and_directories(tmp_path: Path) -> None:
 def test_standard_input_beside_files(tmp_path: Path) -> None:
     """``-`` is standard input, in its place among the names."""
     (tmp_path / "a.yaml").write_text(text_of(aws()))
-    reading = read_manifests(["-", str(tmp_path)], io.StringIO(text_of(azure())), Defaults())
+    reading = read_manifests(["-", str(tmp_path)], io.StringIO(text_of(azure())), policy_reader(Defaults()))
     assert [policy.origin for policy in reading.inventory.policies.values()] == ["stdin:1", f"{tmp_path / 'a.yaml'}:1"]
 
 
@@ -86,7 +87,7 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"b\.yaml: .*UTF-8"):
         from_files(tmp_path)
     with pytest.raises(UsageError, match=r"standard input: .*UTF-8"):
-        read_manifests(["-"], io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"), Defaults())
+        read_manifests(["-"], io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"), policy_reader(Defaults()))
 
 
 @pytest.mark.parametrize("style", [text_of, lambda manifest: json.dumps(manifest, indent="\t")])

@@ -14,6 +14,7 @@ from credrotator.app.settings import ForIssuers, Settings, Span, load_config, se
 from credrotator.core.errors import UsageError
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.issuers.routes import IssuerRoutes
+from credrotator.providers.azure.policy import PUBLIC_AUTHORITY
 
 seen: dict[str, Any] = {}
 
@@ -266,7 +267,7 @@ class TestSettings:
     def test_authority(self, host: str, authority: str) -> None:
         """AZURE_AUTHORITY_HOST is a host with or without https:// before and a slash behind it, as in Azure's SDKs."""
         settings = Settings(("x",), environment={"AZURE_AUTHORITY_HOST": host})
-        assert settings.defaults.azure_authority == authority
+        assert settings.defaults.options.get("azure-authority-host", PUBLIC_AUTHORITY) == authority
 
     @pytest.mark.parametrize("host", [
         "http://login.microsoftonline.us", "https://a/b", "https://a?b", "https://a#b", "https://user@a", "https://[a",
