@@ -273,8 +273,8 @@ class TestFailures:
     [
         (builders.aws, "https://idp.example/realms/ai"),
         (builders.gcp, "https://idp.example/realms/ai"),
-        (builders.azure_secret, "https://login.microsoftonline.com"),
-        (builders.gcp_key, "google"),
+        (builders.azure_secret, "entra https://login.microsoftonline.com contoso.example app"),
+        (builders.gcp_key, "google token team-a/key"),
     ],
 )
 def test_what_a_policy_hangs_at_first(source: Callable[[], builders.Manifest], lane: str) -> None:

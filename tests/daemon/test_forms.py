@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, RotatablePolicy, TokenFile, fingerprint
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, RotatablePolicy, Static, TokenFile, fingerprint
 from credrotator.policies.reader import PREFIX, Defaults
 from credrotator.providers.aws.source import AwsOidc
 from credrotator.providers.azure.source import AzureOidc
@@ -166,7 +166,9 @@ class TestReading:
         """Without an annotation of ours nothing changes."""
         for form in FORMS.values():
             assert not valid(form()).managed
-        assert not valid(carrier()).managed
+        static = read(carrier())
+        assert isinstance(static, Policy)
+        assert isinstance(static.source, Static)
 
     def test_annotations_of_others(self) -> None:
         """They say nothing to us."""

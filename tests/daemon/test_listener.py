@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.backoff import LONGEST
-from credrotator.core.model import Failure, InvalidPolicy, ObjectKey, Outcome, Problem, RotatablePolicy, fingerprint
+from credrotator.core.model import (
+    Failure,
+    InvalidPolicy,
+    ObjectKey,
+    Outcome,
+    Policy,
+    Problem,
+    RotatablePolicy,
+    fingerprint,
+)
 from credrotator.core.planning import plan
 from credrotator.core.secretdata import (
     CONTENT,
@@ -74,16 +83,16 @@ class Listening:
         return observe(found, policy_reader(Defaults())) if found else None
 
     @property
-    def policy(self) -> RotatablePolicy:
+    def policy(self) -> Policy:
         found = self.observed(ObjectKey("default", self.name))
         assert found
-        assert isinstance(found.policy, RotatablePolicy)
+        assert isinstance(found.policy, Policy)
         return found.policy
 
     def publish(self, tag: str = "A") -> None:
         """Write a credential into the policy's Secret, as a rotation does."""
         policy = self.policy
-        assert policy.secret
+        assert isinstance(policy, RotatablePolicy)
         issued = aws_credential(self.clock(), tag=tag)
         mark = fingerprint(policy.source)
         document = render(policy.secret, issued, mark, data_key=policy.data_key, owner=policy.owner)

@@ -12,7 +12,6 @@ import logging
 import random
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +40,6 @@ from credrotator.providers.aws.source import AwsCredential, AwsOidc
 from credrotator.providers.aws.sts import STS
 from credrotator.providers.azure.source import AzureOidc, AzureToken, EntraApp
 from credrotator.rotation import daemon as daemon_module
-from credrotator.rotation import rotation as rotation_module
 from tests.reliability.kernel import FakeFuture, Kernel, Machine
 from tests.reliability.oracle import Oracle
 from tests.reliability.process import CANARY, Process
@@ -100,9 +98,6 @@ def fault(trouble: Trouble, endpoint: Endpoint) -> RotationError:
             reason = "InvalidIdentityToken" if endpoint is STS else "AADSTS700213"
             return Denied(reason, "not known here yet", hint="wait")
     return Denied("AccessDenied" if endpoint is STS else "InvalidClient", "no", hint="grant")
-
-
-_fingerprint = cache(fingerprint)
 
 
 class Backend:
@@ -231,8 +226,6 @@ class Backend:
             (daemon_module, "time", seconds),
             (shared_module, "Future", lambda: FakeFuture(kernel)),
             # Pure, and what takes longest: asked for the same policies over and over.
-            (daemon_module, "fingerprint", _fingerprint),
-            (rotation_module, "fingerprint", _fingerprint),
             # The real one is different in each process of the operating system.
             (lease_module, "jitter", _unit_hash),
         ]
