@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.jobstores.base import JobLookupError
 
-from credrotator.core.errors import Denied, Transient
+from credrotator.core.errors import Denied, StaleToken, Transient
 from credrotator.core.model import (
     Credential,
     InvalidPolicy,
@@ -32,13 +32,14 @@ from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.transport import Endpoint
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
+from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 from credrotator.kube.client.api_errors import CONFLICT, NO_ANSWER, NOT_FOUND, ApiError
 from credrotator.kube.client.leader_election import LeaderElection
 from credrotator.observability.metrics import Metrics
-from credrotator.providers import PROVIDERS
+from credrotator.providers.aws.source import AwsOidc
 from credrotator.providers.aws.sts import STS
 from credrotator.providers.azure.entra import ENTRA
-from credrotator.providers.azure.source import AzureOidc, EntraApp
+from credrotator.providers.azure.source import AzureOidc
 from credrotator.rotation.daemon import Daemon
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import WorkQueue
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import Rotatable
     from credrotator.core.ports import SecretReader
-    from credrotator.providers.aws.source import AwsOidc
     from tests.reliability.kernel import Event
     from tests.reliability.simulation import Backend, Place
 
@@ -161,24 +161,24 @@ class SimIssuers(Issuers):
             return {"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFE.total_seconds()}
 
 
-class SimVendor:
+class SimVendor(Vendor):
     """STS and Entra: what ``aws.Sts`` and ``azure.Entra`` do, over made-up HTTP."""
 
     def __init__(self, process: Process) -> None:
         self.process, self.world = process, process.world
 
-    def exchange(self, policy: ObjectKey, source: AwsOidc, token: SubjectToken) -> Credential:
-        """See ``Sts.exchange``."""
-        return self._exchange(policy, source, token, self.world.place(f"sts {source.region}"), STS)
+    def credential(self, source: Rotatable, steps: ExchangeSteps) -> Credential:
+        """See ``Vendor``."""
+        assert isinstance(source, AwsOidc | AzureOidc)
+        name, endpoint = (
+            (f"sts {source.region}", STS) if isinstance(source, AwsOidc) else (f"entra {source.app.authority}", ENTRA)
+        )
+        place = self.world.place(name)
+        return steps.exchange(name, lambda token: self._exchange(steps.policy, source, token, place, endpoint))
 
-    def by_assertion(self, app: EntraApp, token: SubjectToken) -> Credential:
-        """See ``Entra.by_assertion``."""
-        key = ObjectKey.parse(app.client_id, "")
-        policy = self.process.source.get(key)
-        assert isinstance(policy, Policy)
-        assert isinstance(policy.source, AzureOidc)
-        source = replace(policy.source, app=app)
-        return self._exchange(key, source, token, self.world.place(f"entra {app.authority}"), ENTRA)
+    def endpoint(self, source: Rotatable) -> NetworkEndpoint:
+        """See ``Vendor``; nobody asks here."""
+        raise NotImplementedError
 
     def _exchange(
         self, key: ObjectKey, source: Rotatable, token: SubjectToken, place: Place, endpoint: Endpoint
@@ -188,11 +188,23 @@ class SimVendor:
             trouble = self.world.answer(place, endpoint)
             exchanger._date(endpoint, format_datetime(self.world.kernel.now, usegmt=True))
             if token.claims["exp"] <= self.world.kernel.now.timestamp():  # type: ignore[operator]
-                raise Denied("ExpiredTokenException", "the token has expired", hint="look")
+                raise StaleToken("ExpiredTokenException", "the token has expired", hint="look")
             credential = self.world.issue(key, source, clock(), trouble)
             if credential.expires_at <= clock():
                 raise Transient("CredentialExpired", "expired already", hint="set the clock")
             return credential
+
+
+@dataclass
+class SimProvider:
+    """Both vendors of one process."""
+
+    process: Process
+    sources = (AwsOidc, AzureOidc)
+
+    def vendor(self, context: VendorContext) -> Vendor:
+        """See ``Provider``."""
+        return SimVendor(self.process)
 
 
 class SimApi:
@@ -402,7 +414,7 @@ class Process:
         return max(0.0, until_s - self.world.kernel.now_s)
 
     def _make_exchanger(self) -> Exchanger:
-        exchanger = Exchanger(ExchangeSettings(), self.clock, PROVIDERS, {})
+        exchanger = Exchanger(ExchangeSettings(), self.clock, [SimProvider(self)], {})
         circuits = exchanger.circuits = SimGates(self.machine)
         nothing: Any = None
         issuers = SimIssuers(
@@ -414,8 +426,7 @@ class Process:
             seconds=self.machine.boottime,
         )
         issuers.world, issuers.process = self.world, self
-        vendor = SimVendor(self)
-        exchanger.__dict__.update(_issuers=issuers, _sts=vendor, _entra=vendor)
+        exchanger.__dict__.update(_issuers=issuers)
         return exchanger
 
     def _exchange(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, **how: Any) -> Credential:
