@@ -106,20 +106,20 @@ def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @dataclass
-class Reading:
+class ManifestReading:
     """What was read, and what could not be."""
 
     inventory: Inventory = field(default_factory=Inventory)
     problems: list[str] = field(default_factory=list)
 
 
-def read_manifests(names: Sequence[str], stdin: TextIO, policies: FormReader) -> Reading:
+def read_manifests(names: Sequence[str], stdin: TextIO, policies: FormReader) -> ManifestReading:
     """Read every object of the named files and directories (``-``: standard input).
 
     Raises:
         UsageError: A name does not exist or cannot be read; nothing was read then.
     """
-    reading = Reading()
+    reading = ManifestReading()
     for origin, text in _texts(names, stdin):
         for line, manifest in _documents(text, origin, reading.problems):
             _sort_in(manifest, f"{origin}:{line}", reading, policies)
@@ -227,7 +227,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     return 0, printable(error)
 
 
-def _sort_in(manifest: object, origin: str, reading: Reading, policies: FormReader, lists: int = 0) -> None:
+def _sort_in(manifest: object, origin: str, reading: ManifestReading, policies: FormReader, lists: int = 0) -> None:
     if manifest is None:
         return
     if not isinstance(manifest, dict) or not isinstance(kind := manifest.get("kind"), str):
@@ -242,7 +242,9 @@ def _sort_in(manifest: object, origin: str, reading: Reading, policies: FormRead
         _sort_in_other(manifest, kind, origin, reading, policies.policies.defaults.namespace)
 
 
-def _sort_in_list(manifest: dict[str, Any], origin: str, reading: Reading, policies: FormReader, lists: int) -> None:
+def _sort_in_list(
+    manifest: dict[str, Any], origin: str, reading: ManifestReading, policies: FormReader, lists: int
+) -> None:
     """Take a List apart; the items of a typed one (``SecretList``) need not say again what they are."""
     items = manifest.get("items") or []
     if not isinstance(items, list) or lists > MAX_LISTS:
@@ -255,7 +257,7 @@ def _sort_in_list(manifest: dict[str, Any], origin: str, reading: Reading, polic
         _sort_in(whole, f"{origin} items[{index}]", reading, policies, lists)
 
 
-def _sort_in_other(manifest: dict[str, Any], kind: str, origin: str, reading: Reading, namespace: str) -> None:
+def _sort_in_other(manifest: dict[str, Any], kind: str, origin: str, reading: ManifestReading, namespace: str) -> None:
     """Take what policies refer to or what refers to them."""
     version = manifest.get("apiVersion")
     if not isinstance(version, str):
@@ -297,7 +299,9 @@ def _got(value: object) -> str:
     return f", got '{printable(value, 80)}'" if isinstance(value, str) else "; quote the value"
 
 
-def _secret_values(manifest: Mapping[str, Any], where: str, key: ObjectKey, reading: Reading) -> dict[str, bytes]:
+def _secret_values(
+    manifest: Mapping[str, Any], where: str, key: ObjectKey, reading: ManifestReading
+) -> dict[str, bytes]:
     """Read the values of a Secret; ``stringData`` comes last and so wins, as on the API server."""
     found: dict[str, bytes] = {}
     for block in ("data", "stringData"):

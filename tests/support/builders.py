@@ -21,7 +21,7 @@ from credrotator.core.model import (
     Unreadable,
 )
 from credrotator.core.secretdata import parse
-from credrotator.files.manifests import Reading, read_manifests
+from credrotator.files.manifests import ManifestReading, read_manifests
 from credrotator.policies.reader import PREFIX, Defaults
 from credrotator.providers import policy_reader
 from credrotator.providers.aws.source import AwsCredential, AwsOidc
@@ -171,12 +171,12 @@ def secret(name: str, namespace: str = "team-a", **values: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
 
 
-def from_stdin(text: str, defaults: Defaults | None = None) -> Reading:
+def from_stdin(text: str, defaults: Defaults | None = None) -> ManifestReading:
     """Read manifests as from standard input."""
     return read_manifests(["-"], io.StringIO(text), policy_reader(defaults or Defaults()))
 
 
-def from_files(*paths: Path) -> Reading:
+def from_files(*paths: Path) -> ManifestReading:
     """Read manifests from files and directories."""
     return read_manifests([str(path) for path in paths], io.StringIO(), policy_reader(Defaults()))
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from credrotator.core.errors import PolicyError, UsageError
 from credrotator.core.model import ObjectKey, SecretKeyRef, Static
-from credrotator.files.manifests import Reading, read_manifests
+from credrotator.files.manifests import read_manifests
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from tests.support.builders import Manifest, aws, azure, changed, from_files, from_stdin, policy, secret
@@ -38,7 +38,7 @@ def problem(text: str) -> str:
     return found
 
 
-def value(reading: Reading, key: str = "apiKey") -> str:
+def value(reading: ManifestReading, key: str = "apiKey") -> str:
     """Read a key of Secret team-a/key as a policy would."""
     return reading.inventory.reader(POLICY)(SecretKeyRef(KEY, key, "spec.x")).reveal()
 
@@ -139,7 +139,7 @@ def test_lines_of_policies() -> None:
 def test_empty_documents_are_nothing(text: str) -> None:
     """Empty documents and comments are neither objects nor problems."""
     reading = from_stdin(text)
-    assert (reading.problems, reading.inventory) == ([], Reading().inventory)
+    assert (reading.problems, reading.inventory) == ([], ManifestReading().inventory)
 
 
 @pytest.mark.parametrize("text", ["just text", "[1]", "42", "{}", "name: x", "kind: 1", "kind: null", '{"kind": []}'])
@@ -304,7 +304,7 @@ OTHERS = [
 def test_other_kinds_are_ignored(text: str) -> None:
     """Also such as need no name, and kinds of the same name in somebody else's API."""
     reading = from_stdin(text)
-    assert (reading.problems, reading.inventory) == ([], Reading().inventory)
+    assert (reading.problems, reading.inventory) == ([], ManifestReading().inventory)
 
 
 def test_a_grant_of_somebody_elses_api_permits_nothing() -> None:

@@ -56,7 +56,7 @@ REQUEST_TIMEOUT = 408
 SERVER_ERROR = 500
 FORBIDDEN, PROXY_AUTHENTICATION = 403, 407
 HOSTS_KEPT = 64
-"""Hosts to which connections are kept; AWS alone has one for each region."""
+"""Hosts to which connections are kept; one vendor alone may have one for each region."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from credrotator.core.claims import audiences
 from credrotator.core.errors import printable
 from credrotator.core.model import OidcClient
 from credrotator.providers.aws.source import AwsOidc
-from credrotator.providers.terraform import render, resource_name
+from credrotator.providers.hcl import render, resource_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from credrotator.core.claims import audiences
 from credrotator.core.errors import printable
 from credrotator.providers.gcp.source import GcpWorkloadIdentity
-from credrotator.providers.terraform import render, resource_name
+from credrotator.providers.hcl import render, resource_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
