@@ -10,6 +10,7 @@ import posixpath
 import re
 from pathlib import Path
 
+import docs_markup
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -48,7 +49,17 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
             shown = title[1]
         return f"[{shown}]({posixpath.relpath(inside, posixpath.dirname(here))}"
 
-    return _LINK.sub(led, markdown)
+    return docs_markup.admonitions(_LINK.sub(led, markdown))
+
+
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """Let the copy button take commands without their outputs, and a phone see pictures that fit it."""
+    here = posixpath.dirname(page.file.src_uri)
+
+    def exists(picture: str) -> bool:
+        return files.get_file_from_path(posixpath.normpath(posixpath.join(here, picture))) is not None
+
+    return docs_markup.responsive(docs_markup.copied(html), exists)
 
 
 def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001
