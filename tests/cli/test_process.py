@@ -6,12 +6,14 @@ import json
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,11 +22,10 @@ from credrotator.sandbox import Hang, Latency
 from tests.support.command_line import PROGRAM, run_outside
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from credrotator.sandbox import Sandbox
     from tests.support.command_line import Backend
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 FREE_PORTS = ("--issuer-port", "0", "--sts-port", "0", "--entra-port", "0", "--google-port", "0")
 
 
@@ -96,6 +97,16 @@ class TestProgress:
         sandbox.sts.faults.add(Latency(1.5))
         assert run_outside(world.command()).err == ""
 
+    def test_check_that_waits(self, world: Backend, sandbox: Sandbox) -> None:
+        """A check whose issuer hangs says what it waits for, on a terminal; the line is gone when it is over."""
+        world.aws("slow")
+        sandbox.issuer.faults.add(Hang())
+        command = [*PROGRAM, "check", "-f", str(world.manifests), "--out", str(world.out), "--timeout", "3s"]
+        out, shown = _on_a_terminal(command)
+        assert b"IssuerTimeout" in out
+        assert b"\rchecking default/slow: 1 s" in shown
+        assert shown.endswith(b"\r\x1b[K")
+
 
 class TestSandboxCommand:
     """``credrotator sandbox``."""
@@ -113,6 +124,31 @@ class TestSandboxCommand:
         ran = run_outside([*PROGRAM, "sandbox", *FREE_PORTS, "--", "sh", "-c", script])
         assert ran.code == 0
         assert ran.out.count("https://localhost:") == 5
+
+    def test_announces_itself(self) -> None:
+        """Whoever starts a shell in it is told what runs where, and until when; standard output stays the command's."""
+        ran = run_outside([*PROGRAM, "sandbox", *FREE_PORTS, "--", "true"])
+        assert ran.err.startswith("sandbox: issuer https://localhost:")
+        assert ran.err.endswith("; ends with true\n")
+        assert ran.out == ""
+
+    def test_goes_on_in_its_directory(self, tmp_path: Path) -> None:
+        """A credential of a sandbox in ``--dir`` is good in the next one there, also if its terminal was closed."""
+        place = str(tmp_path / "sandbox")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        command = [*PROGRAM, "sandbox", *FREE_PORTS, "--issuer-port", port, "--dir", place, "--"]
+        manifest = (EXAMPLES / "aws-bedrock.yaml").read_text().replace(":9443", f":{port}")
+        (tmp_path / "policy.yaml").write_text(manifest)
+        rotate = [*PROGRAM, "rotate", "-f", str(tmp_path / "policy.yaml"), "-f", str(EXAMPLES / "secrets.yaml")]
+        script = f"{shlex.join([*rotate, '--out', str(tmp_path / 'credentials')])} >&2 && kill -HUP $PPID; sleep 20"
+        first = run_outside([*command, "sh", "-c", script])
+        assert "1 rotated" in first.err
+        asks = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
+        (file,) = (tmp_path / "credentials").glob("*/*/credentials")
+        variables = f"AWS_SHARED_CREDENTIALS_FILE='{file}' AWS_CA_BUNDLE=$CREDROTATOR_CA_FILE"
+        second = run_outside([*command, "sh", "-c", f'{variables} {sys.executable} -c "{asks}"'])
+        assert second.out.startswith("arn:aws:sts::123456789012:assumed-role/bedrock/"), second.err
 
     def test_no_such_command(self) -> None:
         """A command that is not there is wrong use."""
