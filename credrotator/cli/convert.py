@@ -8,7 +8,7 @@ import click
 import yaml
 
 from credrotator.app.backend import open_backend
-from credrotator.cli.options import choose, names_policies, read_settings, reading_options
+from credrotator.cli.options import PolicyCommand, choose, names_policies, read_settings, reading_options
 from credrotator.core.model import RotatablePolicy
 from credrotator.providers import policy_reader
 
@@ -24,20 +24,20 @@ def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-@click.command("convert")
+@click.command("convert", cls=PolicyCommand)
 @names_policies
 @reading_options
 def command(names: tuple[str, ...], **common: Any) -> int:
-    """Print OIDC policies in the managed form: the gateway then sees a policy without a rotator in it.
+    """Print OIDC policies in the managed form, in which the gateway's own rotator takes no part.
 
-    Policies that need no rotation, or have this form already, are left out, and so are Google Cloud's, which work in
-    the gateway's own form only. Nothing is changed anywhere. Put it in force by kubectl replace: apply would merge
-    both forms.
+    Policies that need no rotation or already have this form are left out, and so are those of Google Cloud, which work
+    in the gateway's own form only. Nothing is changed anywhere. Use kubectl replace on the result: apply would merge
+    the two forms.
 
     \b
     Examples:
       credrotator convert -f policies/ > managed.yaml
-      # see what the API server would say, and change nothing
+      # test the result on the API server, without changing anything
       credrotator convert -A | kubectl replace --dry-run=server -f -
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)

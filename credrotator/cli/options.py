@@ -1,9 +1,10 @@
-"""What the commands that read policies share: options, reading, choosing."""
+"""What the commands that read policies share: options, reading, choosing, and how their help is laid out."""
 
 from __future__ import annotations
 
 import difflib
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,26 @@ FILE = click.Path()
 MAX_WORKERS = 64
 FORMATS = ("table", "wide", "json", "yaml")
 
+
+class CommonOption(click.Option):
+    """An option that several commands share."""
+
+
+class PolicyCommand(click.Command):
+    """A command whose help lists its own options first, and those that it shares with others after them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click.Command."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Common options": []}
+        for option in self.get_params(ctx):
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx)):
+                sections["Common options" if isinstance(option, CommonOption) else "Options"].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
 Command = Any
 """A click command, or the function that becomes one."""
 
@@ -42,7 +63,9 @@ Command = Any
 def reads_policies(command: Command, more_formats: tuple[str, ...] = ()) -> Command:
     """Add the options of a command that reads policies once, the names that choose among them, and how to print."""
     formats = click.Choice([*FORMATS, *more_formats])
-    command = setting("-o", "--output", type=formats, default="table", show_default=True, help="How to print.")(command)
+    command = setting("-o", "--output", type=formats, default="table", show_default=True, help="Output format.")(
+        command
+    )
     command = reading_options(command)
     return names_policies(command)
 
@@ -53,79 +76,86 @@ def names_policies(command: Command) -> Command:
 
 
 def lease_option(command: Command) -> Command:
-    """Add the option that names the Lease of the election."""
-    text = "The Lease of the election [default: credrotator, own namespace]."
+    """Add the option that names the Lease for leader election."""
+    text = "Lease for leader election [default: credrotator in its own namespace]."
     return setting("--lease", metavar="NAMESPACE/NAME", help=text)(command)
 
 
 def workers_option(command: Command) -> Command:
-    """Add the option that says how many policies are handled at a time."""
-    text = "Policies at a time."
+    """Add the option that says how many policies are rotated concurrently."""
+    text = "Number of policies rotated concurrently."
     kind = click.IntRange(1, MAX_WORKERS)
     return setting("--workers", type=kind, metavar="N", default=16, show_default=True, help=text)(command)
 
 
 def reading_options(command: Command) -> Command:
     """Add the options that say which policies, and how their exchanges are made."""
+    common = partial(setting, cls=CommonOption)
     options: list[Callable[[Command], Command]] = [
-        setting("-f", "--filename", multiple=True, type=FILE, help="Manifests: a file, a directory or -; repeatable."),
-        setting(
+        common(
+            "-f",
+            "--filename",
+            multiple=True,
+            type=FILE,
+            help="File or directory of manifests, or - for standard input; repeatable.",
+        ),
+        common(
             "--out",
             metavar="DIR",
             shell_complete=completing.directories,
-            help="Where the Secrets are published: DIR/<namespace>/<secret>/<key>.",
+            help="Directory to publish Secrets in, as DIR/<namespace>/<secret>/<key>.",
         ),
-        setting(
+        common(
             "-n",
             "--namespace",
             multiple=True,
             shell_complete=completing.namespaces,
-            help="Only this namespace; repeatable.",
+            help="Namespace of the policies; repeatable.",
         ),
-        setting("-A", "--all-namespaces", is_flag=True, help="All namespaces (the default with -f)."),
-        setting("-l", "--selector", default="", help="Only policies with these labels."),
-        setting("--kubeconfig", type=FILE, help="Read from the cluster of this kubeconfig."),
-        setting("--context", help="Context of the kubeconfig."),
-        setting("--allowed-issuer", multiple=True, metavar="GLOB", help="Issuers that policies may use; repeatable."),
-        setting("--ca-file", metavar="PEM", type=FILE, help="One more CA to trust, for issuers and vendors."),
-        setting(
+        common("-A", "--all-namespaces", is_flag=True, help="Policies of all namespaces (the default with -f)."),
+        common("-l", "--selector", default="", help="Label selector for policies."),
+        common("--kubeconfig", type=FILE, help="Path to the kubeconfig file."),
+        common("--context", help="Kubeconfig context to use."),
+        common("--allowed-issuer", multiple=True, metavar="GLOB", help="Issuers that policies may use; repeatable."),
+        common("--ca-file", metavar="PEM", type=FILE, help="Additional CA to trust, for issuers and vendors."),
+        common(
             "--issuer-ca",
             type=ForIssuers("PEM"),
             multiple=True,
             metavar="GLOB=PEM",
-            help="A CA to trust for these issuers only; repeatable.",
+            help="Additional CA to trust for matching issuers only; repeatable.",
         ),
-        setting(
+        common(
             "--issuer-proxy",
             type=ForIssuers("URL"),
             multiple=True,
             metavar="GLOB=URL",
-            help="The proxy to these issuers; direct: none. Repeatable.",
+            help="Proxy for matching issuers, or direct for none; repeatable.",
         ),
-        setting(
+        common(
             "--token-file",
             multiple=True,
             metavar="[NAMESPACE/]NAME=PATH",
-            help="A token that policies may name instead of an issuer; repeatable.",
+            help="Token file that policies may use instead of an issuer; repeatable.",
         ),
-        setting("--timeout", type=Span(), default="30s", help="Longest time for one exchange.", show_default=True),
-        *(setting(f"--{option.name}", help=option.flag_help) for option in _provider_flags()),
-        setting(
+        common("--timeout", type=Span(), default="30s", help="Time limit for one exchange.", show_default=True),
+        *(common(f"--{option.name}", help=option.flag_help) for option in _provider_flags()),
+        common(
             "--log-format",
             type=click.Choice(logs.FORMS),
             default="auto",
             show_default=True,
             callback=log_as,
             expose_value=False,
-            help="How the log is written; auto: JSON in a cluster, unless on a terminal.",
+            help="Log format; auto is JSON in a cluster, and text on a terminal or elsewhere.",
         ),
-        setting(
+        common(
             "--config",
             type=FILE,
             is_eager=True,
             callback=load_config,
             expose_value=False,
-            help="YAML file of settings.",
+            help="Configuration file (YAML).",
         ),
     ]
     for option in reversed(options):

@@ -12,7 +12,14 @@ from credrotator.app.settings import Span, setting
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
 from credrotator.cli.colours import painter, show
-from credrotator.cli.options import choose, exchanger, read_settings, reads_policies, workers_option
+from credrotator.cli.options import (
+    PolicyCommand,
+    choose,
+    exchanger,
+    read_settings,
+    reads_policies,
+    workers_option,
+)
 from credrotator.cli.progress import progress
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError
@@ -60,12 +67,14 @@ class _NothingToRender:
         """Do nothing."""
 
 
-@click.command("rotate")
+@click.command("rotate", cls=PolicyCommand)
 @reads_policies
-@setting("--force", is_flag=True, help="Rotate although it is not due.")
-@setting("--dry-run", is_flag=True, help="Say what would be done; call nobody, write nothing.")
-@setting("--within", type=Span(), default="0s", help="Also what would be due this long from now.", show_default=True)
-@setting("--template", multiple=True, metavar="SRC:DST", help="Render a file after each publish; repeatable.")
+@setting("--force", is_flag=True, help="Rotate even if the credential is not due.")
+@setting("--dry-run", is_flag=True, help="Show what would be done; call no service, write nothing.")
+@setting(
+    "--within", type=Span(), default="0s", help="Also rotate what becomes due within this time.", show_default=True
+)
+@setting("--template", multiple=True, metavar="SRC:DST", help="Template to render after each publication; repeatable.")
 @workers_option
 def command(
     names: tuple[str, ...],
@@ -78,22 +87,22 @@ def command(
     workers: int,
     **common: Any,
 ) -> None:
-    """Rotate what is due, once: one pass over the policies.
+    """Rotate the credentials that are due, once.
 
     \b
     Examples:
-      # what is due now, and what would be before cron calls again in 10 minutes
+      # rotate what is due, or becomes due before cron runs again in 10 minutes
       credrotator rotate -f policies/ --out /var/lib/credrotator --within 15m
-      # what would be done, without doing it
+      # show what would be done
       credrotator rotate -f policies/ --out /var/lib/credrotator --dry-run
-      # one policy, though it is not due
+      # rotate one policy that is not due
       credrotator rotate -f policies/ --out out/ prod/aws-bedrock --force
-      # and write the filter's configuration from a template
+      # also write the filter's configuration from a template
       credrotator rotate -f policies/ --out out/ --template filter.yaml.j2:/etc/ext-proc/filter.yaml
-      # policies of a cluster into a directory, the result for a script
+      # publish a cluster's policies to a directory, and print the result as JSON
       kubectl get backendsecuritypolicies,secrets -A -o yaml | credrotator rotate -f - --out out/ -o json
 
-    Exit code 0: all well; 1: some failed; 2: wrong use.
+    Exit codes: 0 success, 1 some policies failed, 2 usage error.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock = read_settings(common), SkewedClock(system_clock)
     with traces() as instrumentation, open_backend(settings) as here:

@@ -15,6 +15,7 @@ from credrotator.app.settings import setting
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
 from credrotator.cli.options import (
+    PolicyCommand,
     exchanger,
     lease_option,
     need_store,
@@ -98,12 +99,22 @@ class Election:
     lease: str | None
 
 
-@click.command("run")
+@click.command("run", cls=PolicyCommand)
 @reading_options
-@setting("--template", multiple=True, metavar="SRC:DST", help="With --out: render a file after each publish.")
+@setting(
+    "--template",
+    multiple=True,
+    metavar="SRC:DST",
+    help="Template to render after each publication, with --out; repeatable.",
+)
 @workers_option
-@setting("--listen", type=Address(), metavar="ADDR:PORT", help="Serve /metrics, /healthz and /readyz there.")
-@setting("--leader-elect/--no-leader-elect", default=True, show_default=True, help="One of several replicas writes.")
+@setting("--listen", type=Address(), metavar="ADDR:PORT", help="Address for /metrics, /healthz and /readyz.")
+@setting(
+    "--leader-elect/--no-leader-elect",
+    default=True,
+    show_default=True,
+    help="Elect a leader, the only replica that writes.",
+)
 @lease_option
 def command(
     *,
@@ -114,18 +125,18 @@ def command(
     lease: str | None,
     **common: Any,
 ) -> int:
-    """Rotate every policy before its credential expires, until told to stop: the daemon.
+    """Run the daemon, which rotates every credential before it expires.
 
     \b
     Examples:
-      # in a cluster: all namespaces, with metrics and probes
+      # serve all namespaces of a cluster, with metrics and probes
       credrotator run -A --listen 0.0.0.0:8080
-      # a deployment of two teams, beside others in the cluster
+      # serve two namespaces, beside other deployments in the cluster
       credrotator run -n team-a -n team-b --lease team-a/credrotator
-      # without a cluster
+      # run without a cluster
       credrotator run -f policies/ --out /var/lib/credrotator --listen 127.0.0.1:8080
 
-    SIGTERM or Ctrl-C ends it within ten seconds; a write in hand is finished.
+    On SIGTERM or Ctrl-C it finishes the write in progress and stops within ten seconds.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)
     stopping, running = Stop(), Running()
