@@ -1,7 +1,8 @@
 """The pages of the documentation, and what in them can be run.
 
 Owns the rules of the fenced blocks: a block with a title is a file, `console` is a session with outputs, `sh` is a
-script, `text output` is what the command right before it prints. What cannot run here says why, in a comment right before it: ``<!-- not run: needs a cluster -->``.
+script, `text output` is what the command right before it prints. What cannot run here says why, in a comment right
+before it: ``<!-- not run: needs a cluster -->``.
 """
 
 from __future__ import annotations
