@@ -1,4 +1,4 @@
-"""Give the documentation's site the pages that lie outside of docs/: the changelog and the chart's reference.
+"""Give the documentation's site the pages from outside of docs/: changelog, contributing, the chart's reference.
 
 Links are written as they are right in the repository, where people read these files too; here they are led to the
 site's pages, and one that shows a file's name shows the page's title. A link to what is neither stays as it is, and
@@ -18,7 +18,12 @@ from mkdocs.structure.pages import Page
 # A name below MkDocs' own, so that a strict build ends with what is logged here.
 LOG = logging.getLogger("mkdocs.hooks.credrotator")
 ROOT = Path(__file__).parent.parent
-OUTSIDE = {"CHANGELOG.md": "changelog.md", "charts/credrotator/README.md": "chart.md", "README.md": "index.md"}
+OUTSIDE = {
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "README.md": "index.md",
+    "charts/credrotator/README.md": "chart.md",
+}
 _LINK = re.compile(r"\[(?P<shown>[^\]]+)\]\((?P<target>[^)#:\s]+)")
 _FETCHED = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=["']?(?:https?:)?//[^"'> ]+""")
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)

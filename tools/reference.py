@@ -1,11 +1,13 @@
-"""Write docs/cli.md and the man page docs/credrotator.1 from the commands themselves; with --check, compare them.
+"""Write docs/cli.md, the man page docs/credrotator.1 and the packages in docs/architecture.md; --check compares them.
 
-What commands have in common stands once. The text around the commands is here, all else is what ``--help`` says.
+They are made from the commands and from the packages' docstrings. What commands have in common stands once. The text
+around the commands is here, all else is what ``--help`` says.
 Source: man-pages(7), groff_man(7).
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
@@ -21,7 +23,9 @@ from credrotator.cli.main import COMMANDS, cli
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "credrotator"
 SHARED_BY = 3
 """An option of so many commands stands once, under what they have in common."""
 _SEVERAL = {" ": "A B", ":": "A:B"}
@@ -266,7 +270,28 @@ def _roff(text: str) -> str:
     return re.sub(r"^([.'])", r"\\&\1", escaped, flags=re.MULTILINE)
 
 
-PAGES = {"cli.md": markdown, "credrotator.1": man}
+def architecture() -> str:
+    """Return docs/architecture.md with the packages as they are."""
+    begin, end = "<!-- packages -->\n", "<!-- /packages -->"
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    head, tail = page[: page.index(begin)], page[page.index(end) :]
+    return f"{head}{begin}{packages()}{tail}"
+
+
+def packages() -> str:
+    """Return a table of all packages, with the first sentence of their docstrings."""
+    rows = "".join(f"| `{path}` | {sentence} |\n" for path, sentence in _packages())
+    return f"| package | what it has |\n| --- | --- |\n{rows}"
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    for file in sorted(PACKAGE.rglob("*/__init__.py")):
+        module = ast.parse(file.read_text(encoding="utf-8"))
+        paragraph = (ast.get_docstring(module) or "").split("\n\n")[0]
+        yield str(file.parent.relative_to(PACKAGE)), " ".join(paragraph.split())
+
+
+PAGES = {"cli.md": markdown, "credrotator.1": man, "architecture.md": architecture}
 
 
 def main() -> int:

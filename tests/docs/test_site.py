@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 # Made from files outside of docs/, see tools/docs_hooks.py.
-MADE = {"changelog.md", "chart.md"}
+MADE = {"changelog.md", "chart.md", "contributing.md"}
 DOCUMENTS = [*ROOT.glob("*.md"), ROOT / "charts" / "credrotator" / "README.md", *DOCS.rglob("*.md")]
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 _OUTSIDE = re.compile(r"""(?:href|src)="https?://|url\(["']?https?://""")
