@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from credrotator.core.errors import PolicyError, UsageError
 from credrotator.core.model import ObjectKey, SecretKeyRef, Static
-from credrotator.files.manifests import read_manifests
+from credrotator.files.manifests import ManifestReading, read_manifests
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from tests.support.builders import Manifest, aws, azure, changed, from_files, from_stdin, policy, secret
