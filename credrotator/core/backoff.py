@@ -48,7 +48,12 @@ class Streak:
 
 
 def failed(streak: Streak | None, error: Failure, *, seed: str, now: datetime, expires_at: datetime | None) -> Streak:
-    """Return the streak that one more failure makes of the one before, None if there was none."""
+    """Return the streak that one more failure makes of the one before, None if there was none.
+
+    The wait doubles with each attempt up to a ceiling, with full jitter, but is never longer than half of the life that
+    is left: a try a moment before the expiry is one too late. It is never below a second or the server's own
+    Retry-After. Only where that would outlast the published credential, an early try comes before it.
+    """
     attempt = streak.attempt + 1 if streak else 1
     count, since, waiting_since = 1, now, None
     if streak:
@@ -81,21 +86,6 @@ def next_early_try(waiting_since: datetime, expires_at: datetime, now: datetime)
     left = expires_at - waiting_since
     early_tries = (waiting_since + left * share for share in EARLY_TRIES)
     return next((early for early in early_tries if early >= now + SHORTEST), None)
-
-
-def next_try(
-    kind: Kind, attempt: int, *, seed: str, now: datetime, expires_at: datetime | None, retry_after: timedelta | None
-) -> datetime:
-    """Return when to try again after the ``attempt``-th failure in a row (counted from 1).
-
-    The wait doubles with each attempt up to a ceiling, with full jitter, but is never longer than half of the life that
-    is left: a try a moment before the expiry is one too late. It is never below a second or the server's own
-    Retry-After. Only where that would outlast the published credential, a probe comes earlier.
-    """
-    due = now + _wait(kind, attempt, seed, expires_at - now if expires_at else None, retry_after)
-    if expires_at is None or due < expires_at:
-        return due
-    return next_early_try(now, expires_at, now) or due
 
 
 def _wait(kind: Kind, attempt: int, seed: str, left: timedelta | None, retry_after: timedelta | None) -> timedelta:
