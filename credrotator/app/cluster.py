@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 from credrotator.core.errors import printable
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import ObjectKey
 from credrotator.core.secretdata import read_time
 from credrotator.kube.access import Right, check_rights
@@ -18,7 +19,7 @@ from credrotator.kube.paths import served_version
 from credrotator.kube.reading import ClusterInventory, read_cluster
 from credrotator.kube.source import CONDITION, Scope
 from credrotator.kube.store import ClusterStore
-from credrotator.observability.metrics import Metrics
+from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from credrotator.app.settings import Settings
+    from credrotator.core.audit import AuditLog
     from credrotator.core.model import Outcome
     from credrotator.core.ports import Clock
-    from credrotator.observability.audit import Audit
 
 
 LEASE = "credrotator"
@@ -70,7 +71,7 @@ class Cluster:
         source: Observer,
         delivery: Delivery,
         *,
-        audit: Audit | None = None,
+        audit: AuditLog,
         skew: Callable[[], timedelta | None] = lambda: None,
         defer: Defer = at_once,
     ) -> ClusterListener:
@@ -92,8 +93,8 @@ class Cluster:
         """Read policies and dependants once; see ``read_cluster``."""
         scope = self.scope()
         self._inventory, problems = read_cluster(self.api, scope, policy_reader(self._settings.defaults))
-        self.delivery = Delivery(self.api, self._clock, Metrics())
-        self._listener = self.listener(scope, self._inventory, self.delivery)
+        self.delivery = Delivery(self.api, self._clock, NO_INSTRUMENTATION)
+        self._listener = self.listener(scope, self._inventory, self.delivery, audit=Audit())
         return self._inventory, problems
 
     def rights(self, lease: str | None = None) -> list[Right]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.app.cluster import LEASE, Cluster
+from credrotator.app.daemon import make_daemon, make_queue
 from credrotator.cli.options import exchanger
 from credrotator.cli.run import Election, Running, Stop
 from credrotator.core.clock import system_clock
@@ -20,7 +21,6 @@ from credrotator.kube.delivery import Delivery
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
-from credrotator.rotation.daemon import Daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,25 +51,24 @@ def running_in_cluster(
         delivery = Delivery(cluster.api, clock, metrics)
         source = ClusterSource(cluster.api, scope, policy_reader(settings.defaults), delivery.acknowledge)
         leadership = _Leadership(cluster, election, metrics)
-        deferred = DeferredWrites(leadership.holds, lambda: daemon.backlog() > 0)
+        exchange = exchanger(settings, clock, metrics)
+        queue = make_queue(source, exchange, workers)
+        deferred = DeferredWrites(leadership.holds, lambda: queue.backlog() > 0)
         audit = Audit(cluster.identity, leadership.holds, failures=logging.WARNING)
         listener = cluster.listener(scope, source, delivery, audit=audit, skew=clock.believed, defer=deferred.defer)
-        exchange = exchanger(settings, clock, metrics)
-        daemon = Daemon(
+        daemon = make_daemon(
             source,
             cluster.store,
             exchange,
-            clock,
-            metrics=metrics,
-            leads=leadership.holds,
+            queue,
             listener=listener,
-            gone=listener.forget,
+            clock=clock,
+            leads=leadership.holds,
             audit=audit,
-            cached_state=source.cached_state,
-            has_valid_token=exchange.has_valid_token,
+            instrumentation=metrics,
             workers=workers,
+            cached_state=source.cached_state,
         )
-
         exchange.circuits.recovered = daemon.enqueue_failures
 
         def tick() -> None:
@@ -146,10 +145,10 @@ class _Leadership:
 
     def _started(self) -> None:
         log.info("leading%s", f" by Lease {self._election.lease}" if self._election else "")
-        self._metrics.leader.set(1)
+        self._metrics.note_leading(leading=True)
         self._enqueue_all()
 
     def _stopped(self) -> None:
         log.info("not leading any more")
-        self._metrics.leader.set(0)
+        self._metrics.note_leading(leading=False)
         self._stand_down()

@@ -23,17 +23,19 @@ from credrotator.cli.options import (
 from credrotator.cli.progress import progress
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError
-from credrotator.core.model import Outcome, Sensitive
+from credrotator.core.model import Sensitive
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.audit import Audit
-from credrotator.rotation.batch import run_batch
+from credrotator.rotation.batch import Batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
+    from credrotator.app.backend import Backend
     from credrotator.core.errors import RotationError
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy
     from credrotator.files.directory import DirectoryStore
     from credrotator.policies.inventory import Inventory
 
@@ -65,6 +67,19 @@ class _NothingToRender:
 
     def render(self) -> None:
         """Do nothing."""
+
+
+class _Listener:
+    def __init__(self, here: Backend, renderer: Renderer) -> None:
+        self._here, self._renderer = here, renderer
+
+    def __call__(self, _policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
+        self._here.after(outcome)
+        if outcome.action == "rotated":
+            self._renderer.render()
+
+    def forget(self, key: ObjectKey) -> None:
+        """Know nothing."""
 
 
 @click.command("rotate", cls=PolicyCommand)
@@ -109,30 +124,17 @@ def command(
         keys = choose(here.inventory, names, settings, here.namespace)
         renderer, audit = templates_of(template, here, here.directory), Audit()
 
-        def after(outcome: Outcome) -> None:
-            if dry_run:
-                return
-            here.after(outcome)
-            if outcome.action == "rotated":
-                renderer.render()
-
         with progress() as shown:
-            outcomes = run_batch(
-                keys,
-                here.inventory,
-                Rotation(
-                    here.store,
-                    exchanger(settings, clock, instrumentation),
-                    clock,
-                    instrumentation=instrumentation,
-                    audit=audit,
-                ),
-                RotateOptions(within, force, dry_run),
-                workers=workers,
-                audit=audit,
+            rotation = Rotation(
+                here.store,
+                exchanger(settings, clock, instrumentation),
+                clock,
                 instrumentation=instrumentation,
-                after=after,
-                progress=shown,
+                audit=audit,
+            )
+            batch = Batch(rotation, _Listener(here, renderer), clock, audit=audit, instrumentation=instrumentation)
+            outcomes = batch(
+                keys, here.inventory, RotateOptions(within, force, dry_run), workers=workers, progress=shown
             )
         if not dry_run:
             renderer.render()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from credrotator.app.daemon import make_daemon, make_queue
 from credrotator.app.settings import setting
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
@@ -28,15 +29,18 @@ from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.files.manifest_source import ManifestSource
-from credrotator.observability.metrics import HealthServer, Metrics
+from credrotator.observability.audit import Audit
+from credrotator.observability.health import HealthServer
+from credrotator.observability.metrics import Metrics
 from credrotator.providers import policy_reader
-from credrotator.rotation.daemon import Daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from credrotator.app.settings import Settings
-    from credrotator.core.model import InvalidPolicy, Outcome, Policy
+    from credrotator.cli.rotate import Renderer
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy
+    from credrotator.files.directory import DirectoryStore
 
 log = logging.getLogger("credrotator.run")
 
@@ -169,28 +173,23 @@ def _over_directory(settings: Settings, template: tuple[str, ...], workers: int,
     source = ManifestSource(settings.filenames, policy_reader(settings.defaults), store)
     renderer = templates_of(template, source, store)
 
-    def listen(_policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
-        store.record(report.outcome_document(outcome), outcome.policy)
-        if outcome.action in {"rotated", "kept"}:
-            renderer.render()
-        for failure in renderer.failures.values():
-            log.error("template: %s: %s", failure.reason, failure.message)
-
     clock = SkewedClock(system_clock)
     exchange = exchanger(settings, clock, metrics)
-    daemon = Daemon(
+    queue = make_queue(source, exchange, workers)
+    daemon = make_daemon(
         source,
         store,
         exchange,
-        clock,
-        metrics=metrics,
+        queue,
+        listener=_DirectoryListener(store, renderer),
+        clock=clock,
         leads=lambda: True,
-        listener=listen,
-        has_valid_token=exchange.has_valid_token,
+        audit=Audit(failures=logging.WARNING),
+        instrumentation=metrics,
         workers=workers,
     )
     exchange.circuits.recovered = daemon.enqueue_failures
-    metrics.leader.set(1)
+    metrics.note_leading(leading=True)
     daemon.start()
     try:
         yield Running(
@@ -198,6 +197,21 @@ def _over_directory(settings: Settings, template: tuple[str, ...], workers: int,
         )
     finally:
         daemon.stop()
+
+
+class _DirectoryListener:
+    def __init__(self, store: DirectoryStore, renderer: Renderer) -> None:
+        self._store, self._renderer = store, renderer
+
+    def __call__(self, _policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
+        self._store.record(report.outcome_document(outcome), outcome.policy)
+        if outcome.action in {"rotated", "kept"}:
+            self._renderer.render()
+        for failure in self._renderer.failures.values():
+            log.error("template: %s: %s", failure.reason, failure.message)
+
+    def forget(self, key: ObjectKey) -> None:
+        """Know nothing."""
 
 
 @contextlib.contextmanager

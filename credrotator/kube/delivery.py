@@ -26,8 +26,8 @@ from credrotator.kube.source import BELL
 from credrotator.kube.store import LABELS, MANAGED_BY, MANAGER, owner_reference
 
 if TYPE_CHECKING:
+    from credrotator.core.instrumentation import DeliveryInstrumentation
     from credrotator.core.ports import Clock
-    from credrotator.observability.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +54,16 @@ class _Notification:
 class Delivery:
     """Rings for policies, one thread per policy, and keeps an eye on the acknowledgement."""
 
-    def __init__(self, api: KubeApi, clock: Clock, metrics: Metrics, timeout_s: float = ACKNOWLEDGE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        api: KubeApi,
+        clock: Clock,
+        instrumentation: DeliveryInstrumentation,
+        timeout_s: float = ACKNOWLEDGE_TIMEOUT_S,
+    ) -> None:
         self._api = api
         self._clock = clock
-        self._metrics = metrics
+        self._instrumentation = instrumentation
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._waiting: dict[ObjectKey, _Notification] = {}
@@ -115,7 +121,7 @@ class Delivery:
                 return
             del self._waiting[key]
             self._unacknowledged.discard(key)
-        self._metrics.delivery.labels(notification.form).observe(time.monotonic() - notification.at_s)
+        self._instrumentation.note_delivery(notification.form, time.monotonic() - notification.at_s)
 
     def sweep(self) -> None:
         """Count what nobody reacted to in time, and say so once."""
@@ -140,7 +146,7 @@ class Delivery:
         for key in news:
             with continuing(late[key].attempt):
                 log.warning("%s: the gateway did not react to the new credential within %.0f s", key, self._timeout_s)
-        self._metrics.unacknowledged.set(count)
+        self._instrumentation.note_unacknowledged(count)
 
     def stand_down(self) -> None:
         """Wait for nobody any more: another one leads, and hears the answers."""

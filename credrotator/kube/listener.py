@@ -23,11 +23,11 @@ from credrotator.kube.client.api_errors import CONFLICT
 from credrotator.kube.events import MESSAGE_BYTES, cut_bytes
 from credrotator.kube.source import CONDITION
 from credrotator.kube.store import MANAGER
-from credrotator.observability.audit import Audit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from credrotator.core.audit import AuditLog
     from credrotator.core.ports import Clock
     from credrotator.kube.delivery import Delivery
     from credrotator.kube.events import EventRecorder
@@ -89,7 +89,7 @@ class ClusterListener:
         source: Observer,
         delivery: Delivery,
         events: EventRecorder,
-        audit: Audit | None = None,
+        audit: AuditLog,
         skew: Callable[[], timedelta | None] = lambda: None,
         defer: Defer = at_once,
     ) -> None:
@@ -100,7 +100,7 @@ class ClusterListener:
         self._source = source
         self._delivery = delivery
         self._events = events
-        self._audit = audit or Audit()
+        self._audit = audit
         self._skew = skew
         self._defer = defer
         self._lock = threading.Lock()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from credrotator.core.audit import NO_AUDIT
 from credrotator.core.errors import Abandoned, Conflict, PolicyError, RotationError, Transient
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import (
@@ -31,14 +32,14 @@ from credrotator.core.model import (
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
 from credrotator.core.profiles import read_profile
 from credrotator.core.secretdata import parse, render
-from credrotator.observability.audit import Audit
+from credrotator.rotation.guard import UNGUARDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
+    from credrotator.core.audit import AuditLog
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.ports import Clock, Exchange, SecretReader, SecretStore
+    from credrotator.core.ports import CachedState, Clock, Exchange, SecretReader, SecretStore, WriteGuard
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ PUBLISH_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class RotateOptions:
-    """What the caller asks of a pass; ``probe``: others' wishes for patience would outlast the credential."""
+    """What the caller asks of an attempt; ``ignore_retry_after``: it would outlast the credential."""
 
     within: timedelta = timedelta(0)
     force: bool = False
@@ -80,6 +81,16 @@ class _Held:
     credential: Credential
 
 
+class NothingCached:
+    """A ``CachedState`` that never knows: the store is asked each time."""
+
+    def __call__(self, policy: Policy) -> None:
+        """See ``CachedState``."""
+
+
+NOTHING_CACHED: CachedState = NothingCached()
+
+
 class Rotation:
     """Rotates single policies; safe to share between threads, one thread per policy.
 
@@ -90,11 +101,11 @@ class Rotation:
         store: Where credentials are published.
         exchange: Where they come from.
         clock: The present moment.
-        guard: Asked right before each write; raises Abandoned if the policy is not to be published any more.
-        meter: Told of the writes.
+        guard: See ``WriteGuard``.
+        instrumentation: Told of the writes.
         audit: Told of what is decided about credentials that were issued.
-        glance: What a policy's Secret held when it was last heard of, None where that is not known. Where it need not
-            be renewed by that, the store is not asked: whoever glances also tells when it changes.
+        cached_state: See ``CachedState``. Where a credential need not be renewed by that, the store is not asked:
+            whoever knows also tells when it changes.
     """
 
     def __init__(
@@ -102,18 +113,18 @@ class Rotation:
         store: SecretStore,
         exchange: Exchange,
         clock: Clock,
-        guard: Callable[[Policy], None] = lambda _: None,
+        guard: WriteGuard = UNGUARDED,
         *,
         instrumentation: Instrumentation = NO_INSTRUMENTATION,
-        audit: Audit | None = None,
-        cached_state: Callable[[Policy], Published | None] = lambda _: None,
+        audit: AuditLog = NO_AUDIT,
+        cached_state: CachedState = NOTHING_CACHED,
     ) -> None:
         self._store = store
         self._exchange = exchange
         self._clock = clock
         self._guard = guard
         self._instrumentation = instrumentation
-        self._audit = audit or Audit()
+        self._audit = audit
         self._cached_state = cached_state
         self._held: dict[ObjectKey, _Held] = {}
 

@@ -282,7 +282,7 @@ def test_what_a_policy_hangs_at_first(source: Callable[[], builders.Manifest], l
     world = Backend()
     found = builders.valid(source())
     world.source.put(found)
-    assert world.daemon._lanes(found.key) == (lane,)
+    assert world.lanes.of(found.key) == (lane,)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_what_a_policy_with_a_token_file_hangs_at_first(source: Callable[[], bui
     found = builders.valid(source())
     assert isinstance(found.source, AwsOidc | AzureOidc | GcpWorkloadIdentity)
     world.source.put(replace(found, source=replace(found.source, oidc=TokenFile("pod"))))
-    (name,) = world.daemon._lanes(found.key)
+    (name,) = world.lanes.of(found.key)
     assert lane in name
 
 
@@ -327,7 +327,7 @@ class TestChanges:
         assert len(world.exchange.calls) == 1
         left = (world.daemon._failures, world.daemon._expiries, world.daemon._timetable._times)
         assert not any(left)
-        assert not world.daemon._rotation._held
+        assert not world.rotation._held
         assert b'name="bedrock"' not in scrape(world)
 
     def test_fault_43_deleted_during_the_exchange(self, world: Backend) -> None:

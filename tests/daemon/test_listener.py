@@ -35,6 +35,7 @@ from credrotator.kube.events import EventRecorder
 from credrotator.kube.listener import PARK_AGAIN, PARKING, ClusterListener
 from credrotator.kube.source import CONDITION, Observed, observe
 from credrotator.kube.store import ClusterStore
+from credrotator.observability.audit import Audit
 from credrotator.observability.logs import AUDIT
 from credrotator.observability.metrics import Metrics
 from credrotator.policies.reader import Defaults
@@ -74,6 +75,7 @@ class Listening:
             source=self,
             delivery=Delivery(self.api, self.clock, Metrics()),
             events=EventRecorder(self.api, "pod-1", clock=self.clock),
+            audit=Audit(),
             skew=lambda: self.skew,
         )
 

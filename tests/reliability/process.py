@@ -1,11 +1,12 @@
 """One replica: the real daemon and exchanger over the made-up world, one class for each thing that is made up.
 
-Owns how the real parts are put together, as ``commands/incluster.py`` does it, with time and network exchanged.
+Owns how the real parts are put together, as ``app.cluster`` does it, with time and network exchanged.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,15 +36,21 @@ from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 from credrotator.kube.client.api_errors import CONFLICT, NO_ANSWER, NOT_FOUND, ApiError
 from credrotator.kube.client.leader_election import LeaderElection
+from credrotator.observability.audit import Audit
 from credrotator.observability.metrics import Metrics
 from credrotator.providers.aws.source import AwsOidc
 from credrotator.providers.aws.sts import STS
 from credrotator.providers.azure.entra import ENTRA
 from credrotator.providers.azure.source import AzureOidc
+from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
+from credrotator.rotation.guard import PolicyGuard
+from credrotator.rotation.lanes import Lanes
+from credrotator.rotation.rotation import Rotation
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import WorkQueue
 from tests.reliability.kernel import FakeCondition, FakeEvent, Kernel, Machine, Signal, Task
+from tests.support.twins import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -333,7 +340,7 @@ class SimSource:
 
 
 class Process:
-    """One replica: the real daemon, wired as ``commands/incluster.py`` wires it."""
+    """One replica: the real daemon, wired as ``app.cluster`` wires it."""
 
     def __init__(self, world: Backend, machine: Machine, name: str) -> None:
         self.world, self.machine, self.name = world, machine, name
@@ -342,19 +349,23 @@ class Process:
         self.source, self.store = SimSource(self), SimStore(self)
         self.exchanger = self._make_exchanger()
         self.metrics = Metrics()
+        guard, audit = PolicyGuard(self.source, self.leads), Audit(failures=logging.WARNING)
+        self.rotation = Rotation(
+            self.store, self._exchange, self.clock, guard, instrumentation=self.metrics, audit=audit
+        )
+        lanes = Lanes(self.source, self.exchanger.has_valid_token, world.workers)
         self.daemon = Daemon(
             self.source,
-            self.store,
-            self._exchange,
+            SimQueue(world.kernel, lanes.of, lanes.limit),
+            AttemptRunner(
+                self.rotation, Listener(self._listen), guard, self.clock, audit=audit, instrumentation=self.metrics
+            ),
             self.clock,
-            metrics=self.metrics,
             leads=self.leads,
-            listener=self._listen,
-            has_valid_token=self.exchanger.has_valid_token,
+            instrumentation=self.metrics,
             workers=world.workers,
             seconds=machine.boottime,
         )
-        self.daemon._queue = SimQueue(world.kernel, self.daemon._lanes, self.daemon._lane_limit)
         self.timetable = Timetable(self.daemon._due, self.clock, seconds=machine.boottime, machine=machine.clock)
         self.timetable._scheduler = SimScheduler(machine)
         self.timetable._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]

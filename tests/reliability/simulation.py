@@ -39,6 +39,7 @@ from credrotator.kube.client.leader_election import LeaseTiming
 from credrotator.providers.aws.source import AwsCredential, AwsOidc
 from credrotator.providers.aws.sts import STS
 from credrotator.providers.azure.source import AzureOidc, AzureToken, EntraApp
+from credrotator.rotation import attempt as attempt_module
 from credrotator.rotation import daemon as daemon_module
 from tests.reliability.kernel import FakeFuture, Kernel, Machine
 from tests.reliability.oracle import Oracle
@@ -224,6 +225,7 @@ class Backend:
         swaps: list[tuple[Any, str, Any]] = [
             (deadline_module, "time", seconds),
             (daemon_module, "time", seconds),
+            (attempt_module, "time", seconds),
             (shared_module, "Future", lambda: FakeFuture(kernel)),
             # Pure, and what takes longest: asked for the same policies over and over.
             # The real one is different in each process of the operating system.

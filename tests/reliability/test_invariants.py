@@ -273,7 +273,7 @@ def test_invariant_09_nothing_secret_is_shown(scenario: Scenario) -> None:
 
     def look(world: Backend) -> None:
         shown.extend(process.metrics.exposition().decode() for process in world.processes)
-        shown.extend(repr(vars(process.daemon._rotation)["_held"]) for process in world.processes)
+        shown.extend(repr(vars(process.rotation)["_held"]) for process in world.processes)
         shown.append(repr(world.secrets))
 
     world = scenario.play(before_end=look, log_level=logging.DEBUG)

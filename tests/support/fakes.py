@@ -5,6 +5,7 @@ Owns the memory twins of what the daemon is put together from, beside those of `
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import replace
 from datetime import timedelta
@@ -12,11 +13,17 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Transient
 from credrotator.core.model import ObjectKey, Policy, RotatablePolicy
+from credrotator.observability.audit import Audit
 from credrotator.observability.metrics import Metrics
 from credrotator.providers.aws.source import AwsOidc
+from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
+from credrotator.rotation.guard import PolicyGuard
+from credrotator.rotation.lanes import Lanes
+from credrotator.rotation.rotation import Rotation
+from credrotator.rotation.workqueue import WorkQueue
 from tests.support.builders import client_of
-from tests.support.twins import HOUR, MemoryStore, StandingClock, aws_credential, aws_policy, no_secrets
+from tests.support.twins import HOUR, Listener, MemoryStore, StandingClock, aws_credential, aws_policy, no_secrets
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -134,16 +141,22 @@ class Backend:
         self.daemon = self._daemon()
 
     def _daemon(self) -> Daemon:
+        def leads() -> bool:
+            return self.leading
+
+        guard = PolicyGuard(self.source, leads)
+        audit, listener = Audit(failures=logging.WARNING), Listener(self._told, self.gone.append)
+        self.rotation = Rotation(
+            self.store, self.exchange, self.clock, guard, instrumentation=self.metrics, audit=audit
+        )
+        self.lanes = Lanes(self.source, self.has_valid_token.__contains__, self.workers)
         return Daemon(
             self.source,
-            self.store,
-            self.exchange,
+            WorkQueue(self.lanes.of, self.lanes.limit),
+            AttemptRunner(self.rotation, listener, guard, self.clock, audit=audit, instrumentation=self.metrics),
             self.clock,
-            metrics=self.metrics,
-            leads=lambda: self.leading,
-            listener=self._told,
-            gone=self.gone.append,
-            has_valid_token=self.has_valid_token.__contains__,
+            leads=leads,
+            instrumentation=self.metrics,
             workers=self.workers,
             seconds=lambda: self.clock.seconds() - self.wrong.total_seconds(),
         )

@@ -31,7 +31,7 @@ from credrotator.providers.azure.source import AzureToken
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from credrotator.core.model import Rotatable
+    from credrotator.core.model import InvalidPolicy, Outcome, Rotatable
     from credrotator.core.ports import SecretReader
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -52,6 +52,23 @@ class StandingClock:
     def seconds(self) -> float:
         """Return seconds that only grow, as long as the test lets them."""
         return self.now.timestamp()
+
+
+class Listener:
+    """An OutcomeListener that passes on what it is told, by default to nobody."""
+
+    def __init__(
+        self,
+        told: Callable[[Policy | InvalidPolicy, Outcome], None] = lambda _policy, _outcome: None,
+        gone: Callable[[ObjectKey], None] = lambda _key: None,
+    ) -> None:
+        self._told, self._gone = told, gone
+
+    def __call__(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
+        self._told(policy, outcome)
+
+    def forget(self, key: ObjectKey) -> None:
+        self._gone(key)
 
 
 class MemoryStore:

@@ -11,9 +11,9 @@ import pytest
 from credrotator.core.model import ObjectKey
 from credrotator.observability.audit import Audit
 from credrotator.policies.inventory import Inventory
-from credrotator.rotation.batch import run_batch
+from credrotator.rotation.batch import Batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
-from tests.support.twins import MemoryStore, ScriptedExchange, StandingClock, aws_credential, aws_policy
+from tests.support.twins import Listener, MemoryStore, ScriptedExchange, StandingClock, aws_credential, aws_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,10 +63,9 @@ def go(
     progress: Progress = silent,
 ) -> list[Outcome]:
     """Run a pass over all of them."""
-    rotation = Rotation(MemoryStore(), exchange, StandingClock())
-    return run_batch(
-        KEYS, inventory(), rotation, RotateOptions(), workers=workers, audit=Audit(), after=after, progress=progress
-    )
+    clock, listener = StandingClock(), Listener(lambda _policy, outcome: after(outcome))
+    batch = Batch(Rotation(MemoryStore(), exchange, clock), listener, clock, audit=Audit())
+    return batch(KEYS, inventory(), RotateOptions(), workers=workers, progress=progress)
 
 
 def test_order() -> None:

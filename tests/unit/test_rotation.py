@@ -27,6 +27,7 @@ from credrotator.core.model import (
 )
 from credrotator.core.planning import TINY_LIFE
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, render, show_time
+from credrotator.observability.audit import Audit
 from credrotator.rotation.rotation import PUBLISH_TRIES, RotateOptions, Rotation
 from tests.support.builders import parse_as
 from tests.support.twins import (
@@ -61,7 +62,7 @@ class Backend:
         self.store = MemoryStore()
         self.exchange = ScriptedExchange(*script or (aws_credential(tag="NEW"),))
         self.clock = StandingClock()
-        self.rotation = Rotation(self.store, self.exchange, self.clock)
+        self.rotation = Rotation(self.store, self.exchange, self.clock, audit=Audit())
         self.policy = aws_policy()
 
     def publish(self, credential: Credential, role: str = "bedrock") -> SecretDocument:
