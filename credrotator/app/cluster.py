@@ -6,12 +6,14 @@ import socket
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
-from credrotator.core.errors import printable
+from credrotator import __version__
+from credrotator.core.errors import UsageError, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import ObjectKey
 from credrotator.core.secretdata import read_time
 from credrotator.kube.access import Right, check_rights
-from credrotator.kube.client.api import KubeApi
+from credrotator.kube.client.api import NO_OBSERVER, KubeApi
+from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.events import EventRecorder
 from credrotator.kube.listener import ClusterListener, Defer, Observer, at_once
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from credrotator.core.audit import AuditLog
     from credrotator.core.model import Outcome
     from credrotator.core.ports import Clock
+    from credrotator.kube.client.api import DateObserver
 
 
 LEASE = "credrotator"
@@ -39,10 +42,10 @@ LEASE = "credrotator"
 class Cluster:
     """The parts that talk to one API server; a context manager."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, dates: DateObserver = NO_OBSERVER) -> None:
         self._settings = settings
         self._clock = clock
-        self.api = KubeApi.from_config(settings.kubeconfig, settings.context)
+        self.api = connect(settings.kubeconfig, settings.context, dates)
         self.store = ClusterStore(self.api)
         # NOTE: host name and pid are not enough: pods in the host's network share the one, and have pid 1 each.
         self.identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
@@ -135,3 +138,17 @@ class Cluster:
         """Return when the gateway last spoke of a policy in its status."""
         observed = self._inventory.observed(key)
         return read_time(observed.last_transition) if observed else None
+
+
+def connect(kubeconfig: str | None, context: str | None, dates: DateObserver = NO_OBSERVER) -> KubeApi:
+    """Make a client for the cluster that kubectl would talk to, else the one that this pod runs in.
+
+    Raises:
+        UsageError: There is none, or its configuration cannot be used.
+    """
+    try:
+        return KubeApi.from_config(kubeconfig, context, user_agent=f"credrotator/{__version__}", dates=dates)
+    except ClusterNotNamed as error:
+        raise UsageError("no cluster: name one with --kubeconfig or KUBECONFIG, or read manifests with -f") from error
+    except ConfigurationError as error:
+        raise UsageError(str(error)) from error

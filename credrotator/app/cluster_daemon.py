@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from credrotator.app.cluster import LEASE, Cluster
@@ -42,8 +43,7 @@ def running_in_cluster(
     """Start everything, yield, and end it in order: no new writes, the Lease released, watches closed."""
     # For what is written too: how long a policy is parked is read by others, whose clocks are right perhaps.
     clock = SkewedClock(system_clock)
-    with Cluster(settings, clock) as cluster:
-        cluster.api.dated = lambda date: clock.suppose("api-server", date)
+    with Cluster(settings, clock, partial(clock.suppose, "api-server")) as cluster:
         scope = _wait_for_scope(cluster, stopping)
         if scope is None:
             yield Running()

@@ -75,7 +75,8 @@ class ClusterDestination:
 
     def delivery(self, policy: RotatablePolicy) -> tuple[str, tuple[str, ...]]:
         """See ``check.Site``."""
-        from credrotator.kube.client.api import ApiError, as_rotation_error  # noqa: PLC0415 - with a cluster only
+        from credrotator.kube.client.api import ApiError  # noqa: PLC0415 - with a cluster only
+        from credrotator.kube.refusals import as_rotation_error  # noqa: PLC0415 - with a cluster only
 
         data = {policy.data_key or policy.source.kind.data_key: Sensitive("rehearsal")}
         self._cluster.store.rehearse(SecretDocument(policy.secret, data, {}, policy.owner))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from credrotator.core.attempts import Attempt, continuing, current
 from credrotator.core.model import ObjectKey, Owner, RotatablePolicy
 from credrotator.core.secretdata import show_time
-from credrotator.kube import paths
+from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import CONFLICT, NOT_FOUND
 from credrotator.kube.source import BELL
@@ -106,7 +106,7 @@ class Delivery:
         if self._needs_transient_secret(policy):
             return "create-and-delete"
         try:
-            current = self._api.get(paths.secret(policy.key))
+            current = self._api.get(resource_paths.secret(policy.key))
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
@@ -182,13 +182,13 @@ class Delivery:
             if error.status not in {NOT_FOUND, CONFLICT}:
                 raise
         try:
-            self._note(key, self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER))
+            self._note(key, self._api.post(resource_paths.secrets(key.namespace), bell, fieldManager=MANAGER))
         except ApiError as error:
             if error.status != CONFLICT:
                 raise
         else:
             return True
-        current = self._api.get(paths.secret(key))
+        current = self._api.get(resource_paths.secret(key))
         if not _is_bell(current):
             return False
         self._put(key, bell, current["metadata"]["resourceVersion"])
@@ -196,7 +196,7 @@ class Delivery:
 
     def _put(self, key: ObjectKey, bell: dict[str, Any], version: str) -> None:
         metadata = {**bell["metadata"], "resourceVersion": version}
-        self._note(key, self._api.put(paths.secret(key), {**bell, "metadata": metadata}, fieldManager=MANAGER))
+        self._note(key, self._api.put(resource_paths.secret(key), {**bell, "metadata": metadata}, fieldManager=MANAGER))
 
     def _note(self, key: ObjectKey, bell: dict[str, Any]) -> None:
         with self._lock:
@@ -213,17 +213,17 @@ class Delivery:
         bell = self._bell(transient, owner)
         with self._transient_locks[number]:
             try:
-                self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER)
+                self._api.post(resource_paths.secrets(key.namespace), bell, fieldManager=MANAGER)
             except ApiError as error:
-                if error.status != CONFLICT or not _is_bell(self._api.get(paths.secret(transient))):
+                if error.status != CONFLICT or not _is_bell(self._api.get(resource_paths.secret(transient))):
                     raise
                 self._delete(transient)
-                self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER)
+                self._api.post(resource_paths.secrets(key.namespace), bell, fieldManager=MANAGER)
             self._delete(transient)
 
     def _delete(self, key: ObjectKey) -> None:
         try:
-            self._api.delete(paths.secret(key))
+            self._api.delete(resource_paths.secret(key))
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise

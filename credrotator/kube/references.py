@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
-from credrotator.kube.client.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.client import resource_paths
+from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import NOT_FOUND
-from credrotator.kube.client.informer import Informer
+from credrotator.kube.client.informer import Informer, Selection
+from credrotator.kube.refusals import as_rotation_error
 from credrotator.policies.inventory import Grant, read_grant
 
 if TYPE_CHECKING:
@@ -104,11 +106,13 @@ class ClusterReferences:
                 return known
             informer = self._watches[secret] = Informer(
                 self._api,
-                paths.secrets(secret.namespace),
+                Selection(
+                    resource_paths.secrets(secret.namespace),
+                    field_selector=f"metadata.name={secret.name}",
+                    name="client-secret",
+                ),
                 parse=_values,
                 changed=self._report,
-                field_selector=f"metadata.name={secret.name}",
-                name="client-secret",
             )
         informer.start()
         return informer
@@ -124,7 +128,7 @@ class ClusterReferences:
 
     def _read(self, secret: ObjectKey) -> Values | None:
         try:
-            return _values(self._api.get(paths.secret(secret)))
+            return _values(self._api.get(resource_paths.secret(secret)))
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return None

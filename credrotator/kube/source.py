@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Published
 from credrotator.core.secretdata import CONTENT, EXPIRY, cached_state, content_hash, read_time
 from credrotator.kube import paths
-from credrotator.kube.client.informer import Informer
+from credrotator.kube.client import resource_paths
+from credrotator.kube.client.informer import Informer, Selection
 from credrotator.kube.events import InvolvedObject
 from credrotator.kube.references import ClusterReferences
 from credrotator.kube.store import POLICY, SELECTOR, stored_secret
@@ -86,20 +87,16 @@ class ClusterSource:
         for namespace in dict.fromkeys(namespaces):
             secrets = Informer(
                 api,
-                paths.secrets(namespace),
+                Selection(resource_paths.secrets(namespace), f"{SELECTOR},!{BELL}"),
                 parse=_our_secret,
                 changed=self._secret_changed,
-                label_selector=f"{SELECTOR},!{BELL}",
-                name="secrets",
             )
             # The Secrets first: what is known to be fresh when its policy is heard of costs no request.
             watched = Informer(
                 api,
-                paths.policies(scope.version, namespace),
+                Selection(paths.policies(scope.version, namespace), scope.selector, name="policies"),
                 parse=self._parse,
                 changed=self._policy_changed,
-                label_selector=scope.selector,
-                name="policies",
                 after=secrets.synced,
             )
             self._informers += [secrets, watched]

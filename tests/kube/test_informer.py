@@ -11,7 +11,7 @@ import pytest
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
 from credrotator.kube.client import informer as module
-from credrotator.kube.client.informer import Informer, WatchTiming
+from credrotator.kube.client.informer import Informer, Selection, WatchTiming
 from credrotator.kube.client.reconnect import RetryWait
 from tests.support.waiting import eventually
 
@@ -52,7 +52,9 @@ class Started:
     ) -> Informer[int]:
         informer = Informer(
             self.api,
-            settings.pop("path", PATH),
+            Selection(
+                settings.pop("path", PATH), *(settings.pop(f"{kind}_selector", "") for kind in ("label", "field"))
+            ),
             changed=changed or (lambda key, size: self.reported.append((key.name, size))),
             **{"parse": size_of, "pace": FAST, **settings},
         )

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from credrotator.core.errors import UsageError, printable
+from credrotator.core.errors import printable
 from credrotator.core.model import Sensitive
+from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError
 from credrotator.kube.client.authorization import BearerTokenFile
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def find_connection(
     """Look where kubectl looks: the named file, KUBECONFIG, ``~/.kube/config``, then the pod's service account.
 
     Raises:
-        UsageError: Nothing there, or nothing that can be used.
+        ConfigurationError: Nothing there (ClusterNotNamed), or nothing that can be used.
     """
     at_home = Path.home() / ".kube" / "config"
     paths = kubeconfig or environment.get("KUBECONFIG") or (str(at_home) if context or at_home.exists() else None)
@@ -64,7 +65,7 @@ def find_connection(
         return _from_kubeconfig(paths, context)
     if environment.get("KUBERNETES_SERVICE_HOST"):
         return _from_pod(environment, service_account)
-    raise UsageError("no cluster: name one with --kubeconfig or KUBECONFIG, or read manifests with -f")
+    raise ClusterNotNamed("there is no kubeconfig, and this is no pod")
 
 
 def _from_pod(environment: Mapping[str, str], service_account: Path) -> Connection:
@@ -83,14 +84,18 @@ def _from_kubeconfig(paths: str, context: str | None) -> Connection:
     server = str(config.found.host)
     secure = server.startswith("https://")
     if not secure and not server.startswith("http://"):
-        raise UsageError(f"the API server's address {printable(server)} is neither https nor http")
+        raise ConfigurationError(f"the API server's address {printable(server)} is neither https nor http")
     if not config.found.verify_ssl:
-        raise UsageError("the kubeconfig says insecure-skip-tls-verify; give its certificate-authority-data instead")
+        raise ConfigurationError(
+            "the kubeconfig says insecure-skip-tls-verify; give its certificate-authority-data instead"
+        )
     proxy = config.cluster.get("proxy-url")
     scheme = urlsplit(proxy).scheme if proxy else ""
     if proxy and scheme not in {"http", "https"}:
         # The rest of it is not shown: there may be a password in it.
-        raise UsageError(f"the kubeconfig's proxy-url is neither http nor https, but {printable(scheme) or 'no URL'}")
+        raise ConfigurationError(
+            f"the kubeconfig's proxy-url is neither http nor https, but {printable(scheme) or 'no URL'}"
+        )
     return Connection(
         server=server,
         credentials=config.token_source(),
@@ -114,7 +119,7 @@ class _Kubeconfig:
         self._user: dict[str, Any] = (users.safe_get("user") or {}) if users else {}
         self._folder = Path(users.path).parent if users else Path()
         if "exec" in self._user and not (self._header() or self.found.cert_file):
-            raise UsageError("the kubeconfig's credential plug-in gave nothing; see what it logged")
+            raise ConfigurationError("the kubeconfig's credential plug-in gave nothing; see what it logged")
 
     def token_source(self) -> HeaderSource:
         # A file wins over a literal, as in client-go.
@@ -143,12 +148,12 @@ def _load(paths: str, context: str | None) -> tuple[Any, Any, Any]:
     try:
         merged = vendor.KubeConfigMerger(paths).config
         if merged is None:
-            raise UsageError(f"there is no kubeconfig {printable(paths)}")
+            raise ConfigurationError(f"there is no kubeconfig {printable(paths)}")
         loader = vendor.KubeConfigLoader(merged, active_context=context, config_base_path=None)
         found = Configuration()
         loader.load_and_set(found)
     except (ConfigException, OSError, YAMLError, LookupError, TypeError, ValueError) as error:
-        raise UsageError(f"the kubeconfig {printable(paths)} cannot be used: {printable(error)}") from error
+        raise ConfigurationError(f"the kubeconfig {printable(paths)} cannot be used: {printable(error)}") from error
     return found, loader.current_context, merged
 
 
@@ -162,7 +167,7 @@ def _tls_context(ca: str | None, certificate: str | None = None, key: str | None
             context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(file for file in (ca, certificate, key) if file)
-        raise UsageError(
+        raise ConfigurationError(
             f"the API server's CA or the client certificate ({printable(files)}) cannot be used"
         ) from error
     return context
