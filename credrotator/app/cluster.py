@@ -12,12 +12,17 @@ from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import ObjectKey
 from credrotator.core.secretdata import read_time
 from credrotator.kube.access import Right, check_rights
+from credrotator.kube.adoption import Adoption
 from credrotator.kube.client.api import NO_OBSERVER, KubeApi
 from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError
+from credrotator.kube.conditions import Conditions
+from credrotator.kube.deferred import at_once
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.events import EventRecorder
-from credrotator.kube.listener import ClusterListener, Defer, Observer, at_once
+from credrotator.kube.listener import ClusterListener
+from credrotator.kube.parking import Parking
 from credrotator.kube.paths import served_version
+from credrotator.kube.policy_events import PolicyEvents
 from credrotator.kube.reading import ClusterInventory, read_cluster
 from credrotator.kube.source import CONDITION, Scope
 from credrotator.kube.store import ClusterStore
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
     from credrotator.core.model import Outcome
     from credrotator.core.ports import Clock
     from credrotator.kube.client.api import DateObserver
+    from credrotator.kube.deferred import Defer
+    from credrotator.kube.source import Observer
 
 
 LEASE = "credrotator"
@@ -71,25 +78,21 @@ class Cluster:
     def listener(
         self,
         scope: Scope,
-        source: Observer,
+        observer: Observer,
         delivery: Delivery,
         *,
         audit: AuditLog,
-        skew: Callable[[], timedelta | None] = lambda: None,
+        skew: Callable[[], timedelta | None],
         defer: Defer = at_once,
     ) -> ClusterListener:
-        """Return what follows an outcome; the rest: see ``ClusterListener``."""
+        """Put together what follows an outcome; for what the parts are, see ``Conditions``."""
+        events = PolicyEvents(EventRecorder(self.api, self.identity), observer, defer)
         return ClusterListener(
-            self.api,
-            scope.version,
-            self._clock,
-            store=self.store,
-            source=source,
-            delivery=delivery,
-            events=EventRecorder(self.api, self.identity),
-            audit=audit,
-            defer=defer,
-            skew=skew,
+            observer,
+            delivery,
+            Adoption(self.store, events, audit),
+            Parking(self.store, self._clock, audit),
+            Conditions(self.api, scope.version, self._clock, observer=observer, events=events, defer=defer, skew=skew),
         )
 
     def read(self) -> tuple[ClusterInventory, list[str]]:
@@ -97,7 +100,7 @@ class Cluster:
         scope = self.scope()
         self._inventory, problems = read_cluster(self.api, scope, policy_reader(self._settings.defaults))
         self.delivery = Delivery(self.api, self._clock, NO_INSTRUMENTATION)
-        self._listener = self.listener(scope, self._inventory, self.delivery, audit=Audit())
+        self._listener = self.listener(scope, self._inventory, self.delivery, audit=Audit(), skew=_unknown)
         return self._inventory, problems
 
     def rights(self, lease: str | None = None) -> list[Right]:
@@ -138,6 +141,10 @@ class Cluster:
         """Return when the gateway last spoke of a policy in its status."""
         observed = self._inventory.observed(key)
         return read_time(observed.last_transition) if observed else None
+
+
+def _unknown() -> None:
+    """Nobody has told the time yet."""
 
 
 def connect(kubeconfig: str | None, context: str | None, dates: DateObserver = NO_OBSERVER) -> KubeApi:

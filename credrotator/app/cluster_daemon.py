@@ -53,7 +53,7 @@ def running_in_cluster(
         leadership = _Leadership(cluster, election, metrics)
         exchange = exchanger(settings, clock, metrics)
         queue = make_queue(source, exchange, workers)
-        deferred = DeferredWrites(leadership.holds, lambda: queue.backlog() > 0)
+        deferred = DeferredWrites(leadership.holds, queue.backlog)
         audit = Audit(cluster.identity, leadership.holds, failures=logging.WARNING)
         listener = cluster.listener(scope, source, delivery, audit=audit, skew=clock.believed, defer=deferred.defer)
         daemon = make_daemon(

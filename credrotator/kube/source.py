@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Published
 from credrotator.core.secretdata import CONTENT, EXPIRY, cached_state, content_hash, read_time
@@ -45,6 +45,13 @@ class Observed:
     last_transition: str
     conditions: tuple[dict[str, Any], ...] = ()
     version: str = field(default="", compare=False)
+
+
+class Observer(Protocol):
+    """Where a policy's status is seen."""
+
+    def observed(self, key: ObjectKey) -> Observed | None:
+        """Return a policy with what its status says."""
 
 
 @dataclass(frozen=True, slots=True)

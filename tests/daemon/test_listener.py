@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.backoff import LONGEST
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import (
     Failure,
     InvalidPolicy,
@@ -30,14 +31,18 @@ from credrotator.core.secretdata import (
     render,
     show_time,
 )
+from credrotator.kube.adoption import Adoption
+from credrotator.kube.conditions import Conditions
+from credrotator.kube.deferred import at_once
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.events import EventRecorder
-from credrotator.kube.listener import PARK_AGAIN, PARKING, ClusterListener
+from credrotator.kube.listener import ClusterListener
+from credrotator.kube.parking import PARK_AGAIN, PARKING, Parking
+from credrotator.kube.policy_events import PolicyEvents
 from credrotator.kube.source import CONDITION, Observed, observe
 from credrotator.kube.store import ClusterStore
 from credrotator.observability.audit import Audit
 from credrotator.observability.logs import AUDIT
-from credrotator.observability.metrics import Metrics
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from tests.support.builders import parse_as
@@ -67,17 +72,13 @@ class Listening:
 
     def restart(self) -> None:
         """Forget everything, as a new process would."""
-        self.listener = ClusterListener(
-            self.api,
-            VERSION,
-            self.clock,
-            store=self.store,
-            source=self,
-            delivery=Delivery(self.api, self.clock, Metrics()),
-            events=EventRecorder(self.api, "pod-1", clock=self.clock),
-            audit=Audit(),
-            skew=lambda: self.skew,
+        audit, delivery = Audit(), Delivery(self.api, self.clock, NO_INSTRUMENTATION)
+        events = PolicyEvents(EventRecorder(self.api, "pod-1", clock=self.clock), self, at_once)
+        conditions = Conditions(
+            self.api, VERSION, self.clock, observer=self, events=events, defer=at_once, skew=lambda: self.skew
         )
+        adoption, parking = Adoption(self.store, events, audit), Parking(self.store, self.clock, audit)
+        self.listener = ClusterListener(self, delivery, adoption, parking, conditions)
 
     def observed(self, key: ObjectKey) -> Observed | None:
         """Be the source of statuses, always up to date."""
@@ -545,7 +546,7 @@ def test_forget(here: Listening) -> None:
     """Nothing stays of a policy that is gone."""
     here.hear("rotated")
     here.listener.forget(BEDROCK)
-    assert not here.listener._reported
+    assert not here.listener._conditions._reported
     assert not here.listener._delivery._bells
 
 
