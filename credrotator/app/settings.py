@@ -1,7 +1,4 @@
-"""Where settings come from: flags win over ``CREDROTATOR_*`` variables, which win over a config file.
-
-Owns the options that commands share, and the checks that are about the command line itself.
-"""
+"""What the operator sets for all commands, however it was written, and the checks of how it fits together."""
 
 from __future__ import annotations
 
@@ -10,12 +7,8 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import click
-import yaml
-
-from credrotator.core.durations import parse_duration
 from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.http.proxies import usable_proxy
@@ -25,97 +18,12 @@ from credrotator.policies.schema import NAMESPACE
 from credrotator.providers import operator_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 _LABEL = NAMESPACE.pattern
 _TOKEN_FILE = re.compile(rf"(?P<who>((?P<namespace>{_LABEL})/)?(?P<name>{_LABEL}))=(?P<path>/[^\x00]+)")
 _API_SERVERS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
-
-
-class Span(click.ParamType[timedelta]):
-    """A duration on the command line, in Go's notation."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """See click.ParamType."""
-        if isinstance(value, timedelta):
-            return value
-        try:
-            return parse_duration(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class ForIssuers(click.ParamType[tuple[str, str]]):
-    """``GLOB=VALUE`` on the command line: a value for the issuers that a glob names."""
-
-    name = "for issuers"
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """See click.ParamType."""
-        if isinstance(value, tuple):
-            return value
-        glob, _, meant = str(value).partition("=")
-        if not _GLOB.fullmatch(glob) or not meant:
-            # Without what was written: a password may stand in it.
-            self.fail(f"expected GLOB={self._what}, the glob such as https://idp.example/*", param, ctx)
-        return glob, meant
-
-
-def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare an option that can also be set by its ``CREDROTATOR_…`` variable and in the config file."""
-    longest = max((name.partition("/")[0] for name in names), key=len).lstrip("-")
-    variable = "CREDROTATOR_" + longest.upper().replace("-", "_")
-    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
-
-
-def load_config(context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
-    """Make a config file's entries the defaults of the command's options (callback of ``--config``)."""
-    if name is None:
-        return None
-    try:
-        found = yaml.safe_load(Path(name).read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise click.BadParameter(f"cannot read {name}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{name} is not YAML: {printable(error)}") from error
-    if not isinstance(found, dict):
-        raise click.BadParameter(f"{name}: expected settings, one per line, such as out: /var/lib/credrotator")
-    options = _options(context.command)
-    others: set[str] = set()
-    if set(found) - options.keys():
-        others = _options_of_other_commands(context)
-    if unknown := set(found) - options.keys() - others:
-        listed = ", ".join(sorted(printable(key) for key in unknown))
-        known = ", ".join(sorted({*options, *others}))
-        raise click.BadParameter(f"{name}: unknown settings: {listed}; known are {known}")
-    entries = {
-        str(options[key].name): [value] if options[key].multiple and not isinstance(value, list) else value
-        for key, value in found.items()
-        if key in options and value is not None
-    }
-    context.default_map = {**(context.default_map or {}), **entries}
-    return name
-
-
-def _options(command: click.Command) -> dict[str, click.Option]:
-    """Return what a config file can set for a command: what a ``CREDROTATOR_…`` variable can, but the file itself."""
-    options = [option for option in command.params if isinstance(option, click.Option) and option.envvar]
-    return {str(option.name).replace("_", "-"): option for option in options if option.name != "config"}
-
-
-def _options_of_other_commands(context: click.Context) -> set[str]:
-    """One file serves all commands, so what only another one knows is no mistake."""
-    root = context.find_root().command
-    if not isinstance(root, click.Group):
-        return set()
-    commands = (root.get_command(context, command) for command in root.list_commands(context))
-    return {name for command in commands if command for name in _options(command)}
+ISSUER_GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +55,7 @@ class Settings:
         if self.ca_file and not Path(self.ca_file).is_file():
             raise UsageError(f"--ca-file {self.ca_file}: there is no such file")
         for glob in self.allowed_issuers:
-            if not _GLOB.fullmatch(glob):
+            if not ISSUER_GLOB.fullmatch(glob):
                 raise UsageError(f"--allowed-issuer {printable(glob)}: expected a URL such as https://idp.example/*")
 
         self._check_routes()
@@ -186,11 +94,6 @@ class Settings:
     def namespace(self) -> str | None:
         """The namespace of manifests, and of policies that are named, which name none."""
         return self.namespaces[0] if self.namespaces else None
-
-    @property
-    def in_cluster(self) -> bool:
-        """Tell whether policies come from an API server."""
-        return not self.filenames
 
     @property
     def defaults(self) -> Defaults:

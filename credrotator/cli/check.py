@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.app.backend import open_backend
-from credrotator.app.destinations import ClusterDestination, destination
+from credrotator.app.exchanging import make_exchanger
+from credrotator.app.opening import open_backend
 from credrotator.cli import check_report as checkreport
 from credrotator.cli.colours import painter, show
 from credrotator.cli.options import (
     PolicyCommand,
-    choose,
-    exchanger,
     lease_option,
     read_settings,
     reads_policies,
 )
 from credrotator.cli.progress import waiting
+from credrotator.cli.reading import chosen, read
 from credrotator.cli.tables import structured
 from credrotator.core.clock import system_clock
 from credrotator.diagnosis import terraform
@@ -56,28 +55,29 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, **common:
     Exit codes: 0 success, 1 a step failed, 2 usage error.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock, paint = read_settings(common), SkewedClock(system_clock), painter()
-    exchange = exchanger(settings, clock)
-    with open_backend(settings, store_needed=False) as here:
-        place = destination(here, exchange, clock, lease)
-        check = Check(exchange, settings.timeout, place, clock)
+    exchange = make_exchanger(settings, clock)
+    with open_backend(settings, clock) as backend:
+        snapshot = read(backend)
+        inventory, destination = snapshot.inventory, snapshot.destination(exchange, clock, lease)
+        check = Check(exchange, settings.timeout, destination, clock)
         reports: list[Report] = []
-        for key in choose(here.inventory, names, settings, here.namespace):
-            policy = here.inventory.policies.get(key) or here.inventory.invalid[key]
+        for key in chosen(snapshot, names, settings):
+            policy = inventory.policies.get(key) or inventory.invalid[key]
             with waiting(f"checking {key}"):
-                reports.append(check(policy, here.inventory.reader(key)))
+                reports.append(check(policy, inventory.reader(key)))
             if output in {"table", "wide"}:
                 # As they come: one that hangs takes its whole timeout.
                 show(checkreport.text(reports[-1], wide=output == "wide", paint=paint) + "\n")
-        rights = place.all_rights if isinstance(place, ClusterDestination) else []
+        rights = destination.all_rights if destination else None
     if output == "terraform":
         _print_terraform(reports)
     elif output in {"json", "yaml"}:
-        document = checkreport.document(reports, rights, in_cluster=settings.in_cluster)
+        document = checkreport.document(reports, rights or (), in_cluster=rights is not None)
         click.echo(structured(document, output), nl=False)
     else:
-        show(checkreport.rights_text(rights, paint) + checkreport.summary(reports, paint))
-    failed = any(report.failed for report in reports) or any(right.lack for right in rights)
-    return int(failed or bool(here.problems))
+        show(checkreport.rights_text(rights or (), paint) + checkreport.summary(reports, paint))
+    failed = any(report.failed for report in reports) or any(right.lack for right in rights or ())
+    return int(failed or bool(snapshot.problems))
 
 
 def _print_terraform(reports: Iterable[Report]) -> None:

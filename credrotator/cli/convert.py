@@ -7,9 +7,12 @@ from typing import Any
 import click
 import yaml
 
-from credrotator.app.backend import open_backend
-from credrotator.cli.options import PolicyCommand, choose, names_policies, read_settings, reading_options
+from credrotator.app.opening import open_backend
+from credrotator.cli.options import PolicyCommand, names_policies, read_settings, reading_options
+from credrotator.cli.reading import chosen, read
+from credrotator.core.clock import system_clock
 from credrotator.core.model import RotatablePolicy
+from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.providers import policy_reader
 
 
@@ -42,10 +45,11 @@ def command(names: tuple[str, ...], **common: Any) -> int:
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)
     reader = policy_reader(settings.defaults)
-    with open_backend(settings, store_needed=False) as here:
-        keys = choose(here.inventory, names, settings, here.namespace)
+    with open_backend(settings, SkewedClock(system_clock)) as backend:
+        snapshot = read(backend)
+        inventory, keys = snapshot.inventory, chosen(snapshot, names, settings)
         for key in keys:
-            policy = here.inventory.policies.get(key)
+            policy = inventory.policies.get(key)
             if not isinstance(policy, RotatablePolicy) or policy.managed:
                 continue
             if not reader.is_convertible(policy):
@@ -53,9 +57,9 @@ def command(names: tuple[str, ...], **common: Any) -> int:
                     f"note: {key} is left out: {policy.provider} has no managed form that does the same", err=True
                 )
             else:
-                manifest = reader.convert(here.inventory.manifests[key], policy)
+                manifest = reader.convert(inventory.manifests[key], policy)
                 click.echo("---\n" + yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120), nl=False)
-        invalid = [here.inventory.invalid[key] for key in keys if key in here.inventory.invalid]
+        invalid = [inventory.invalid[key] for key in keys if key in inventory.invalid]
     for wrong in invalid:
         click.echo(f"warning: {wrong.key} is left out: {'; '.join(map(str, wrong.problems))}", err=True)
-    return int(bool(invalid or here.problems))
+    return int(bool(invalid or snapshot.problems))

@@ -1,8 +1,7 @@
-"""What the commands that read policies share: options, reading, choosing, and how their help is laid out."""
+"""The options that commands share, how their help is laid out, and the settings that are made of them."""
 
 from __future__ import annotations
 
-import difflib
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,25 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.app.settings import ForIssuers, Settings, Span, load_config, setting
+from credrotator.app.settings import Settings
 from credrotator.cli import completions as completing
-from credrotator.core.clock import system_clock
-from credrotator.core.errors import UsageError
-from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import ObjectKey
-from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.cli.config_file import load_config
+from credrotator.cli.parameters import ForIssuers, Span
 from credrotator.exchange.issuers.routes import IssuerRoutes
-from credrotator.files.directory import DirectoryStore
 from credrotator.observability import logs
-from credrotator.providers import PROVIDERS, operator_options
+from credrotator.providers import operator_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.ports import Clock
-    from credrotator.policies.inventory import Inventory
     from credrotator.providers.provider import OperatorOption
 
 FILE = click.Path()
@@ -58,6 +49,13 @@ class PolicyCommand(click.Command):
 
 Command = Any
 """A click command, or the function that becomes one."""
+
+
+def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare an option that can also be set by its ``CREDROTATOR_…`` variable and in the config file."""
+    longest = max((name.partition("/")[0] for name in names), key=len).lstrip("-")
+    variable = "CREDROTATOR_" + longest.upper().replace("-", "_")
+    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
 def reads_policies(command: Command, more_formats: tuple[str, ...] = ()) -> Command:
@@ -188,53 +186,3 @@ def read_settings(common: dict[str, Any]) -> Settings:
     chosen = {option.name: common.pop(option.name.replace("-", "_")) for option in _provider_flags()}
     common["provider_options"] = {name: value for name, value in chosen.items() if value}
     return Settings(out=Path(out) if out else None, **common)
-
-
-def need_store(settings: Settings, *, required: bool = True) -> DirectoryStore:
-    """Return the store of ``--out``; one that is never read where it is not required.
-
-    Raises:
-        UsageError: There is none.
-    """
-    if settings.out is None and not required:
-        return DirectoryStore(Path("/nonexistent"), system_clock)
-    if settings.out is None:
-        raise UsageError("name a directory for the credentials with --out DIR")
-    return DirectoryStore(settings.out, system_clock)
-
-
-def exchanger(
-    settings: Settings, clock: Clock = system_clock, instrumentation: Instrumentation = NO_INSTRUMENTATION
-) -> Exchanger:
-    """Return the exchange that the settings describe; a SkewedClock is put right by it."""
-    allowed = AllowedIssuers(settings.allowed_issuers)
-    tokens = settings.token_paths()
-    said = ExchangeSettings(allowed, settings.ca_file, settings.timeout, settings.routes, tokens)
-    return Exchanger(said, clock, PROVIDERS, instrumentation=instrumentation)
-
-
-def choose(inventory: Inventory, names: Sequence[str], settings: Settings, namespace: str) -> list[ObjectKey]:
-    """Return the policies that names and ``-n`` choose, in order; ``namespace`` is that of names without one.
-
-    A cluster without any is no mistake: a job may be there before the first policy. Manifests without any are.
-
-    Raises:
-        UsageError: A name is not there, or nothing is left of the manifests.
-    """
-    there = sorted({*inventory.policies, *inventory.invalid})
-    if settings.namespaces and not settings.all_namespaces:
-        there = [key for key in there if key.namespace in settings.namespaces]
-    if not there:
-        within = settings.namespaces and not settings.all_namespaces
-        where = f" in namespace {' or '.join(settings.namespaces)}" if within else ""
-        if settings.in_cluster and not names:
-            click.echo(f"there is no BackendSecurityPolicy{where} in the cluster", err=True)
-            return []
-        source = "the cluster" if settings.in_cluster else "what -f names"
-        raise UsageError(f"there is no BackendSecurityPolicy{where} in {source}")
-    asked = [ObjectKey.parse(name, namespace) for name in names]
-    for key in asked:
-        if key not in there:
-            close = difflib.get_close_matches(str(key), map(str, there), 1)
-            raise UsageError(f"there is no policy {key}" + (f"; did you mean {close[0]}?" if close else ""))
-    return [key for key in there if not asked or key in asked]

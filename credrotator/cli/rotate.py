@@ -3,83 +3,28 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.app.backend import open_backend
-from credrotator.app.settings import Span, setting
+from credrotator.app.documents import rotate_document
+from credrotator.app.exchanging import make_exchanger
+from credrotator.app.opening import open_backend
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
 from credrotator.cli.colours import painter, show
-from credrotator.cli.options import (
-    PolicyCommand,
-    choose,
-    exchanger,
-    read_settings,
-    reads_policies,
-    workers_option,
-)
+from credrotator.cli.options import PolicyCommand, read_settings, reads_policies, setting, workers_option
+from credrotator.cli.parameters import Span
 from credrotator.cli.progress import progress
+from credrotator.cli.reading import chosen, read
 from credrotator.core.clock import system_clock
-from credrotator.core.errors import UsageError
-from credrotator.core.model import Sensitive
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.audit import Audit
 from credrotator.rotation.batch import Batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import timedelta
-
-    from credrotator.app.backend import Backend
-    from credrotator.core.errors import RotationError
-    from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy
-    from credrotator.files.directory import DirectoryStore
-    from credrotator.policies.inventory import Inventory
-
-
-class HasInventory(Protocol):
-    """A reading, or a source that reads again."""
-
-    @property
-    def inventory(self) -> Inventory:
-        """What was read last."""
-
-
-class Renderer(Protocol):
-    """What renders files after a publication."""
-
-    @property
-    def failures(self) -> Mapping[Any, RotationError]:
-        """What went wrong in the last rendering, by file."""
-
-    def render(self) -> None:
-        """Render everything anew."""
-
-
-class _NothingToRender:
-    """Renders no file; what renders some is imported only where there is one, since Jinja2 takes its time to load."""
-
-    def __init__(self) -> None:
-        self.failures: dict[Any, RotationError] = {}
-
-    def render(self) -> None:
-        """Do nothing."""
-
-
-class _Listener:
-    def __init__(self, here: Backend, renderer: Renderer) -> None:
-        self._here, self._renderer = here, renderer
-
-    def __call__(self, _policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
-        self._here.after(outcome)
-        if outcome.action == "rotated":
-            self._renderer.render()
-
-    def forget(self, key: ObjectKey) -> None:
-        """Know nothing."""
 
 
 @click.command("rotate", cls=PolicyCommand)
@@ -120,57 +65,23 @@ def command(
     Exit codes: 0 success, 1 some policies failed, 2 usage error.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock = read_settings(common), SkewedClock(system_clock)
-    with traces() as instrumentation, open_backend(settings) as here:
-        keys = choose(here.inventory, names, settings, here.namespace)
-        renderer, audit = templates_of(template, here, here.directory), Audit()
-
+    options, audit = RotateOptions(within, force, dry_run), Audit()
+    with traces() as instrumentation, open_backend(settings, clock, template) as backend:
+        store, exchange = backend.store, make_exchanger(settings, clock, instrumentation)
+        rotation = Rotation(store, exchange, clock, instrumentation=instrumentation, audit=audit)
+        snapshot = read(backend)
+        keys, renderer = chosen(snapshot, names, settings), snapshot.renderer
+        batch = Batch(rotation, snapshot.listener(), clock, audit=audit, instrumentation=instrumentation)
         with progress() as shown:
-            rotation = Rotation(
-                here.store,
-                exchanger(settings, clock, instrumentation),
-                clock,
-                instrumentation=instrumentation,
-                audit=audit,
-            )
-            batch = Batch(rotation, _Listener(here, renderer), clock, audit=audit, instrumentation=instrumentation)
-            outcomes = batch(
-                keys, here.inventory, RotateOptions(within, force, dry_run), workers=workers, progress=shown
-            )
+            outcomes = batch(keys, snapshot.inventory, options, workers=workers, progress=shown)
         if not dry_run:
             renderer.render()
     if output in {"json", "yaml"}:
-        click.echo(report.structured(report.rotate_document(outcomes), output), nl=False)
+        click.echo(report.structured(rotate_document(outcomes), output), nl=False)
     else:
         wide = output == "wide"
         show(report.rotate_table(outcomes, system_clock(), wide=wide, dry_run=dry_run, paint=painter()))
     for failure in renderer.failures.values():
         click.echo(f"template: {failure.reason}: {failure.message}\n  what to do: {failure.hint}", err=True)
     failed = any(outcome.action == "failed" for outcome in outcomes)
-    sys.exit(int(failed or bool(here.problems) or bool(renderer.failures)))
-
-
-def templates_of(pairs: tuple[str, ...], source: HasInventory, store: DirectoryStore | None) -> Renderer:
-    """Compile the templates; they see every Secret that carries a policy's credential.
-
-    Raises:
-        UsageError: A template cannot be read, or there is no directory to render from.
-    """
-    if not pairs:
-        return _NothingToRender()
-    if store is None:
-        raise UsageError("--template goes with -f and --out: in a cluster the gateway feeds its filter itself")
-    from credrotator.files.templates import Templates  # noqa: PLC0415
-
-    def secrets() -> dict[str, dict[str, Sensitive]]:
-        inventory = source.inventory
-        found: dict[str, dict[str, Sensitive]] = {}
-        for key in {policy.secret for policy in inventory.policies.values() if policy.secret}:
-            if key in inventory.secrets:
-                found[str(key)] = {
-                    name: Sensitive(raw.decode(errors="replace")) for name, raw in inventory.secrets[key].items()
-                }
-            if stored := store.read(key):
-                found[str(key)] = dict(stored.document.data)
-        return found
-
-    return Templates(pairs, secrets, store.exclusive)
+    sys.exit(int(failed or bool(snapshot.problems) or bool(renderer.failures)))

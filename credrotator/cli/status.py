@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.app.backend import open_backend
-from credrotator.app.settings import Span
+from credrotator.app.exchanging import make_exchanger
+from credrotator.app.opening import open_backend
 from credrotator.cli import status_report as statusreport
 from credrotator.cli.colours import painter, show
 from credrotator.cli.live import View, watch
-from credrotator.cli.options import PolicyCommand, choose, exchanger, read_settings, reads_policies
+from credrotator.cli.options import PolicyCommand, read_settings, reads_policies
+from credrotator.cli.parameters import Span
+from credrotator.cli.reading import chosen, read
 from credrotator.cli.tables import structured
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError
 from credrotator.diagnosis.overview import Row, overview
+from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
@@ -70,10 +73,17 @@ def command(names: tuple[str, ...], *, output: str, again: bool, interval: timed
 
 def _rows(settings: Settings, names: tuple[str, ...]) -> list[Row]:
     """Read everything, and describe each policy that is meant."""
-    with open_backend(settings) as here:
-        rotation, now = Rotation(here.store, exchanger(settings), system_clock), system_clock()
-        keys = choose(here.inventory, names, settings, here.namespace)
+    with open_backend(settings, SkewedClock(system_clock)) as backend:
+        rotation = Rotation(backend.store, make_exchanger(settings, system_clock), system_clock)
+        snapshot, now = read(backend), system_clock()
         return [
-            overview(key, here.inventory, rotation, here.last(key), now, acknowledged_at=here.acknowledged_at(key))
-            for key in keys
+            overview(
+                key,
+                snapshot.inventory,
+                rotation,
+                snapshot.last_outcome(key),
+                now,
+                acknowledged_at=snapshot.acknowledged_at(key),
+            )
+            for key in chosen(snapshot, names, settings)
         ]

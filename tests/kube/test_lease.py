@@ -15,6 +15,7 @@ import pytest
 
 from credrotator.core.model import ObjectKey
 from credrotator.kube.client.leader_election import LeaderElection, LeaseTiming
+from credrotator.kube.client.lease_term import LeaseTerm
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ class Electors:
             self.apis[-1],
             LEASE,
             name,
+            LeaseTerm(clock.seconds),
             started=lambda: self.told.append(f"{name} started"),
             stopped=lambda: self.told.append(f"{name} stopped"),
             timing=timing,
             clock=clock.wall,
-            seconds=clock.seconds,
         )
         election.start()
         return election
@@ -341,7 +342,7 @@ def test_a_defect_in_a_callback_leaves_the_election_running(server: ApiServer) -
         raise ZeroDivisionError
 
     with server.api() as api:
-        election = LeaderElection(api, LEASE, "a", started=started, stopped=lambda: None, timing=SHORT)
+        election = LeaderElection(api, LEASE, "a", LeaseTerm(), started=started, stopped=lambda: None, timing=SHORT)
         election.start()
         assert called.wait(2)
         server.wait_for(3, "update", "leases")

@@ -36,6 +36,7 @@ from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 from credrotator.kube.client.api_errors import CONFLICT, NO_ANSWER, NOT_FOUND, ApiError
 from credrotator.kube.client.leader_election import LeaderElection
+from credrotator.kube.client.lease_term import LeaseTerm
 from credrotator.observability.audit import Audit
 from credrotator.observability.metrics import Metrics
 from credrotator.providers.aws.source import AwsOidc
@@ -375,17 +376,17 @@ class Process:
             SimApi(self),  # type: ignore[arg-type]
             LEASE,
             name,
+            LeaseTerm(machine.boottime),
             started=self.daemon.enqueue_all,
             stopped=self.daemon.stand_down,
             timing=world.timing,
             clock=machine.clock,
-            seconds=machine.boottime,
         )
         self.election._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
         self._tasks: list[Task] = []
 
     def start(self) -> None:
-        """Start all that ``Daemon.start`` and ``_Leadership.start`` start."""
+        """Start all that ``Daemon.start`` and ``serve_cluster`` start."""
         kernel = self.world.kernel
         for number in range(self.world.workers):
             self._tasks.append(kernel.spawn(self.machine, f"{self.name}/worker-{number}", self.daemon._work))

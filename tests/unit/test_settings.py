@@ -10,7 +10,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from credrotator.app.settings import ForIssuers, Settings, Span, load_config, setting
+from credrotator.app.settings import Settings
+from credrotator.cli.config_file import load_config
+from credrotator.cli.options import setting
+from credrotator.cli.parameters import ForIssuers, Span
 from credrotator.core.errors import UsageError
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.issuers.routes import IssuerRoutes

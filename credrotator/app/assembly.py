@@ -1,4 +1,4 @@
-"""The daemon, put together from its parts; the same over a cluster and over a directory."""
+"""What both backends put together alike: the queue and the daemon."""
 
 from __future__ import annotations
 

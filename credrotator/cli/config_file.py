@@ -1,0 +1,54 @@
+"""The file of ``--config``: it wins over defaults, ``CREDROTATOR_*`` variables and flags win over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import yaml
+
+from credrotator.core.errors import printable
+
+
+def load_config(context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    """Make a config file's entries the defaults of the command's options (callback of ``--config``)."""
+    if name is None:
+        return None
+    try:
+        found = yaml.safe_load(Path(name).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {name}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{name} is not YAML: {printable(error)}") from error
+    if not isinstance(found, dict):
+        raise click.BadParameter(f"{name}: expected settings, one per line, such as out: /var/lib/credrotator")
+    options = _options(context.command)
+    others: set[str] = set()
+    if set(found) - options.keys():
+        others = _options_of_other_commands(context)
+    if unknown := set(found) - options.keys() - others:
+        listed = ", ".join(sorted(printable(key) for key in unknown))
+        known = ", ".join(sorted({*options, *others}))
+        raise click.BadParameter(f"{name}: unknown settings: {listed}; known are {known}")
+    entries = {
+        str(options[key].name): [value] if options[key].multiple and not isinstance(value, list) else value
+        for key, value in found.items()
+        if key in options and value is not None
+    }
+    context.default_map = {**(context.default_map or {}), **entries}
+    return name
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """Return what a config file can set for a command: what a ``CREDROTATOR_…`` variable can, but the file itself."""
+    options = [option for option in command.params if isinstance(option, click.Option) and option.envvar]
+    return {str(option.name).replace("_", "-"): option for option in options if option.name != "config"}
+
+
+def _options_of_other_commands(context: click.Context) -> set[str]:
+    """One file serves all commands, so what only another one knows is no mistake."""
+    root = context.find_root().command
+    if not isinstance(root, click.Group):
+        return set()
+    commands = (root.get_command(context, command) for command in root.list_commands(context))
+    return {name for command in commands if command for name in _options(command)}
