@@ -41,7 +41,7 @@ class ManifestSource:
         self._poll_s = poll.total_seconds()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._changed: Callable[[ObjectKey], None] = lambda _: None
+        self._listeners: list[Callable[[ObjectKey], None]] = []
         self._seen: object = None
         self._versions: dict[ObjectKey, str | None] = {}
         self._trouble: str | None = "the manifests are not read yet"
@@ -53,7 +53,7 @@ class ManifestSource:
         Raises:
             UsageError: A named file is not there.
         """
-        self._changed = changed
+        self._listeners.append(changed)
         self._read(self._signature())
         self._thread = threading.Thread(target=self._watch, name="manifests", daemon=True)
         self._thread.start()
@@ -116,7 +116,11 @@ class ManifestSource:
         self._seen, self._trouble = signature, None
         for key in sorted(_keys(old) | _keys(self.inventory)):
             if _facts(old, key) != _facts(self.inventory, key) or old.secrets != self.inventory.secrets:
-                self._changed(key)
+                self._report(key)
+
+    def _report(self, key: ObjectKey) -> None:
+        for changed in self._listeners:
+            changed(key)
 
     def _check_store(self) -> None:
         """Notice a published Secret that somebody removed or replaced."""
@@ -132,7 +136,7 @@ class ManifestSource:
                 continue
             version = versions[policy.key] = stored.version if stored else None
             if self._versions.get(policy.key, version) != version:
-                self._changed(policy.key)
+                self._report(policy.key)
         self._versions = versions
 
 

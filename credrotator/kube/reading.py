@@ -31,12 +31,11 @@ PAGE = 500
 class ClusterInventory(Inventory):
     """An inventory whose Secrets and grants stay in the cluster until they are asked for."""
 
-    references: ClusterReferences | None = None
+    references: ClusterReferences = field(kw_only=True)
     seen: dict[ObjectKey, Observed] = field(default_factory=dict)
 
     def reader(self, policy: ObjectKey) -> SecretReader:
         """See ``Inventory.reader``."""
-        assert self.references is not None  # noqa: S101 - set by read_cluster
         return secret_reader(self.references.for_policy(policy), policy)
 
     def observed(self, key: ObjectKey) -> Observed | None:
@@ -50,7 +49,7 @@ def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[Clus
     Raises:
         RotationError: The policies cannot be listed.
     """
-    inventory = ClusterInventory(references=ClusterReferences(api, lambda _: None, watching=False))
+    inventory = ClusterInventory(references=ClusterReferences(api))
     problems: list[str] = []
     for namespace in scope.namespaces or (None,):
         try:

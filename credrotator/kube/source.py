@@ -17,7 +17,7 @@ from credrotator.kube import paths
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.informer import Informer, Selection
 from credrotator.kube.events import InvolvedObject
-from credrotator.kube.references import ClusterReferences
+from credrotator.kube.references import WatchedReferences
 from credrotator.kube.store import POLICY, SELECTOR, stored_secret
 from credrotator.policies.inventory import secret_reader
 
@@ -84,11 +84,11 @@ class ClusterSource:
         self._scope = scope
         self._reader = policies
         self._acknowledge = acknowledge
-        self._changed: Callable[[ObjectKey], None] = lambda _: None
+        self._listeners: list[Callable[[ObjectKey], None]] = []
         self._lock = threading.Lock()
         self._policies: dict[ObjectKey, Observed] = {}
         self._secrets: dict[ObjectKey, OurSecret] = {}
-        self._references = ClusterReferences(api, self._report)
+        self._references = WatchedReferences(api, self._report)
         namespaces: Iterable[str | None] = scope.namespaces or (None,)
         self._informers: list[Informer[Any]] = []
         for namespace in dict.fromkeys(namespaces):
@@ -110,7 +110,7 @@ class ClusterSource:
 
     def start(self, changed: Callable[[ObjectKey], None]) -> None:
         """See ``ports.PolicySource``; returns at once, policies are reported as they are listed."""
-        self._changed = changed
+        self._listeners.append(changed)
         for informer in self._informers:
             informer.start()
 
@@ -174,8 +174,9 @@ class ClusterSource:
         return observe(found, self._reader)
 
     def _report(self, key: ObjectKey) -> None:
-        """Pass on that a Secret changed which a policy refers to."""
-        self._changed(key)
+        """Have a policy enqueued: it changed, or a Secret of it did."""
+        for changed in self._listeners:
+            changed(key)
 
     def _policy_changed(self, key: ObjectKey, observed: Observed | None) -> None:
         with self._lock:
@@ -188,7 +189,7 @@ class ClusterSource:
         if observed is not None:
             self._acknowledge(key, observed.last_transition)
         if observed is None or before is None or before.policy != observed.policy:
-            self._changed(key)
+            self._report(key)
 
     def _secret_changed(self, key: ObjectKey, secret: OurSecret | None) -> None:
         with self._lock:
@@ -197,7 +198,7 @@ class ClusterSource:
                 self._secrets[key] = secret
         policy = secret or known
         if policy is not None and (secret is None or not secret.intact):
-            self._changed(policy.policy)
+            self._report(policy.policy)
 
 
 def observe(found: dict[str, Any], policies: FormReader) -> Observed:
