@@ -14,7 +14,7 @@ from credrotator.rotation.workqueue import WorkQueue
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.core.audit import AuditLog
+    from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.ports import CachedState, Clock, OutcomeListener, PolicySource, SecretStore
     from credrotator.exchange.exchanger import Exchanger

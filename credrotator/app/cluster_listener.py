@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from credrotator.app.cluster import Cluster
-    from credrotator.core.audit import AuditLog
+    from credrotator.core.audit_log import AuditLog
     from credrotator.core.ports import Clock
     from credrotator.kube.deferred import Defer
     from credrotator.kube.delivery import Delivery

@@ -18,7 +18,7 @@ from credrotator.cli.options import (
     reads_policies,
 )
 from credrotator.cli.progress import waiting
-from credrotator.cli.reading import chosen, read
+from credrotator.cli.selection import chosen, read
 from credrotator.cli.tables import structured
 from credrotator.core.clock import system_clock
 from credrotator.diagnosis import terraform

@@ -9,7 +9,7 @@ import yaml
 
 from credrotator.app.opening import open_backend
 from credrotator.cli.options import PolicyCommand, names_policies, read_settings, reading_options
-from credrotator.cli.reading import chosen, read
+from credrotator.cli.selection import chosen, read
 from credrotator.core.clock import system_clock
 from credrotator.core.model import RotatablePolicy
 from credrotator.exchange.http.clock_offset import SkewedClock

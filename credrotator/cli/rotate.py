@@ -16,7 +16,7 @@ from credrotator.cli.colours import painter, show
 from credrotator.cli.options import PolicyCommand, read_settings, reads_policies, setting, workers_option
 from credrotator.cli.parameters import Span
 from credrotator.cli.progress import progress
-from credrotator.cli.reading import chosen, read
+from credrotator.cli.selection import chosen, read
 from credrotator.core.clock import system_clock
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.audit import Audit

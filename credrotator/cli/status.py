@@ -13,7 +13,7 @@ from credrotator.cli.colours import painter, show
 from credrotator.cli.live import View, watch
 from credrotator.cli.options import PolicyCommand, read_settings, reads_policies
 from credrotator.cli.parameters import Span
-from credrotator.cli.reading import chosen, read
+from credrotator.cli.selection import chosen, read
 from credrotator.cli.tables import structured
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError

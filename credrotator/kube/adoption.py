@@ -12,7 +12,7 @@ from credrotator.core.errors import Conflict, RotationError
 from credrotator.core.secretdata import EXPIRY, adopt, read_time
 
 if TYPE_CHECKING:
-    from credrotator.core.audit import AuditLog
+    from credrotator.core.audit_log import AuditLog
     from credrotator.core.model import RotatablePolicy
     from credrotator.core.ports import SecretStore
     from credrotator.kube.policy_events import PolicyEvents

@@ -15,7 +15,7 @@ from credrotator.core.errors import Conflict, RotationError
 from credrotator.core.secretdata import park, parked_until
 
 if TYPE_CHECKING:
-    from credrotator.core.audit import AuditLog
+    from credrotator.core.audit_log import AuditLog
     from credrotator.core.model import Failure, RotatablePolicy
     from credrotator.core.ports import Clock, SecretStore
 

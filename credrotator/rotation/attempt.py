@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from credrotator.core.audit import AuditLog
+    from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy
     from credrotator.core.ports import Clock, OutcomeListener, SecretReader

@@ -18,7 +18,7 @@ from credrotator.rotation.guard import UNGUARDED
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from credrotator.core.audit import AuditLog
+    from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
     from credrotator.core.ports import Clock, OutcomeListener, SecretReader

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.core.audit import NO_AUDIT
+from credrotator.core.audit_log import NO_AUDIT
 from credrotator.core.errors import Abandoned, Conflict, PolicyError, RotationError, Transient
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import (
@@ -37,7 +37,7 @@ from credrotator.rotation.guard import UNGUARDED
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from credrotator.core.audit import AuditLog
+    from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.ports import CachedState, Clock, Exchange, SecretReader, SecretStore, WriteGuard
 

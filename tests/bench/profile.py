@@ -38,7 +38,7 @@ PARTS = (
     ("log lines", ("logging/__init__.py", "credrotator/observability/redaction.py")),
     ("AWS STS, by boto3", ("credrotator/providers/aws/",)),
     ("token, by Authlib", ("credrotator/exchange/issuers/oidc.py",)),
-    ("Events and conditions", ("credrotator/kube/events.py", "_write_condition")),
+    ("Events and conditions", ("credrotator/kube/events.py", "credrotator/kube/conditions.py")),
     ("doorbell", ("credrotator/kube/delivery.py",)),
     ("the Secret: one read, one write", ("credrotator/kube/store.py",)),
     ("list and watch, reading policies", ("credrotator/kube/client/informer.py", "credrotator/kube/references.py")),

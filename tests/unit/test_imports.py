@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 import credrotator
 
 PACKAGE = Path(credrotator.__file__).parent
+MOST_PARAMETERS = 8
 CLIENT_MAY_USE = {"core.clock", "core.errors", "core.model", "core.ports"}
 """What every layer may: the clock, printable texts, keys and secrets."""
 
@@ -71,3 +74,34 @@ def test_the_client_for_the_api_server_knows_nothing_of_ours() -> None:
         if name.startswith("credrotator.kube.client"):
             ours = {target for target in targets if not target.startswith("credrotator.kube.client")}
             assert ours <= allowed, name
+
+
+def test_a_pass_loads_nothing_of_the_daemon() -> None:
+    """One pass, over a directory or a cluster, has neither metrics nor a timetable; a directory's no cluster either."""
+    script = (
+        "import sys, credrotator.cli.rotate, credrotator.cli.check, credrotator.cli.status, credrotator.cli.convert\n"
+        "directory = set(sys.modules)\n"
+        "import credrotator.app.cluster_backend\n"
+        "print({'prometheus_client', 'apscheduler'} & set(sys.modules), [n for n in directory if '.kube' in n])"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert answer.stdout == "set() []\n"
+
+
+def test_constructors_take_at_most_eight_parameters() -> None:
+    """What needs more does more than one thing. Plain data (dataclasses) may have as many fields as it has.
+
+    The sandbox is let off: it has a port for each of its servers.
+    """
+    wide = [
+        f"{name}.{node.name}"
+        for name, path in MODULES.items()
+        if not name.startswith("credrotator.sandbox")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        for each in node.body
+        if isinstance(each, ast.FunctionDef) and each.name == "__init__"
+        # Self is none of them.
+        if len(each.args.posonlyargs + each.args.args + each.args.kwonlyargs) - 1 > MOST_PARAMETERS
+    ]
+    assert wide == []
