@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credrotator.core.errors import UsageError
+from credrotator.providers import PROVIDERS
+from credrotator.providers.provider import SandboxServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,36 +24,25 @@ if TYPE_CHECKING:
     from credrotator.sandbox import Sandbox
 
 PORT = click.IntRange(0, 65535)
+SERVERS = (SandboxServer("issuer", "the issuer", 9443), *(provider.sandbox for provider in PROVIDERS))
+
+
+def server_ports(command: Any) -> Any:
+    """Add an option for the port of each server of the sandbox."""
+    for server in reversed(SERVERS):
+        command = click.option(
+            f"--{server.name}-port",
+            type=PORT,
+            metavar="PORT",
+            default=server.port,
+            show_default=True,
+            help=f"Port of {server.title}; 0 picks a free one.",
+        )(command)
+    return command
 
 
 @click.command("sandbox", context_settings={"ignore_unknown_options": True})
-@click.option(
-    "--issuer-port",
-    type=PORT,
-    metavar="PORT",
-    default=9443,
-    show_default=True,
-    help="Port of the issuer; 0 picks a free one.",
-)
-@click.option(
-    "--sts-port", type=PORT, metavar="PORT", default=9444, show_default=True, help="Port of STS; 0 picks a free one."
-)
-@click.option(
-    "--entra-port",
-    type=PORT,
-    metavar="PORT",
-    default=9445,
-    show_default=True,
-    help="Port of Entra; 0 picks a free one.",
-)
-@click.option(
-    "--google-port",
-    type=PORT,
-    metavar="PORT",
-    default=9446,
-    show_default=True,
-    help="Port of Google Cloud; 0 picks a free one.",
-)
+@server_ports
 @click.option(
     "--dir",
     "directory",
@@ -97,8 +88,7 @@ def command(directory: str | None, command: tuple[str, ...], **ports: Any) -> in
 
 
 def _announcement(sandbox: Sandbox, program: str) -> str:
-    servers = (("issuer", sandbox.issuer), ("STS", sandbox.sts), ("Entra", sandbox.entra), ("Google", sandbox.google))
-    addresses = ", ".join(f"{name} {server.url}" for name, server in servers)
+    addresses = ", ".join(f"{server.title} {getattr(sandbox, server.name).url}" for server in SERVERS)
     return f"sandbox: {addresses}; ends with {Path(program).name}"
 
 

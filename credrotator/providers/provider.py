@@ -38,6 +38,21 @@ class OperatorOption:
 
 
 @dataclass(frozen=True, slots=True)
+class SandboxServer:
+    """The provider's server in the sandbox.
+
+    Attributes:
+        name: As in ``--sts-port``, and the attribute of ``Sandbox``.
+        title: For people.
+        port: Where it listens unless the command line says otherwise.
+    """
+
+    name: str
+    title: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Advice:
     """What has to stand at the vendor for a policy's token to be accepted.
 
@@ -84,6 +99,11 @@ class Provider(ABC):
     @abstractmethod
     def managed(self) -> ManagedForm:
         """Return how its block stands in an annotation."""
+
+    @property
+    @abstractmethod
+    def sandbox(self) -> SandboxServer:
+        """Return the server of the sandbox that stands for the vendor."""
 
     @abstractmethod
     def read(self, reading: Reading, spec: schema.Spec) -> Source | None:

@@ -9,7 +9,7 @@ from credrotator.policies.reader import DURATION, PREFIX, AnnotationUse
 from credrotator.providers.aws import advice as trust
 from credrotator.providers.aws.policy import CREDENTIALS_FILE, read_block
 from credrotator.providers.aws.source import AwsOidc
-from credrotator.providers.provider import Advice, OperatorOption, Provider
+from credrotator.providers.provider import Advice, OperatorOption, Provider, SandboxServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,6 +41,7 @@ class Aws(Provider):
         rotatable="oidcExchangeToken",
         carry=_carry,
     )
+    sandbox = SandboxServer("sts", "STS", 9444)
     advice_member = "awsTrustPolicy"
     advice_title = "the role's trust policy that fits this token"
     terraform_requirement = ("aws", trust.REQUIREMENT)

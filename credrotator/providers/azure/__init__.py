@@ -16,7 +16,7 @@ from credrotator.providers.azure.policy import (
     read_block,
 )
 from credrotator.providers.azure.source import AzureClientSecret, AzureOidc
-from credrotator.providers.provider import Advice, OperatorOption, Provider
+from credrotator.providers.provider import Advice, OperatorOption, Provider, SandboxServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,6 +54,7 @@ class Azure(Provider):
         rotatable="oidcExchangeToken or clientSecretRef",
         carry=_carry,
     )
+    sandbox = SandboxServer("entra", "Entra", 9445)
     advice_member = "entraFederatedCredential"
     advice_title = "the application's federated credential that fits this token"
     terraform_requirement = ("azuread", trust.REQUIREMENT)

@@ -9,7 +9,7 @@ from credrotator.policies.reader import DURATION, PREFIX, AnnotationUse
 from credrotator.providers.gcp import advice as trust
 from credrotator.providers.gcp.policy import read_block
 from credrotator.providers.gcp.source import GcpServiceAccount, GcpWorkloadIdentity
-from credrotator.providers.provider import Advice, OperatorOption, Provider
+from credrotator.providers.provider import Advice, OperatorOption, Provider, SandboxServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,6 +38,7 @@ class Gcp(Provider):
         # The gateway adds project and region to the paths of requests for gcpCredentials alone.
         carry=None,
     )
+    sandbox = SandboxServer("google", "Google Cloud", 9446)
     advice_member = "gcpWorkloadIdentity"
     advice_title = "the pool's provider, and the grant to its principal, that fit this token"
     terraform_requirement = ("google", trust.REQUIREMENT)
