@@ -147,7 +147,7 @@ def _add(copy: Path) -> list[str]:
             "    credential_override: Any",
             '    made_up: MadeUpCredentials | None = Field(None, alias="madeUp")\n    credential_override: Any',
         ),
-        ("class TargetRef(", f"{(MADE_UP / 'schema_block.py').read_text()}\n\nclass TargetRef("),
+        ("class TargetRef(", f"{(MADE_UP / 'schema_block.py.in').read_text()}\n\nclass TargetRef("),
         (
             '    "GCPCredentials": Mechanism("gcpCredentials"),',
             '    "GCPCredentials": Mechanism("gcpCredentials"),\n    "MadeUpCredentials": Mechanism("madeUp"),',
