@@ -68,7 +68,7 @@ e2e-smoke: $(READY) ## test one policy with all real components
 bench: $(READY) ## measure both rotators in one run of 15 minutes; BENCH=quick takes three
 	$(BIN)/python -m tests.bench $(ARGS)
 
-soak: $(READY) ## run the daemon for an hour with short lives and faults; SOAK=300 takes five minutes
+soak: $(READY) ## rehearse outages, then run the daemon for an hour with short lives and faults; SOAK=300 takes five minutes
 	$(BIN)/python -m tests.reliability.soak
 
 image: $(READY) ## build the container image without engine or registry, and test it; see docs/install.md
