@@ -6,9 +6,13 @@ READY := $(VENV)/.ready
 DOCS_VENV := .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
 IMAGE ?= localhost/credrotator:latest
+# Most tests wait most of the time: more of them run at once than there are processors.
+WORKERS ?= 4
+PYTEST := $(BIN)/python -m pytest
+AT_ONCE := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test reference version lint docs docs-serve dist e2e e2e-smoke bench soak image lock clean
+.PHONY: help demo test test-slow reference version lint docs docs-serve dist e2e e2e-smoke bench soak image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +38,11 @@ $(DOCS_READY): requirements.docs.lock
 demo: $(READY) ## rotate the example policies against a local issuer and clouds
 	@$(BIN)/python examples/demo.py
 
-test: $(READY) ## unit, property and simulator tests; needs nothing but Python packages
-	$(BIN)/python -m pytest -m 'not e2e'
+test: $(READY) ## unit, property and simulator tests in under six minutes; needs nothing but Python packages
+	$(PYTEST) -m 'not e2e and not slow' $(AT_ONCE)
+
+test-slow: $(READY) ## the slowest of these tests, which make test leaves out: kills, partitions, a day of 1000 policies
+	$(PYTEST) -m 'slow and not e2e' $(AT_ONCE)
 
 reference: $(READY) ## write the generated pages again: docs/cli.md, the man page, the packages in docs/architecture.md
 	$(BIN)/python tools/reference.py
@@ -60,10 +67,10 @@ dist: $(READY) $(DOCS_READY) ## build wheel, source archive, parts list and chec
 	$(BIN)/python tools/dist.py $(DOCS_VENV)/bin/cyclonedx-py
 
 e2e: $(READY) ## test with real components: Keycloak, MinIO, Envoy, the gateway's filter
-	$(BIN)/python -m pytest tests/e2e tests/chart tests/bench -m e2e -s
+	$(PYTEST) tests/e2e tests/chart tests/bench -m e2e -s
 
 e2e-smoke: $(READY) ## test one policy with all real components
-	$(BIN)/python -m pytest tests/e2e -m smoke -s
+	$(PYTEST) tests/e2e -m smoke -s
 
 bench: $(READY) ## measure both rotators in one run of 15 minutes; BENCH=quick takes three
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -352,6 +352,7 @@ def test_i8_of_two_daemons_one_writes(cluster: Cluster) -> None:
     assert cluster.exchanges() == 2
 
 
+@pytest.mark.slow
 def test_fault_35_the_leader_is_killed(cluster: Cluster) -> None:
     """The other writes soon after the Lease has run out, which lasts 15 s; a busy machine may take some more."""
     cluster.aws()

@@ -401,6 +401,7 @@ def test_invariant_12_a_lapse_of_the_lease() -> None:
     no_violation(crowd(Happening(0.0, "suspend", 0, 31.0)).play())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_invariant_12_a_day_of_1000_policies() -> None:
     """Outages, throttling, garbage, hangs, conflicts, edits, clock steps, suspends, restarts, changes of leaders."""

@@ -102,6 +102,7 @@ def test_fault_33_lease_lost_between_exchange_and_write(place: ClusterPlace, ser
     assert not _current(place, POLICIES[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_fault_34_two_leaders_under_a_partition(place: ClusterPlace, server: ApiServer, tmp_path: Path) -> None:
     """The leader is cut off, one exchange and one write under way; the other takes over; then the network is whole.

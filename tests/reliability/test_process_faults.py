@@ -146,6 +146,7 @@ def _is_current(place: Place, policy: str) -> bool:
     return found is not None and f":assumed-role/{place.roles[policy].rpartition('/')[2]}/" in found.arn
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_fault_35_killed_over_a_directory(
     directory_place: DirectoryPlace, tmp_path: Path, dice: random.Random, capfd: pytest.CaptureFixture[str]
@@ -164,6 +165,7 @@ def test_fault_35_killed_over_a_directory(
     assert reader.reads > KILLS
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_fault_35_killed_over_an_api_server(
     cluster_place: ClusterPlace, tmp_path: Path, dice: random.Random, capfd: pytest.CaptureFixture[str]
@@ -220,6 +222,7 @@ class TestStop:
             assert make is not Hang or all(child.wait(0) == 0 for child in children)
 
 
+@pytest.mark.slow
 def test_fault_50_nothing_answers(cluster_place: ClusterPlace, server: ApiServer, tmp_path: Path) -> None:
     """Neither STS nor the API server say a word, so the Lease cannot be released: ten seconds all the same."""
     cluster_place.edit("bedrock")
