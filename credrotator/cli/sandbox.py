@@ -120,13 +120,14 @@ def _run(command: tuple[str, ...], variables: Mapping[str, str]) -> int:
 
 
 def _wait(issuer: str, variables: Mapping[str, str]) -> int:
+    # The handlers come first: whoever reads that Ctrl-C ends it may press it at once.
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: ended.set())
     click.echo(f"# issuer {issuer}; for the shell in which you try things:")
     for name, value in variables.items():
         click.echo(f"export {name}={value}")
     click.echo("# Ctrl-C ends the sandbox")
     sys.stdout.flush()
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: ended.set())
     ended.wait()
     return 0

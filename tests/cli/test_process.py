@@ -20,6 +20,7 @@ import pytest
 
 from credrotator.sandbox import Hang, Latency
 from tests.support.command_line import PROGRAM, run_outside
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from credrotator.sandbox import Sandbox
@@ -38,20 +39,19 @@ class TestSignals:
     def test_hanging_exchange(
         self, world: Backend, sandbox: Sandbox, number: signal.Signals, code: int, word: str
     ) -> None:
-        """A pass whose issuer hangs ends within two seconds; what hung is named; old credentials are whole."""
+        """A pass whose issuer hangs ends long before its time limit; what hung is named; old credentials are whole."""
         world.aws("old")
         world.azure_secret("free")
         world.rotate("old")
         before = world.value("old")
         sandbox.issuer.requests.clear()
         sandbox.issuer.faults.add(Hang())
-        process = subprocess.Popen(world.command("--force"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert sandbox.issuer.requests.wait_for(lambda log: log.in_flight > 0, timeout_s=20)
-        assert sandbox.entra.requests.wait_for(lambda log: log.in_flight == 0 and len(log) > 0, timeout_s=20)
-        started_s = time.monotonic()
+        command = world.command("--force", "--timeout", "5m")
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert sandbox.issuer.requests.wait_for(lambda log: log.in_flight > 0)
+        eventually(lambda: world.holds("free", "azureAccessToken"))
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
-        assert time.monotonic() - started_s < 2.5
+        out, err = process.communicate(timeout=LIMIT_S)
         assert (process.returncode, out) == (code, "")
         assert "interrupted; still under way: default/old" in err
         assert err.endswith(f"{word}; what was published stays\n")
@@ -66,7 +66,7 @@ class TestSignals:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         _wait_until_reading(process)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 130
         assert b"Traceback" not in err
         assert not world.out.exists()
@@ -178,9 +178,8 @@ class TestSandboxCommand:
         key_file = tmp_path / "service_account.json"
         assert json.loads(key_file.read_text())["type"] == "service_account"
         assert key_file.stat().st_mode & 0o777 == 0o600
-        time.sleep(0.2)  # the handlers are set right after that line
         process.send_signal(number)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=LIMIT_S)
         assert (process.returncode, err) == (0, "")
 
     def test_ends_with_its_command(self) -> None:
@@ -191,7 +190,7 @@ class TestSandboxCommand:
             assert process.stdout
             child = int(process.stdout.readline())
             process.terminate()
-            assert process.wait(20) == 5
+            assert process.wait(LIMIT_S) == 5
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
 
@@ -203,6 +202,8 @@ class TestSandboxCommand:
                     pytest.skip(f"port {port} is in use on this machine")
         rotate = [*PROGRAM, "rotate", "-f", "examples/", "--out", str(tmp_path / "credentials")]
         ran = run_outside([*PROGRAM, "sandbox", "--", *rotate])
+        if "is in use" in ran.err:
+            pytest.skip("somebody else was quicker to take one of the ports")
         assert ran.code == 0, ran.out + ran.err
         assert "0 failed" in ran.out
 
@@ -248,7 +249,7 @@ def _on_a_terminal(command: list[str]) -> tuple[bytes, bytes]:
         os.close(slave)
         assert process.stdout
         shown = b""
-        while select.select([master], [], [], 30)[0]:
+        while select.select([master], [], [], LIMIT_S)[0]:
             try:
                 shown += os.read(master, 4096)
             except OSError:  # EIO: the last process closed its end

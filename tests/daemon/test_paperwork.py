@@ -39,9 +39,8 @@ def test_the_end_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> Non
     paperwork.start()
     for _ in range(3):
         paperwork.defer(answered.wait)  # type: ignore[arg-type]
-    began_s = time.monotonic()
     paperwork.stop(0.2)
-    assert time.monotonic() - began_s < 2
+    assert paperwork._thread.is_alive(), "it waited for the answer"
     assert "2 Events and conditions were not written any more" in caplog.text
     answered.set()
 

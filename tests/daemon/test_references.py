@@ -124,7 +124,7 @@ class TestWatches:
         server.patch("secrets", "oidc-client", secret("oidc-client", client_secret="two"))
         server.compact()
         server.heal(fault)
-        eventually(lambda: refers.told == [BEDROCK], 10)
+        eventually(lambda: refers.told == [BEDROCK])
         assert refers.text() == "two"
 
     def test_it_cannot_be_watched(self, server: ApiServer, refers: Refers, monkeypatch: pytest.MonkeyPatch) -> None:

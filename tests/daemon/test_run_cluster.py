@@ -272,7 +272,7 @@ def test_fault_32_the_api_comes_late(cluster: Cluster) -> None:
     """It waits for the gateway's API, alive but not ready, and says so; then it works."""
     served = cluster.server.resources.pop(POLICIES)
     with cluster.daemon(ready=False) as daemon:
-        eventually(lambda: "CrdMissing" in daemon.log, 20)
+        eventually(lambda: "CrdMissing" in daemon.log)
         assert daemon.get("/healthz")[0] == 200
         assert daemon.get("/readyz") == (503, "starting\n")
         cluster.server.resources[POLICIES] = served
@@ -281,7 +281,7 @@ def test_fault_32_the_api_comes_late(cluster: Cluster) -> None:
         assert daemon.is_ready()
     cluster.server.resources.pop(POLICIES)
     with cluster.daemon(ready=False) as daemon:
-        eventually(lambda: "CrdMissing" in daemon.log, 20)
+        eventually(lambda: "CrdMissing" in daemon.log)
         code, took_s = daemon.end()
         assert (code, took_s < 5) == (0, True)
 
@@ -344,7 +344,7 @@ def test_i8_of_two_daemons_one_writes(cluster: Cluster) -> None:
             assert standby.metric("credential_ready_status") is None
             exchanges = cluster.exchanges()
             leader.end()
-            eventually(standby.leads, 8)
+            eventually(standby.leads)
             eventually(lambda: standby.metric("credential_ready_status", condition="True") == 1)
             assert cluster.exchanges() == exchanges
             patch_role(cluster.server, "aws", OTHER_ROLE)
@@ -575,7 +575,7 @@ def test_no_time_is_lost_on_short_lives(cluster: Cluster) -> None:
         cluster.azure(secret=True)
         with cluster.daemon():
             eventually(lambda: len(cluster.sandbox.entra.requests) > 0)
-            eventually(lambda: cluster.written().count("update secrets/ai-eg-bsp-azure") == 1, 25)
+            eventually(lambda: cluster.written().count("update secrets/ai-eg-bsp-azure") == 1)
             tokens = [request for request in cluster.sandbox.entra.requests if request.method == "POST"]
             assert 2 <= len(tokens) <= 3
     finally:

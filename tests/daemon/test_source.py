@@ -164,7 +164,7 @@ class TestPolicies:
         server.delete(POLICIES, "bedrock")
         server.create(POLICIES, aws())
         server.compact()
-        eventually(lambda: BEDROCK in watching.told, 10)
+        eventually(lambda: BEDROCK in watching.told)
         server.heal(fault)
 
     def test_scope(self, server: ApiServer, api: KubeApi) -> None:
@@ -309,6 +309,6 @@ def test_not_listed_yet(server: ApiServer, api: KubeApi) -> None:
     source.start(lambda _: None)
     eventually(lambda: source.trouble() == "not listed yet: secrets" and source.restarts(), AFTER_S + 5)
     server.heal(fault)
-    eventually(lambda: source.trouble() is None, 30)
+    eventually(lambda: source.trouble() is None)
     assert source.restarts().keys() == {"Forbidden"}
     source.stop()

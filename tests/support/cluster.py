@@ -29,7 +29,7 @@ from credrotator.sandbox import (
 )
 from tests.support.builders import AWS
 from tests.support.manifests import POLICIES, manifest, secret, values
-from tests.support.waiting import eventually
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,12 +121,12 @@ class Cluster:
         running = Daemon(process)
         try:
             if ready:
-                eventually(running.is_ready, 30)
+                eventually(running.is_ready, 2 * LIMIT_S)
             yield running
         finally:
             process.kill()
             process.wait()
-            running.reader.join(5)
+            running.reader.join(LIMIT_S)
             assert process.stderr
             process.stderr.close()
 
@@ -138,7 +138,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=3 * LIMIT_S,
         )
         assert ended.returncode == code, ended.stderr + ended.stdout
         return ended.stdout
@@ -150,7 +150,7 @@ class Cluster:
         match = re.search(r"aws_access_key_id = (\w+)", found.get("credentials", ""))
         return match[1] if match else ""
 
-    def new_key(self, old: str = "", name: str = "aws", within_s: float = 5.0) -> str:
+    def new_key(self, old: str = "", name: str = "aws", within_s: float = LIMIT_S) -> str:
         """Wait until another access key than ``old`` is published; return it."""
         eventually(lambda: self.key_id(name) not in {"", old}, within_s)
         return self.key_id(name)
@@ -210,7 +210,7 @@ class Daemon:
         assert self.process.poll() is None, self.log
         if not match:
             return 0, ""
-        connection = http.client.HTTPConnection("127.0.0.1", int(match[1]), timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", int(match[1]), timeout=LIMIT_S)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -239,7 +239,7 @@ class Daemon:
         """Send a signal; return the exit code and how long it took."""
         began_s = time.monotonic()
         self.process.send_signal(how)
-        code = self.process.wait(30)
+        code = self.process.wait(2 * LIMIT_S)
         return code, time.monotonic() - began_s
 
 

@@ -38,6 +38,7 @@ from credrotator.sandbox import (
     ServiceAccount,
 )
 from credrotator.sandbox.keys import SigningKeys
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -114,7 +115,7 @@ class Backend:
         self,
         *allowed: str,
         ca_file: str | None = "",
-        timeout_s: float = 5.0,
+        timeout_s: float = LIMIT_S,
         environment: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         routes: IssuerRoutes | None = None,

@@ -24,7 +24,7 @@ from credrotator.rotation.rotation import Rotation
 from credrotator.rotation.workqueue import WorkQueue
 from tests.support.builders import client_of
 from tests.support.twins import HOUR, Listener, MemoryStore, StandingClock, aws_credential, aws_policy, no_secrets
-from tests.support.waiting import eventually
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -186,7 +186,7 @@ class Backend:
         self.clock.now += by
         self.wrong += by
 
-    def settled(self, within_s: float = 5.0) -> None:
+    def settled(self, within_s: float = LIMIT_S) -> None:
         """Wait until nobody works and nothing waits."""
         queue = self.daemon._queue
         eventually(lambda: not len(queue) and not queue._handled, within_s)

@@ -14,6 +14,7 @@ from credrotator.policies.inventory import Inventory
 from credrotator.rotation.batch import Batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
 from tests.support.twins import Listener, MemoryStore, ScriptedExchange, StandingClock, aws_credential, aws_policy
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +116,7 @@ def test_interrupted(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Monke
     exchange = HangingExchange(*KEYS)
 
     def ctrl_c(done: int, total: int) -> None:
-        assert exchange.entered.wait(10)
+        assert exchange.entered.wait(LIMIT_S)
         raise KeyboardInterrupt
 
     try:
