@@ -105,11 +105,11 @@ def _outage(world: Backend, name: str, kind: str) -> None:
 def _published(world: Backend) -> dict[ObjectKey, Published]:
     """Return what is published, by policy."""
     documents = {
-        key: (world.secrets[policy.secret].document, policy.provider)
+        key: (world.secrets[policy.secret].document, policy.source)
         for key, policy in world.policies.items()
         if policy.secret in world.secrets
     }
-    published = {key: parse(document, provider) for key, (document, provider) in documents.items()}
+    published = {key: parse(document, source) for key, (document, provider) in documents.items()}
     return {key: each for key, each in published.items() if isinstance(each, Published)}
 
 
