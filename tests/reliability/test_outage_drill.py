@@ -109,7 +109,7 @@ def _published(world: Backend) -> dict[ObjectKey, Published]:
         for key, policy in world.policies.items()
         if policy.secret in world.secrets
     }
-    published = {key: parse(document, source) for key, (document, provider) in documents.items()}
+    published = {key: parse(document, source) for key, (document, source) in documents.items()}
     return {key: each for key, each in published.items() if isinstance(each, Published)}
 
 
