@@ -38,6 +38,7 @@ from credrotator.sandbox import (
 from tests.support import cluster_policies
 from tests.support.cluster_policies import ENTRA_CLIENT, ISSUER_CLIENT
 from tests.support.kube.simulator import ApiServer
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,12 +47,15 @@ if TYPE_CHECKING:
 
     from credrotator.sandbox.faults import FaultyServer
 
+# Two dozen processes, one after the other, before the first test.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 ROOT = Path(__file__).parents[2]
 CLIENT_SECRET = "canary cl1ent/s3cret+%&=\"'<x>"
 ENTRA_SECRET = "canary~entra.s3cret_Q8Q~"
 ACCOUNT_TOKEN = "canary-service-account-t0ken"
 PROXY_PASSWORD = "canary-pr0xy-passw0rd"
-START_S = 30.0
+START_S = 2 * LIMIT_S
 AWS, FEDERATED, BY_SECRET, GCP, BY_KEY = "bedrock", "openai", "openai-secret", "vertex", "vertex-key"
 
 
@@ -151,7 +155,7 @@ class Destination:
     def ran(self, *arguments: str, **variables: str) -> str:
         """Run a command to its end and return all that it said."""
         with self.popen(*arguments, **variables) as process:
-            return process.communicate(timeout=60)[0]
+            return process.communicate(timeout=3 * LIMIT_S)[0]
 
     def collect(self) -> None:
         """Take down everything that must not be seen: what went in, and what came out of the services."""
@@ -250,17 +254,17 @@ def _run_daemon(site: Destination, outputs: dict[str, str]) -> None:
     with site.popen("run", *options, LOUD_EXPLODE="token") as exploding:
         log = _said(exploding, "LookupError")
         exploding.send_signal(signal.SIGTERM)
-        outputs["daemon, exploding"] = log + exploding.communicate(timeout=30)[0]
+        outputs["daemon, exploding"] = log + exploding.communicate(timeout=LIMIT_S)[0]
     with site.popen("run", *options) as daemon:
         log = _said(daemon, "published default/ai-eg-bsp-bedrock")
         url = re.search(r"listening on (\S+)", log)
         assert url is not None
-        outputs["/metrics"] = requests.get(f"http://{url[1]}/metrics", timeout=10).text
+        outputs["/metrics"] = requests.get(f"http://{url[1]}/metrics", timeout=LIMIT_S).text
         proc = Path(f"/proc/{daemon.pid}")
         outputs["/proc/PID/cmdline"] = (proc / "cmdline").read_bytes().decode()
         outputs["/proc/PID/environ"] = (proc / "environ").read_bytes().decode()
         daemon.send_signal(signal.SIGABRT)
-        outputs["daemon and its crash"] = log + daemon.communicate(timeout=30)[0]
+        outputs["daemon and its crash"] = log + daemon.communicate(timeout=LIMIT_S)[0]
     outputs["Events"] = json.dumps(site.server.items("events"))
     outputs["status conditions"] = json.dumps(
         [item.get("status") for item in site.server.items("backendsecuritypolicies")]
@@ -288,7 +292,6 @@ OUTPUTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_invariant_09_no_secret(site: Destination, output: str) -> None:
     """Nothing of what went in or came out stands in it."""
