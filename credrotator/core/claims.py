@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import urlsafe_b64decode
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from credrotator.core.model import Sensitive
 
 _PARTS = 3
+_BASE64URL = re.compile(r"[A-Za-z0-9_=-]*")
 
 
 def read_claims(token: Sensitive) -> Mapping[str, Any] | None:
@@ -50,4 +52,7 @@ def audiences(claims: Mapping[str, object]) -> list[str]:
 
 
 def _decode(part: str) -> object:
+    # NOTE: the decoder passes over what is no Base64, so that a line end would be a part of a token that is "one".
+    if not _BASE64URL.fullmatch(part):
+        raise ValueError("no Base64url")
     return json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))

@@ -335,11 +335,15 @@ class InvalidPolicy:
 
 @dataclass(frozen=True, slots=True)
 class SubjectToken:
-    """The issuer's token that is exchanged at the vendor. Times are aware UTC; ``claims`` are read, never trusted."""
+    """The issuer's token that is exchanged at the vendor. Times are aware UTC; ``claims`` are read, never trusted.
+
+    ``warnings``: what was odd about the answer that it came with.
+    """
 
     token: Sensitive
     expires_at: datetime
     claims: Mapping[str, object]
+    warnings: tuple[str, ...] = ()
 
 
 class Credential(ABC):

@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from credrotator.core.errors import Denied, RotationError, Transient, Untrusted, printable
-from credrotator.exchange.http.connections import CONNECT_TIMEOUT_S, check_addresses, resolve
+from credrotator.exchange.http.connections import (
+    CONNECT_TIMEOUT_S,
+    check_addresses,
+    presented_certificate,
+    resolve,
+)
 from credrotator.exchange.http.deadline import remaining_s
-from credrotator.exchange.http.transport import answering
+from credrotator.exchange.http.failures import answering
 
 if TYPE_CHECKING:
     from typing import Any
@@ -88,7 +93,7 @@ def name_certificate(url: str, transport: Transport) -> str:
         with transport.connection(url) as connection:
             return _described(connection)
     except Untrusted as error:
-        if _proxied(url, transport) or not (shown := _shown(*_address(url))):
+        if _proxied(url, transport) or not (shown := _shown(url, transport)):
             raise
         raise Untrusted(error.reason, f"{error.message}; {shown}", hint=error.hint) from error
 
@@ -112,14 +117,15 @@ def _described(connection: ssl.SSLSocket | SSLTransport) -> str:
     return f"{connection.version()}, certificate by {by}, until {printable(found.get('notAfter', 'unknown'), 40)}"
 
 
-def _shown(host: str, port: int) -> str:
-    """Describe a certificate that was refused; nothing is sent to whoever shows it."""
+def _shown(url: str, transport: Transport) -> str:
+    """Describe a certificate that was refused; nothing is sent to whoever presents it."""
     from cryptography import x509  # noqa: PLC0415 - 40 ms, for a failure only
 
     try:
-        pem = ssl.get_server_certificate((host, port), timeout=remaining_s(CONNECT_TIMEOUT_S) or CONNECT_TIMEOUT_S)
-        found = x509.load_pem_x509_certificate(pem.encode())
-    except (OSError, ValueError):
+        # NOTE: the name is resolved once more, so it is judged once more.
+        with answering(transport.endpoint, url):
+            found = x509.load_der_x509_certificate(presented_certificate(*_address(url), guarded=transport.guarded))
+    except (RotationError, OSError, ValueError):
         return ""
     try:
         alternatives = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

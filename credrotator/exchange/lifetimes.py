@@ -22,8 +22,8 @@ def expiry(endpoint: Endpoint, expires_in: object, exp: datetime | None, now: da
     Raises:
         Transient: ``expires_in`` is no positive number, or the token has expired already.
     """
-    said = None if expires_in is None else now + _span(endpoint, expires_in)
-    known = [moment for moment in (said, exp) if moment]
+    stated = None if expires_in is None else now + _span(endpoint, expires_in)
+    known = [moment for moment in (stated, exp) if moment]
     expires_at = min(known) if known else now + DEFAULT_TOKEN_LIFE
     if expires_at <= now:
         raise Transient(
@@ -44,6 +44,9 @@ def _span(endpoint: Endpoint, value: object) -> timedelta:
     try:
         seconds = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
+        seconds = math.nan
+    if isinstance(value, str) and math.isinf(seconds):
+        # "Infinity" is a word; a number that is too large for a float is one that is large.
         seconds = math.nan
     if not seconds > 0:
         shown = f"{seconds:g}" if math.isfinite(seconds) else f"a {type(value).__name__}"

@@ -48,8 +48,16 @@ class Client:
     token_life: timedelta | None = None
 
 
-def authenticated(request: Request, clients: Mapping[str, Client], methods: Collection[str]) -> tuple[str, Client]:
+def authenticated(
+    request: Request, clients: Mapping[str, Client], methods: Collection[str], *, decodes_basic: bool = True
+) -> tuple[str, Client]:
     """Return the id and the registration of the client that sent ``request``.
+
+    Args:
+        request: A token request.
+        clients: Those that are registered, by id.
+        methods: How they may authenticate.
+        decodes_basic: Whether Basic is taken apart as RFC 6749 says; some issuers do as with any other Basic.
 
     Raises:
         Refused: ``invalid_client`` for wrong, missing or double credentials, or by a method not in ``methods``.
@@ -58,7 +66,7 @@ def authenticated(request: Request, clients: Mapping[str, Client], methods: Coll
     used = BASIC if header is not None else POST
     if used not in methods:
         raise Refused("invalid_client", f"the authentication method {used} is not supported")
-    client_id, secret = _basic(header) if header is not None else _posted(request)
+    client_id, secret = _basic(header, decodes=decodes_basic) if header is not None else _posted(request)
     client = clients.get(client_id)
     # Both cases take the same way out: the answer must not tell whether the id exists.
     if client is None or not hmac.compare_digest(secret.encode(), client.secret.encode()):
@@ -66,15 +74,17 @@ def authenticated(request: Request, clients: Mapping[str, Client], methods: Coll
     return client_id, client
 
 
-def _basic(header: str) -> tuple[str, str]:
+def _basic(header: str, *, decodes: bool) -> tuple[str, str]:
     scheme, _, encoded = header.partition(" ")
     try:
-        joined = base64.b64decode(encoded, validate=True).decode("ascii")
+        joined = base64.b64decode(encoded, validate=True).decode("ascii" if decodes else "utf-8")
     except (binascii.Error, UnicodeDecodeError) as error:
         raise Refused("invalid_client", "the Basic credentials are not decodable") from error
     if scheme.lower() != "basic" or ":" not in joined:
         raise Refused("invalid_client", "the Authorization header holds no Basic credentials")
     client_id, _, secret = joined.partition(":")
+    if not decodes:
+        return client_id, secret
     # RFC 6749 §2.3.1: each half is form-urlencoded before the two are joined, so a "+" or "%" must arrive encoded.
     return unquote_plus(client_id), unquote_plus(secret)
 

@@ -51,6 +51,7 @@ class Issuer(Service):
         self.token_life = timedelta(minutes=5)
         self.discovery_max_age = timedelta(hours=1)
         self.auth_methods = [BASIC, POST]
+        self.decodes_basic = True
         self.access_token_format: Literal["jwt", "opaque"] = "jwt"
         self.extra_claims: dict[str, Any] = {}
 
@@ -102,7 +103,9 @@ class Issuer(Service):
 
     def token(self, request: Request) -> Response:
         """Answer a client credentials request (RFC 6749 §4.4)."""
-        client_id, client = authenticated(request, self.clients, self.auth_methods)
+        client_id, client = authenticated(
+            request, self.clients, self.auth_methods, decodes_basic=self.decodes_basic
+        )
         if request.form.get("grant_type") != "client_credentials":
             raise Refused("unsupported_grant_type", "only client_credentials is supported")
         scope = _granted_scope(request, client)

@@ -104,11 +104,13 @@ def test_fault_05_an_endpoint_elsewhere() -> None:
 
 
 def test_a_policy_cannot_lead_around_the_list() -> None:
-    """G17: with a list, a policy's own tokenEndpoint is of the issuer's origin, or named too; else the secret stays."""
+    """G17: with a list, a policy's own tokenEndpoint is below the issuer, or named too; else the secret stays."""
     allowed = AllowedIssuers((ISSUER, "https://tokens.corp.example/*"))
-    for url in ("https://idp.corp.example/token", "https://tokens.corp.example/token"):
+    for url in (f"{ISSUER}/token", ISSUER, f"{ISSUER}/a/b?c=../d", "https://tokens.corp.example/token"):
         assert allowed.names_endpoint(url, ISSUER, issuer_named=True, discovered=False)
-    for url in ("https://evil.example/token", "https://idp.corp.example:8443/x", "http://idp.corp.example/token"):
+    elsewhere = ("https://evil.example/token", "https://idp.corp.example:8443/x", "http://idp.corp.example/token")
+    beside = ("https://idp.corp.example/token", "https://idp.corp.example/realms/gateway2/token")
+    for url in (*elsewhere, *beside):
         with refused(Denied, "IssuerNotAllowed"):
             allowed.names_endpoint(url, ISSUER, issuer_named=True, discovered=False)
 

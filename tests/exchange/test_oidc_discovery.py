@@ -68,6 +68,7 @@ def test_g17_a_policys_own_endpoint_is_on_the_list(world: Backend) -> None:
 def test_fault_05_a_discovered_endpoint_elsewhere(world: Backend) -> None:
     """Fault 5: an endpoint elsewhere is used when discovery over TLS names it (and the address may be named)."""
     other = world.sandbox.add_issuer()
+    other.extra_claims = {"iss": world.issuer.url}
     says(world, token_endpoint=other.url + TOKEN)
     world.token(world.exchanger(world.issuer.url, f"{other.url}/*"))
     assert other.requests.count(TOKEN) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -16,12 +17,24 @@ from credrotator.core.errors import Denied, PolicyError, Transient
 from credrotator.core.model import OidcClient, Sensitive
 from credrotator.exchange.exchanger import token_request
 from credrotator.exchange.issuers.oidc import TokenRequest
-from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, MISSING, Client, Latency, Override, ServiceError
+from credrotator.sandbox import (
+    DEFAULT_CLIENT,
+    DEFAULT_CLIENT_SECRET,
+    MISSING,
+    Answer,
+    Client,
+    Latency,
+    Override,
+    Redirect,
+    ServiceError,
+)
 from tests.support.exchanging import DISCOVERY, TOKEN, Backend, key_ref, refused
 
 if TYPE_CHECKING:
+    from credrotator.sandbox import Fault
     from credrotator.sandbox.recording import RecordedRequest
 
+BASIC, POST = "client_secret_basic", "client_secret_post"
 ODD = "a:b%c+d e/f&g=h?i#jöß漢\"'\\~"
 
 
@@ -72,6 +85,8 @@ def test_all_that_a_policy_can_name(world: Backend) -> None:
         (["client_secret_post"], False),
         (MISSING, True),
         (None, True),
+        ([], True),
+        ([7, None], True),
         ("client_secret_post", True),
     ],
 )
@@ -94,28 +109,119 @@ def test_a_method_that_we_do_not_speak(world: Backend) -> None:
     assert world.issuer.requests.count(TOKEN) == 0
 
 
-def test_g05_a_second_way_only_on_invalid_client(world: Backend) -> None:
-    """G5: without discovery, invalid_client earns one try by post, and that token is good."""
+@pytest.mark.parametrize("by_discovery", [True, False])
+def test_g05_a_second_way_where_the_client_is_refused(world: Backend, by_discovery: bool) -> None:  # noqa: FBT001
+    """G5: an issuer may list two ways, or none, and take this client by one alone: the other is tried once."""
     world.issuer.auth_methods = ["client_secret_post"]
-    world.token(token_endpoint=world.issuer.url + TOKEN)
-    first, second = world.issuer.requests
+    world.issuer.faults.add(Override({"token_endpoint_auth_methods_supported": [BASIC, POST]}), path=DISCOVERY)
+    world.token(**({} if by_discovery else {"token_endpoint": world.issuer.url + TOKEN}))
+    first, second = world.issuer.requests.matching(TOKEN)
     assert "Authorization" in first.headers
     assert "Authorization" not in second.headers
     assert second.form["client_secret"] == DEFAULT_CLIENT_SECRET
 
 
-@pytest.mark.parametrize("code", ["invalid_scope", "invalid_request", "unauthorized_client", "server_error", "x"])
-def test_g05_never_a_second_try_otherwise(world: Backend, code: str) -> None:
-    """G5: no other error is answered by sending the secret again in another place."""
-    world.issuer.faults.add(ServiceError(code), path=TOKEN)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(ServiceError(code, status=400) for code in ("invalid_client", "invalid_request", "access_denied", "x")),
+        *(ServiceError(code, status=401) for code in ("invalid_request", "access_denied", "unauthorized_client")),
+        ServiceError("unauthorized_client"),
+        ServiceError("invalid_client", status=403),
+        ServiceError("invalid_client_secret", status=200),
+        Answer(401, "<html>", content_type="text/html"),
+        Answer(400, ""),
+        Answer(401, '{"errorCode": "E0000004", "errorSummary": "Authentication failed"}'),
+        Answer(400, '{"error": {"code": 400, "message": "no client id"}}'),
+    ],
+    ids=str,
+)
+def test_g05_whatever_the_code(world: Backend, fault: Fault) -> None:
+    """G5: issuers have many words for a client that they do not take in this way."""
+    world.issuer.faults.add(fault, path=TOKEN, when=lambda request: "Authorization" in request.headers)
+    world.token()
+    assert world.issuer.requests.count(TOKEN) == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(ServiceError(code) for code in ("invalid_scope", "invalid_target", "unsupported_grant_type", "server_error")),
+        ServiceError("unauthorized_client", "Client not enabled to retrieve service account", status=401),
+        ServiceError("invalid_request", "Requested audience 'x' has not been whitelisted", status=400),
+        ServiceError("access_denied", status=403),
+        Answer(404),
+        Answer(429),
+        Redirect(status=308),
+    ],
+    ids=str,
+)
+def test_g05_never_a_second_try_otherwise(world: Backend, fault: Fault) -> None:
+    """G5: what is refused for another cause is not answered by sending the secret again in another place."""
+    world.issuer.faults.add(fault, path=TOKEN)
     with pytest.raises((Denied, Transient)):
         world.token(token_endpoint=world.issuer.url + TOKEN)
     assert world.issuer.requests.total == 1
 
 
-def test_g05_discovery_told_the_method(world: Backend) -> None:
-    """G5: where discovery told the method there is no second try at all."""
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_g05_only_what_the_issuer_offers(world: Backend, method: str) -> None:
+    """G5: where discovery offers one way there is no other to try."""
+    world.issuer.auth_methods = [method]
     world.values["oidc"] = "wrong"
+    with refused(Denied, "InvalidClient"):
+        world.token()
+    assert world.issuer.requests.count(TOKEN) == 1
+
+
+def test_g05_both_are_named(world: Backend) -> None:
+    """G5: a client that is taken in neither way is told which were tried, and what each brought."""
+    world.values["oidc"] = "wrong"
+    with refused(Denied, "InvalidClient") as caught:
+        world.token()
+    assert caught.value.message.count("client authentication failed") == 1
+    assert "client_secret_basic and client_secret_post" in caught.value.message
+    faults = world.issuer.faults
+    faults.add(ServiceError("invalid_client", "not like this"), when=lambda request: "Authorization" in request.headers)
+    with refused(Denied, "InvalidClient") as caught:
+        world.token(client_id="other")
+    assert "by client_secret_basic: " in caught.value.message
+    assert "not like this; by client_secret_post: " in caught.value.message
+
+
+def test_g05_the_way_that_worked_is_remembered(world: Backend) -> None:
+    """G5: per endpoint and client; should it no longer work, the others are tried again."""
+    exchanger = world.exchanger()
+    world.issuer.clients["twin"] = Client(DEFAULT_CLIENT_SECRET, subject="twin")
+    world.issuer.faults.add(Override({"token_endpoint_auth_methods_supported": [BASIC, POST]}), path=DISCOVERY)
+    expected = [(POST, "credrotator", 2), (POST, "credrotator", 3), (POST, "twin", 5), (BASIC, "credrotator", 7)]
+    for number, (method, client_id, requests) in enumerate(expected):
+        world.issuer.auth_methods = [method]
+        world.token(exchanger, client_id=client_id, audience=f"a{number}")
+        assert world.issuer.requests.count(TOKEN) == requests
+
+
+@pytest.mark.parametrize("text", ["a b", "p%ss+w/rd=", "ü", "100%"])
+@pytest.mark.parametrize("offered", [["client_secret_basic"], ["client_secret_basic", "client_secret_post"], []])
+def test_g05_basic_that_is_not_decoded(world: Backend, text: str, offered: list[str]) -> None:
+    """G5: an issuer that takes Basic apart without decoding it is sent id and secret as they are, at the end."""
+    world.values["oidc"] = text
+    world.issuer.decodes_basic = False
+    world.issuer.auth_methods = [BASIC]
+    world.issuer.clients[DEFAULT_CLIENT] = Client(text, subject=DEFAULT_CLIENT)
+    world.issuer.faults.add(Override({"token_endpoint_auth_methods_supported": offered}), path=DISCOVERY)
+    exchanger = world.exchanger()
+    world.token(exchanger)
+    tried = world.issuer.requests.count(TOKEN)
+    assert tried == (2 if offered == [BASIC] else 3)
+    world.token(exchanger, audience="another")
+    assert world.issuer.requests.count(TOKEN) == tried + 1
+
+
+def test_g05_nothing_to_try_without_odd_characters(world: Backend) -> None:
+    """G5: a secret that form-encoding leaves alone is sent in Basic once."""
+    world.issuer.auth_methods = [BASIC]
+    world.values["oidc"] = "wrong-._~"
     with refused(Denied, "InvalidClient"):
         world.token()
     assert world.issuer.requests.count(TOKEN) == 1
@@ -174,11 +280,36 @@ def test_a_token_that_only_looks_signed(world: Backend, token: str) -> None:
         world.token()
 
 
-@pytest.mark.parametrize("kind", ["MAC", "", None, MISSING, 7, "DPoP", ["Bearer"]])
-def test_fault_14_the_token_type(world: Backend, kind: object) -> None:
-    """Fault 14: what is not a bearer token is refused; nobody else can use it."""
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("DPoP", "DpopRequired"), ("dpop", "DpopRequired"), ("MAC", "TokenTypeUnusable"), ("PoP ", "TokenTypeUnusable")],
+)
+def test_fault_14_the_token_type(world: Backend, kind: str, reason: str) -> None:
+    """Fault 14: a token that is bound to a key is of no use to anybody else; asking again brings another such."""
     answers(world, token_type=kind)
-    with refused(Transient, "InvalidResponse"):
+    with refused(Denied, reason):
+        world.token()
+
+
+@pytest.mark.parametrize("kind", ["", None, MISSING, 7, ["Bearer"], "BearerToken", "N_A", "JWT", "\x1b[31m"])
+def test_fault_14_an_odd_token_type_is_a_warning(
+    world: Backend, kind: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault 14: the token is an assertion and no more, so that a JWT of another type, or of none, is used and told."""
+    answers(world, token_type=kind)
+    with caplog.at_level(logging.WARNING, "credrotator"):
+        token = world.token()
+    (warning,) = token.warnings
+    assert "token_type" in warning
+    assert warning.isprintable()
+    assert warning in caplog.text
+
+
+def test_fault_14_an_opaque_token_of_an_odd_type(world: Backend) -> None:
+    """Fault 14: what is no JWT is not made one by a warning."""
+    world.issuer.access_token_format = "opaque"
+    answers(world, token_type="BearerToken")
+    with refused(Denied, "OpaqueToken"):
         world.token()
 
 
@@ -189,12 +320,27 @@ def test_the_token_type_has_no_case(world: Backend, kind: str) -> None:
     assert world.token().claims
 
 
-@pytest.mark.parametrize("token", ["", None, MISSING, 7, {}])
+@pytest.mark.parametrize("token", [MISSING, 7, {}])
 def test_fault_14_no_access_token(world: Backend, token: object) -> None:
     """Fault 14: an answer without a token is no success."""
     answers(world, access_token=token)
     with refused(Transient, "InvalidResponse"):
         world.token()
+
+
+@pytest.mark.parametrize("token", ["", " ", None])
+def test_fault_14_an_empty_access_token(world: Backend, token: object) -> None:
+    """Fault 14: an issuer that leaves the token empty does so on purpose; somebody has to look there."""
+    answers(world, access_token=token)
+    with refused(Denied, "NoAccessToken"):
+        world.token()
+
+
+@pytest.mark.parametrize("error", [None, "", [], {}, False])
+def test_an_empty_error_is_none(world: Backend, error: object) -> None:
+    """Some issuers send all members of their answer's type each time; an error that says nothing is none."""
+    answers(world, error=error, error_description=error)
+    assert world.token().claims
 
 
 @pytest.mark.parametrize(
@@ -268,10 +414,10 @@ def test_fault_42_a_new_client_secret_is_used_at_once(world: Backend) -> None:
     for _ in range(2):
         with refused(Denied, "InvalidClient"):
             world.token(exchanger)
-    assert world.issuer.requests.count(TOKEN) == 1
+    assert world.issuer.requests.count(TOKEN) == len([BASIC, POST])
     world.values["oidc"] = DEFAULT_CLIENT_SECRET
     world.token(exchanger)
-    assert world.issuer.requests.count(TOKEN) == 2
+    assert world.issuer.requests.count(TOKEN) == len([BASIC, POST]) + 1
 
 
 def test_i7_a_failure_is_tried_again_after_seconds(world: Backend) -> None:

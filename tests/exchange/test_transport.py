@@ -17,7 +17,8 @@ from credrotator.core.errors import Denied, RotationError, Transient
 from credrotator.exchange.http import connections
 from credrotator.exchange.http.connections import check_literal
 from credrotator.exchange.http.single_flight import FAILURE_LIFE
-from credrotator.exchange.http.transport import ISSUER, Transport, answering
+from credrotator.exchange.http.failures import answering
+from credrotator.exchange.http.transport import ISSUER, Transport
 from credrotator.sandbox import Certificate, Proxy, Refuse, Reset
 from tests.support.exchanging import TOKEN, Backend, check_showable, refused
 
@@ -173,7 +174,7 @@ def test_old_tls_is_refused(world: Backend) -> None:
 
 
 def test_old_tls_on_the_wire() -> None:
-    """Security 3: a server that speaks TLS 1.1 only gets no request, and is refused by reason TLS."""
+    """Security 3: a server that speaks TLS 1.1 only gets no request, and is refused for its protocol."""
     ca = trustme.CA()
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("localhost").configure_cert(old)
@@ -184,7 +185,7 @@ def test_old_tls_on_the_wire() -> None:
         ca.cert_pem.tempfile() as bundle,
         listening(lambda peer: old.wrap_socket(peer, server_side=True)) as port,
         Transport(ISSUER, bundles=(bundle,)) as transport,
-        refused(Denied, "IssuerTLS"),
+        refused(Denied, "IssuerTLSProtocol"),
     ):
         transport.get(f"https://localhost:{port}/")
 

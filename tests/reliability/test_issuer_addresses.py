@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.errors import Denied, RotationError
-from credrotator.exchange.http import connections
+from credrotator.exchange.http import addresses, connections
 from credrotator.exchange.http.transport import ISSUER, Transport
 from credrotator.sandbox import Sandbox
 from tests.support.exchanging import Backend, MovableClock
@@ -112,7 +112,7 @@ def test_security_02_another_address_than_the_api_servers(
     assert connected == [PUBLIC]
 
 
-@pytest.mark.parametrize("address", [*connections.METADATA, "169.254.169.254", "fe80::a9fe:a9fe"])
+@pytest.mark.parametrize("address", [*addresses.METADATA, "169.254.169.254", "fe80::a9fe:a9fe"])
 def test_fault_47_metadata_services(address: str, monkeypatch: pytest.MonkeyPatch, connected: list[str]) -> None:
     """Also those of clouds that keep theirs elsewhere than at a link-local address."""
     assert _get(Resolver([address]), monkeypatch).reason == "IssuerAddressForbidden"

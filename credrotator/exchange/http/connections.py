@@ -6,6 +6,7 @@ Owns the socket level of our HTTP: deadline on every read, addresses checked aft
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -18,15 +19,11 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from credrotator.exchange.http.addresses import LOCAL_NAMES, is_forbidden, meant_by, plain_host, written_address
 from credrotator.exchange.http.deadline import remaining_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-
-# Of EC2, Compute Engine, Azure, Alibaba.
-METADATA = ("fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200")
-"""Services of a cloud's own machines that are not at a link-local address."""
 
 
 CONNECT_TIMEOUT_S = 5.0
@@ -34,6 +31,10 @@ CONNECT_TIMEOUT_S = 5.0
 
 class ForbiddenAddressError(Exception):
     """A policy's issuer resolves to an address that only the operator may name."""
+
+
+class ClientCertificateWantedError(ssl.SSLError):
+    """The other side broke a handshake off after it had chosen a cipher: what it missed is a certificate of ours."""
 
 
 class _DeadlineSocket(socket.socket):
@@ -46,7 +47,23 @@ class _DeadlineTlsSocket(ssl.SSLSocket):
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - ssl's own signature
         # The connection had the whole of its timeout already; the handshake gets no more than what is left.
         self.settimeout(remaining_s(self.gettimeout()))
-        super().do_handshake(block)
+        try:
+            super().do_handshake(block)
+        except ssl.SSLError as error:
+            # The alert is one for "no common cipher" and, in TLS 1.2, for "no client certificate" (RFC 5246 §7.4.6).
+            if error.reason == "SSLV3_ALERT_HANDSHAKE_FAILURE" and self.cipher() is not None:
+                raise ClientCertificateWantedError(*error.args) from error
+            raise
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        try:
+            return super().send(data, flags)
+        except (ssl.SSLEOFError, BrokenPipeError, ConnectionResetError) as error:
+            # In TLS 1.3 a client that misses a certificate is told after its own part of the handshake (RFC 8446
+            # §4.4.2.4): the connection is closed by now, and the alert that says why is still to be read.
+            with contextlib.suppress(TimeoutError, ssl.SSLEOFError, ConnectionError):
+                super().recv(1)
+            raise error from None
 
     def recv(self, *args: Any, **kwargs: Any) -> bytes:
         # Behind an https proxy, urllib3 reads the outer of the two layers by this.
@@ -133,6 +150,24 @@ class _GuardedHttpsPool(_HttpsPool):
     ConnectionCls = _GuardedHttps
 
 
+def presented_certificate(host: str, port: int, *, guarded: bool) -> bytes:
+    """Return the certificate (DER) that a host presents, verified or not, to say what is wrong with it.
+
+    Nothing is sent there, and nothing is believed. The way there is that of any other connection: deadline, and the
+    check of addresses where only a policy names the host.
+
+    Raises:
+        OSError: No connection, or no handshake.
+        HTTPError: As urllib3 has it.
+        ForbiddenAddressError: The name leads where only the operator may lead, by now.
+    """
+    kind: type[HTTPSConnection] = _GuardedHttps if guarded else _Https
+    connection = kind(host, port, cert_reqs="NONE", timeout=remaining_s(CONNECT_TIMEOUT_S))
+    with contextlib.closing(connection):
+        connection.connect()
+        return connection.sock.getpeercert(True) or b""
+
+
 OPEN_POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _HttpPool, "https": _HttpsPool}
 GUARDED_POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _GuardedHttpPool, "https": _GuardedHttpsPool}
 
@@ -161,25 +196,17 @@ def check_addresses(host: str, addresses: list[Any]) -> None:
     """Refuse a name that leads where only the operator may lead.
 
     Raises:
-        ForbiddenAddressError: One of the addresses, as getaddrinfo gives them, is local or a machine's own service.
+        ForbiddenAddressError: One of the addresses, as getaddrinfo gives them, is local or a machine's own service, or
+            stands for one.
     """
     api_server = os.environ.get("KUBERNETES_SERVICE_HOST", "").strip("[]").lower()
+    # The API server is where a pod's own credentials are worth most. Some clouds give its name, not its address.
+    by_name = bool(api_server) and plain_host(host) == api_server.rstrip(".")
     for *_, (address, *_rest) in addresses:
         ip = ipaddress.ip_address(address.split("%")[0])
-        ip = getattr(ip, "ipv4_mapped", None) or ip
-        # The API server is where a pod's own credentials are worth most. Some clouds give its name, not its address.
-        is_api_server = _is(ip, api_server) or host.rstrip(".").lower() == api_server
-        is_local = ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast
-        if is_local or is_api_server or any(_is(ip, service) for service in METADATA):
-            raise ForbiddenAddressError(f"{host} resolves to {ip}")
-
-
-def _is(ip: ipaddress.IPv4Address | ipaddress.IPv6Address, text: str) -> bool:
-    """Compare addresses, not their spelling: IPv6 has several."""
-    try:
-        return ip == ipaddress.ip_address(text)
-    except ValueError:
-        return False
+        if by_name or is_forbidden(ip, api_server):
+            stands_for = "".join(f", which stands for {meant}" for meant in [*meant_by(ip)][:1])
+            raise ForbiddenAddressError(f"{host} resolves to {ip}{stands_for}")
 
 
 def check_literal(host: str) -> None:
@@ -188,13 +215,13 @@ def check_literal(host: str) -> None:
     Raises:
         ForbiddenAddressError: An address that only the operator may name.
     """
-    if host.rstrip(".").rpartition(".")[2].lower() == "localhost":
-        raise ForbiddenAddressError(f"{host} is the loopback interface")
+    if LOCAL_NAMES.fullmatch(plain_host(host)):
+        raise ForbiddenAddressError(f"{host} is a name of this machine's own services")
     try:
-        ip = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return
-    check_addresses(host, [((str(ip),),)])
+        address = written_address(host)
+    except ValueError as error:
+        raise ForbiddenAddressError(f"{host} ends in a number and is no address") from error
+    check_addresses(host, [((str(address),),)] if address is not None else [])
 
 
 def _connect(addresses: list[Any], timeout_s: float | None) -> socket.socket:

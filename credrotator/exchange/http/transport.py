@@ -19,7 +19,7 @@ from functools import partial
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
@@ -27,7 +27,8 @@ from requests import exceptions as failures
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from credrotator.core.errors import Denied, RotationError, Transient, Untrusted, printable
+from credrotator import __version__
+from credrotator.core.errors import Denied, Transient, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.exchange.http.connections import (
     CONNECT_TIMEOUT_S,
@@ -38,6 +39,15 @@ from credrotator.exchange.http.connections import (
     tls_context,
 )
 from credrotator.exchange.http.deadline import remaining_s
+from credrotator.exchange.http.failures import (
+    BodyTooLargeError,
+    CaFileError,
+    UnfinishedError,
+    answering,
+    is_tls,
+    proxy_settings,
+)
+from credrotator.exchange.http.foreign import said_to
 from credrotator.exchange.http.proxies import environment_proxy, usable_proxy
 
 if TYPE_CHECKING:
@@ -54,7 +64,8 @@ LONGEST_RETRY_AFTER = timedelta(hours=1)
 TOO_MANY_REQUESTS = 429
 REQUEST_TIMEOUT = 408
 SERVER_ERROR = 500
-FORBIDDEN, PROXY_AUTHENTICATION = 403, 407
+USER_AGENT = f"credrotator/{__version__}"
+"""For all requests, the SDKs' too: firewalls turn away what names a well-known library, and logs should name us."""
 HOSTS_KEPT = 64
 """Hosts to which connections are kept; one vendor alone may have one for each region."""
 
@@ -88,18 +99,6 @@ class Endpoint:
 
 
 ISSUER = Endpoint("Issuer", "the issuer")
-
-
-class BodyTooLargeError(Exception):
-    """An answer of more than BODY_LIMIT bytes; nobody here sends one for a good reason."""
-
-
-class UnfinishedError(failures.ReadTimeout):
-    """An answer that began in time and did not end in time."""
-
-
-class CaFileError(Exception):
-    """A file with CA certificates cannot be used."""
 
 
 class Transport(requests.Session):
@@ -167,9 +166,8 @@ class Transport(requests.Session):
         if proxy := usable_proxy(found):
             return proxy
         where = printable(url.partition("?")[0])
-        raise Denied(
-            "ProxyInvalid", f"the proxy for {where} is not an http or https URL", hint=_proxy_settings(self.endpoint)
-        )
+        message = f"the proxy for {where} is not an http or https URL"
+        raise Denied("ProxyInvalid", message, hint=proxy_settings(self.endpoint))
 
     @contextmanager
     def connection(self, url: str) -> Iterator[ssl.SSLSocket | SSLTransport]:
@@ -231,6 +229,7 @@ class _Adapter(HTTPAdapter):
         self.trust = trust
         self._dated = dated
         self._counted = counted
+        self._guarded = guarded
         self._pools = GUARDED_POOLS if guarded else OPEN_POOLS
         super().__init__(pool_connections=HOSTS_KEPT, pool_maxsize=32)
         self.poolmanager.pool_classes_by_scheme = self._pools
@@ -253,12 +252,20 @@ class _Adapter(HTTPAdapter):
         tls = {"ssl_context": self.trust.context(), "cert_reqs": "CERT_REQUIRED"} if host["scheme"] == "https" else {}
         return host, tls
 
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """Name ourselves to a proxy too."""
+        return {**super().proxy_headers(proxy), "User-Agent": USER_AGENT}
+
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Do nothing: the context of the pool has it all."""
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send, and read the whole answer here, within the limits."""
+        request.headers["User-Agent"] = USER_AGENT
         try:
+            if self._guarded and kwargs.get("proxies"):
+                # The host as it is sent: requests reads a URL in its own way.
+                check_literal(urlsplit(str(request.url)).hostname or "")
             response = self._send(request, *args, **kwargs)
         except Exception as error:
             self._counted(request, error)
@@ -293,7 +300,7 @@ def _count(
             code = str(end) if end in _STATUSES else "other"
         case failures.ProxyError():
             code = "proxy"
-        case failures.SSLError() | ssl.SSLError() if not isinstance(_root(end), BROKEN_OFF):
+        case _ if is_tls(end):
             code = "tls"
         case failures.Timeout() | TimeoutError():
             code = "timeout"
@@ -325,114 +332,6 @@ def _as_requests_says(*, proxied: bool) -> Iterator[None]:
         raise
 
 
-class answering:  # noqa: N801 - reads as the context manager it is
-    """Turn the failures of a request within the block into ours. ``url`` is named without its query."""
-
-    def __init__(self, endpoint: Endpoint, url: str) -> None:
-        self._endpoint = endpoint
-        self._where = printable(url.partition("?")[0])
-
-    def __enter__(self) -> None:
-        """Start."""
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        """Map what went wrong, if it is ours to map."""
-        if error is not None and (mapped := self._map(error)):
-            raise mapped from error
-
-    def _map(self, error: BaseException) -> RotationError | None:
-        name, title, where = self._endpoint.name, self._endpoint.title, self._where
-        match error:
-            case ForbiddenAddressError():
-                hint = "name the issuer with --allowed-issuer if this is meant"
-                return Denied(f"{name}AddressForbidden", f"{error}, which a policy may not name", hint=hint)
-            case CaFileError():
-                hint = f"see --ca-file, --issuer-ca and {' and '.join(self._endpoint.ca_variables)}"
-                return Denied("CaFileUnreadable", f"a CA file cannot be used: {printable(error)}", hint=hint)
-            case failures.ProxyError():
-                message = f"the proxy for {where} failed: {_cause(error)}"
-                return Transient("ProxyFailed", message, hint=_proxy_hint(error, self._endpoint))
-            case failures.SSLError() | ssl.SSLError() if not isinstance(_root(error), BROKEN_OFF):
-                message = f"{title} at {where} has no certificate that can be trusted: {_cause(error)}"
-                return Untrusted(f"{name}TLS", message, hint=_tls_hint(_root(error)))
-            case failures.Timeout() | TimeoutError():
-                hint = "see whether it is overloaded, or a firewall drops the packets"
-                what = "began to answer, but did not end" if isinstance(error, UnfinishedError) else "did not answer"
-                return Transient(f"{name}Timeout", f"{title} at {where} {what} in time", hint=hint)
-            case failures.InvalidURL() | failures.InvalidSchema() | failures.MissingSchema():
-                hint = "correct the address in the policy, or what the issuer's discovery says"
-                return Denied("InvalidAddress", f"{where} is no address of {title} that can be used", hint=hint)
-            case failures.RequestException() | OSError() if not isinstance(error, UNREADABLE):
-                message = f"{title} at {where} cannot be reached: {_cause(error)}"
-                hint = "see whether the name resolves and the port is open from here"
-                return Transient(f"{name}Unreachable", message, hint=hint)
-        return self._map_answer(error)
-
-    def _map_answer(self, error: BaseException) -> RotationError | None:
-        """Map what is wrong with an answer that did come."""
-        match error:
-            case BodyTooLargeError():
-                what = "is longer than 1 MiB"
-            case failures.ChunkedEncodingError() | failures.ContentDecodingError():
-                what = "broke off or cannot be decoded"
-            case ValueError():
-                # Requests looks at Location even where it does not follow, and stumbles over one that is no URL.
-                what = "leads to an address that is none"
-            case _:
-                return None
-        hint = "see whether something else answers at this address"
-        return Transient("InvalidResponse", f"the answer of {self._where} {what}", hint=hint)
-
-
-def _proxy_settings(endpoint: Endpoint) -> str:
-    return f"see HTTPS_PROXY, NO_PROXY and {endpoint.proxy_variable or '--issuer-proxy'}"
-
-
-def _proxy_hint(error: BaseException, endpoint: Endpoint) -> str:
-    said = str(_root(error))
-    if f" {PROXY_AUTHENTICATION} " in f"{said} ":
-        return "it wants a user: write http://user:password@host:port into the variable that names it"
-    if f" {FORBIDDEN} " in f"{said} ":
-        return "it does not let requests to this host through: have that allowed, or add the host to NO_PROXY"
-    return f"see whether it runs and its address is right; {_proxy_settings(endpoint)}"
-
-
-def _tls_hint(error: BaseException) -> str:
-    """Say what to do about a certificate, by OpenSSL's number for what is wrong with it (X509_V_ERR_…)."""
-    match getattr(error, "verify_code", None):
-        case 9 | 10:
-            return "have the certificate renewed, or set the clock of this machine"
-        case 18 | 19 | 20 | 21:
-            return "add the CA that signed it with --ca-file; if a CA in between is missing, have the server send it"
-        case 62 | 64:
-            return "use a name that is in the certificate, or have one issued for this name"
-    if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":
-        return "something else than TLS answers there; see whether host and port are right"
-    return "add its CA with --ca-file, or have the certificate corrected"
-
-
-UNREADABLE = (failures.ChunkedEncodingError, failures.ContentDecodingError)
-BROKEN_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
-"""The other side hung up in the middle of a handshake, which says nothing about its certificate."""
-
-
-def _cause(error: BaseException) -> str:
-    """Return the innermost sentence: the outer ones repeat URLs and object addresses."""
-    inner = _root(error)
-    return printable(getattr(inner, "verify_message", None) or getattr(inner, "strerror", None) or inner)
-
-
-def _root(error: BaseException) -> BaseException:
-    inner: BaseException = error
-    while True:
-        # Not __context__, which may lead to what the caller was handling meanwhile.
-        candidates = (getattr(inner, "reason", None), inner.__cause__, *reversed(inner.args))
-        nested = next((found for found in candidates if isinstance(found, BaseException)), None)
-        if nested is None:
-            return inner
-        inner = nested
-
-
 def refuse_failure(response: requests.Response, endpoint: Endpoint, clock: Clock) -> None:
     """Raise for answers that say nothing about the request itself: redirects, 429, 5xx."""
     where = printable(response.url.partition("?")[0])
@@ -445,8 +344,18 @@ def refuse_failure(response: requests.Response, endpoint: Endpoint, clock: Clock
             retry_after=retry_after(response.headers, clock()),
         )
     if response.is_redirect or response.is_permanent_redirect:
-        hint = "name the address that it redirects to in the policy"
-        raise Denied("RedirectRefused", f"{where} redirects elsewhere, which is not followed", hint=hint)
+        message = f"{where} redirects to {redirect_target(response)}, which is not followed"
+        hint = "name the address that it redirects to in the policy (tokenEndpoint), if it is the right one"
+        raise Denied("RedirectRefused", message, hint=hint)
+
+
+def redirect_target(response: requests.Response) -> str:
+    """Return where an answer redirects to, as a message may show it: without a query, which may repeat the request."""
+    try:
+        location = urljoin(response.url, response.headers.get("Location", ""))
+    except ValueError:
+        return "an address that is none"
+    return said_to(response.request, location.partition("?")[0].partition("#")[0])
 
 
 def json_object(response: requests.Response) -> dict[str, Any]:
@@ -456,12 +365,17 @@ def json_object(response: requests.Response) -> dict[str, Any]:
         Transient: With reason InvalidResponse.
     """
     try:
-        found = json.loads(response.content)
+        document = json.loads(response.content, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise _invalid(response, "is not JSON") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise _invalid(response, "is not a JSON object")
-    return found
+    return document
+
+
+def _no_constant(name: str) -> None:
+    """Refuse what Python takes for a number and RFC 8259 §6 does not."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def text(found: Mapping[str, Any], name: str) -> str:
@@ -471,7 +385,8 @@ def text(found: Mapping[str, Any], name: str) -> str:
 
 
 def _invalid(response: requests.Response, what: str) -> Transient:
-    where, kind = printable(response.url.partition("?")[0]), printable(response.headers.get("Content-Type", "no type"))
+    where = printable(response.url.partition("?")[0])
+    kind = said_to(response.request, response.headers.get("Content-Type", "no type"), 80)
     return Transient(
         "InvalidResponse",
         f"the answer of {where} ({response.status_code}, {kind}) {what}",

@@ -1,7 +1,9 @@
 """Which issuers policies may use: the operator's ``--allowed-issuer`` globs, and what holds without one.
 
 Without a glob every https issuer will do whose name does not lead to a loopback or link-local address. With globs
-only what one of them names will do, and only such an issuer may be http or local. Source: reliability.md, security 2.
+only what one of them names will do, and only such an issuer may be http or local. What is named is what is asked and
+what comes of it: the issuer itself, the token endpoint with its path, and the issuer that the token names.
+Source: reliability.md, security 2 and 11.
 """
 
 from __future__ import annotations
@@ -12,6 +14,10 @@ from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
 from credrotator.core.errors import Denied, printable
+
+GLOBS_SHOWN = 5
+DECODINGS = 3
+"""How often a path is decoded to see what it hides: a proxy and the server behind it may each do it once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +32,21 @@ class AllowedIssuers:
         Raises:
             Denied: IssuerNotAllowed or InsecureIssuer; nothing may be sent there.
         """
-        named = any(matches(issuer, glob) for glob in self.globs)
+        named = self._names(issuer)
         shown = printable(issuer)
         if self.globs and not named:
-            hint = "ask the operator to add it to --allowed-issuer, or use one that is there"
-            raise Denied("IssuerNotAllowed", f"issuer {shown} is not among the allowed ones", hint=hint)
+            hint = f"ask the operator to add it to --allowed-issuer, or use one that is there{self._nearly(issuer)}"
+            raise Denied("IssuerNotAllowed", f"issuer {shown} is not among the allowed ones{self._listed()}", hint=hint)
         if not _is_https(issuer) and not named:
             hint = "use https, or name the issuer with --allowed-issuer if plain http is meant"
             raise Denied("InsecureIssuer", f"{shown} is not https, so a client secret would travel in clear", hint=hint)
         return named
 
     def names_endpoint(self, url: str, issuer: str, *, issuer_named: bool, discovered: bool = True) -> bool:
-        """Tell whether an endpoint of an allowed issuer is as trusted as the issuer: of one origin, or named too.
+        """Tell whether an endpoint of an allowed issuer is as trusted as the issuer.
+
+        One that the issuer itself states is, if it is of the issuer's origin; one that the policy states must lie below
+        the issuer's own path, since other paths of a shared host are other tenants. A glob may name either.
 
         Args:
             url: The token endpoint.
@@ -48,22 +57,62 @@ class AllowedIssuers:
         Raises:
             Denied: IssuerNotAllowed or InsecureIssuer; no client secret may be sent there.
         """
-        named = (issuer_named and _same_origin(url, issuer)) or any(matches(url, glob) for glob in self.globs)
-        if named:
+        own = _same_origin(url, issuer) if discovered else _is_below(url, issuer)
+        if (issuer_named and own) or self._names(url):
             return True
         shown = printable(url)
         if self.globs and not discovered:
-            hint = "ask the operator to add it to --allowed-issuer, or leave tokenEndpoint out"
-            raise Denied("IssuerNotAllowed", f"token endpoint {shown} is not among the allowed ones", hint=hint)
+            hint = "leave tokenEndpoint out, so that the issuer names it, or ask the operator to add it to --allowed-issuer"
+            message = f"token endpoint {shown} is not among the allowed ones{self._listed()}, nor below {printable(issuer)}"
+            raise Denied("IssuerNotAllowed", message, hint=hint)
         if not (_is_https(url) and _is_https(issuer)):
             # What was discovered in clear may come from anybody.
             hint = "use an https token endpoint"
             raise Denied("InsecureIssuer", f"token endpoint {shown} is not https, or not told by https", hint=hint)
         return False
 
+    def check_token(self, stated: object, issuer: str) -> None:
+        """See that a token is of an allowed issuer: the vendor goes by what the token says, not by whom we asked.
+
+        Args:
+            stated: The token's ``iss``; what is no text is for the vendor to refuse.
+            issuer: The issuer that was asked, which is allowed.
+
+        Raises:
+            Denied: TokenIssuerInsecure or IssuerNotAllowed.
+        """
+        if not isinstance(stated, str) or not stated or stated.rstrip("/") == issuer.rstrip("/"):
+            return
+        shown = printable(stated)
+        if _scheme(stated) == "http" and _is_https(issuer):
+            message = f"the token names {shown} as its issuer, and nobody verifies tokens of an issuer by plain http"
+            hint = "have the issuer name itself by https in its tokens (AD FS: Set-AdfsProperties -Identifier)"
+            raise Denied("TokenIssuerInsecure", message, hint=hint)
+        # Some name themselves without a scheme.
+        if self.globs and not self._names(stated if "://" in stated else f"https://{stated}"):
+            message = f"the token of {printable(issuer)} names {shown} as its issuer, which is not among the allowed ones"
+            hint = "have the issuer name itself in its tokens, or ask the operator to add that one to --allowed-issuer"
+            raise Denied("IssuerNotAllowed", message + self._listed(), hint=hint)
+
+    def _names(self, url: str) -> bool:
+        return any(matches(url, glob) for glob in self.globs)
+
+    def _listed(self) -> str:
+        """Say what the operator allows, and where."""
+        more = f" and {len(self.globs) - GLOBS_SHOWN} more" * (len(self.globs) > GLOBS_SHOWN)
+        return f" (credrotator's operator allows {printable(', '.join(self.globs[:GLOBS_SHOWN]))}{more})"
+
+    def _nearly(self, issuer: str) -> str:
+        other = issuer.rstrip("/") if issuer.endswith("/") else f"{issuer}/"
+        return f"; {printable(other)}, with another end, is" if self._names(other) else ""
+
 
 def _is_https(url: str) -> bool:
-    return url.partition("://")[0].lower() == "https"
+    return _scheme(url) == "https"
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower()
 
 
 def _same_origin(url: str, other: str) -> bool:
@@ -71,27 +120,58 @@ def _same_origin(url: str, other: str) -> bool:
     return one is not None and two is not None and one[:2] == two[:2]
 
 
+def _is_below(url: str, issuer: str) -> bool:
+    """Tell whether a URL is on the issuer's origin, at the issuer's path or below it."""
+    one, two = _split(url), _split(issuer)
+    if one is None or two is None or one[:2] != two[:2]:
+        return False
+    return f"{one[2].partition('?')[0]}/".startswith(f"{two[2].rstrip('/')}/")
+
+
 def matches(url: str, glob: str) -> bool:
     """Match part by part: ``https://*.corp.example`` must not match ``https://evil.example/x.corp.example``."""
-    wanted, got = glob.partition("://"), _split(url)
-    if not wanted[1] or got is None:
+    scheme, separator, rest = glob.partition("://")
+    parts = _split(url)
+    if not separator or parts is None:
         return False
-    host, slash, path = wanted[2].partition("/")
-    globs = (wanted[0].lower(), host.lower(), slash + path)
-    return got[0] == globs[0] and all(
-        have == want or fnmatchcase(have, want) for have, want in zip(got[1:], globs[1:], strict=True)
+    host, slash, path = rest.partition("/")
+    globs = (scheme.lower(), host.lower(), slash + path)
+    return parts[0] == globs[0] and all(
+        part == pattern or fnmatchcase(part, pattern) for part, pattern in zip(parts[1:], globs[1:], strict=True)
     )
 
 
 def _split(url: str) -> tuple[str, str, str] | None:
-    """Split into scheme, host with port, and the rest; None for what another reader might split differently.
+    """Split into scheme, host with port, and the rest; None for what another reader might split, or read, differently.
 
-    ``https://evil.example?.corp.example`` has no slash, ``https://idp.example/ours/../theirs`` is sent as ``/theirs``.
+    ``https://evil.example?.corp.example`` has no slash, ``https://idp.example/ours/../theirs`` is sent as ``/theirs``,
+    and so may ``/ours/..%2ftheirs``, ``/ours/..;/theirs`` or ``/ours//../theirs`` be read by the server.
     """
-    found = _PLAIN_URL.fullmatch(url)
-    if found is None or any(unquote(part) in {".", ".."} for part in found[3].partition("?")[0].split("/")):
+    parts = _PLAIN_URL.fullmatch(url)
+    if parts is None or not _is_plain_path(parts[3].partition("?")[0]):
         return None
-    return found[1].lower(), found[2].lower(), found[3]
+    return parts[1].lower(), parts[2].lower(), parts[3]
 
 
+def _is_plain_path(path: str) -> bool:
+    """Tell whether every server takes a path for the same one, however often it is decoded on its way."""
+    segments = path.split("/")[1:]
+    # A slash at the end is common, and means what it says.
+    return all(_is_plain_segment(segment) for segment in segments[:-1]) and (
+        not segments or segments[-1] == "" or _is_plain_segment(segments[-1])
+    )
+
+
+def _is_plain_segment(segment: str) -> bool:
+    for _ in range(DECODINGS):
+        if segment in {"", ".", ".."} or _AMBIGUOUS.search(segment):
+            return False
+        decoded = unquote(segment)
+        if decoded == segment:
+            return True
+        segment = decoded
+    return False
+
+
+_AMBIGUOUS = re.compile(r"[/\\;\x00-\x20\x7f]")
 _PLAIN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([A-Za-z0-9._:\[\]-]+)((?:/[^\\\s#]*)?)")

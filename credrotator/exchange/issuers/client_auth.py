@@ -1,0 +1,102 @@
+"""How clients prove who they are at a token endpoint: which ways there are, in what order, and which one worked.
+
+What an issuer lists holds for the issuer, not for one client: a client may be registered for one way alone, and some
+issuers take Basic apart without decoding it. So the next way is tried, once each, where an issuer does not take the
+client, and the one that worked comes first from then on. Source: RFC 6749 §2.3.1, OpenID Connect Core 1.0 §9.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections import OrderedDict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus, urlencode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+KEPT = 4096
+"""Clients of which the way that worked is remembered; the one that was asked for least recently goes first."""
+
+
+class ClientAuthMethod(StrEnum):
+    """A way to send client id and secret; the first two by the names that discovery has for them."""
+
+    BASIC = "client_secret_basic"
+    POST = "client_secret_post"
+    PLAIN_BASIC = "client_secret_basic without percent-encoding"
+
+
+def methods_for(offered: Iterable[str], client_id: str, secret: str) -> tuple[ClientAuthMethod, ...]:
+    """Return the ways to try, in order; none where the issuer offers others only.
+
+    Basic comes first: RFC 6749 §2.3.1 recommends it, and it is the default where an issuer says nothing.
+
+    Args:
+        offered: What discovery lists; empty where it says nothing, or was not asked.
+        client_id: The client.
+        secret: Its secret; both may have characters that form-encoding changes.
+    """
+    listed = set(offered) or {ClientAuthMethod.BASIC, ClientAuthMethod.POST}
+    methods = [method for method in (ClientAuthMethod.BASIC, ClientAuthMethod.POST) if method in listed]
+    # In plain Basic the first colon ends the id (RFC 7617 §2).
+    differs = (quote_plus(client_id), quote_plus(secret)) != (client_id, secret) and ":" not in client_id
+    if ClientAuthMethod.BASIC in listed and differs:
+        methods.append(ClientAuthMethod.PLAIN_BASIC)
+    return tuple(methods)
+
+
+class WorkingMethods:
+    """Which way worked last, per endpoint and client; safe to share between threads, bounded."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._methods: OrderedDict[tuple[str, str], ClientAuthMethod] = OrderedDict()
+
+    def first(
+        self, endpoint: str, client_id: str, methods: tuple[ClientAuthMethod, ...]
+    ) -> tuple[ClientAuthMethod, ...]:
+        """Return the ways with the one that worked before the others."""
+        with self._lock:
+            known = self._methods.get((endpoint, client_id))
+        return tuple(sorted(methods, key=lambda method: method is not known))
+
+    def note(self, endpoint: str, client_id: str, method: ClientAuthMethod) -> None:
+        """Remember that a way worked."""
+        with self._lock:
+            self._methods[endpoint, client_id] = method
+            self._methods.move_to_end((endpoint, client_id))
+            while len(self._methods) > KEPT:
+                self._methods.popitem(last=False)
+
+
+class Authentication:
+    """Adds client authentication and resources to a token request, as Authlib wants it.
+
+    NOTE: Authlib's own basic leaves out the form-encoding of id and secret, and its body is a dict, in which all but
+    the last ``resource`` of RFC 8707 would be lost; both are put right here.
+    """
+
+    def __init__(self, method: ClientAuthMethod, resources: tuple[str, ...]) -> None:
+        self._method = method
+        self._resources = resources
+
+    def __call__(
+        self, client: Any, _verb: str, uri: str, headers: dict[str, str], body: str | None
+    ) -> tuple[str, dict[str, str], str]:
+        """Return address, headers and body with what proves the client."""
+        fields = [("resource", resource) for resource in self._resources]
+        if self._method is ClientAuthMethod.POST:
+            fields += [("client_id", client.client_id), ("client_secret", client.client_secret)]
+        else:
+            headers["Authorization"] = self._basic(client.client_id, client.client_secret)
+        whole = "&".join(part for part in (body or "", urlencode(fields)) if part)
+        return uri, headers, whole
+
+    def _basic(self, client_id: str, secret: str) -> str:
+        pair = f"{client_id}:{secret}"
+        if self._method is ClientAuthMethod.BASIC:
+            pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+        return "Basic " + base64.b64encode(pair.encode()).decode()

@@ -1,0 +1,143 @@
+"""Discovery of an issuer: whose document it must be, and what is taken from it.
+
+Owns the document at ``/.well-known/openid-configuration`` and the redirects on the way to it. No secret is sent here.
+Source: OpenID Connect Discovery 1.0 §3, §4.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from credrotator.core.errors import Denied, PolicyError, printable
+from credrotator.exchange.http.transport import json_object, redirect_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import requests
+
+    from credrotator.exchange.http.transport import Transport
+
+log = logging.getLogger(__name__)
+
+DISCOVERY_LIFE = timedelta(minutes=10)
+LONGEST_DISCOVERY = timedelta(hours=24)
+_REDIRECTS = 3
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})")
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What discovery tells of an issuer; ``auth_methods`` is empty where it does not say how clients authenticate."""
+
+    token_endpoint: str
+    auth_methods: tuple[str, ...]
+
+
+def discover(
+    issuer: str, transport: Transport, refuse_failure: Callable[[requests.Response], None]
+) -> tuple[Metadata, timedelta]:
+    """Read an issuer's document.
+
+    Args:
+        issuer: As the policy names it.
+        transport: How the issuer is talked to.
+        refuse_failure: Raises for answers that say nothing about the request itself.
+
+    Returns:
+        What it says, and for how long that may be kept.
+
+    Raises:
+        RotationError: DiscoveryFailed, IssuerMismatch, RedirectRefused, or what the transport raises.
+    """
+    url = issuer.rstrip("/") + "/.well-known/openid-configuration"
+    response = _follow(transport, url)
+    refuse_failure(response)
+    if not response.ok:
+        message = f"{printable(url)} answered {response.status_code}"
+        hint = "see whether the issuer is written as the issuer writes it, or set tokenEndpoint"
+        raise Denied("DiscoveryFailed", message, hint=hint)
+    document = json_object(response)
+    _check_issuer(document.get("issuer"), issuer)
+    endpoint = document.get("token_endpoint")
+    if not isinstance(endpoint, str) or not _is_address(endpoint):
+        hint = "set tokenEndpoint in the policy"
+        raise Denied("DiscoveryFailed", f"{printable(url)} names no token_endpoint", hint=hint)
+    if urlsplit(endpoint).netloc != urlsplit(issuer).netloc:
+        log.info("issuer %s has its token endpoint elsewhere: %s", printable(issuer), printable(endpoint))
+    return Metadata(endpoint, _methods(document)), _lifetime(response.headers)
+
+
+def _follow(transport: Transport, url: str) -> requests.Response:
+    """Get a discovery document; a redirect is followed to https on the same origin only."""
+    response = transport.get(url)
+    for _ in range(_REDIRECTS):
+        if not response.is_redirect:
+            break
+        target = urljoin(response.url, response.headers["Location"])
+        if urlsplit(target)[:2] != urlsplit(url)[:2] or urlsplit(target).scheme != "https":
+            hint = "name the issuer in the policy as the issuer names itself"
+            message = f"{printable(url)} redirects to {redirect_target(response)}"
+            raise Denied("RedirectRefused", message, hint=hint)
+        response = transport.get(target)
+    return response
+
+
+def _is_address(url: str) -> bool:
+    """Tell whether a URL from discovery is one that a token request can be sent to."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"https", "http"} and parts.hostname and (parts.port or True)
+        return bool(known and parts.username is None and not parts.fragment)
+    except ValueError:
+        return False
+
+
+def _methods(document: Mapping[str, object]) -> tuple[str, ...]:
+    """Return how clients may authenticate; an empty list, or none, says nothing (OIDC Discovery 1.0 §3)."""
+    methods = document.get("token_endpoint_auth_methods_supported")
+    return tuple(each for each in methods if isinstance(each, str)) if isinstance(methods, list) else ()
+
+
+def _check_issuer(stated: object, issuer: str) -> None:
+    """OpenID Connect Discovery 1.0 §4.3: exactly equal, or no secret is sent.
+
+    Raises:
+        PolicyError: IssuerMismatch, with what to write where that is known.
+    """
+    if stated == issuer:
+        return
+    if not isinstance(stated, str) or not stated:
+        message = f"the discovery document of {printable(issuer)} does not say whose it is (issuer is missing)"
+        hint = "see whether provider.issuer leads to an OpenID Connect issuer, or set tokenEndpoint"
+        raise PolicyError("IssuerMismatch", message, hint=hint)
+    shown = printable(stated)
+    message = f"the issuer calls itself {shown}, the policy calls it {printable(issuer)}; {_difference(stated, issuer)}"
+    hint = f"write provider.issuer as {shown} if that is the one you mean"
+    if _PLACEHOLDER.search(stated):
+        message = f"the document at {printable(issuer)} is for all tenants: it names the issuer {shown}"
+        hint = f"name one tenant: write provider.issuer as {shown} with your tenant's id in place of the braces"
+    elif not _is_address(stated):
+        hint = "have the issuer state its https address in its discovery document"
+    raise PolicyError("IssuerMismatch", message, hint=hint)
+
+
+def _difference(stated: str, issuer: str) -> str:
+    if stated.rstrip("/") == issuer.rstrip("/"):
+        return "they differ in the trailing slash"
+    if stated.lower() == issuer.lower():
+        return "they differ in capital letters"
+    if stated.partition("://")[2] == issuer.partition("://")[2]:
+        return "they differ in http and https"
+    return "they must be equal"
+
+
+def _lifetime(headers: Mapping[str, str]) -> timedelta:
+    max_age = _MAX_AGE.search(headers.get("Cache-Control", ""))
+    return min(timedelta(seconds=int(max_age[1])), LONGEST_DISCOVERY) if max_age else DISCOVERY_LIFE

@@ -1,0 +1,96 @@
+"""From a token response to the token that is exchanged (RFC 6749 §5.1).
+
+The token is an assertion here and nothing more, so what the response says beside it matters little: a token type other
+than Bearer is a warning, unless it says that the token is of no use without a key that we do not have.
+Source: RFC 6749 §5.1, §7.1; RFC 9449 §5 (DPoP); reliability.md 13, 14.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from credrotator.core.claims import claim_time, read_claims
+from credrotator.core.errors import Denied, OpaqueToken, printable
+from credrotator.core.model import Sensitive, SubjectToken
+from credrotator.exchange.http.foreign import foreign_text
+from credrotator.exchange.http.transport import ISSUER
+from credrotator.exchange.issuers.refusals import dpop_required
+from credrotator.exchange.lifetimes import expiry
+from credrotator.exchange.token_values import token_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from credrotator.exchange.issuers.token_request import TokenRequest
+
+log = logging.getLogger(__name__)
+
+BOUND = frozenset({"mac", "pop", "hok", "hawk"})
+"""Token types that are of no use without a key; DPoP has a reason of its own."""
+
+
+def read_token(document: Mapping[str, Any], request: TokenRequest, now: datetime) -> SubjectToken:
+    """Read a token response.
+
+    Raises:
+        RotationError: DpopRequired, TokenTypeUnusable, NoIdToken, NoAccessToken, OpaqueToken, InvalidResponse,
+            TokenExpired.
+    """
+    odd = _odd_type(document.get("token_type"), request.client_secret)
+    name = request.client.subject_token
+    _refuse_none(document, name)
+    if isinstance(value := document.get(name), str) and value.isprintable() and not value.isascii():
+        raise _opaque(name)
+    token = token_value(ISSUER, document, name)
+    claims = read_claims(token)
+    if claims is None:
+        raise _opaque(name)
+    exp, iat = claim_time(claims, "exp"), claim_time(claims, "iat")
+    if exp and iat and iat < exp <= now:
+        # NOTE: just issued, and expired by this machine's clock. The vendor is to judge, and its date puts the
+        # clock right; refused here, a clock that is ahead would never be put right (reliability.md 23).
+        exp = now + (exp - iat)
+    expires_at = expiry(ISSUER, document.get("expires_in"), exp, now)
+    if odd:
+        log.warning("issuer %s: %s", printable(request.client.issuer), odd)
+    return SubjectToken(token, expires_at, claims, (odd,) if odd else ())
+
+
+def _opaque(name: str) -> OpaqueToken:
+    hint = (
+        "have the issuer give JWT access tokens to this client (often by naming an audience or a resource), or "
+        "annotate the policy with credrotator.io/subject-token: id_token"
+    )
+    message = f"the issuer's {name} is no signed JWT, so no vendor can verify it"
+    return OpaqueToken("OpaqueToken", message, hint=hint)
+
+
+def _odd_type(kind: object, secret: Sensitive) -> str:
+    """Return what is odd about a token's type, nothing where it is Bearer.
+
+    Raises:
+        Denied: The token is bound to a key.
+    """
+    written = kind.strip().lower() if isinstance(kind, str) else ""
+    if written == "bearer":
+        return ""
+    if written == "dpop":
+        raise dpop_required("the token's type is DPoP")
+    if written in BOUND:
+        message = f"the issuer gives tokens of type {written}, which are of no use without a key"
+        raise Denied("TokenTypeUnusable", message, hint="have the issuer give Bearer tokens to this client")
+    shown = foreign_text(kind, [secret.reveal()], 40) if written else "missing"
+    return f"the token response's token_type is {shown}, expected Bearer; the token is used all the same"
+
+
+def _refuse_none(document: Mapping[str, Any], name: str) -> None:
+    """Refuse a response whose token is left empty: asking again brings the same."""
+    value = document.get(name)
+    if name == "id_token" and (not isinstance(value, str) or not value):
+        hint = "add the scope openid, or remove the annotation credrotator.io/subject-token"
+        raise Denied("NoIdToken", "the issuer gave no id_token for client credentials", hint=hint)
+    if name in document and (value is None or (isinstance(value, str) and not value.strip())):
+        hint = "see the issuer's log, and whether this client may have access tokens by client credentials"
+        raise Denied("NoAccessToken", f"the issuer's answer is a success with an empty {name}", hint=hint)
