@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 from dataclasses import dataclass
 from html.entities import html5
 from typing import TYPE_CHECKING
@@ -137,7 +138,7 @@ def _character(kind: str, written: str) -> str:
         case "plain":
             return _CONTROLS.get(written, written)
     code = int(written, 10 if kind == "decimal" else 16)
-    return chr(code) if code <= 0x10FFFF else " "
+    return chr(code) if code <= sys.maxunicode else " "
 
 
 @dataclass(frozen=True, slots=True)

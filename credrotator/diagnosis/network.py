@@ -6,7 +6,6 @@ Each takes the way of a request. Only a certificate that was refused is looked a
 from __future__ import annotations
 
 import socket
-import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from credrotator.exchange.http.deadline import remaining_s
 from credrotator.exchange.http.failures import answering
 
 if TYPE_CHECKING:
+    import ssl
     from typing import Any
 
     from cryptography.x509 import Certificate, Name

@@ -157,6 +157,10 @@ class Check:
                 step.detail = _reference(reference)
 
     def _advise(self, report: Report, policy: RotatablePolicy, token: SubjectToken) -> None:
+        if lacking := _lacking(token):
+            # What would be printed would let nobody in, or everybody.
+            report.warnings += (f"{lacking}; so there is nothing to set up at the vendor that would let it in",)
+            return
         document = provider_of(policy.source).advise(policy.key, policy.source, token.claims)
         if document is not None:
             report.advice = Advice(policy.key, policy.source, document)
@@ -185,7 +189,7 @@ class Check:
         token = _without_claims(report, lambda: issuers.subject_token(request))
         with _step(report, "claims") as step:
             step.detail = _claims(token)
-            report.warnings += tuple(_odd_claims(client, token))
+            report.warnings += (*token.warnings, *_odd_claims(client, token))
         return token
 
     def _read(self, report: Report, subject: SubjectTokenSource, wanted: TokenFile) -> SubjectToken:
@@ -322,9 +326,18 @@ def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
     found = printable(token.claims.get("iss", "nobody"))
     if found.rpartition("://")[2] != client.issuer.rpartition("://")[2]:
         yield f"the token names {found} as its issuer, the policy {client.issuer}: the other side goes by the token's"
-    if client.audience and client.audience not in audiences(token.claims):
-        got = ", ".join(audiences(token.claims)) or "none"
-        what = f"the policy asks for audience {printable(client.audience)}, the token has {got}"
+    named = audiences(token.claims)
+    if client.audience and named and client.audience not in named:
+        what = f"the policy asks for audience {printable(client.audience)}, the token has {', '.join(named)}"
         yield f"{what}: set it at the issuer (an audience mapper, an API identifier), which ignores the parameter"
+
+
+def _lacking(token: SubjectToken) -> str:
+    """Say what a token lacks that every vendor asks for, and what to do about it; nothing where it has all."""
+    if not audiences(token.claims):
+        return "the token has no audience (aud): have the issuer put one into this client's tokens"
     if not token.claims.get("sub"):
-        yield "the token has no subject (sub), so no other side can tell whose it is: have the issuer add it"
+        return "the token has no subject (sub), so no other side can tell whose it is: have the issuer add it"
+    if printable(token.claims.get("iss", "")).lower().startswith("http://"):
+        return "the token names an issuer by plain http: have the issuer name itself by https"
+    return ""

@@ -7,6 +7,9 @@ one by a name, never by a path. Read anew at each use, and never kept. Source: K
 
 from __future__ import annotations
 
+import os
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from credrotator.core.claims import audiences, claim_time, read_claims
@@ -15,20 +18,27 @@ from credrotator.core.model import ObjectKey, Sensitive, SubjectToken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from credrotator.core.model import TokenFile
 
 LONGEST_BYTES = 64 * 1024
+API_SERVER_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+"""With it a pod talks to the API server; whoever is shown it can do the same."""
 EVERYBODY = ""
 """Stands for the namespace of a file that policies of all namespaces may use."""
 
 
 class TokenFiles:
-    """The operator's token files, by the namespace whose policies may use each, and its name."""
+    """The operator's token files, by the namespace whose policies may use each, and its name.
 
-    def __init__(self, files: Mapping[ObjectKey, Path]) -> None:
+    Args:
+        files: Where each is.
+        secret: The one that is never shown to anybody, under whatever name it is reached.
+    """
+
+    def __init__(self, files: Mapping[ObjectKey, Path], secret: Path = API_SERVER_TOKEN) -> None:
         self._files = files
+        self._secret = secret
 
     def token(self, namespace: str, wanted: TokenFile) -> SubjectToken:
         """Read the token that policies of a namespace know by this name.
@@ -46,7 +56,7 @@ class TokenFiles:
                 f"there is no token file {wanted.name} that policies of namespace {namespace} may use",
                 hint=f"{there}have the operator allow it: --token-file {wanted.name}=PATH",
             )
-        token = Sensitive(_content(path, wanted.name))
+        token = Sensitive(_content(path, wanted.name, self._secret))
         claims = read_claims(token)
         expires_at = claim_time(claims, "exp")
         if claims is None or expires_at is None:
@@ -63,13 +73,37 @@ class TokenFiles:
         return SubjectToken(token, expires_at, claims)
 
 
-def _content(path: Path, name: str) -> str:
+def _content(path: Path, name: str, secret: Path) -> str:
     try:
-        with path.open("rb") as file:
+        # NOTE: opening a pipe would wait for somebody to write.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            state = os.fstat(file.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                hint = "name a file in --token-file, such as the one that a projected volume holds"
+                raise Denied("TokenFileInvalid", f"token file {name} is no regular file", hint=hint)
             content = file.read(LONGEST_BYTES + 1)
     except OSError as error:
         what = error.strerror or type(error).__name__
         hint = "see --token-file and the volume behind it; the kubelet writes the file before the pod starts"
         raise Transient("TokenFileUnreadable", f"token file {name} cannot be read: {what}", hint=hint) from error
+    if _is_file(state, secret) or _holds(secret, content):
+        # By what it is: a link, a mount or a copy has another name.
+        message = f"token file {name} holds the token with which this pod talks to the API server"
+        hint = "project a token with an audience of its own: this one opens the cluster to whoever is shown it"
+        raise Denied("TokenFileForbidden", message, hint=hint)
     text = content.decode("ascii", "replace").strip()
     return text if len(content) <= LONGEST_BYTES else ""
+
+
+def _is_file(state: os.stat_result, other: Path) -> bool:
+    try:
+        return os.path.samestat(state, other.stat())
+    except OSError:
+        return False
+
+
+def _holds(other: Path, content: bytes) -> bool:
+    try:
+        return bool(content.strip()) and other.read_bytes().strip() == content.strip()
+    except OSError:
+        return False

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -54,6 +54,7 @@ def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
 
 def _url(text: str, *, query: bool) -> str:
     """An issuer has no query and no fragment (OIDC Discovery 1.0 §4.1); nobody hides a user name in either."""
+    without = "fragment" if query else "query or fragment"
     try:
         parts = urlsplit(text)
         sound = parts.scheme in {"https", "http"} and HOST.fullmatch(parts.hostname or "") and (parts.port or True)
@@ -63,9 +64,23 @@ def _url(text: str, *, query: bool) -> str:
         # NOTE: not shown, a password may stand beside it.
         raise _wrong("a URL here carries no user name and no password")
     if not sound or not URL.fullmatch(text) or "\\" in text or parts.fragment or (parts.query and not query):
-        without = "fragment" if query else "query or fragment"
-        raise _wrong(f"expected an https URL without {without}, got {printable(text, 80)}")
+        raise _wrong(_url_flaw(text, parts) or f"expected an https URL without {without}, got {printable(text, 80)}")
     return text
+
+
+def _url_flaw(text: str, parts: SplitResult) -> str:
+    """Say what is wrong with the characters of a URL, and what to write; nothing where it is something else."""
+    shown, host = printable(text, 80), parts.hostname or ""
+    if any(char.isspace() for char in text):
+        return f"expected a URL without blanks and line ends, got {shown!r}"
+    if not host.isascii():
+        try:
+            return f"expected a URL in ASCII, got {shown}; write its host as {host.encode('idna').decode()}"
+        except UnicodeError:
+            return f"expected a URL in ASCII, got {shown}, whose host is no name that there can be"
+    if not text.isascii():
+        return f"expected a URL in ASCII, got {shown}; write its path as {quote(parts.path, safe='/%')}"
+    return ""
 
 
 def _issuer(text: str) -> str:

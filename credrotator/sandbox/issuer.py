@@ -103,9 +103,7 @@ class Issuer(Service):
 
     def token(self, request: Request) -> Response:
         """Answer a client credentials request (RFC 6749 §4.4)."""
-        client_id, client = authenticated(
-            request, self.clients, self.auth_methods, decodes_basic=self.decodes_basic
-        )
+        client_id, client = authenticated(request, self.clients, self.auth_methods, decodes_basic=self.decodes_basic)
         if request.form.get("grant_type") != "client_credentials":
             raise Refused("unsupported_grant_type", "only client_credentials is supported")
         scope = _granted_scope(request, client)

@@ -114,7 +114,7 @@ def test_g05_a_second_way_where_the_client_is_refused(world: Backend, by_discove
     """G5: an issuer may list two ways, or none, and take this client by one alone: the other is tried once."""
     world.issuer.auth_methods = ["client_secret_post"]
     world.issuer.faults.add(Override({"token_endpoint_auth_methods_supported": [BASIC, POST]}), path=DISCOVERY)
-    world.token(**({} if by_discovery else {"token_endpoint": world.issuer.url + TOKEN}))
+    world.token(token_endpoint=None if by_discovery else world.issuer.url + TOKEN)
     first, second = world.issuer.requests.matching(TOKEN)
     assert "Authorization" in first.headers
     assert "Authorization" not in second.headers

@@ -16,8 +16,8 @@ import trustme
 from credrotator.core.errors import Denied, RotationError, Transient
 from credrotator.exchange.http import connections
 from credrotator.exchange.http.connections import check_literal
-from credrotator.exchange.http.single_flight import FAILURE_LIFE
 from credrotator.exchange.http.failures import answering
+from credrotator.exchange.http.single_flight import FAILURE_LIFE
 from credrotator.exchange.http.transport import ISSUER, Transport
 from credrotator.sandbox import Certificate, Proxy, Refuse, Reset
 from tests.support.exchanging import TOKEN, Backend, check_showable, refused

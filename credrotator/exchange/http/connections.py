@@ -165,7 +165,8 @@ def presented_certificate(host: str, port: int, *, guarded: bool) -> bytes:
     connection = kind(host, port, cert_reqs="NONE", timeout=remaining_s(CONNECT_TIMEOUT_S))
     with contextlib.closing(connection):
         connection.connect()
-        return connection.sock.getpeercert(True) or b""
+        secured: Any = connection.sock
+        return secured.getpeercert(binary_form=True) or b""
 
 
 OPEN_POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _HttpPool, "https": _HttpsPool}

@@ -173,34 +173,37 @@ class _TlsFailure:
     hint: str
 
 
+_CLIENT_CERTIFICATE = """
+    CERTIFICATE_REQUIRED BAD_CERTIFICATE NO_CERTIFICATE CERTIFICATE_UNKNOWN UNSUPPORTED_CERTIFICATE CERTIFICATE_EXPIRED
+    CERTIFICATE_REVOKED UNKNOWN_CA ACCESS_DENIED CERTIFICATE_UNOBTAINABLE
+"""
+"""Alerts about a certificate: only who wants one of ours can find it missing or wrong."""
+_PROTOCOL = """
+    PROTOCOL_VERSION UNSUPPORTED_PROTOCOL UNSUPPORTED_SSL_VERSION VERSION_TOO_LOW WRONG_SSL_VERSION
+    INAPPROPRIATE_FALLBACK NO_PROTOCOLS_AVAILABLE
+"""
+_CIPHER = """
+    HANDSHAKE_FAILURE INSUFFICIENT_SECURITY NO_SHARED_CIPHER NO_CIPHERS_AVAILABLE WRONG_CIPHER_RETURNED
+    UNKNOWN_CIPHER_RETURNED DH_KEY_TOO_SMALL MODULUS_TOO_SMALL UNSAFE_LEGACY_RENEGOTIATION_DISABLED WRONG_SIGNATURE_TYPE
+    LEGACY_SIGALG_DISALLOWED_OR_UNSUPPORTED NO_SUITABLE_SIGNATURE_ALGORITHM NO_SUITABLE_KEY_SHARE BAD_KEY_SHARE
+    WRONG_CURVE UNSUPPORTED_ELLIPTIC_CURVE
+"""
 _TLS_FAILURES = (
     _TlsFailure(
         "TLSClientCertificate",
-        # Only who wants a certificate of ours can find one missing or wrong.
-        frozenset(
-            "CERTIFICATE_REQUIRED BAD_CERTIFICATE NO_CERTIFICATE CERTIFICATE_UNKNOWN UNSUPPORTED_CERTIFICATE "
-            "CERTIFICATE_EXPIRED CERTIFICATE_REVOKED UNKNOWN_CA ACCESS_DENIED CERTIFICATE_UNOBTAINABLE".split()
-        ),
+        frozenset(_CLIENT_CERTIFICATE.split()),
         "wants a client certificate, and none is presented",
         "name an address that takes clients without a certificate, or have them let in by their secret alone",
     ),
     _TlsFailure(
         "TLSProtocol",
-        frozenset(
-            "PROTOCOL_VERSION UNSUPPORTED_PROTOCOL UNSUPPORTED_SSL_VERSION VERSION_TOO_LOW WRONG_SSL_VERSION "
-            "INAPPROPRIATE_FALLBACK NO_PROTOCOLS_AVAILABLE".split()
-        ),
+        frozenset(_PROTOCOL.split()),
         "does not speak TLS 1.2 or newer",
         "have TLS 1.2 or 1.3 switched on there",
     ),
     _TlsFailure(
         "TLSCipher",
-        frozenset(
-            "HANDSHAKE_FAILURE INSUFFICIENT_SECURITY NO_SHARED_CIPHER NO_CIPHERS_AVAILABLE WRONG_CIPHER_RETURNED "
-            "UNKNOWN_CIPHER_RETURNED DH_KEY_TOO_SMALL MODULUS_TOO_SMALL UNSAFE_LEGACY_RENEGOTIATION_DISABLED "
-            "WRONG_SIGNATURE_TYPE LEGACY_SIGALG_DISALLOWED_OR_UNSUPPORTED NO_SUITABLE_SIGNATURE_ALGORITHM "
-            "NO_SUITABLE_KEY_SHARE BAD_KEY_SHARE WRONG_CURVE UNSUPPORTED_ELLIPTIC_CURVE".split()
-        ),
+        frozenset(_CIPHER.split()),
         "finds no cipher, key exchange or signature that both sides allow",
         "have a current cipher suite (ECDHE with AES-GCM) allowed there; some say this of a host that they do not know",
     ),

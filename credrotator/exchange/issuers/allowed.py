@@ -62,8 +62,10 @@ class AllowedIssuers:
             return True
         shown = printable(url)
         if self.globs and not discovered:
-            hint = "leave tokenEndpoint out, so that the issuer names it, or ask the operator to add it to --allowed-issuer"
-            message = f"token endpoint {shown} is not among the allowed ones{self._listed()}, nor below {printable(issuer)}"
+            hint = "leave tokenEndpoint out (the issuer names it), or ask the operator to add it to --allowed-issuer"
+            message = (
+                f"token endpoint {shown} is not among the allowed ones{self._listed()}, nor below {printable(issuer)}"
+            )
             raise Denied("IssuerNotAllowed", message, hint=hint)
         if not (_is_https(url) and _is_https(issuer)):
             # What was discovered in clear may come from anybody.
@@ -90,7 +92,9 @@ class AllowedIssuers:
             raise Denied("TokenIssuerInsecure", message, hint=hint)
         # Some name themselves without a scheme.
         if self.globs and not self._names(stated if "://" in stated else f"https://{stated}"):
-            message = f"the token of {printable(issuer)} names {shown} as its issuer, which is not among the allowed ones"
+            message = (
+                f"the token of {printable(issuer)} names {shown} as its issuer, which is not among the allowed ones"
+            )
             hint = "have the issuer name itself in its tokens, or ask the operator to add that one to --allowed-issuer"
             raise Denied("IssuerNotAllowed", message + self._listed(), hint=hint)
 

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import OidcClient, SubjectToken
 from credrotator.exchange.http.circuit import THROTTLED, CircuitBreakers
 from credrotator.exchange.http.foreign import masking
 from credrotator.exchange.http.single_flight import RateLimits, Shared
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     import requests
 
     from credrotator.core.instrumentation import Instrumentation
+    from credrotator.core.model import OidcClient, SubjectToken
     from credrotator.core.ports import Clock
     from credrotator.exchange.issuers.allowed import AllowedIssuers
 

@@ -140,15 +140,17 @@ _SCOPE_MISSING = re.compile(
 )
 _SCOPE = re.compile(r"\bscopes?\b|aadsts(70011|1002012)\b")
 _GRANT = re.compile(
-    rf"\bgrant[_ -]?types?\b.*{_NEGATION}|{_NEGATION}.*(\bgrant[_ -]?types?\b|authori[sz]ation grant|client_credentials)"
+    rf"\bgrant[_ -]?types?\b.*{_NEGATION}|{_NEGATION}.*\bgrant[_ -]?types?\b"
+    rf"|{_NEGATION}.*(authori[sz]ation grant|client_credentials)"
     rf"|client[_ ]credentials (grant|flow).*{_NEGATION}|{_NEGATION}.*(client[_ ]credentials (grant|flow))"
     rf"|{_NEGATION}.*service account|service account.*{_NEGATION}|requested grant"
     r"|\bpublic client\b|client is public|bearer-only|no client credentials user"
 )
 _ACCESS_POLICY = re.compile(r"policy evaluation failed")
 _AUDIENCE = re.compile(
-    r"\baudiences?\b|service not enabled within domain|client-grant|resource (server|principal|parameter)|invalid_resource"
-    r"|(requested|unknown|unregistered|invalid|this|access the) resource\b|not authorized to access\b|aadsts(500011|650057)\b"
+    r"\baudiences?\b|service not enabled within domain|client-grant|resource (server|principal|parameter)"
+    r"|invalid_resource|(requested|unknown|unregistered|invalid|this|access the) resource\b"
+    r"|not authorized to access\b|aadsts(500011|650057)\b"
 )
 _OTHER_METHOD = re.compile(
     r"private_key_jwt|client_assertion|client_secret_jwt|tls_client_auth|\bmtls\b|mutual[- ]tls|client certificate"

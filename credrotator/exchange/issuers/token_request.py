@@ -14,13 +14,14 @@ from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.client import OAuth2Client
 from requests.auth import AuthBase
 
-from credrotator.core.model import OidcClient, Sensitive
 from credrotator.exchange.http.failures import answering
 from credrotator.exchange.http.transport import ISSUER, Transport, json_object
 from credrotator.exchange.issuers.client_auth import Authentication, ClientAuthMethod
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from credrotator.core.model import OidcClient, Sensitive
 
 HEADERS = {
     "Accept": "application/json",

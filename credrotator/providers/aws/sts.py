@@ -9,37 +9,41 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import threading
 import time
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.exceptions
+import botocore.session
 from botocore import UNSIGNED
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
+from credrotator.core.claims import audiences
 from credrotator.core.durations import show_duration
 from credrotator.core.errors import Denied, RotationError, Settling, StaleToken, Transient, printable
 from credrotator.core.model import ObjectKey, Rotatable, Sensitive, SubjectToken
+from credrotator.exchange.http.foreign import foreign_text, masking
 from credrotator.exchange.http.transport import (
     SERVER_ERROR,
     TOO_MANY_REQUESTS,
     Endpoint,
     refuse_failure,
     retry_after,
+    text,
 )
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 from credrotator.policies.reader import DURATION
 from credrotator.providers.aws.source import AwsCredential, AwsOidc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
+    from collections.abc import Iterator, Mapping
 
     from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_sts.client import STSClient
@@ -55,6 +59,14 @@ STS = Endpoint(
     ca_variables=("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
 )
 SESSION_NAME_LIMIT = 64
+FORM = "application/x-www-form-urlencoded"
+"""Without the charset that the SDK adds, and that the type does not have."""
+COUNTING = ("use_fips_endpoint",)
+"""Settings of the SDK that a variable may change; beside them it reads AWS_ENDPOINT_URL_STS and AWS_ENDPOINT_URL."""
+UNREADABLE = (ResponseParserError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError)
+"""What the SDK's parser stumbles with over an answer that is none of STS: all but the first are its accidents."""
+LONGEST_TOKEN = 20_000
+"""Characters of a web identity token that AWS takes."""
 SKEW_LIMIT = timedelta(minutes=1)
 THROTTLED = {"Throttling", "ThrottlingException", "SlowDown", "RequestLimitExceeded", "TooManyRequestsException"}
 
@@ -64,6 +76,8 @@ HINTS = {
     f"{TRUST_HINT}",
     "IDPRejectedClaim": "see the issuer's log: it told AWS that the token is not valid any more",
     "InvalidIdentityToken": f"see that IAM has an identity provider for this issuer and audience; {TRUST_HINT}",
+    "PackedPolicyTooLarge": "have the issuer put fewer or shorter session tags into the token (its claim "
+    "https://aws.amazon.com/tags)",
     "RegionDisabledException": "activate STS in this region in the account's IAM settings",
     "ExpiredToken": "compare the clocks of the issuer and this machine",
     "ExpiredTokenException": "compare the clocks of the issuer and this machine",
@@ -73,6 +87,10 @@ HINTS = {
 STALE = {"InvalidIdentityToken": Settling(tries=3), "ExpiredTokenException": None, "ExpiredToken": None}
 """Codes for which a fresh token is worth one more try, and how long each is not believed."""
 UNUSUAL = "look the code up among the STS API's common errors; see whether AWS_ENDPOINT_URL_STS names an STS"
+NO_AUDIENCE = (
+    "have the issuer put an audience (aud) into this client's access tokens: AWS takes none without, and the client id "
+    "alone is none (Amazon Cognito: a pre token generation trigger adds it)"
+)
 WORDS = {
     "No OpenIDConnect provider found": (
         f"make an IAM identity provider for the token's issuer in the role's account; {TRUST_HINT}"
@@ -84,7 +102,16 @@ WORDS = {
         "see that AWS can read the issuer's keys (jwks_uri of its discovery) from the internet, and that the token is "
         "signed with one of them"
     ),
+    "thumbprint": (
+        "set the thumbprint of the IAM identity provider to that of the CA which signs the issuer's certificate now "
+        "(aws iam update-open-id-connect-provider-thumbprint)"
+    ),
     "not a valid JWT": "have the issuer give JWT access tokens to this client",
+    "required claim": "have the issuer put the claim that AWS names into this client's tokens",
+    "sts:TagSession": "allow sts:TagSession too in the role's trust policy: the token carries session tags",
+    "sts:SetSourceIdentity": "allow sts:SetSourceIdentity too in the role's trust policy: the token carries one",
+    "algorithm": "have the issuer sign this client's tokens with RS256 or ES256",
+    "valid URL": "have the issuer name itself by its https address in its tokens (iss)",
 }
 """What AWS says in words where one code has several causes."""
 
@@ -115,13 +142,27 @@ class Sts(Vendor):
         Raises:
             RotationError: Reason is AWS's own code where it sent one.
         """
+        client = self._usable_client(source.region)
+        _check_length(token)
+        asked_s = time.monotonic()
+        try:
+            with masking(token.token):
+                answer = self._assume(client, policy, source, token)
+        except UNREADABLE:
+            # Not "from" it: the parser quotes what it could not read.
+            raise _unreadable("is not readable") from None
+        # NOTE: the answer's Date may just have put the clock right, so the life is not measured from before.
+        now = self._clock()
+        return _credential(answer, source, now - timedelta(seconds=time.monotonic() - asked_s), now)
+
+    def _assume(
+        self, client: STSClient, policy: ObjectKey, source: AwsOidc, token: SubjectToken
+    ) -> AssumeRoleWithWebIdentityResponseTypeDef:
         duration: dict[str, Any] = {}
         if source.duration:
             duration["DurationSeconds"] = int(source.duration.total_seconds())
         try:
-            client = self._client(source.region)
-            asked_s = time.monotonic()
-            answer = client.assume_role_with_web_identity(
+            return client.assume_role_with_web_identity(
                 RoleArn=source.role_arn,
                 RoleSessionName=session_name(policy),
                 WebIdentityToken=token.token.reveal(),
@@ -129,15 +170,8 @@ class Sts(Vendor):
             )
         except botocore.exceptions.ClientError as error:
             raise _refusal(error, source, token, self._clock()) from error
-        except (ResponseParserError, ValueError, RuntimeError) as error:
-            # The latter two: a timestamp that is none.
-            hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
-            raise Transient("InvalidResponse", "the answer of AWS STS is not readable", hint=hint) from error
         except botocore.exceptions.BotoCoreError as error:
             raise _misconfigured(error) from error
-        # NOTE: the answer's Date may just have put the clock right, so the life is not measured from before.
-        now = self._clock()
-        return _credential(answer, source, now - timedelta(seconds=time.monotonic() - asked_s), now)
 
     def address(self, region: str) -> str:
         """Return the URL of a region's STS, as the SDK and its variables have it.
@@ -145,8 +179,11 @@ class Sts(Vendor):
         Raises:
             Denied: StsConfig: the SDK cannot tell.
         """
+        return self._usable_client(region).meta.endpoint_url
+
+    def _usable_client(self, region: str) -> STSClient:
         try:
-            return self._client(region).meta.endpoint_url
+            return self._client(region)
         except (botocore.exceptions.BotoCoreError, ValueError) as error:
             raise _misconfigured(error) from error
 
@@ -154,9 +191,9 @@ class Sts(Vendor):
         """Return the region's client: one session (93 ms, 7 MiB) for all, one client per region (3 ms, 0.1 MiB)."""
         with self._lock:
             if region not in self._clients:
-                self._session = self._session or boto3.Session()
-                # The settings that a person's AWS_* variables could turn into waiting: retries in the SDK, its adaptive
-                # mode, and defaults that it would ask the metadata service for.
+                self._session = self._session or _session()
+                # The settings that would turn into waiting: retries in the SDK, its adaptive mode, and defaults that it
+                # would ask the metadata service for.
                 config = Config(
                     signature_version=UNSIGNED,
                     retries={"total_max_attempts": 1, "mode": "standard"},
@@ -176,18 +213,42 @@ class Sts(Vendor):
             return self._clients[region]
 
     def _send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        response = self.transport.request(
-            request.method, request.url, data=request.body, headers=dict(request.headers.items())
-        )
+        headers = {**request.headers, "Content-Type": FORM}
+        response = self.transport.request(request.method, request.url, data=request.body, headers=headers)
         if b"<Code>" not in response.content:
             # Not STS but what stands before it; botocore would find no words for it.
             refuse_failure(response, STS, self._clock)
-        headers: Any = response.headers
-        return AWSResponse(response.url, response.status_code, headers, _Raw(response.content))
+        answered: Any = response.headers
+        return AWSResponse(response.url, response.status_code, answered, _Raw(response.content))
+
+
+def _session() -> boto3.Session:
+    """Make a session that knows no profile, no file of a person's, and no variable but those that are documented.
+
+    The call is unsigned: a profile that is misspelt must not stop it, and none may lead it, and the token, elsewhere.
+    """
+    known = botocore.session.Session.SESSION_VARIABLES
+    unset = {name: (None, None, default, convert) for name, (_, _, default, convert) in known.items()}
+    counting = {name: known[name] for name in COUNTING}
+    files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+    return boto3.Session(botocore_session=botocore.session.Session({**unset, **files, **counting}))
+
+
+def _check_length(token: SubjectToken) -> None:
+    length = len(token.token.reveal())
+    if length > LONGEST_TOKEN:
+        message = f"the issuer's token has {length} characters, and AWS takes {LONGEST_TOKEN} at most"
+        hint = "have the issuer leave long claims, such as groups or roles, out of this client's tokens"
+        raise Denied("TokenTooLong", message, hint=hint)
+
+
+def _unreadable(what: str) -> Transient:
+    hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
+    return Transient("InvalidResponse", f"the answer of AWS STS {what}", hint=hint)
 
 
 def _misconfigured(error: Exception) -> Denied:
-    hint = "see the AWS_* variables and ~/.aws/config of the user who runs credrotator"
+    hint = "see AWS_ENDPOINT_URL_STS and the other AWS_* variables of the user who runs credrotator"
     return Denied("StsConfig", f"the AWS SDK cannot call STS: {printable(error)}", hint=hint)
 
 
@@ -216,17 +277,18 @@ def _credential(
     answer: AssumeRoleWithWebIdentityResponseTypeDef, source: AwsOidc, issued_at: datetime, now: datetime
 ) -> AwsCredential:
     whole: dict[str, Any] = dict(answer)
-    found = whole.get("Credentials", {})
-    keys = [found.get(name) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
-    expires_at = found.get("Expiration")
-    if not all(keys) or expires_at is None:
-        hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
-        raise Transient("InvalidResponse", "AWS STS answered without complete credentials", hint=hint)
+    credentials = whole.get("Credentials")
+    parts = credentials if isinstance(credentials, dict) else {}
+    keys = [parts.get(name) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
+    expires_at = parts.get("Expiration")
+    if not all(isinstance(key, str) and key for key in keys) or not isinstance(expires_at, datetime):
+        raise _unreadable("has no complete credentials")
+    if expires_at.tzinfo is None:
+        raise _unreadable("has an expiry without a time zone")
     access_key_id, secret_access_key, session_token = map(str, keys)
     if any(char.isspace() or not char.isprintable() for char in access_key_id + secret_access_key + session_token):
         # Such a value would break the shared-credentials file, or add a line of its own to it.
-        hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
-        raise Transient("InvalidResponse", "AWS STS sent a credential with white space in it", hint=hint)
+        raise _unreadable("has a credential with white space or control characters in it")
     metadata = whole.get("ResponseMetadata", {})
     if expires_at <= now:
         skew = _skew(metadata.get("HTTPHeaders", {}).get("date", ""), now)
@@ -261,8 +323,11 @@ def _refusal(
     error: botocore.exceptions.ClientError, source: AwsOidc, token: SubjectToken, now: datetime
 ) -> RotationError:
     """Class an error of STS by its code; what AWS says in words comes along, without the token, escaped and cut."""
-    code = printable(error.response.get("Error", {}).get("Code", "Unknown"), 60)
-    said = printable(error.response.get("Error", {}).get("Message", "").replace(token.token.reveal(), "***"))
+    answered = error.response.get("Error")
+    stated: Mapping[str, object] = answered if isinstance(answered, dict) else {}
+    proofs = [token.token.reveal()]
+    code = foreign_text(text(stated, "Code") or "Unknown", proofs, 60)
+    said = foreign_text(text(stated, "Message"), proofs)
     metadata = error.response.get("ResponseMetadata", {})
     status, headers = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {})
     message = f"AWS STS answered {code}: {said} (role {source.role_arn}, region {source.region})"
@@ -277,7 +342,14 @@ def _refusal(
         asked = show_duration(source.duration)
         hint = f"the role allows less than {asked}: lower {DURATION} to its MaxSessionDuration, or raise that"
         return Denied("DurationTooLong", message, hint=hint)
-    hint = next((advice for words, advice in WORDS.items() if words in said), HINTS.get(code, UNUSUAL))
+    hint = _hint(code, said, token)
     if code in STALE:
         return StaleToken(code, message, hint=hint, settling=STALE[code])
     return Denied(code if code.isascii() and code.isalpha() else "StsRefused", message, hint=hint)
+
+
+def _hint(code: str, said: str, token: SubjectToken) -> str:
+    """Return the advice for a refusal, by what AWS says in words, and by what the token lacks."""
+    if "audience" in said and not audiences(token.claims):
+        return NO_AUDIENCE
+    return next((advice for words, advice in WORDS.items() if words in said), HINTS.get(code, UNUSUAL))

@@ -9,10 +9,10 @@ https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 
 from __future__ import annotations
 
+import re
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote_plus
 
 import msal
 from azure.core.exceptions import AzureError
@@ -21,7 +21,7 @@ from azure.identity import ClientAssertionCredential
 
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.errors import Denied, Outage, RotationError, Settling, StaleToken, Transient, printable
-from credrotator.core.model import Rotatable, Sensitive, SubjectToken
+from credrotator.exchange.http.foreign import masking, said_to
 from credrotator.exchange.http.transport import (
     SERVER_ERROR,
     TOO_MANY_REQUESTS,
@@ -32,6 +32,7 @@ from credrotator.exchange.http.transport import (
     text,
 )
 from credrotator.exchange.lifetimes import expiry, unusable
+from credrotator.exchange.token_values import token_value
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 from credrotator.providers.azure.source import AzureClientSecret, AzureOidc, AzureToken, EntraApp
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     import requests
 
+    from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 
 ENTRA = Endpoint("Entra", "Microsoft Entra", proxy_variable="AI_GATEWAY_AZURE_PROXY_URL")
 OUTAGE_CODES = {90006, 90012, 90024, 90033}
@@ -49,7 +51,8 @@ ELSEWHERE_CODES = {50001, 50196, 90055, 90061}
 """What passes too, and is of one tenant, application or issuer."""
 TRANSIENT_CODES = OUTAGE_CODES | ELSEWHERE_CODES
 STALE_CODES = {700024}
-SETTLING_CODES = {700211, 700212, 700213}
+# Of the issuer and the rest, the issuer, audience, subject; of the subject where only the case of its letters differs.
+SETTLING_CODES = {70021, 700211, 700212, 700213, 7002137, 7002138}
 FEDERATION_SETTLES = Settling(span=timedelta(minutes=10))
 """A new federated credential takes minutes to work everywhere."""
 UNAUTHORIZED = 401
@@ -65,9 +68,13 @@ HINTS = {
     90002: "correct tenantID, or the authority host of the tenant's cloud",
     700024: "compare the clocks of the issuer and this machine",
     700027: "see that the issuer's published keys are those it signs with",
+    70021: f"no federated credential of the application has the token's issuer, audience and subject: {FEDERATION}",
     700211: f"no federated credential of the application has the token's issuer: {FEDERATION}",
     700212: f"no federated credential of the application has the token's audience: {FEDERATION}",
     700213: f"no federated credential of the application has the token's subject: {FEDERATION}",
+    7002137: f"the federated credential's subject must be written as the token has it, by case too: {FEDERATION}",
+    7002138: f"the federated credential's subject must be written as the token has it, by case too: {FEDERATION}",
+    700222: "name an issuer outside Entra: tokens of Entra itself are not taken as federated assertions",
     50013: "see that the issuer's published keys are those it signs with",
     500011: "correct the scope (credrotator.io/azure-scope): nothing in this tenant has that name",
     70003: "report this: the request's grant type is refused",
@@ -118,7 +125,8 @@ class Entra(Vendor):
             transport=RequestsTransport(session=self.transport, session_owner=False),
             retry_total=0,
         )
-        return self._receive(lambda: credential.get_token(app.scope))
+        with masking(token.token):
+            return self._receive(lambda: credential.get_token(app.scope))
 
     def by_secret(self, app: EntraApp, client_secret: Sensitive) -> AzureToken:
         """Present the application's client secret.
@@ -134,10 +142,13 @@ class Entra(Vendor):
                 client_credential=client_secret.reveal(),
                 http_client=self.transport,
                 instance_discovery=False,
+                # Or MSAL_FORCE_REGION would send these requests, and not those by assertion, to another host.
+                azure_region=msal.ConfidentialClientApplication.DISABLE_MSAL_FORCE_REGION,
             )
             application.acquire_token_for_client([app.scope])
 
-        return self._receive(acquire)
+        with masking(client_secret):
+            return self._receive(acquire)
 
     def _receive(self, ask: Callable[[], object]) -> AzureToken:
         """Have a library ask, and return what was received meanwhile; a token of before must never do for it."""
@@ -150,7 +161,8 @@ class Entra(Vendor):
             failure = error
         token = self._received.take()
         if token is None:
-            raise unusable(ENTRA, type(failure).__name__ if failure else "no token came") from failure
+            # Not "from" it: a library may quote what it was sent, and what came.
+            raise unusable(ENTRA, type(failure).__name__ if failure else "no token came") from None
         return token
 
     def _checked(self, response: requests.Response, **_: object) -> None:
@@ -158,7 +170,7 @@ class Entra(Vendor):
 
         The token is read here, as it came: the libraries reckon its expiry by the machine's clock.
         """
-        if response.is_redirect or (not response.ok and "error_codes" not in response.text):
+        if response.is_redirect or (not response.ok and b"error_codes" not in response.content):
             refuse_failure(response, ENTRA, self._clock)
         found = json_object(response)
         if not response.ok:
@@ -170,10 +182,7 @@ class Entra(Vendor):
         """Read the token response (RFC 6749 §5.1)."""
         if str(found.get("token_type")).lower() != "bearer":
             raise unusable(ENTRA, "token_type is not Bearer")
-        value = found.get("access_token")
-        if not isinstance(value, str) or not value.strip() or not value.isascii():
-            raise unusable(ENTRA, "access_token is missing or empty")
-        token, now = Sensitive(value.strip()), self._clock()
+        token, now = token_value(ENTRA, found, "access_token"), self._clock()
         expires_at = expiry(ENTRA, found.get("expires_in"), claim_time(read_claims(token), "exp"), now)
         return AzureToken(token, now, expires_at, printable(request_id, 60) if request_id else None)
 
@@ -191,11 +200,13 @@ class _Received(threading.local):
 
 def _refusal(found: dict[str, Any], response: requests.Response, now: datetime) -> RotationError:
     """Class an error response by its AADSTS codes (``error_codes``, a list of numbers)."""
+    whole = text(found, "error_description")
     listed = found.get("error_codes")
     codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
-    described = printable(_without(response.request, next(iter(text(found, "error_description").splitlines()), "")))
-    trace = printable(text(found, "correlation_id") or "none", 60)
-    status, error = response.status_code, printable(_without(response.request, text(found, "error")), 60)
+    codes = codes or [int(code) for code in _CODE.findall(whole)[:1]]
+    described = said_to(response.request, next(iter(whole.splitlines()), ""))
+    trace = said_to(response.request, text(found, "correlation_id") or "none", 60)
+    status, error = response.status_code, said_to(response.request, text(found, "error"), 60)
     message = f"Microsoft Entra answered {status} {error}: {described} (correlation {trace})"
     reason = f"AADSTS{codes[0]}" if codes and 0 < codes[0] < CODE_LIMIT else "EntraRefused"
     if TRANSIENT_CODES & set(codes) or status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
@@ -209,11 +220,4 @@ def _refusal(found: dict[str, Any], response: requests.Response, now: datetime) 
     return Denied(reason, message, hint=hint, settling=FEDERATION_SETTLES if SETTLING_CODES & set(codes[:1]) else None)
 
 
-def _without(request: requests.PreparedRequest, said: str) -> str:
-    """Take what the request proved itself by out of what is said of it, before that is cut."""
-    body = request.body.decode() if isinstance(request.body, bytes) else str(request.body or "")
-    for name, value in parse_qsl(body):
-        if name in {"client_secret", "client_assertion"}:
-            for form in (value, quote_plus(value)):
-                said = said.replace(form, "***")
-    return said
+_CODE = re.compile(r"\AAADSTS([0-9]{5,8})\b")

@@ -10,21 +10,20 @@ https://cloud.google.com/iam/docs/reference/credentials/rest, https://google.aip
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote_plus
 
-from google.auth import crypt, impersonated_credentials, jwt
+from google.auth import impersonated_credentials, jwt
 from google.auth.exceptions import GoogleAuthError
 from google.oauth2 import credentials, sts
 
-from credrotator.core.errors import Denied, PolicyError, RotationError, StaleToken, Transient, printable
+from credrotator.core.errors import Denied, RotationError, StaleToken, Transient, printable
 from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 from credrotator.core.secretdata import read_time
+from credrotator.exchange.http.foreign import masking, said_to
 from credrotator.exchange.http.transport import (
     SERVER_ERROR,
     TOO_MANY_REQUESTS,
@@ -35,8 +34,10 @@ from credrotator.exchange.http.transport import (
     text,
 )
 from credrotator.exchange.lifetimes import expiry, unusable
+from credrotator.exchange.token_values import token_value
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 from credrotator.policies.reader import DURATION
+from credrotator.providers.gcp.key_files import TOKEN_AUDIENCE, UNIVERSE, read_key_file
 from credrotator.providers.gcp.source import GcpServiceAccount, GcpToken, GcpWorkloadIdentity
 
 if TYPE_CHECKING:
@@ -59,18 +60,7 @@ TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
-TOKEN_AUDIENCE = "https://oauth2.googleapis.com/token"
-TOKEN_URIS = (
-    TOKEN_AUDIENCE,
-    "https://accounts.google.com/o/oauth2/token",
-    "https://www.googleapis.com/oauth2/v4/token",
-    "https://www.googleapis.com/oauth2/v3/token",
-)
-"""What Google has written into key files over the years; all of them are one endpoint."""
-UNIVERSE = "googleapis.com"
 ASSERTION_LIFE = timedelta(minutes=10)
-LONGEST_KEY = 8 * 1024
-"""Characters of a PEM; twice what Google makes. A signature with a key without bounds takes time without bounds."""
 DEFAULT_LIFE = timedelta(hours=1)
 
 CLOCKS = "compare the clocks of the issuer and this machine"
@@ -158,19 +148,20 @@ class Google(Vendor):
         """
         client = sts.Client(f"{self.endpoints.sts}/v1/token")
         wire = _Wire(self.transport, self._clock, f"provider {source.pool.audience}", FEDERATION)
-        found = wire.ask(
-            lambda: client.exchange_token(
-                wire,
-                grant_type=TOKEN_EXCHANGE,
-                audience=source.pool.audience,
-                # The least that the next step needs; without one, what the gateway's calls need.
-                scopes=[IAM if source.service_account else CLOUD_PLATFORM],
-                requested_token_type=ACCESS_TOKEN,
-                subject_token=token.token.reveal(),
-                subject_token_type=JWT,
+        with masking(token.token):
+            found = wire.ask(
+                lambda: client.exchange_token(
+                    wire,
+                    grant_type=TOKEN_EXCHANGE,
+                    audience=source.pool.audience,
+                    # The least that the next step needs; without one, what the gateway's calls need.
+                    scopes=[IAM if source.service_account else CLOUD_PLATFORM],
+                    requested_token_type=ACCESS_TOKEN,
+                    subject_token=token.token.reveal(),
+                    subject_token_type=JWT,
+                )
             )
-        )
-        return self._token(found, source)
+            return self._token(found, source)
 
     def impersonate(self, source: GcpWorkloadIdentity, federated: GcpToken) -> GcpToken:
         """Turn the pool's token into one of the policy's service account (``generateAccessToken``).
@@ -192,7 +183,8 @@ class Google(Vendor):
             lifetime=int(life.total_seconds()),
             iam_endpoint_override=f"{self.endpoints.iam}/v1/projects/-/serviceAccounts/{email}:generateAccessToken",
         )
-        found = wire.ask(lambda: impersonated.refresh(wire))
+        with masking(federated.token):
+            found = wire.ask(lambda: impersonated.refresh(wire))
         expires_at, now = read_time(text(found, "expireTime")), self._clock()
         if expires_at is None:
             raise unusable(GOOGLE, "expireTime is missing or not a time")
@@ -203,7 +195,9 @@ class Google(Vendor):
                 hint="compare the clock of this machine with Google's",
             )
         issued_at = now - timedelta(seconds=time.monotonic() - asked_s)
-        return GcpToken(_value(found, "accessToken"), issued_at, expires_at, None, source.project, source.region)
+        return GcpToken(
+            token_value(GOOGLE, found, "accessToken"), issued_at, expires_at, None, source.project, source.region
+        )
 
     def by_key(self, source: GcpServiceAccount, key_file: Sensitive) -> GcpToken:
         """Sign an assertion with a service account's key, and present it.
@@ -224,75 +218,19 @@ class Google(Vendor):
         assertion = jwt.encode(account.signer, claims)
         form = {"grant_type": JWT_BEARER, "assertion": assertion.decode()}
         wire = _Wire(self.transport, self._clock, f"service account {account.email}", KEY_HINT)
-        found = wire.ask(lambda: wire(self.endpoints.token, "POST", form))
-        return self._token(found, None)
+        with masking(Sensitive(form["assertion"])):
+            found = wire.ask(lambda: wire(self.endpoints.token, "POST", form))
+            return self._token(found, None)
 
     def _token(self, found: dict[str, Any], source: GcpWorkloadIdentity | None) -> GcpToken:
         """Read a token response (RFC 6749 §5.1, RFC 8693 §2.2.1)."""
         if text(found, "token_type").lower() != "bearer":
             raise unusable(GOOGLE, "token_type is not Bearer")
-        token, now = _value(found, "access_token"), self._clock()
+        token, now = token_value(GOOGLE, found, "access_token"), self._clock()
         expires_at = expiry(GOOGLE, found.get("expires_in"), None, now)
         return GcpToken(
             token, now, expires_at, None, source.project if source else None, source.region if source else None
         )
-
-
-def _value(found: dict[str, Any], name: str) -> Sensitive:
-    value = text(found, name).strip()
-    if not value or not value.isascii() or not value.isprintable() or " " in value:
-        raise unusable(GOOGLE, f"{name} is missing or no token")
-    return Sensitive(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A service account with a key of it."""
-
-    email: str
-    signer: crypt.RSASigner
-
-
-_EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,100}@[A-Za-z0-9.-]{1,200}")
-
-
-def read_key_file(content: Sensitive, source: GcpServiceAccount) -> Account:
-    """Read a service account's key file.
-
-    Raises:
-        PolicyError: It is none, or one of another kind, or belongs elsewhere than to Google's public cloud.
-    """
-
-    def wrong(what: str) -> PolicyError:
-        ref = source.key_file
-        where = f"{ref.path}: key {ref.key} of Secret {ref.secret}"
-        hint = "put a service account's key there, as gcloud iam service-accounts keys create writes it"
-        return PolicyError("KeyFileInvalid", f"{where} {what}", hint=hint)
-
-    try:
-        found = json.loads(content.reveal())
-    except (ValueError, RecursionError) as error:
-        # NOTE: without the cause, which quotes what it stumbled over.
-        raise wrong(f"is not JSON ({type(error).__name__})") from None
-    if not isinstance(found, dict):
-        raise wrong("is not a JSON object")
-    if found.get("type") != "service_account":
-        # Such as external_account: files and commands of this machine, and addresses, that its author chose.
-        raise wrong(f"is of type {printable(text(found, 'type') or 'none', 40)}, expected service_account")
-    for name, expected in (("universe_domain", (UNIVERSE,)), ("token_uri", TOKEN_URIS)):
-        if found.get(name) is not None and found[name] not in expected:
-            raise wrong(f"has the {name} {printable(found[name], 80)}; expected {expected[0]}")
-    email, key, key_id = (text(found, name) for name in ("client_email", "private_key", "private_key_id"))
-    if not _EMAIL.fullmatch(email) or not key:
-        raise wrong("has no client_email, or no private_key")
-    if len(key) > LONGEST_KEY:
-        raise wrong(f"has a private_key of more than {LONGEST_KEY} characters")
-    try:
-        signer = crypt.RSASigner.from_string(key, printable(key_id, 80) or None)
-        signer.sign(b"")  # a key of another kind is taken, and stumbled over here
-    except (ValueError, TypeError, AttributeError, GoogleAuthError) as error:
-        raise wrong(f"has a private_key that no RS256 signature can be made with ({type(error).__name__})") from None
-    return Account(email, signer)
 
 
 class _Wire:
@@ -337,7 +275,8 @@ class _Wire:
             # Of no interest where the answer is there: the library stumbled over something beside it.
             failure = error
         if self._answer is None:
-            raise unusable(GOOGLE, type(failure).__name__ if failure else "no answer came") from failure
+            # Not "from" it: a library may quote what it was sent, and what came.
+            raise unusable(GOOGLE, type(failure).__name__ if failure else "no answer came") from None
         return self._answer
 
     def _refusal(self, response: requests.Response) -> RotationError:
@@ -352,8 +291,8 @@ class _Wire:
         said = text(body, "message") or text(found, "error_description")
         if not code:
             refuse_failure(response, GOOGLE, self._clock)
-        status, shown = response.status_code, printable(_without(response.request, said))
-        code = printable(_without(response.request, code), 60)
+        status, shown = response.status_code, said_to(response.request, said)
+        code = said_to(response.request, code, 60)
         message = f"Google answered {status} {code}: {shown} ({self._whom})"
         if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
             reason = "GoogleThrottled" if status == TOO_MANY_REQUESTS else "GoogleFailed"
@@ -400,15 +339,3 @@ def _detail(body: Mapping[str, Any]) -> str:
         if isinstance(detail, dict) and (reason := text(detail, "reason")) in HINTS:
             return reason
     return ""
-
-
-def _without(request: requests.PreparedRequest, said: str) -> str:
-    """Take what the request proved itself by out of what is said of it, before that is cut."""
-    body = request.body.decode() if isinstance(request.body, bytes) else str(request.body or "")
-    proofs = [value for name, value in parse_qsl(body) if name in {"subject_token", "assertion"}]
-    if bearer := str(request.headers.get("Authorization", "")).partition(" ")[2]:
-        proofs.append(bearer)
-    for proof in proofs:
-        for form in (proof, quote_plus(proof)):
-            said = said.replace(form, "***")
-    return said
