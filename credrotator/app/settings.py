@@ -26,6 +26,16 @@ _API_SERVERS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 ISSUER_GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
 
+def _opens_the_api_server(path: str) -> bool:
+    """Tell whether a file is the pod's own token, by its place or by what it is: a link to it has another name."""
+    try:
+        same = (_API_SERVERS / "token").samefile(path)
+    except OSError:
+        same = False
+    return same or Path(os.path.normpath(path)).parent == _API_SERVERS
+
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the commands that read policies share."""
@@ -84,7 +94,7 @@ class Settings:
             key = ObjectKey(match["namespace"] or "", match["name"])
             if key in found:
                 raise UsageError(f"--token-file: {match['who']} is named twice")
-            if Path(os.path.normpath(match["path"])).parent == _API_SERVERS:
+            if _opens_the_api_server(match["path"]):
                 why = "this token opens the API server to whoever is shown it; project one with an audience of its own"
                 raise UsageError(f"--token-file {match['who']}: {why}")
             found[key] = Path(match["path"])

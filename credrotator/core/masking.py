@@ -26,27 +26,20 @@ DECODINGS = 3
 """How many encodings may lie over one another: JSON in HTML in a form."""
 RUN = 8
 """Characters in a row that are masked wherever they stand; of a short secret half of it, at least SHORTEST_RUN."""
-SHORTEST_RUN = 6
+SHORTEST_RUN = 5
 FRAGMENT = 4
 """Characters in a row that are masked where the text was cut within the secret."""
 LONGEST_ENCODED = 1024
 """Characters of a secret that is looked for in Base64 too; what is longer is a token, which is text already."""
 
-_CUT_AFTER = re.compile(r"\W*$|\s*(?:…|\.\.|\*|•)")
+_CUT_AFTER = re.compile(r"""\W*$|\s*(?:…|\.\.|\*|•|[<"'])""")
 _CUT_BEFORE = re.compile(r"^\W*$|(?:…|\.\.|\*|•)\s*$")
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
-_ESCAPE = re.compile(
-    r"""
-    (?P<percent>(?:%[0-9A-Fa-f]{2})+)
-  | (?P<hex>(?:\\x[0-9A-Fa-f]{2})+)
-  | (?P<unicode>(?:\\u[0-9A-Fa-f]{4})+)
-  | &\#(?P<decimal>[0-9]{1,7});?
-  | &\#[xX](?P<number>[0-9A-Fa-f]{1,6});?
-  | &(?P<entity>[A-Za-z][A-Za-z0-9]{1,30});
-  | \\(?P<plain>["'\\/bfnrt])
-    """,
-    re.VERBOSE,
-)
+_PERCENT = r"(?P<percent>(?:%[0-9A-Fa-f]{2})+)"
+_REFERENCE = r"&#(?P<decimal>\d{1,7});?|&#[xX](?P<number>[0-9A-Fa-f]{1,6});?|&(?P<entity>[A-Za-z][A-Za-z0-9]{1,30});"
+_BACKSLASH = r"""(?P<hex>(?:\\x[0-9A-Fa-f]{2})+)|(?P<unicode>(?:\\u[0-9A-Fa-f]{4})+)|\\(?P<plain>["'\\/bfnrt])"""
+_ENCODINGS = tuple(re.compile(pattern) for pattern in (_PERCENT, _REFERENCE, _BACKSLASH))
+"""URLs and forms; HTML and XML; JSON and languages' literals. One at a time: a secret may look like any of them."""
 _CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -55,18 +48,25 @@ def masked(text: str, secrets: Iterable[str]) -> str:
     needles = [needle for secret in secrets for needle in _needles(secret)]
     if not needles:
         return text
-    decoded = _Decoded.of(text[:SEARCHED])
-    covered = [False] * len(decoded.text)
-    for _ in range(DECODINGS + 1):
+    covered = [False] * len(text[:SEARCHED])
+    for reading in _readings(_Decoded.of(text[:SEARCHED])):
         for needle in needles:
-            for start, end in needle.places(decoded.text):
-                first, last = decoded.spans[start][0], decoded.spans[end - 1][1]
+            for start, end in needle.places(reading.text):
+                first, last = reading.spans[start][0], reading.spans[end - 1][1]
                 covered[first:last] = [True] * (last - first)
-        further = decoded.decoded()
-        if further.text == decoded.text:
-            break
-        decoded = further
     return "".join(_with_stars(text[:SEARCHED], covered))
+
+
+def _readings(whole: _Decoded) -> Iterable[_Decoded]:
+    """Return a text and all that it reads as after some decodings, in any order."""
+    readings, latest = {whole.text: whole}, [whole]
+    for _ in range(DECODINGS):
+        further = [
+            reading.decoded(escape) for reading in latest for escape in _ENCODINGS if escape.search(reading.text)
+        ]
+        latest = [each for each in further if each.text not in readings]
+        readings |= {each.text: each for each in latest}
+    return readings.values()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,12 @@ class _Decoded:
     def of(cls, text: str) -> _Decoded:
         return cls(text, [(place, place + 1) for place in range(len(text))])
 
-    def decoded(self) -> _Decoded:
-        """Undo one layer of escapes."""
+    def decoded(self, escape: re.Pattern[str]) -> _Decoded:
+        """Undo one layer of one kind of escapes."""
         characters: list[str] = []
         spans: list[tuple[int, int]] = []
         place = 0
-        for match in _ESCAPE.finditer(self.text):
+        for match in escape.finditer(self.text):
             characters += self.text[place : match.start()]
             spans += self.spans[place : match.start()]
             for character, start, end in _unescaped(match):

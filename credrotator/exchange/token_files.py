@@ -7,6 +7,7 @@ one by a name, never by a path. Read anew at each use, and never kept. Source: K
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -75,13 +76,7 @@ class TokenFiles:
 
 def _content(path: Path, name: str, secret: Path) -> str:
     try:
-        # NOTE: opening a pipe would wait for somebody to write.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            state = os.fstat(file.fileno())
-            if not stat.S_ISREG(state.st_mode):
-                hint = "name a file in --token-file, such as the one that a projected volume holds"
-                raise Denied("TokenFileInvalid", f"token file {name} is no regular file", hint=hint)
-            content = file.read(LONGEST_BYTES + 1)
+        content, state = _read(path)
     except OSError as error:
         what = error.strerror or type(error).__name__
         hint = "see --token-file and the volume behind it; the kubelet writes the file before the pod starts"
@@ -93,6 +88,15 @@ def _content(path: Path, name: str, secret: Path) -> str:
         raise Denied("TokenFileForbidden", message, hint=hint)
     text = content.decode("ascii", "replace").strip()
     return text if len(content) <= LONGEST_BYTES else ""
+
+
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
+    # NOTE: opening a pipe would wait for somebody to write.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return file.read(LONGEST_BYTES + 1), state
 
 
 def _is_file(state: os.stat_result, other: Path) -> bool:

@@ -34,6 +34,7 @@ from credrotator.sandbox.apps import (
 )
 from credrotator.sandbox.bodyfaults import GzipBomb, Huge, garbage, hostile
 from credrotator.sandbox.clients import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, Client
+from credrotator.sandbox.echofaults import ECHOES, Echo
 from credrotator.sandbox.faults import Fault, Faults
 from credrotator.sandbox.googleaccounts import DEFAULT_ACCOUNT, DEFAULT_POOL, PoolProvider, ServiceAccount
 from credrotator.sandbox.kept import KeptSandbox
@@ -43,7 +44,7 @@ from credrotator.sandbox.recording import RecordedRequest, RequestLog
 from credrotator.sandbox.roles import Role
 from credrotator.sandbox.site import Sandbox
 from credrotator.sandbox.sts import DEFAULT_ROLE
-from credrotator.sandbox.wirefaults import Certificate, Drip, Hang, Latency, Mute, Refuse, Reset
+from credrotator.sandbox.wirefaults import Banner, Certificate, Drip, Handshake, Hang, Latency, Mute, Refuse, Reset
 
 __all__ = [
     "DEFAULT_ACCOUNT",
@@ -54,17 +55,21 @@ __all__ = [
     "DEFAULT_POOL",
     "DEFAULT_ROLE",
     "DEFAULT_TENANT",
+    "ECHOES",
     "MISSING",
     "Answer",
     "App",
+    "Banner",
     "Certificate",
     "Client",
     "CutShort",
     "Drip",
+    "Echo",
     "Fault",
     "Faults",
     "FederatedCredential",
     "GzipBomb",
+    "Handshake",
     "Hang",
     "Huge",
     "KeptSandbox",

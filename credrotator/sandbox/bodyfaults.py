@@ -63,9 +63,12 @@ def garbage() -> dict[str, Fault]:
     """Return the ways in which a 200 can be no answer at all, by name."""
     return {
         "html": Answer(body="<!doctype html><title>Sign in</title>", content_type="text/html"),
+        "page that is XML": Answer(body="<html><body><p>Sign in</p></body></html>", content_type="text/html"),
+        "infinity": Answer(body='{"access_token": "x.y.z", "token_type": "Bearer", "expires_in": Infinity}'),
         "array": Answer(body="[1, 2, 3]"),
         "deep nesting": Answer(body="[" * 100_000),
         "deep nesting of objects": Answer(body='{"a":' * 50_000),
+        "deep nesting of elements": Answer(body="<a>" * 50_000 + "</a>" * 50_000, content_type="text/xml"),
         "empty": Answer(body=""),
         "null": Answer(body="null"),
         "not UTF-8": Answer(body=b'{"access_token": "\xff\xfe"}'),

@@ -16,10 +16,18 @@ import trustme
 from credrotator.sandbox.listener import LOOPBACK
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 CA_FILE_NAME = "ca.pem"
 Flaw = Literal["none", "expired", "unknown-ca", "wrong-host"]
+Alert = Literal["client-certificate", "client-certificate-1.2", "protocol", "cipher", "name", "internal-error"]
+ALERTS: Mapping[Flaw | Alert, ssl.AlertDescription] = {
+    "protocol": ssl.AlertDescription.ALERT_DESCRIPTION_PROTOCOL_VERSION,
+    "name": ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME,
+    "internal-error": ssl.AlertDescription.ALERT_DESCRIPTION_INTERNAL_ERROR,
+}
+"""Refusals that a server decides on when it has read the client's greeting; the others come about by themselves."""
 
 
 class Certificates:
@@ -30,7 +38,7 @@ class Certificates:
         self._names = sorted({host, "localhost", LOOPBACK})
         self._lock = threading.Lock()
         self._ca: trustme.CA | None = None
-        self._contexts: dict[Flaw, ssl.SSLContext] = {}
+        self._contexts: dict[Flaw | Alert, ssl.SSLContext] = {}
 
     def renew_ca(self) -> None:
         """Make a new CA and write its certificate to ``ca_file``; new connections get certificates by it."""
@@ -64,8 +72,8 @@ class Certificates:
             ca.cert_pem.write_to_path(str(fresh))
             fresh.replace(self.ca_file)
 
-    def context(self, flaw: Flaw = "none") -> ssl.SSLContext:
-        """Return the server context with the certificate that has that flaw.
+    def context(self, flaw: Flaw | Alert = "none") -> ssl.SSLContext:
+        """Return the server context with the certificate that has that flaw, or that ends handshakes by that alert.
 
         Raises:
             RuntimeError: ``renew_ca`` was not called yet.
@@ -75,13 +83,23 @@ class Certificates:
                 self._contexts[flaw] = self._new_context(flaw)
             return self._contexts[flaw]
 
-    def _new_context(self, flaw: Flaw) -> ssl.SSLContext:
+    def _new_context(self, flaw: Flaw | Alert) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._issue(flaw).configure_cert(context)
+        if flaw in {"client-certificate", "client-certificate-1.2"}:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.ca_file)
+        if flaw in {"client-certificate-1.2", "cipher"}:
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+        if flaw == "cipher":
+            # The certificate's key is for ECDSA, so that none of these can be chosen.
+            context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+        if flaw in ALERTS:
+            context.sni_callback = lambda *_: ALERTS[flaw]
         return context
 
-    def _issue(self, flaw: Flaw) -> trustme.LeafCert:
+    def _issue(self, flaw: Flaw | Alert) -> trustme.LeafCert:
         if self._ca is None:
             raise RuntimeError("the sandbox was not started")
         if flaw == "unknown-ca":

@@ -62,6 +62,15 @@ class Line:
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raise Hangup("reset on purpose")
 
+    def greet(self, text: str) -> None:
+        """Send a line as it is, in place of an answer, and end the connection.
+
+        Raises:
+            Hangup: Always.
+        """
+        self._connection.sendall(f"{text}\r\n".encode("latin-1", "replace"))
+        raise Hangup("greeted on purpose")
+
     def hang(self) -> None:
         """Send nothing more until somebody closes the connection; raises ``Hangup`` then."""
         while True:

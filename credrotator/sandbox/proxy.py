@@ -33,6 +33,7 @@ class Proxy:
         self.credentials: tuple[str, str] | None = None
         self._lock = threading.Lock()
         self._targets: list[str] = []
+        self._agents: list[str] = []
         self._listener = Listener(self.name, port, self._serve)
 
     @property
@@ -45,6 +46,12 @@ class Proxy:
         """Return the "host:port" of each CONNECT that arrived, oldest first, refused ones too."""
         with self._lock:
             return list(self._targets)
+
+    @property
+    def agents(self) -> list[str]:
+        """Return the User-Agent of each CONNECT that arrived, oldest first; empty where one named none."""
+        with self._lock:
+            return list(self._agents)
 
     def start(self) -> None:
         """Listen and serve; raises ``PortTaken`` where the port is in use."""
@@ -59,6 +66,7 @@ class Proxy:
             target, headers = _connect_request(stream)
             with self._lock:
                 self._targets.append(target)
+                self._agents.append(headers.get("User-Agent", ""))
             if not self._admits(headers):
                 client.sendall(_status(407, 'Proxy-Authenticate: Basic realm="sandbox"\r\n'))
             elif (port := _loopback_port(target)) is None:

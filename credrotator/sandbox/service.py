@@ -26,7 +26,7 @@ from credrotator.sandbox.incoming import BadMessage, persistent, read_request, s
 from credrotator.sandbox.line import Line
 from credrotator.sandbox.listener import Listener
 from credrotator.sandbox.recording import RecordedRequest, RequestLog
-from credrotator.sandbox.wirefaults import Certificate, Mute
+from credrotator.sandbox.wirefaults import Certificate, Handshake, Mute
 
 if TYPE_CHECKING:
     import ssl
@@ -126,7 +126,7 @@ class Service:
         fault = self.faults.take_connection()
         if isinstance(fault, Mute):
             swallow(connection)
-        flaw = fault.flaw if isinstance(fault, Certificate) else "none"
+        flaw = fault.flaw if isinstance(fault, Certificate | Handshake) else "none"
         context = self._place.certificates.context(flaw)
         secured = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         self._listener.replace(secured)

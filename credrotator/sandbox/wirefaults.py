@@ -14,7 +14,7 @@ from credrotator.sandbox.faults import Fault
 from credrotator.sandbox.line import Line, Pace
 
 if TYPE_CHECKING:
-    from credrotator.sandbox.certificates import Flaw
+    from credrotator.sandbox.certificates import Alert, Flaw
 
 
 MAX_STEP_S = 0.5
@@ -33,6 +33,14 @@ class Certificate(Fault):
 
     kind: ClassVar[str] = "tls"
     flaw: Flaw
+
+
+@dataclass(frozen=True)
+class Handshake(Fault):
+    """End the TLS handshake of new connections by an alert, or for want of a client certificate or a common cipher."""
+
+    kind: ClassVar[str] = "tls"
+    flaw: Alert
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,18 @@ class Reset(Fault):
             line.reset()
         line.body_limit_bytes = self.after_bytes
         line.reset_at_limit = True
+
+
+@dataclass(frozen=True)
+class Banner(Fault):
+    """Answer with a line that is no HTTP, as other services greet, and close the connection."""
+
+    kind: ClassVar[str] = "stall"
+    line: str = "220 mail.internal.example ESMTP Postfix"
+
+    def before(self, line: Line) -> None:
+        """Say it, and leave."""
+        line.greet(self.line)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from credrotator.sandbox import (
     SkewedDate,
     garbage,
 )
-from tests.support.exchanging import TOKEN, Backend, FrozenClock, key_ref, refused
+from tests.support.exchanging import TOKEN, Backend, FrozenClock, check_showable, key_ref, refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,6 +127,7 @@ class Recorder(Transport):
             "sts.eu-central-1.amazonaws.com",
         ),
         ("eu-central-1", {"AWS_ENDPOINT_URL_STS": "https://sts.corp.example"}, "sts.corp.example"),
+        ("eu-central-1", {"AWS_ENDPOINT_URL": "https://aws.corp.example"}, "aws.corp.example"),
     ],
 )
 def test_endpoints(
@@ -197,24 +198,96 @@ def test_ambient_retries_are_off(world: Backend, monkeypatch: pytest.MonkeyPatch
         assert world.sandbox.sts.requests.total == calls
 
 
-def test_a_profile_that_does_not_exist(world: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS_PROFILE that names nothing is a refusal that says where to look, not a crash, each time."""
-    monkeypatch.setenv("AWS_PROFILE", "nonsense")
-    exchanger = world.exchanger()
-    for _ in range(2):
-        with refused(Denied, "StsConfig") as caught:
-            world.exchange_aws(exchanger)
-        assert "nonsense" in caught.value.message
-        assert "AWS_" in caught.value.hint
+@pytest.mark.parametrize("variable", ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"])
+def test_a_profile_that_does_not_exist(world: Backend, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """The call is unsigned: a profile that is misspelt, or somebody else's, has no part in it."""
+    monkeypatch.setenv(variable, "nonsense")
+    world.exchange_aws()
 
 
 def test_a_config_file_that_is_none(world: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A broken ~/.aws/config is a refusal that says where to look."""
+    """Nor have files in a person's home, however broken, and no home is needed."""
     config = tmp_path / "aws-config"
     config.write_text("[broken\n = =")
+    for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(variable, str(config))
+    monkeypatch.delenv("HOME", raising=False)
+    world.exchange_aws()
+
+
+def test_no_profile_leads_the_token_elsewhere(
+    world: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, frozen: FrozenClock
+) -> None:
+    """What a profile says of endpoints, regions and FIPS does not count: only the documented variables do."""
+    config = tmp_path / "aws-config"
+    config.write_text(
+        "[profile theirs]\nendpoint_url = https://evil.example\nregion = us-west-2\nuse_fips_endpoint = true\n"
+        "services = s\nsts_regional_endpoints = legacy\n[services s]\nsts =\n  endpoint_url = https://evil.example\n"
+    )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
-    with refused(Denied, "StsConfig"):
+    monkeypatch.setenv("AWS_PROFILE", "theirs")
+    monkeypatch.delenv("AWS_ENDPOINT_URL_STS")
+    for variable, value in IGNORED.items():
+        monkeypatch.setenv(variable, value)
+    recorder = Recorder()
+    with refused(Transient, "Recorded"):
+        Sts(VendorContext(lambda _: recorder, frozen, {})).exchange(ObjectKey("a", "b"), source(), token(frozen))
+    assert recorder.urls == ["https://sts.eu-central-1.amazonaws.com/"]
+
+
+IGNORED = {
+    "AWS_STS_REGIONAL_ENDPOINTS": "legacy",
+    "AWS_USE_DUALSTACK_ENDPOINT": "true",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+    "AWS_DATA_PATH": "/nonexistent",
+    "AWS_ACCOUNT_ID_ENDPOINT_MODE": "nonsense",
+    "AWS_CSM_ENABLED": "true",
+}
+
+
+@pytest.mark.parametrize(("length", "reason"), [(20_000, "Recorded"), (20_001, "TokenTooLong")])
+def test_fault_58_a_token_that_is_too_long(frozen: FrozenClock, length: int, reason: str) -> None:
+    """AWS takes 20 000 characters: a longer token is refused here, by its own name, and not sent."""
+    recorder = Recorder()
+    long = SubjectToken(Sensitive("x" * length), frozen(), {})
+    with pytest.raises(RotationError) as caught:
+        Sts(VendorContext(lambda _: recorder, frozen, {})).exchange(ObjectKey("a", "b"), source(), long)
+    check_showable(caught.value)
+    assert caught.value.reason == reason
+    assert len(recorder.urls) == (0 if reason == "TokenTooLong" else 1)
+
+
+WORDS = [
+    ("OpenIDConnect provider's HTTPS certificate doesn't match configured thumbprint", "update-open-id-connect"),
+    ("No OpenIDConnect provider found in your account for https://idp.example", "make an IAM identity provider"),
+    ("Incorrect token audience", "client ids of the IAM identity provider"),
+    ("Couldn't retrieve verification key from your identity provider", "jwks_uri"),
+    ("The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)", "JWT access"),
+    ("Missing a required claim: sub", "claim that AWS names"),
+    ("Not authorized to perform: sts:TagSession on resource: arn:aws:iam::1:role/x", "sts:TagSession"),
+    ("Unsupported signing algorithm in the JWT header: none", "RS256"),
+    ("Issuer must be a valid URL", "https address"),
+]
+
+
+@pytest.mark.parametrize(("words", "hint"), WORDS, ids=[words[:30] for words, _ in WORDS])
+def test_fault_20_by_awss_words(world: Backend, words: str, hint: str) -> None:
+    """One code has many causes: AWS's words tell which, and the advice is for that one."""
+    world.sandbox.sts.faults.add(ServiceError("InvalidIdentityToken", words))
+    with refused(Denied, "InvalidIdentityToken") as caught:
         world.exchange_aws()
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("audience", [None, "", []])
+def test_fault_20_a_token_without_an_audience(world: Backend, audience: object) -> None:
+    """No client id at IAM helps a token that has no audience: the issuer has to put one there."""
+    world.issuer.extra_claims = {"aud": audience, "azp": None}
+    world.sandbox.sts.faults.add(ServiceError("InvalidIdentityToken", "Incorrect token audience"))
+    with refused(Denied, "InvalidIdentityToken") as caught:
+        world.exchange_aws()
+    assert "have the issuer put an audience (aud)" in caught.value.hint
+    assert "client ids" not in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -233,7 +306,8 @@ def test_a_config_file_that_is_none(world: Backend, monkeypatch: pytest.MonkeyPa
         ("AccessDenied", Denied, "AccessDenied", "trust policy"),
         ("RegionDisabledException", Denied, "RegionDisabledException", "activate"),
         ("ValidationError", Denied, "ValidationError", "awsRoleArn"),
-        ("PackedPolicyTooLarge", Denied, "PackedPolicyTooLarge", "common errors"),
+        ("PackedPolicyTooLarge", Denied, "PackedPolicyTooLarge", "session tags"),
+        ("UnheardOf", Denied, "UnheardOf", "common errors"),
         ("Odd Code\n\x1b[31m", Denied, "StsRefused", "common errors"),
     ],
 )
@@ -313,7 +387,13 @@ def test_a_credential_cannot_add_a_line(world: Backend, name: str, value: str) -
         world.exchange_aws()
 
 
-@pytest.mark.parametrize("expiration", ["soon", "", "2026-13-45T99:00:00Z", "-1", "99999999999999999999"])
+@pytest.mark.parametrize(
+    "expiration",
+    [
+        *("soon", "", "2026-13-45T99:00:00Z", "-1", "99999999999999999999"),
+        *("2099-01-01T00:00:00", "2099-01-01", "Infinity", "-Infinity", "NaN", "1e999", "\u0663"),
+    ],
+)
 def test_fault_21_an_expiry_that_is_none(world: Backend, expiration: str) -> None:
     """Fault 21: a timestamp that is none is an unreadable answer, not a crash."""
     world.sandbox.sts.faults.add(Override({"Expiration": expiration}))
@@ -340,6 +420,58 @@ def test_fault_11_garbage(world: Backend, name: str) -> None:
     world.sandbox.sts.faults.add(GARBAGE[name])
     with refused(Transient, "InvalidResponse"):
         world.exchange_aws()
+
+
+def credentials(inner: str) -> str:
+    """Return an answer of STS with these members in place of the credentials' own."""
+    return (
+        '<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+        f"<AssumeRoleWithWebIdentityResult>{inner}</AssumeRoleWithWebIdentityResult>"
+        "</AssumeRoleWithWebIdentityResponse>"
+    )
+
+
+KEYS = "<AccessKeyId>A</AccessKeyId><SecretAccessKey>S</SecretAccessKey><SessionToken>T</SessionToken>"
+UNTIL = "<Expiration>2099-01-01T00:00:00Z</Expiration>"
+ODD_XML = {
+    "nested": "<Credentials><AccessKeyId><x>A</x></AccessKeyId></Credentials>",
+    "nested expiry": f"<Credentials>{KEYS}<Expiration><x>1</x></Expiration></Credentials>",
+    "nested deeply": "<Credentials>" * 20_000 + "</Credentials>" * 20_000,
+    "nested in itself": f"<Credentials><Credentials>{KEYS}{UNTIL}</Credentials></Credentials>",
+    "keys twice": f"<Credentials>{KEYS}{KEYS}{UNTIL}</Credentials>",
+    "expiry twice": f"<Credentials>{KEYS}{UNTIL}{UNTIL}</Credentials>",
+    "text": "<Credentials>text</Credentials>",
+    "nothing": "",
+    "no zone": f"<Credentials>{KEYS}<Expiration>2099-01-01T00:00:00</Expiration></Credentials>",
+}
+
+
+@pytest.mark.parametrize("name", ODD_XML)
+def test_fault_71_xml_that_is_no_credential(world: Backend, name: str) -> None:
+    """Fault 71: XML of another shape than STS's is an unreadable answer, not a crash."""
+    world.sandbox.sts.faults.add(Answer(body=credentials(ODD_XML[name]), content_type="text/xml"))
+    with refused(Transient, "InvalidResponse"):
+        world.exchange_aws()
+
+
+ODD_ERRORS = {
+    "nested": "<ErrorResponse><Error><Code><x>y</x></Code><Message><z/></Message></Error></ErrorResponse>",
+    "twice": "<ErrorResponse><Error><Code>A</Code><Code>B</Code></Error></ErrorResponse>",
+    "two errors": "<ErrorResponse><Error><Code>A</Code></Error><Error><Code>B</Code></Error></ErrorResponse>",
+    "no error": "<ErrorResponse><Code>A</Code></ErrorResponse>",
+    "page": "<html><body><Code>A</Code></body></html>",
+    "text": "<Code>A</Code>",
+}
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("name", ODD_ERRORS)
+def test_fault_71_xml_that_is_no_error(world: Backend, name: str, status: int) -> None:
+    """Fault 71: an error of another shape is some refusal, or unreadable; never a crash."""
+    world.sandbox.sts.faults.add(Answer(status, ODD_ERRORS[name], content_type="text/xml"))
+    with pytest.raises(RotationError) as caught:
+        world.exchange_aws()
+    check_showable(caught.value)
 
 
 @pytest.mark.parametrize("fault", [Huge(1 << 40), GzipBomb(1 << 33), CutShort(0.3)], ids=["huge", "bomb", "cut"])

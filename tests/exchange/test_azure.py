@@ -150,7 +150,11 @@ CODES = [
     (90002, Denied, "tenantID"),
     (700024, Denied, "clocks"),
     (700027, Denied, "keys"),
+    (70021, Denied, "credrotator check"),
     (700211, Denied, "credrotator check"),
+    (7002137, Denied, "by case too"),
+    (7002138, Denied, "by case too"),
+    (700222, Denied, "outside Entra"),
     (700212, Denied, "credrotator check"),
     (700213, Denied, "credrotator check"),
     (70011, Denied, "azure-scope"),
@@ -178,6 +182,35 @@ def test_fault_22_by_code(world: Backend, way: str, code: int, kind: type[Rotati
         world.exchange_azure(policy(world, way))
     assert hint in caught.value.hint
     assert "correlation" in caught.value.message
+
+
+@pytest.mark.parametrize("variable", ["MSAL_FORCE_REGION", "AZURE_REGIONAL_AUTHORITY_NAME", "REGION_NAME"])
+@both
+def test_no_variable_moves_one_way_and_not_the_other(
+    world: Backend, way: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both libraries ask the authority that the policy or the operator names, whatever their own variables say."""
+    monkeypatch.setenv(variable, "westus")
+    world.exchange_azure(policy(world, way))
+
+
+def test_fault_22_the_code_in_words(world: Backend) -> None:
+    """Where only the description has the code, it is read there."""
+    body = {"error": "invalid_client", "error_description": "AADSTS70021: No matching federated identity record found"}
+    goes_wrong(world, Answer(401, json.dumps(body | {"error_codes": []})))
+    with refused(Denied, "AADSTS70021") as caught:
+        world.exchange_azure()
+    assert caught.value.settling is not None
+
+
+@pytest.mark.parametrize("code", [70021, 700211, 700212, 700213, 7002137, 7002138])
+def test_fault_22_federated_credentials_settle(world: Backend, code: int) -> None:
+    """A credential that was just made, or mended, is not known everywhere for some minutes, by whatever code."""
+    goes_wrong(world, ServiceError(str(code)))
+    with refused(Denied, f"AADSTS{code}") as caught:
+        world.exchange_azure()
+    assert caught.value.settling is not None
+    assert caught.value.settling.span == timedelta(minutes=10)
 
 
 def test_fault_22_a_wrong_secret(world: Backend) -> None:
@@ -297,6 +330,16 @@ def test_odd_refusals(
         ({"access_token": MISSING}, "InvalidResponse"),
         ({"access_token": 7}, "InvalidResponse"),
         ({"access_token": "tök"}, "InvalidResponse"),
+        ({"access_token": "e30.e30.\nevil: 1"}, "InvalidResponse"),
+        ({"access_token": "e30.e30.\r\nSet-Cookie: x"}, "InvalidResponse"),
+        ({"access_token": "e30\x1b[31m.e30."}, "InvalidResponse"),
+        ({"access_token": "e30.e30.\x00"}, "InvalidResponse"),
+        ({"access_token": "e30 e30"}, "InvalidResponse"),
+        ({"access_token": "e30\te30"}, "InvalidResponse"),
+        ({"access_token": "e30\u2028e30"}, "InvalidResponse"),
+        ({"access_token": "e30\x85e30"}, "InvalidResponse"),
+        ({"expires_in": float("inf")}, "InvalidResponse"),
+        ({"expires_in": "Infinity"}, "InvalidResponse"),
         ({"token_type": "pop"}, "InvalidResponse"),
         ({"token_type": MISSING}, "InvalidResponse"),
         ({"expires_in": 0}, "InvalidResponse"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,8 @@ from tests.support.exchanging import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from credrotator.providers.gcp.source import GcpServiceAccount, GcpToken, GcpWorkloadIdentity
     from credrotator.sandbox import Fault
 
@@ -307,6 +310,9 @@ TOKEN_RESPONSES: list[tuple[dict[str, Any], str | None]] = [
     ({"access_token": "tök"}, "InvalidResponse"),
     ({"access_token": "a b"}, "InvalidResponse"),
     ({"access_token": "a\nb"}, "InvalidResponse"),
+    ({"access_token": "a\x1b[31mb"}, "InvalidResponse"),
+    ({"access_token": "a\x00b"}, "InvalidResponse"),
+    ({"expires_in": float("inf")}, "InvalidResponse"),
     ({"token_type": "pop"}, "InvalidResponse"),
     ({"token_type": MISSING}, "InvalidResponse"),
     ({"expires_in": 0}, "InvalidResponse"),
@@ -339,6 +345,9 @@ def test_faults_13_14_the_token_response(
     [
         ({"accessToken": MISSING}, "InvalidResponse"),
         ({"accessToken": "a b"}, "InvalidResponse"),
+        ({"accessToken": "a\r\nb"}, "InvalidResponse"),
+        ({"expireTime": "2999-01-01T00:00:00"}, "InvalidResponse"),
+        ({"expireTime": float("inf")}, "InvalidResponse"),
         ({"expireTime": MISSING}, "InvalidResponse"),
         ({"expireTime": "tomorrow"}, "InvalidResponse"),
         ({"expireTime": "2001-01-01T00:00:00Z"}, "CredentialExpired"),
@@ -425,6 +434,9 @@ KEY_FILES: list[tuple[dict[str, Any], str]] = [
     ({"private_key": None}, "private_key"),
     ({"private_key": "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n"}, "private_key"),
     ({"private_key": "canary"}, "private_key"),
+    ({"private_key": "-----BEGIN PRIVATE KEY-----\\ncanary\\n-----END PRIVATE KEY-----\\n"}, "escaped once more"),
+    ({"private_key": "-----BEGIN PRIVATE KEY----- canary -----END PRIVATE KEY-----"}, "without its line ends"),
+    ({"private_key": "MIIcanary"}, "no PEM"),
     ({"private_key": "canary" * 2000}, "more than 8192 characters"),
     ({"private_key": pem(ECKey.generate_key("P-256"))}, "no RS256 signature"),
     ({"private_key": pem(OKPKey.generate_key("Ed25519"))}, "no RS256 signature"),
@@ -450,6 +462,25 @@ def test_key_files_that_are_none(world: Backend, text: str) -> None:
     with refused(PolicyError, "KeyFileInvalid") as caught:
         world.exchange_gcp(source)
     assert "canary" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda text: base64.b64encode(text.encode()).decode(), "Base64 of a key file"),
+        (lambda text: base64.b64encode(text.encode()).decode() + "\n", "Base64 of a key file"),
+        (json.dumps, "quoted once more"),
+    ],
+    ids=["base64", "base64 with a newline", "json"],
+)
+def test_key_files_that_were_encoded_twice(world: Backend, change: Callable[[str], str], word: str) -> None:
+    """What was done to a file on its way is named, and so is how to put it there as it is."""
+    source = world.gcp_key()
+    world.values["gcp"] = change(world.values["gcp"])
+    with refused(PolicyError, "KeyFileInvalid") as caught:
+        world.exchange_gcp(source)
+    assert word in caught.value.message
+    assert "--from-file=service_account.json" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -173,6 +174,53 @@ def test_what_cannot_be_read(kubelet: Kubelet) -> None:
             kubelet.exchange("aws")
         assert str(kubelet.path) not in caught.value.message
         kubelet.path.mkdir(exist_ok=True)
+
+
+def test_security_12_a_pipe_is_not_waited_for(kubelet: Kubelet) -> None:
+    """Security 12: what is no regular file is not read, or the exchange would hang, or never come to an end."""
+    os.mkfifo(kubelet.path)
+    with refused(Transient, "TokenFileUnreadable"):
+        kubelet.exchange("aws")
+    kubelet.path.unlink()
+    kubelet.path.symlink_to("/dev/zero")
+    with refused(Transient, "TokenFileUnreadable") as caught:
+        kubelet.exchange("aws")
+    assert "regular file" in caught.value.message
+
+
+@pytest.mark.parametrize("how", ["the file", "symlink", "link of a link", "hard link", "copy", "with a newline"])
+def test_security_12_the_api_servers_token_by_what_it_is(world: Backend, tmp_path: Path, how: str) -> None:
+    """Security 12: the pod's own token is refused under whatever name, since a name says nothing of a file."""
+    secret, other = tmp_path / "serviceaccount-token", tmp_path / "token"
+    secret.write_text(world.issuer.issue(DEFAULT_CLIENT))
+    match how:
+        case "the file":
+            other = tmp_path / "x" / ".." / "serviceaccount-token"
+            (tmp_path / "x").mkdir()
+        case "symlink":
+            other.symlink_to(secret)
+        case "link of a link":
+            (tmp_path / "..data").symlink_to(secret)
+            other.symlink_to(tmp_path / "..data")
+        case "hard link":
+            other.hardlink_to(secret)
+        case _:
+            other.write_text(secret.read_text() + "\n" * (how == "with a newline"))
+    files = TokenFiles({ObjectKey("", "pod"): other}, secret)
+    with refused(Denied, "TokenFileForbidden"):
+        files.token(TEAM, TokenFile("pod"))
+    another = tmp_path / "another"
+    another.write_text(world.issuer.issue(DEFAULT_CLIENT))
+    assert TokenFiles({ObjectKey("", "pod"): another}, secret).token(TEAM, TokenFile("pod")).claims
+
+
+@pytest.mark.parametrize("inside", ["\n", "\x1b[31m", "\x00", " "])
+def test_fault_71_a_file_with_control_characters(kubelet: Kubelet, inside: str) -> None:
+    """Fault 71: what has a line end or an escape code in its middle is no token."""
+    token = kubelet.write()
+    kubelet.path.write_text(token[:40] + inside + token[40:])
+    with refused(Denied, "TokenFileInvalid"):
+        kubelet.exchange("aws")
 
 
 def test_a_newline_at_the_end(kubelet: Kubelet) -> None:

@@ -8,18 +8,20 @@ import socket
 import ssl
 import threading
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
+from credrotator import __version__
 from credrotator.core.errors import Denied, RotationError, Transient
 from credrotator.exchange.http import connections
 from credrotator.exchange.http.connections import check_literal
 from credrotator.exchange.http.failures import answering
 from credrotator.exchange.http.single_flight import FAILURE_LIFE
 from credrotator.exchange.http.transport import ISSUER, Transport
-from credrotator.sandbox import Certificate, Proxy, Refuse, Reset
+from credrotator.sandbox import Banner, Certificate, Handshake, Proxy, Refuse, Reset
 from tests.support.exchanging import TOKEN, Backend, check_showable, refused
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from credrotator.exchange.exchanger import Exchanger
-    from credrotator.sandbox.certificates import Flaw
+    from credrotator.sandbox.certificates import Alert, Flaw
     from credrotator.sandbox.service import Service
 
 ASKS: dict[str, tuple[Callable[[Backend], Service], Callable[[Backend, Exchanger], object]]] = {
@@ -190,6 +192,107 @@ def test_old_tls_on_the_wire() -> None:
         transport.get(f"https://localhost:{port}/")
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a handshake ends, and what is to be told of it."""
+
+    flaw: Alert
+    reason: str
+    message: str
+    hint: str
+    kind: type[RotationError] = Denied
+
+
+ENDINGS = [
+    Ending("client-certificate", "TLSClientCertificate", "wants a client certificate", "without a certificate"),
+    Ending("client-certificate-1.2", "TLSClientCertificate", "wants a client certificate", "by their secret"),
+    Ending("protocol", "TLSProtocol", "TLS 1.2 or newer", "TLS 1.2 or 1.3 switched on"),
+    Ending("cipher", "TLSCipher", "no cipher", "ECDHE"),
+    Ending("name", "TLSName", "no host of this name", "correct the host"),
+    Ending("internal-error", "TLSAlert", "internal error", "log of that server", Transient),
+]
+
+
+@everywhere
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.flaw)
+def test_fault_06_tls_alerts(world: Backend, name: str, ending: Ending) -> None:
+    """Fault 6: a handshake that ends by an alert says nothing of a certificate; each has its reason and its advice."""
+    service_of, ask = ASKS[name]
+    with service_of(world).faults.add(Handshake(ending.flaw)), refused(ending.kind, name + ending.reason) as caught:
+        ask(world, world.exchanger())
+    assert ending.message in caught.value.message
+    assert ending.hint in caught.value.hint
+    assert "--ca-file" not in caught.value.hint
+    ask(world, world.exchanger())
+
+
+@pytest.mark.parametrize("alert", [each for each in ssl.AlertDescription if "CLOSE_NOTIFY" not in each.name])
+def test_every_tls_alert(alert: ssl.AlertDescription) -> None:
+    """RFC 8446 §6: whatever alert ends a handshake, it is not taken for a certificate that cannot be trusted."""
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(context)
+    context.sni_callback = lambda *_: alert
+    with (
+        ca.cert_pem.tempfile() as bundle,
+        listening(lambda peer: context.wrap_socket(peer, server_side=True)) as port,
+        Transport(ISSUER, bundles=(bundle,)) as transport,
+        pytest.raises(RotationError) as caught,
+    ):
+        transport.get(f"https://localhost:{port}/")
+    check_showable(caught.value)
+    assert caught.value.reason.startswith("IssuerTLS")
+    assert caught.value.reason != "IssuerTLS"
+
+
+@everywhere
+@pytest.mark.parametrize(
+    "line", ["SSH-2.0-canary_9.6", "220 canary ESMTP", "* OK canary IMAP4", "-ERR canary", "\x15\x03"]
+)
+def test_security_12_what_speaks_no_http_is_not_shown(world: Backend, name: str, line: str) -> None:
+    """Security 12: the banner of a service that is no HTTP server reaches no message, whoever was asked."""
+    service_of, ask = ASKS[name]
+    with service_of(world).faults.add(Banner(line)), refused(Transient, "InvalidResponse") as caught:
+        ask(world, world.exchanger())
+    assert "does not speak HTTP" in caught.value.message
+    assert "canary" not in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-canary\r\n",
+        b"HTTP/1.1 canary\r\n\r\n",
+        b"HTTP/9.9 200 canary\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3, canary, 4\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: canary\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ncanary\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X-Canary: canary\r\n" * 500 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"canary" * 30_000 + b"\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: https://[canary\r\nContent-Length: 0\r\n\r\n",
+        b"canary",
+    ],
+    ids=range(10),
+)
+def test_security_12_nor_is_what_is_hardly_http(answer: bytes) -> None:
+    """Security 12: libraries quote what they could not read; no such quotation leaves the transport."""
+
+    def serve(peer: socket.socket) -> None:
+        peer.recv(4096)
+        peer.sendall(answer)
+
+    with (
+        listening(serve) as port,
+        Transport(ISSUER) as transport,
+    ):
+        try:
+            shown = str(transport.get(f"http://localhost:{port}/").status_code)
+        except RotationError as error:
+            check_showable(error)
+            shown = f"{error.message} {error.hint}"
+    assert "canary" not in shown.lower()
+
+
 def test_a_hang_up_in_the_handshake_is_transient(world: Backend) -> None:
     """Fault 1: a peer that closes during the handshake has shown no certificate to distrust."""
     with (
@@ -214,6 +317,23 @@ def test_fault_49_by_way_of_a_proxy(world: Backend, proxy: Proxy, name: str) -> 
     assert f"localhost:{service_of(world).port}" in proxy.targets
     with service_of(world).faults.add(Certificate("wrong-host")), refused(Denied, f"{name}TLS"):
         ask(world, world.exchanger(environment={"HTTPS_PROXY": proxy.url}))
+
+
+@everywhere
+def test_we_name_ourselves(world: Backend, name: str) -> None:
+    """Firewalls refuse what names a well-known library: every request is ours by name, the SDKs' and a proxy's too."""
+    service_of, ask = ASKS[name]
+    ask(world, world.exchanger())
+    for request in service_of(world).requests:
+        assert request.headers["User-Agent"] == f"credrotator/{__version__}"
+        if request.method == "POST":
+            assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
+
+
+def test_we_name_ourselves_to_a_proxy(world: Backend, proxy: Proxy) -> None:
+    """So that its log, and its rules, know whose tunnel it is."""
+    world.token(world.exchanger(environment={"HTTPS_PROXY": proxy.url}))
+    assert set(proxy.agents) == {f"credrotator/{__version__}"}
 
 
 @everywhere
@@ -349,6 +469,25 @@ def test_fault_47_behind_a_proxy(host: str) -> None:
         refused(Denied, "IssuerAddressForbidden"),
     ):
         transport.get(url)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.1", "0x7f000001", "2130706433", "017700000001", "0177.1", "[::ffff:7f00:1]", "[64:ff9b::a9fe:a9fe]"]
+)
+def test_security_11_no_proxy_is_asked_for_it(world: Backend, proxy: Proxy, host: str) -> None:
+    """Security 11: an address in a notation that a proxy reads as local never reaches it."""
+    transport = Transport(ISSUER, guarded=True, proxy=proxy.url, bundles=(str(world.sandbox.ca_file),))
+    with transport, refused(Denied, "IssuerAddressForbidden"):
+        transport.get(f"https://{host}:{world.issuer.port}/")
+    assert proxy.targets == []
+
+
+def test_security_11_the_host_as_it_is_sent(world: Backend, proxy: Proxy) -> None:
+    """Security 11: where two readers of URLs differ on the host, the one that is sent is judged."""
+    transport = Transport(ISSUER, guarded=True, proxy=proxy.url, bundles=(str(world.sandbox.ca_file),))
+    with transport, pytest.raises(RotationError):
+        transport.get(f"https://127.0.0.1:{world.issuer.port}\\@idp.example/")
+    assert [target for target in proxy.targets if target.startswith("127.")] == []
 
 
 def test_public_addresses_pass() -> None:

@@ -101,7 +101,8 @@ def written_address(host: str) -> Address | None:
 
 def plain_host(host: str) -> str:
     """Return a host as a resolver reads it: in small letters, decoded, without brackets and the dot of the root."""
-    return unicodedata.normalize("NFKC", unquote(host)).lower().strip("[]").rstrip(".")
+    # The ideographic full stop separates labels too (RFC 3490 §3.1).
+    return unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".").lower().strip("[]").rstrip(".")
 
 
 def _is_local(address: Address) -> bool:

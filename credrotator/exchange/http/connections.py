@@ -52,7 +52,8 @@ class _DeadlineTlsSocket(ssl.SSLSocket):
         except ssl.SSLError as error:
             # The alert is one for "no common cipher" and, in TLS 1.2, for "no client certificate" (RFC 5246 §7.4.6).
             if error.reason == "SSLV3_ALERT_HANDSHAKE_FAILURE" and self.cipher() is not None:
-                raise ClientCertificateWantedError(*error.args) from error
+                # Not "from" it: the innermost error is the one that counts.
+                raise ClientCertificateWantedError(*error.args) from None
             raise
 
     def send(self, data: Any, flags: int = 0) -> int:

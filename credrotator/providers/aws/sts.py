@@ -345,7 +345,11 @@ def _refusal(
     hint = _hint(code, said, token)
     if code in STALE:
         return StaleToken(code, message, hint=hint, settling=STALE[code])
-    return Denied(code if code.isascii() and code.isalpha() else "StsRefused", message, hint=hint)
+    return Denied(code if _CODE.fullmatch(code) else "StsRefused", message, hint=hint)
+
+
+_CODE = re.compile(r"[A-Z][A-Za-z]{2,59}")
+"""A code that is fit for a reason."""
 
 
 def _hint(code: str, said: str, token: SubjectToken) -> str:
