@@ -29,8 +29,8 @@ RUN = 8
 SHORTEST_RUN = 5
 FRAGMENT = 4
 """Characters in a row that are masked where the text was cut within the secret."""
-LONGEST_ENCODED = 1024
-"""Characters of a secret that is looked for in Base64 too; what is longer is a token, which is text already."""
+LONGEST_ENCODED = 8192
+"""Characters of a secret that is looked for in Base64 too; the search takes longer with its length."""
 
 _CUT_AFTER = re.compile(r"""\W*$|\s*(?:…|\.\.|\*|•|[<"'])""")
 _CUT_BEFORE = re.compile(r"^\W*$|(?:…|\.\.|\*|•)\s*$")

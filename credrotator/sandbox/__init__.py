@@ -34,7 +34,7 @@ from credrotator.sandbox.apps import (
 )
 from credrotator.sandbox.bodyfaults import GzipBomb, Huge, garbage, hostile
 from credrotator.sandbox.clients import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, Client
-from credrotator.sandbox.echofaults import ECHOES, Echo
+from credrotator.sandbox.echofaults import Echo
 from credrotator.sandbox.faults import Fault, Faults
 from credrotator.sandbox.googleaccounts import DEFAULT_ACCOUNT, DEFAULT_POOL, PoolProvider, ServiceAccount
 from credrotator.sandbox.kept import KeptSandbox
@@ -55,7 +55,6 @@ __all__ = [
     "DEFAULT_POOL",
     "DEFAULT_ROLE",
     "DEFAULT_TENANT",
-    "ECHOES",
     "MISSING",
     "Answer",
     "App",

@@ -64,7 +64,7 @@ class Token:
     @property
     def audiences(self) -> frozenset[str]:
         """Return ``aud`` as a set, whether it was one string or a list (RFC 7519 §4.1.3)."""
-        audience = self.claims.get("aud", [])
+        audience = self.claims.get("aud") or []
         return frozenset([audience] if isinstance(audience, str) else map(str, audience))
 
     def time(self, claim: str) -> datetime | None:

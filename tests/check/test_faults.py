@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from credrotator import sandbox as everything
+from credrotator.core.errors import Denied
+from credrotator.diagnosis.network import name_certificate
+from credrotator.exchange.http import connections
+from credrotator.exchange.http.connections import ForbiddenAddressError
 from credrotator.exchange.http.deadline import deadline
+from credrotator.exchange.http.transport import ISSUER, Transport
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,
@@ -22,12 +27,15 @@ from credrotator.sandbox import (
     MISSING,
     Answer,
     App,
+    Banner,
     Certificate,
     Client,
     Drip,
+    Echo,
     Fault,
     FederatedCredential,
     GzipBomb,
+    Handshake,
     Hang,
     Huge,
     Latency,
@@ -98,6 +106,19 @@ def doors(service: Who, way: IssuerRoute) -> Iterator[Case]:
         yield Case(service, Certificate(flaw), "tls", f"{name}TLS", words, way=way)  # type: ignore[arg-type]
 
 
+def handshakes(service: Who, way: IssuerRoute) -> Iterator[Case]:
+    """Alerts end a handshake before a certificate is judged, so that it is not said to be at fault."""
+    name = service.capitalize()
+    for flaw, reason, words in (
+        ("client-certificate-1.2", "TLSClientCertificate", ("wants a client certificate",)),
+        ("protocol", "TLSProtocol", ("TLS 1.2 or newer",)),
+        ("cipher", "TLSCipher", ("no cipher",)),
+        ("name", "TLSName", ("no host of this name", "correct the host")),
+        ("internal-error", "TLSAlert", ("internal error",)),
+    ):
+        yield Case(service, Handshake(flaw), "tls", f"{name}{reason}", words, way=way)  # type: ignore[arg-type]
+
+
 def answers(service: Who, step: str, path: str | None, way: IssuerRoute) -> Iterator[Case]:
     """What can be wrong with an answer, whoever gives it."""
     name = service.capitalize()
@@ -105,6 +126,7 @@ def answers(service: Who, step: str, path: str | None, way: IssuerRoute) -> Iter
     expected: list[tuple[Fault, str, tuple[str, ...]]] = [
         (Reset(), f"{name}Unreachable", ("cannot be reached",)),
         (Reset(after_bytes=5), "InvalidResponse", ("broke off", "something else answers")),
+        (Banner(), "InvalidResponse", ("does not speak HTTP", "what else listens there")),
         (Hang(), f"{name}Timeout", ("did not answer in time",)),
         (Hang(after_bytes=5), f"{name}Timeout", ("began to answer, but did not end in time",)),
         (Drip(0.4, head=False), f"{name}Timeout", ("began to answer, but did not end in time",)),
@@ -115,7 +137,7 @@ def answers(service: Who, step: str, path: str | None, way: IssuerRoute) -> Iter
         (GzipBomb(), "InvalidResponse", ("longer than 1 MiB",)),
         (Redirect("other-origin"), "RedirectRefused", ("redirects",)),
         (Redirect("http"), "RedirectRefused", ("redirects",)),
-        (Redirect("https://login.example/"), "RedirectRefused", ("redirects",)),
+        (Redirect("https://login.example/?code=x"), "RedirectRefused", ("redirects to https://login.example/",)),
     ]
     for fault, reason, words in expected:
         yield Case(fault=fault, reason=reason, words=words, **known)  # type: ignore[arg-type]
@@ -202,6 +224,8 @@ API_SAYS = {
 GOOGLE_STS, GOOGLE_IAM = "/v1/token", "*:generateAccessToken"
 CASES: list[Case] = [
     *doors("issuer", "aws"),
+    *handshakes("issuer", "aws"),
+    *handshakes("google", "gcp"),
     *doors("sts", "aws"),
     *doors("entra", "azure"),
     *doors("google", "gcp"),
@@ -263,11 +287,21 @@ CASES: list[Case] = [
         "issuer",
         Override({"access_token": ""}),
         "token",
+        "NoAccessToken",
+        ("an empty access_token", "issuer's log"),
+        TOKEN,
+    ),
+    Case(
+        "issuer",
+        Override({"access_token": MISSING}),
+        "token",
         "InvalidResponse",
         ("access_token is missing or empty",),
         TOKEN,
     ),
-    Case("issuer", Override({"token_type": "mac"}), "token", "InvalidResponse", ("token_type is not Bearer",), TOKEN),
+    Case("issuer", Override({"token_type": "mac"}), "token", "TokenTypeUnusable", ("type mac", "Bearer tokens"), TOKEN),
+    Case("issuer", Override({"token_type": "DPoP"}), "token", "DpopRequired", ("DPoP", "switch DPoP"), TOKEN),
+    Case("issuer", Echo("basic", status=401), "token", "InvalidClient", ("you sent: ", "***"), TOKEN),
     Case("issuer", Override({"expires_in": 0}), "token", "InvalidResponse", ("expires_in",), TOKEN),
     Case(
         "issuer",
@@ -567,12 +601,61 @@ def test_what_is_set_up_wrongly(sandbox: Sandbox, name: str) -> None:
 def test_claims_that_do_not_fit(sandbox: Sandbox) -> None:
     """What the other side will stumble over is said of the token, before it does."""
     sandbox.issuer.extra_claims = {"iss": "https://other.example", "aud": "something-else", "sub": ""}
-    report = Checking(sandbox).aws()
+    report = Checking(sandbox, allowed="https://*").aws()
     told = " | ".join(report.warnings)
     assert "the token names https://other.example as its issuer" in told
     assert "asks for audience sts.amazonaws.com, the token has something-else" in told
     assert "no subject" in told
     assert "IAM identity provider for the token's issuer" in cause(report)
+
+
+@pytest.mark.parametrize("audience", ["sts.amazonaws.com", None])
+@pytest.mark.parametrize("claim", ["aud", "sub"])
+def test_nothing_is_printed_that_lets_nobody_in(sandbox: Sandbox, claim: str, audience: str | None) -> None:
+    """A token without audience or subject fits no trust policy: what is missing is said in its place."""
+    sandbox.issuer.extra_claims = {claim: None, "azp": None}
+    checking = Checking(sandbox)
+    report = checking.aws(**({"audience": audience} if audience else {}))
+    assert report.advice is None
+    assert f"({claim})" in " | ".join(report.warnings)
+    assert len(report.warnings) == 1
+
+
+@pytest.mark.parametrize("allowed", ["", "https://*"])
+def test_an_issuer_by_http_in_the_token(sandbox: Sandbox, allowed: str) -> None:
+    """No vendor verifies such a token: the cause is named, and no trust policy is printed, whoever is allowed."""
+    sandbox.issuer.extra_claims = {"iss": "http://adfs.example.com/adfs/services/trust"}
+    sandbox.sts.requests.clear()
+    report = Checking(sandbox, allowed=allowed).aws()
+    assert failed_step(report).name == "token"
+    assert "plain http" in cause(report)
+    assert report.advice is None
+    assert len(sandbox.sts.requests) == 0
+
+
+@pytest.mark.parametrize(("public", "described"), [(2, True), (1, False)])
+def test_security_11_a_refused_name_is_judged_again(
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    public: int,
+    described: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """Security 11: to describe a refused certificate, the name is looked up once more, and judged once more."""
+    sandbox.issuer.faults.add(Certificate("unknown-ca"))
+    judged: list[str] = []
+
+    def check(host: str, _: object) -> None:
+        judged.append(host)
+        if len(judged) > public:
+            raise ForbiddenAddressError(f"{host} resolves to 127.0.0.1")
+
+    genuine = connections.resolve
+    monkeypatch.setattr(connections, "resolve", lambda _, port, timeout_s: genuine("127.0.0.1", port, timeout_s))
+    monkeypatch.setattr(connections, "check_addresses", check)
+    with Transport(ISSUER, guarded=True, bundles=(str(sandbox.ca_file),)) as transport, pytest.raises(Denied) as caught:
+        name_certificate(f"https://idp.example:{sandbox.issuer.port}/", transport)
+    assert ("O=stranger" in caught.value.message) is described
+    assert judged == ["idp.example"] * 2
 
 
 class TestProxies:

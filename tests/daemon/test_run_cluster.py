@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import re
 import signal
@@ -9,6 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote_plus, unquote
 
 import pytest
 import yaml
@@ -18,8 +21,11 @@ from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_CLIENT,
     DEFAULT_ROLE,
+    Answer,
     Client,
+    Echo,
     Hang,
+    Override,
     Role,
     Sandbox,
     ServiceError,
@@ -33,6 +39,7 @@ from tests.support.waiting import LIMIT_S, eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from credrotator.sandbox import Fault
     from tests.support.kube.simulator import ApiServer
 
 pytestmark = pytest.mark.timeout(90)
@@ -574,6 +581,57 @@ def test_nothing_secret_is_said(cluster: Cluster) -> None:
     policies = json.dumps(cluster.server.items(POLICIES))
     for text in (daemon.log, metrics, json.dumps(cluster.server.items("events")), policies):
         assert not [word for word in hidden if word in text]
+
+
+PAGE = Answer(body="<html><body><p>Sign in</p></body></html>", content_type="text/html")
+
+
+@pytest.mark.parametrize(
+    ("service", "fault"),
+    [
+        ("sts", PAGE),
+        ("sts", Override({"Expiration": "2099-01-01T00:00:00"})),
+        ("sts", Override({"Expiration": "Infinity"})),
+        ("entra", PAGE),
+        ("entra", Override({"access_token": "eyJ.eyJ.x\nevil: 1"})),
+        ("google", PAGE),
+    ],
+    ids=["page of STS", "no zone", "infinity", "page of Entra", "line end in a token", "page of Google"],
+)
+def test_fault_71_what_is_no_answer(cluster: Cluster, service: str, fault: Fault) -> None:
+    """Fault 71: a reason, an Event, a condition and back-off, as for any failure; and nothing is published."""
+    vendor = {"sts": cluster.sandbox.sts, "entra": cluster.sandbox.entra, "google": cluster.sandbox.google}[service]
+    vendor.faults.add(fault, when=lambda request: request.method == "POST")
+    name = {"sts": "aws", "entra": "azure", "google": "gcp"}[service]
+    {"sts": cluster.aws, "entra": lambda: cluster.azure(secret=True), "google": cluster.gcp}[service]()
+    with cluster.daemon() as daemon:
+        eventually(lambda: ("RotationFailed", name) in cluster.events())
+        eventually(lambda: "InvalidResponse" in json.dumps(cluster.server.items(POLICIES)))
+        cluster.settled(1.0)
+        asked = len(vendor.requests)
+        assert "Traceback" not in daemon.log
+        assert "InternalError" not in daemon.log
+    assert asked <= 8, "it was hammered"
+    assert not values(cluster.server, f"ai-eg-bsp-{name}")
+
+
+@pytest.mark.parametrize("form", ["basic", "form, twice", "json in html", "html, in numbers", "its first half"])
+def test_fault_72_a_secret_that_is_repeated(cluster: Cluster, form: str) -> None:
+    """Fault 72: neither status nor log, Event or condition has it, whole or in part."""
+    client_secret = "cAn4ry/9zQ+w1tH0dD:p4rTs"
+    cluster.server.patch("secrets", CLIENT, secret(CLIENT, client_secret=client_secret))
+    cluster.sandbox.issuer.faults.add(Echo(form), path="/token")
+    cluster.aws()
+    with cluster.daemon() as daemon:
+        eventually(lambda: ("RotationFailed", "aws") in cluster.events())
+        cluster.settled()
+        outputs = [cluster.run("status"), cluster.run("status", "-o", "json"), cluster.run("rotate", code=1)]
+        outputs += [json.dumps(cluster.server.items(kind)) for kind in ("events", POLICIES)]
+        outputs += [daemon.get("/metrics")[1], daemon.log]
+    pieces = [client_secret[start : start + 6] for start in range(len(client_secret) - 5)]
+    pieces += [base64.b64encode(f"credrotator:{quote_plus(client_secret)}".encode()).decode()[20:32]]
+    for output in outputs:
+        assert not [piece for piece in pieces if piece in output or piece in unquote(html.unescape(output))]
 
 
 def test_no_time_is_lost_on_short_lives(cluster: Cluster) -> None:

@@ -88,6 +88,85 @@ def test_fault_04_plain_http(url: str) -> None:
         AllowedIssuers().check(url)
 
 
+TWISTED = [
+    *("ours/../theirs", "ours/./x", "ours/..", "ours/.", "../x", "ours/%2e%2e/theirs", "ours/.%2E/theirs"),
+    *(
+        "ours/..%2ftheirs",
+        "ours%2F..%2Ftheirs",
+        "ours/%2f",
+        "ours/..%5ctheirs",
+        "ours/%252e%252e/theirs",
+        "ours/%25252fx",
+    ),
+    *(
+        "ours/..;/theirs",
+        "ours/;x/theirs",
+        "ours;x",
+        "ours/%3b/x",
+        "ours//theirs",
+        "/ours",
+        "ours///",
+        "ours/%00",
+        "ours/%0d%0a",
+    ),
+    *("ours/%20", "ours/%2e", "ours/a%2fb"),
+]
+"""Paths that some servers, or what stands before them, take for others."""
+
+
+@pytest.mark.parametrize("path", TWISTED)
+def test_security_11_a_path_that_reads_in_two_ways_is_not_named(path: str) -> None:
+    """Security 11: what is asked is bound after normalisation, so that no spelling leads out of what a glob names."""
+    url = f"https://idp.example/{path}"
+    assert not names("https://idp.example/ours/*", url)
+    assert not names("https://idp.example/*", url)
+    issuer = "https://idp.example/ours"
+    with refused(Denied, "IssuerNotAllowed"):
+        AllowedIssuers((issuer,)).names_endpoint(f"{issuer}/{path}", issuer, issuer_named=True, discovered=False)
+
+
+@pytest.mark.parametrize(
+    "path", ["ours", "ours/", "ours/a-b_c~d.e/f", "ours/%C3%BC", "ours/a:b@c", "ours/...", "ours/?x=../y"]
+)
+def test_a_path_that_reads_in_one_way_is_named(path: str) -> None:
+    """Escapes that mean themselves, dots that are no segment, and a query are nobody's trick."""
+    assert names("https://idp.example/*", f"https://idp.example/{path}")
+
+
+def test_security_11_the_tokens_issuer_is_bound_too() -> None:
+    """Security 11: the vendor goes by what the token says, so an allowed issuer may not hand out another's tokens."""
+    allowed = AllowedIssuers((ISSUER, "https://sts.corp.example/*"))
+    for stated in (ISSUER, f"{ISSUER}/", "https://sts.corp.example/tenant", None, "", 7, ["x"]):
+        allowed.check_token(stated, ISSUER)
+    for stated in ("https://idp.corp.example/realms/other", "https://evil.example", "evil.example"):
+        with refused(Denied, "IssuerNotAllowed") as caught:
+            allowed.check_token(stated, ISSUER)
+        assert stated in caught.value.message
+        assert ISSUER in caught.value.message
+    AllowedIssuers().check_token("https://elsewhere.example", ISSUER)
+    AllowedIssuers(("https://accounts.example", ISSUER)).check_token("accounts.example", ISSUER)
+
+
+@pytest.mark.parametrize("globs", [(), (ISSUER,), ("http://adfs.example/*",)])
+def test_a_token_of_an_issuer_by_plain_http(globs: tuple[str, ...]) -> None:
+    """No vendor verifies tokens whose issuer is not https; an issuer that is asked by http may name itself so."""
+    with refused(Denied, "TokenIssuerInsecure"):
+        AllowedIssuers(globs).check_token("http://adfs.example/adfs/services/trust", ISSUER)
+    AllowedIssuers(("http://idp.test",)).check_token("http://idp.test", "http://idp.test")
+
+
+def test_what_is_allowed_and_by_whom_is_said() -> None:
+    """A refusal lists what would do, and who says so; many are cut short."""
+    many = tuple(f"https://idp{number}.corp.example/*" for number in range(9))
+    with refused(Denied, "IssuerNotAllowed") as caught:
+        AllowedIssuers(many).check("https://evil.example")
+    assert "operator allows https://idp0.corp.example/*, https://idp1.corp.example/*" in caught.value.message
+    assert "and 4 more" in caught.value.message
+    with refused(Denied, "IssuerNotAllowed") as caught:
+        AllowedIssuers((ISSUER,)).check(f"{ISSUER}/")
+    assert f"{ISSUER}, with another end, is" in caught.value.hint
+
+
 def test_with_globs_only_what_they_name() -> None:
     """Security 2: a list is the whole list, and text from the policy comes out escaped."""
     with refused(Denied, "IssuerNotAllowed") as caught:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
 from credrotator.sandbox import MISSING, Answer, Override, Redirect
 from tests.support.exchanging import DISCOVERY, TOKEN, Backend, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def says(world: Backend, **members: Any) -> None:
@@ -47,8 +50,34 @@ def test_the_trailing_slash_is_named(world: Backend) -> None:
 def test_an_issuer_that_is_none(world: Backend, found: object) -> None:
     """OIDC Discovery 1.0 §4.3: exactly equal; missing, of another type or case is not."""
     says(world, issuer=found)
-    with refused(PolicyError, "IssuerMismatch"):
+    with refused(PolicyError, "IssuerMismatch") as caught:
         world.token()
+    assert "no text" not in f"{caught.value.message} {caught.value.hint}"
+    if not isinstance(found, str) or not found:
+        assert "write provider.issuer as" not in caught.value.hint
+
+
+@pytest.mark.parametrize("template", ["{tenantid}", "{tenant}", "{realm}"])
+def test_a_document_for_all_tenants(world: Backend, template: str) -> None:
+    """An issuer that is a template is nobody's: one tenant has to be named, and the braces are not to be copied."""
+    says(world, issuer=f"https://login.example.com/{template}/v2.0")
+    with refused(PolicyError, "IssuerMismatch") as caught:
+        world.token()
+    assert "all tenants" in caught.value.message
+    assert "in place of the braces" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [(str.upper, "capital letters"), (lambda url: url.replace("https", "http"), "http and https")],
+    ids=["case", "scheme"],
+)
+def test_how_the_names_differ(world: Backend, change: Callable[[str], str], word: str) -> None:
+    """A difference that is hard to see is named."""
+    says(world, issuer=change(world.issuer.url))
+    with refused(PolicyError, "IssuerMismatch") as caught:
+        world.token()
+    assert word in caught.value.message
 
 
 def test_a_policys_own_endpoint_needs_no_discovery(world: Backend) -> None:
@@ -63,6 +92,27 @@ def test_g17_a_policys_own_endpoint_is_on_the_list(world: Backend) -> None:
     with refused(Denied, "IssuerNotAllowed"):
         world.token(world.exchanger(world.issuer.url), token_endpoint=other.url + TOKEN)
     assert other.requests.total == 0
+
+
+def test_security_11_another_realm_of_a_shared_host(world: Backend) -> None:
+    """Security 11: an endpoint beside the allowed issuer's own path is another tenant's, and gets no secret."""
+    ours = f"{world.issuer.url}/realms/ours"
+    exchanger = world.exchanger(ours, f"{ours}/*")
+    for path in ("/realms/theirs/token", "/realms/ours/../theirs/token", "/realms/ours%2f..%2ftheirs/token", "/token"):
+        with refused(Denied, "IssuerNotAllowed"):
+            world.token(exchanger, issuer=ours, token_endpoint=world.issuer.url + path)
+    assert world.issuer.requests.total == 0
+
+
+def test_security_11_a_token_of_another_issuer(world: Backend) -> None:
+    """Security 11: with a list, a token that names an issuer beside the list is shown to nobody."""
+    world.issuer.extra_claims = {"iss": "https://other.example"}
+    with refused(Denied, "IssuerNotAllowed") as caught:
+        world.exchange_aws()
+    assert "https://other.example" in caught.value.message
+    assert world.sandbox.sts.requests.total == 0
+    with refused(Denied, "InvalidIdentityToken"):
+        world.exchange_aws(world.exchanger(world.issuer.url, "https://other.example"))
 
 
 def test_fault_05_a_discovered_endpoint_elsewhere(world: Backend) -> None:

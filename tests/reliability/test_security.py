@@ -104,7 +104,7 @@ def test_security_04_what_enters_a_request_is_checked(field: str, value: str) ->
 def test_security_05_claims_authorise_nothing() -> None:
     """JWTs are decoded in one module, and those that use it show claims, read times, or refuse; no key is loaded."""
     users = {path.stem for path in PACKAGE.rglob("*.py") if "credrotator.core.claims" in imports(path)}
-    assert users == {"secretdata", "oidc", "entra", "token_files", "preflight", "advice"}
+    assert users == {"source", "token_response", "sts", "entra", "token_files", "preflight", "advice"}
     verifying = {"joserfc", "authlib.jose", "jwt"}
     ours = [path for path in PACKAGE.rglob("*.py") if "sandbox" not in path.parts]
     assert not [path for path in ours if imports(path) & verifying]

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.masking import MASK, SEARCHED, masked
-from credrotator.sandbox import ECHOES
-from credrotator.sandbox.echofaults import Proof
+from credrotator.sandbox.echofaults import ECHOES, Proof
 
 SECRETS = [
     "cAn4ry/9zQ+w1tH 0dD:p4rTs",

@@ -169,7 +169,8 @@ class Sts(Vendor):
                 **duration,
             )
         except botocore.exceptions.ClientError as error:
-            raise _refusal(error, source, token, self._clock()) from error
+            # Not "from" it: it has AWS's words as they came.
+            raise _refusal(error, source, token, self._clock()) from None
         except botocore.exceptions.BotoCoreError as error:
             raise _misconfigured(error) from error
 
@@ -282,7 +283,7 @@ def _credential(
     keys = [parts.get(name) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
     expires_at = parts.get("Expiration")
     if not all(isinstance(key, str) and key for key in keys) or not isinstance(expires_at, datetime):
-        raise _unreadable("has no complete credentials")
+        raise _unreadable("came without complete credentials")
     if expires_at.tzinfo is None:
         raise _unreadable("has an expiry without a time zone")
     access_key_id, secret_access_key, session_token = map(str, keys)
