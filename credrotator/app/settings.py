@@ -35,7 +35,6 @@ def _opens_the_api_server(path: str) -> bool:
     return same or Path(os.path.normpath(path)).parent == _API_SERVERS
 
 
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the commands that read policies share."""

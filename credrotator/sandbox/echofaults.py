@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from werkzeug import Request, Response
 
-    from credrotator.sandbox.service import Service
+    from credrotator.sandbox.faults import FaultyServer
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Echo(Fault):
     lead: str = "this is what you sent: "
     keep: int | None = None
 
-    def answer(self, request: Request, service: Service, /) -> Response | None:
+    def answer(self, request: Request, server: FaultyServer, /) -> Response | None:
         """Return the refusal."""
-        response = service.refusal(self.code, self.lead + ECHOES[self.form](proof(request))[: self.keep])
+        response = server.refusal(self.code, self.lead + ECHOES[self.form](proof(request))[: self.keep])
         if self.status is not None:
             response.status_code = self.status
         return response
