@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from credrotator.core.errors import printable
 from credrotator.core.model import InvalidPolicy, Policy, Problem, Rotatable, Static
+from credrotator.policies.documents import DocumentError, read_tenant_object
 from credrotator.policies.reader import PREFIX, read_policy
 
 if TYPE_CHECKING:
@@ -70,38 +70,15 @@ def _wanted(manifest: Mapping[str, Any], name: str, origin: str, defaults: Defau
     metadata, annotations = manifest["metadata"], manifest["metadata"]["annotations"]
     kind, block = BLOCKS[name]
     try:
-        content = _content(annotations[name])
-    except _NotReadable as error:
-        problem = Problem(f"spec.{block}", str(error))
+        content = read_tenant_object(annotations[name])
+    except DocumentError as error:
+        problem = Problem(f"spec.{block}", error.reason)
         return InvalidPolicy(read_policy(manifest, origin, defaults).key, origin, (problem,))
     rest = {key: value for key, value in annotations.items() if key not in BLOCKS}
     # Under a short name: the limit that the gateway's own name for the Secret sets does not concern this form.
     named = {**metadata, "name": "wanted", "annotations": rest}
     inner = {**manifest, "metadata": named, "spec": {"type": kind, block: content}}
     return read_policy(inner, origin, defaults, managed=True)
-
-
-class _NotReadable(Exception):
-    """An annotation's text is not an object in YAML or JSON."""
-
-
-def _content(text: object) -> dict[Any, Any]:
-    """Read an annotation's text; it may be anybody's.
-
-    Raises:
-        _NotReadable: With what is wrong with it.
-    """
-    if not isinstance(text, str):
-        raise _NotReadable("expected a text that holds YAML or JSON; write | before it, so that it stays a text")
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # A day that no calendar has is a ValueError, and brackets by the thousand are a recursion.
-        what = getattr(error, "problem", None) or type(error).__name__
-        raise _NotReadable(f"not readable as YAML or JSON: {printable(what)}") from error
-    if not isinstance(content, dict):
-        raise _NotReadable("expected an object in YAML or JSON, as it would stand in spec")
-    return content
 
 
 def _problems(policy: Policy | InvalidPolicy, annotation: str | None = None) -> list[Problem]:

@@ -1,0 +1,73 @@
+"""Files that a person names, read so that none of them can hang us or fill the memory.
+
+Owns what such a file may be: a regular file, of a size that makes sense. A pipe would block for ever, ``/dev/zero``
+never ends. Must not know what is in it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from credrotator.core.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIB = 2**20
+# Without O_NONBLOCK the opening of a pipe waits for somebody who writes to it.
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_GIT_CRYPT = b"\0GITCRYPT"
+
+
+def read_bytes(path: Path, limit_bytes: int) -> bytes:
+    """Read a whole file; links are followed.
+
+    Raises:
+        UsageError: It is not there, may not be read, is no regular file, or is longer than the limit.
+    """
+    try:
+        descriptor = os.open(path, _READ)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UsageError(f"cannot read {printable(path)}: it is {_kind(os.fstat(descriptor).st_mode)}")
+            content = file.read(limit_bytes + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {printable(path)}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"cannot read {printable(path)}: it is no name of a file") from error
+    if len(content) > limit_bytes:
+        raise UsageError(f"cannot read {printable(path)}: it is longer than {limit_bytes // MIB} MiB")
+    return content
+
+
+def read_text(path: Path, limit_bytes: int) -> str:
+    """Read a whole file of text; the byte order mark with which files of Windows begin is no part of it.
+
+    Raises:
+        UsageError: As for ``read_bytes``, or it is not UTF-8.
+    """
+    content = read_bytes(path, limit_bytes)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read {printable(path)}: {_no_text(content, error)}") from error
+
+
+def _no_text(content: bytes, error: UnicodeDecodeError) -> str:
+    if content.startswith(_UTF16):
+        return "it is UTF-16, as PowerShell writes it; save it as UTF-8"
+    if content.startswith(_GIT_CRYPT):
+        return "it is encrypted by git-crypt; unlock it first, it has to be UTF-8 text"
+    return f"{error.reason}; it has to be UTF-8 text"
+
+
+def _kind(mode: int) -> str:
+    """Name what is no regular file, with what to do instead."""
+    if stat.S_ISDIR(mode):
+        return "a directory; name a file in it"
+    if stat.S_ISFIFO(mode):
+        return "a pipe; feed it to -f -, which is standard input"
+    return "a device; name a regular file, or feed it to -f -, which is standard input"
