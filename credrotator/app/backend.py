@@ -78,7 +78,9 @@ def open_backend(settings: Settings, *, store_needed: bool = True) -> Iterator[B
 @contextlib.contextmanager
 def _in_directory(settings: Settings, store_needed: bool) -> Iterator[Backend]:  # noqa: FBT001
     store = need_store(settings, required=store_needed)
-    reading = read_manifests(settings.filenames, sys.stdin, settings.defaults)
+    reading = read_manifests(settings.filenames, sys.stdin, settings.defaults, settings.manifest_options)
+    for note in reading.notes:
+        click.echo(f"note: {note}", err=True)
 
     def after(outcome: Outcome) -> None:
         store.record(report.outcome_document(outcome), outcome.policy)

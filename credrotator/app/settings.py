@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 
 from credrotator.core.durations import parse_duration
 from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.http.proxies import usable_proxy
 from credrotator.exchange.issuers.routes import DIRECT, IssuerRoutes
+from credrotator.files.bounded import MIB, file_mode, read_bytes
+from credrotator.files.manifests import ManifestOptions
+from credrotator.policies.documents import read_document
 from credrotator.policies.reader import PUBLIC_AUTHORITY, Defaults
 from credrotator.policies.schema import NAMESPACE
+from credrotator.policies.selectors import parse_selector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +34,7 @@ _AUTHORITY = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 _LABEL = NAMESPACE.pattern
 _TOKEN_FILE = re.compile(rf"(?P<who>((?P<namespace>{_LABEL})/)?(?P<name>{_LABEL}))=(?P<path>/[^\x00]+)")
 _API_SERVERS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+CONFIG_LIMIT_BYTES = MIB
 _GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
 
@@ -79,10 +84,10 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
     if name is None:
         return None
     try:
-        found = yaml.safe_load(Path(name).read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise click.BadParameter(f"cannot read {name}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = read_document(read_bytes(Path(name), CONFIG_LIMIT_BYTES).decode("utf-8-sig")) or {}
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
+    except ValueError as error:
         raise click.BadParameter(f"{name} is not YAML: {printable(error)}") from error
     if not isinstance(found, dict):
         raise click.BadParameter(f"{name}: expected settings, one per line, such as out: /var/lib/credrotator")
@@ -94,6 +99,9 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
         listed = ", ".join(sorted(printable(key) for key in unknown))
         known = ", ".join(sorted({*options, *others}))
         raise click.BadParameter(f"{name}: unknown settings: {listed}; known are {known}")
+    for key, value in found.items():
+        if key in options and (why := _unfit(options[key], value)):
+            raise click.BadParameter(f"{name}: {key}: {why}")
     entries = {
         str(options[key].name): [value] if options[key].multiple and not isinstance(value, list) else value
         for key, value in found.items()
@@ -101,6 +109,16 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
     }
     context.default_map = {**(context.default_map or {}), **entries}
     return name
+
+
+def _unfit(option: click.Option, value: object) -> str | None:
+    """Say why a setting cannot have a value, as far as click would not; None if it can."""
+    values = value if isinstance(value, list) and option.multiple else [value]
+    if any(isinstance(each, list | dict) for each in values):
+        return f"expected {'values, one per line after a -' if option.multiple else 'one value'}"
+    if not option.is_flag and any(isinstance(each, bool) for each in values):
+        return "expected a text; quote the value"
+    return None
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
@@ -127,6 +145,7 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     all_namespaces: bool = False
     selector: str = ""
+    recursive: bool = False
     kubeconfig: str | None = None
     context: str | None = None
     allowed_issuers: tuple[str, ...] = ()
@@ -138,14 +157,16 @@ class Settings:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def __post_init__(self) -> None:
-        if self.filenames and (self.kubeconfig or self.context or self.selector):
-            raise UsageError("-f reads manifests, so --kubeconfig, --context and --selector have no place beside it")
+        if self.filenames and (self.kubeconfig or self.context):
+            raise UsageError("-f reads manifests, so --kubeconfig and --context have no place beside it")
+        if self.recursive and not self.filenames:
+            raise UsageError("--recursive goes with -f: a cluster has no directories")
         if self.out and not self.filenames:
             raise UsageError("--out goes with -f: in a cluster credentials are published as Secrets")
-        if self.out and self.out.exists() and not self.out.is_dir():
-            raise UsageError(f"--out {self.out}: this is not a directory")
-        if self.ca_file and not Path(self.ca_file).is_file():
-            raise UsageError(f"--ca-file {self.ca_file}: there is no such file")
+        self._check_selector()
+        self._check_out()
+        if self.ca_file:
+            _check_file("--ca-file", self.ca_file)
         for glob in self.allowed_issuers:
             if not _GLOB.fullmatch(glob):
                 raise UsageError(f"--allowed-issuer {printable(glob)}: expected a URL such as https://idp.example/*")
@@ -153,10 +174,25 @@ class Settings:
         self._check_routes()
         self.token_paths()
 
+    def _check_selector(self) -> None:
+        try:
+            parse_selector(self.selector if self.filenames else "")
+        except ValueError as error:
+            raise UsageError(f"--selector {printable(self.selector, 80)}: {error}") from error
+
+    def _check_out(self) -> None:
+        """A link could be led elsewhere by whoever may write beside it (security 12)."""
+        if self.out is None:
+            return
+        mode = _mode_of("--out", self.out, links=True)
+        if mode and stat.S_ISLNK(mode):
+            raise UsageError(f"--out {printable(self.out)}: this is a link; name the directory that it leads to")
+        if mode and not stat.S_ISDIR(mode):
+            raise UsageError(f"--out {printable(self.out)}: this is not a directory")
+
     def _check_routes(self) -> None:
         for glob, file in self.routes.ca_files:
-            if not Path(file).is_file():
-                raise UsageError(f"--issuer-ca {printable(glob)}={printable(file)}: there is no such file")
+            _check_file(f"--issuer-ca {printable(glob)}", file)
         for glob, proxy in self.routes.proxies:
             if proxy != DIRECT and usable_proxy(proxy) is None:
                 raise UsageError(f"--issuer-proxy {printable(glob)}: expected an http or https URL, or direct")
@@ -188,6 +224,11 @@ class Settings:
         return self.namespaces[0] if self.namespaces else None
 
     @property
+    def manifest_options(self) -> ManifestOptions:
+        """How manifests are read."""
+        return ManifestOptions(self.recursive, self.selector, self.environment)
+
+    @property
     def in_cluster(self) -> bool:
         """Tell whether policies come from an API server."""
         return not self.filenames
@@ -206,3 +247,17 @@ class Settings:
         if not _AUTHORITY.fullmatch(authority):
             raise UsageError(f"AZURE_AUTHORITY_HOST={printable(host)}: expected a host, or https:// and a host")
         return Defaults(self.namespace or "default", authority, self.azure_scope)
+
+
+def _check_file(option: str, name: str) -> None:
+    mode = _mode_of(option, Path(name))
+    if mode is None or not stat.S_ISREG(mode):
+        why = "there is no such file" if mode is None else "this is not a regular file"
+        raise UsageError(f"{option} {printable(name)}: {why}")
+
+
+def _mode_of(option: str, path: Path, *, links: bool = False) -> int | None:
+    try:
+        return file_mode(path, links=links)
+    except UsageError as error:
+        raise UsageError(f"{option} {error}") from error

@@ -12,7 +12,7 @@ import click
 from credrotator.app.settings import ForIssuers, Settings, Span, load_config, setting
 from credrotator.cli import completions as completing
 from credrotator.core.clock import system_clock
-from credrotator.core.errors import UsageError
+from credrotator.core.errors import UsageError, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
@@ -67,6 +67,7 @@ def reading_options(command: Command) -> Command:
     """Add the options that say which policies, and how their exchanges are made."""
     options: list[Callable[[Command], Command]] = [
         setting("-f", "--filename", multiple=True, type=FILE, help="Manifests: a file, a directory or -; repeatable."),
+        setting("-R", "--recursive", is_flag=True, help="With -f: directories in directories too."),
         setting(
             "--out",
             metavar="DIR",
@@ -189,6 +190,7 @@ def choose(inventory: Inventory, names: Sequence[str], settings: Settings, names
     if not there:
         within = settings.namespaces and not settings.all_namespaces
         where = f" in namespace {' or '.join(settings.namespaces)}" if within else ""
+        where = f" with labels {printable(settings.selector, 80)}{where}" if settings.selector else where
         if settings.in_cluster and not names:
             click.echo(f"there is no BackendSecurityPolicy{where} in the cluster", err=True)
             return []

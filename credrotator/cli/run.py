@@ -154,7 +154,7 @@ def command(
 def _over_directory(settings: Settings, template: tuple[str, ...], workers: int, metrics: Metrics) -> Iterator[Running]:
     """Run over manifests and ``--out``."""
     store = need_store(settings)
-    source = ManifestSource(settings.filenames, settings.defaults, store)
+    source = ManifestSource(settings.filenames, settings.defaults, store, options=settings.manifest_options)
     renderer = templates_of(template, source, store)
 
     def listen(_policy: Policy | InvalidPolicy, outcome: Outcome) -> None:

@@ -22,38 +22,68 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _GIT_CRYPT = b"\0GITCRYPT"
 
 
-def read_bytes(path: Path, limit_bytes: int) -> bytes:
+def read_bytes(path: Path, limit_bytes: int, noun: str = "") -> bytes:
     """Read a whole file; links are followed.
+
+    Args:
+        path: The file.
+        limit_bytes: How long it may be.
+        noun: What messages call it before its name.
 
     Raises:
         UsageError: It is not there, may not be read, is no regular file, or is longer than the limit.
     """
+    shown = f"{noun} {printable(path)}".strip()
     try:
-        descriptor = os.open(path, _READ)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UsageError(f"cannot read {printable(path)}: it is {_kind(os.fstat(descriptor).st_mode)}")
-            content = file.read(limit_bytes + 1)
+        content = _read(path, limit_bytes + 1, shown)
     except OSError as error:
-        raise UsageError(f"cannot read {printable(path)}: {error.strerror}") from error
+        raise UsageError(f"cannot read {shown}: {error.strerror}") from error
     except ValueError as error:
-        raise UsageError(f"cannot read {printable(path)}: it is no name of a file") from error
+        raise UsageError(f"cannot read {shown}: it is no name of a file") from error
     if len(content) > limit_bytes:
-        raise UsageError(f"cannot read {printable(path)}: it is longer than {limit_bytes // MIB} MiB")
+        raise UsageError(f"cannot read {shown}: it is longer than {limit_bytes // MIB} MiB")
     return content
 
 
-def read_text(path: Path, limit_bytes: int) -> str:
+def _read(path: Path, size_bytes: int, shown: str) -> bytes:
+    descriptor = os.open(path, _READ)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise UsageError(f"cannot read {shown}: it is {_kind(mode)}")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(size_bytes)
+    finally:
+        os.close(descriptor)
+
+
+def read_text(path: Path, limit_bytes: int, noun: str = "") -> str:
     """Read a whole file of text; the byte order mark with which files of Windows begin is no part of it.
 
     Raises:
         UsageError: As for ``read_bytes``, or it is not UTF-8.
     """
-    content = read_bytes(path, limit_bytes)
+    content = read_bytes(path, limit_bytes, noun)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read {printable(path)}: {_no_text(content, error)}") from error
+        shown = f"{noun} {printable(path)}".strip()
+        raise UsageError(f"cannot read {shown}: {_no_text(content, error)}") from error
+
+
+def file_mode(path: Path, *, links: bool = False) -> int | None:
+    """Return a file's type and mode, None if there is none; with ``links`` those of a link, not of where it leads.
+
+    Raises:
+        UsageError: It cannot be looked at: a directory above it may not be entered, for example.
+    """
+    try:
+        return (path.lstat() if links else path.stat()).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "this is no name of a file"
+        raise UsageError(f"{printable(path)}: {why}") from error
 
 
 def _no_text(content: bytes, error: UnicodeDecodeError) -> str:

@@ -280,7 +280,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def _twice(key: str, mark: yaml.Mark | None = None) -> yaml.constructor.ConstructorError:
+def _twice(key: str, mark: Any = None) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", mark)
 
 
@@ -313,7 +313,8 @@ def _plain(event: yaml.Event) -> yaml.Event:
     elif isinstance(event, yaml.ScalarEvent) and event.value == "<<" and not event.style:
         refused = "merge keys (<<)"
     if refused:
-        raise yaml.constructor.ConstructorError(None, None, f"{refused} are not allowed here", event.start_mark)
+        mark: Any = event.start_mark
+        raise yaml.constructor.ConstructorError(None, None, f"{refused} are not allowed here", mark)
     return event
 
 
