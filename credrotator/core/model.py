@@ -222,6 +222,11 @@ class Static:
     profile: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unsupported(Static):
+    """What a newer gateway may know: nothing is done with it, and nothing is wrong with it."""
+
+
 Rotatable = AwsOidc | AzureOidc | AzureClientSecret | GcpWorkloadIdentity | GcpServiceAccount
 Source = Rotatable | Static
 

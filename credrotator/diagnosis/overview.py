@@ -16,6 +16,7 @@ from credrotator.core.model import (
     Rotatable,
     Source,
     Static,
+    Unsupported,
 )
 from credrotator.core.planning import Keep, Reason
 from credrotator.core.secretdata import TRUE_EXPIRY, parked_until, show_time
@@ -89,7 +90,8 @@ def overview(
     row = Row(
         key,
         policy.provider,
-        "Static",
+        "NotSupported" if isinstance(source, Unsupported) else "Static",
+        why="; ".join(policy.warnings) if isinstance(source, Unsupported) else "",
         identity=identity(source),
         secret=policy.secret,
         dependants=inventory.dependants(policy),

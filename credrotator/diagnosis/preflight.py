@@ -35,6 +35,7 @@ from credrotator.core.model import (
     Static,
     SubjectToken,
     TokenFile,
+    Unsupported,
 )
 from credrotator.core.secretdata import show_time
 from credrotator.diagnosis.advice import SHOWN, aws_trust_policy, entra_federated_credential, gcp_workload_identity
@@ -139,6 +140,8 @@ class Check:
     def _steps(self, report: Report, policy: Policy, secrets: SecretReader) -> None:
         source = policy.source
         match source:
+            case Unsupported():
+                report.steps.append(Step("references", "ok", "none that is known"))
             case Static():
                 with _step(report, "references") as found:
                     check_static(source, secrets)

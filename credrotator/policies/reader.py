@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import islice
@@ -37,11 +38,21 @@ from credrotator.core.model import (
     Static,
     TokenFile,
     TokenSource,
+    Unsupported,
     backend_key,
     generated_secret,
 )
 from credrotator.policies import schema as api
-from credrotator.policies.messages import MANY, few, instead, missing, schema_problems, suggestion, unknown_fields
+from credrotator.policies.messages import (
+    MANY,
+    choice_problems,
+    few,
+    instead,
+    missing,
+    schema_problems,
+    suggestion,
+    unknown_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -99,6 +110,9 @@ MECHANISMS = {
 SERVED = tuple(f"{api.GROUP}/{version}" for version in api.VERSIONS)
 SPEC_FIELDS = {info.alias or name for name, info in api.Spec.model_fields.items()}
 NAME_LIMIT = 253
+_NEWER_VERSION = re.compile(rf"{re.escape(api.GROUP)}/v[0-9]+((alpha|beta)[0-9]+)?")
+_NEWER_TYPE = re.compile(r"[A-Z][A-Za-z0-9]{3,62}")
+_SLIP = 0.85
 ROUTED = "routes through Envoy, which credrotator does not use; remove it, and set tokenEndpoint if the issuer needs it"
 
 
@@ -123,6 +137,8 @@ def read_policy(
         managed: The gateway does not see it like this, so that it may say what the gateway's rotator cannot do.
     """
     key = _key_of(manifest, defaults.namespace)
+    if (why := unsupported(manifest)) and not key.name.startswith("("):
+        return _unsupported(manifest, key, origin, why)
     try:
         shape = api.BackendSecurityPolicy.model_validate(manifest)
     except ValidationError as error:
@@ -142,6 +158,40 @@ def read_policy(
         secret=_secret_of(key, source),
         targets=tuple(backend_key(key.namespace, ref.kind, ref.name) for ref in shape.spec.target_refs),
         warnings=tuple(islice(reading.warnings, MANY)),
+    )
+
+
+def unsupported(manifest: Mapping[str, Any]) -> str | None:
+    """Say what of a policy only a newer gateway knows; None where a mistake is likelier, or all is known.
+
+    Such a policy is left alone: to call it wrong would be wrong as soon as the gateway is newer than we are.
+    """
+    version, spec = manifest.get("apiVersion"), manifest.get("spec")
+    fields: Mapping[str, Any] = spec if isinstance(spec, dict) else {}
+    if isinstance(version, str) and _NEWER_VERSION.fullmatch(version) and version not in SERVED:
+        return f"apiVersion {printable(version, 80)}"
+    kind = fields.get("type")
+    if isinstance(kind, str) and kind not in MECHANISMS:
+        known_block = any(fields.get(block) is not None for block in MECHANISMS.values())
+        slip = difflib.get_close_matches(kind[:80], MECHANISMS, 1, _SLIP)
+        return f"type {kind}" if _NEWER_TYPE.fullmatch(kind) and not known_block and not slip else None
+    block = MECHANISMS.get(str(kind), "")
+    inner = fields.get(block)
+    own = [name for name in api.NOT_OURS.get(block, ()) if isinstance(inner, dict) and inner.get(name) is True]
+    return f"spec.{block}.{own[0]}" if own else None
+
+
+def _unsupported(manifest: Mapping[str, Any], key: ObjectKey, origin: str, why: str) -> Policy:
+    metadata = manifest.get("metadata")
+    uid = metadata.get("uid") if isinstance(metadata, dict) else None
+    return Policy(
+        key=key,
+        source=Unsupported("unknown"),
+        uid=uid if isinstance(uid, str) and uid else str(key),
+        api_version=str(manifest.get("apiVersion")),
+        origin=origin,
+        secret=None,
+        warnings=(f"{why} is not known to this version of credrotator, so the policy is left alone",),
     )
 
 
@@ -193,7 +243,9 @@ def _whole_problems(manifest: Mapping[str, Any]) -> Iterator[Problem]:
     fields = spec if isinstance(spec, dict) else {}
     kind = fields.get("type")
     if isinstance(kind, str) and kind in MECHANISMS:
-        yield from _mechanism_problems(fields, MECHANISMS[kind], kind, strict=version != SERVED[0])
+        alpha, block = version == SERVED[0], MECHANISMS[kind]
+        yield from _mechanism_problems(fields, block, kind, strict=not alpha)
+        yield from choice_problems({block: fields.get(block)}, api.Spec, "spec", alpha=alpha)
 
 
 def _mechanism_problems(spec: Mapping[str, Any], wanted: str, kind: str, *, strict: bool) -> Iterator[Problem]:
@@ -300,12 +352,6 @@ class _Reading:
         if block is None:
             return None
         path = "spec.awsCredentials"
-        if block.credentials_file and block.oidc_exchange_token:
-            self.wrong(
-                path,
-                "credentialsFile and oidcExchangeToken are both set: the gateway reads the file, so a rotated "
-                "credential would reach nobody; remove one of them",
-            )
         if exchange := block.oidc_exchange_token:
             return self._aws_oidc(block.region, exchange, f"{path}.oidcExchangeToken")
         if file := block.credentials_file:
@@ -343,8 +389,6 @@ class _Reading:
         if block is None:
             return None
         path = "spec.azureCredentials"
-        if bool(block.client_secret_ref) == bool(block.oidc_exchange_token):
-            self.wrong(path, "expected exactly one of clientSecretRef and oidcExchangeToken")
         app = self._entra_app(block)
         if exchange := block.oidc_exchange_token:
             return AzureOidc(self._oidc(exchange, f"{path}.oidcExchangeToken"), app)
@@ -376,8 +420,6 @@ class _Reading:
         if block is None:
             return None
         path = "spec.gcpCredentials"
-        if block.credentials_file and block.workload_identity:
-            self.wrong(path, "expected at most one of credentialsFile and workloadIdentityFederationConfig")
         if federation := block.workload_identity:
             return self._gcp_federation(block, federation, f"{path}.workloadIdentityFederationConfig")
         if file := block.credentials_file:
@@ -449,8 +491,6 @@ class _Reading:
         )
 
     def _client_id(self, oidc: api.Oidc, path: str) -> str | SecretKeyRef:
-        if bool(oidc.client_id) == bool(oidc.client_id_ref):
-            self.wrong(path, "expected exactly one of clientID and clientIDRef")
         if ref := oidc.client_id_ref:
             return self._secret_key(ref, "client-id", f"{path}.clientIDRef")
         return oidc.client_id or ""

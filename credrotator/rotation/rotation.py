@@ -26,6 +26,7 @@ from credrotator.core.model import (
     Static,
     StoredSecret,
     Unreadable,
+    Unsupported,
 )
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
 from credrotator.core.secretdata import parse, read_profile, render
@@ -124,7 +125,7 @@ class Rotation:
             match policy.source:
                 case Static() as source:
                     check_static(source, secrets)
-                    return self._outcome(policy, "skipped", "Static" if source.secret else "DefaultChain", None)
+                    return self._outcome(policy, "skipped", static_reason(source), None)
                 case _:
                     return self._rotate(policy, policy.source, secrets, options)
         except Abandoned as error:
@@ -272,6 +273,13 @@ class Rotation:
             Failure(error.kind, error.reason, error.message, error.hint, error.retry_after),
             policy.warnings,
         )
+
+
+def static_reason(source: Static) -> str:
+    """Say why nothing is rotated."""
+    if isinstance(source, Unsupported):
+        return "NotSupported"
+    return "Static" if source.secret else "DefaultChain"
 
 
 def check_static(source: Static, secrets: SecretReader) -> None:
