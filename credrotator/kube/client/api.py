@@ -65,6 +65,7 @@ class KubeApi:
         self.default_namespace = connection.namespace
         self.dated: Callable[[str | None], None] = lambda _: None
         self._server = connection.server.rstrip("/")
+        self._headers = connection.headers
         self._authorization = Authorization(connection.credentials)
         self._read_timeout_s = read_timeout_s
         self._pool = make_pool(connection)
@@ -177,7 +178,8 @@ class KubeApi:
         url = self._server + path + _encoded(query)
         for again in (True, False):
             header = self._header()
-            headers = {"Accept": "application/json", "User-Agent": f"credrotator/{__version__}"}
+            headers = urllib3.HTTPHeaderDict(self._headers)
+            headers |= {"Accept": "application/json", "User-Agent": f"credrotator/{__version__}"}
             if header:
                 headers["Authorization"] = header.reveal()
             if data is not None:
