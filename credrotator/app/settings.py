@@ -5,6 +5,7 @@ Owns the options that commands share, and the checks that are about the command 
 
 from __future__ import annotations
 
+import grp
 import os
 import re
 import stat
@@ -20,6 +21,7 @@ from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.http.proxies import usable_proxy
 from credrotator.exchange.issuers.routes import DIRECT, IssuerRoutes
+from credrotator.files.atomic import Access
 from credrotator.files.bounded import MIB, file_mode, read_bytes
 from credrotator.files.manifests import ManifestOptions
 from credrotator.policies.documents import read_document
@@ -142,6 +144,7 @@ class Settings:
 
     filenames: tuple[str, ...]
     out: Path | None = None
+    out_group: str | None = None
     namespaces: tuple[str, ...] = ()
     all_namespaces: bool = False
     selector: str = ""
@@ -163,8 +166,12 @@ class Settings:
             raise UsageError("--recursive goes with -f: a cluster has no directories")
         if self.out and not self.filenames:
             raise UsageError("--out goes with -f: in a cluster credentials are published as Secrets")
+        if self.out_group and not self.out:
+            raise UsageError("--out-group goes with --out: it is about the files there")
         self._check_selector()
         self._check_out()
+        if self.out_group:
+            _group(self.out_group)
         if self.ca_file:
             _check_file("--ca-file", self.ca_file)
         for glob in self.allowed_issuers:
@@ -224,6 +231,15 @@ class Settings:
         return self.namespaces[0] if self.namespaces else None
 
     @property
+    def access(self) -> Access:
+        """Who else may read the credentials in a directory, and write there.
+
+        Raises:
+            UsageError: ``--out-group`` names no group of this process.
+        """
+        return Access(_group(self.out_group) if self.out_group else None)
+
+    @property
     def manifest_options(self) -> ManifestOptions:
         """How manifests are read."""
         return ManifestOptions(self.recursive, self.selector, self.environment)
@@ -247,6 +263,17 @@ class Settings:
         if not _AUTHORITY.fullmatch(authority):
             raise UsageError(f"AZURE_AUTHORITY_HOST={printable(host)}: expected a host, or https:// and a host")
         return Defaults(self.namespace or "default", authority, self.azure_scope)
+
+
+def _group(name: str) -> int:
+    try:
+        number = int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"--out-group {printable(name, 80)}: there is no such group; name it by its number") from error
+    if os.geteuid() and number not in {os.getegid(), *os.getgroups()}:
+        why = "this process is not in the group, so it cannot give it files"
+        raise UsageError(f"--out-group {printable(name, 80)}: {why}")
+    return number
 
 
 def _check_file(option: str, name: str) -> None:

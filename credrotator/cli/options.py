@@ -74,6 +74,7 @@ def reading_options(command: Command) -> Command:
             shell_complete=completing.directories,
             help="Where the Secrets are published: DIR/<namespace>/<secret>/<key>.",
         ),
+        setting("--out-group", metavar="GROUP", help="A group that may read and write there too, as fsGroup has it."),
         setting(
             "-n",
             "--namespace",
@@ -163,7 +164,7 @@ def need_store(settings: Settings, *, required: bool = True) -> DirectoryStore:
         return DirectoryStore(Path("/nonexistent"), system_clock)
     if settings.out is None:
         raise UsageError("name a directory for the credentials with --out DIR")
-    return DirectoryStore(settings.out, system_clock)
+    return DirectoryStore(settings.out, system_clock, access=settings.access)
 
 
 def exchanger(

@@ -162,4 +162,4 @@ def templates_of(pairs: tuple[str, ...], source: HasInventory, store: DirectoryS
                 found[str(key)] = dict(stored.document.data)
         return found
 
-    return Templates(pairs, secrets, store.exclusive)
+    return Templates(pairs, secrets, store.exclusive, access=store.access)

@@ -18,7 +18,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from credrotator.core.errors import PolicyError, RotationError, UsageError, printable
-from credrotator.files.atomic import write_file
+from credrotator.files.atomic import PRIVATE, Access, write_file
 from credrotator.files.bounded import MIB, file_mode, read_text
 
 if TYPE_CHECKING:
@@ -60,16 +60,25 @@ class Templates:
         secrets: Returns what is published now.
         exclusive: Keeps other processes that render the same files out, from the reading of the Secrets to the
             writing of the files; otherwise the slower one could write what it read before the other published.
+        access: Who else may read the files, and write beside them.
 
     Raises:
         UsageError: A template cannot be read, or there is no directory for its file.
     """
 
-    def __init__(self, pairs: tuple[str, ...], secrets: Secrets, exclusive: Exclusive = nullcontext) -> None:
+    def __init__(
+        self,
+        pairs: tuple[str, ...],
+        secrets: Secrets,
+        exclusive: Exclusive = nullcontext,
+        *,
+        access: Access = PRIVATE,
+    ) -> None:
         self._targets = [_parse(pair) for pair in pairs]
         _refuse_twice(self._targets)
         self._secrets = secrets
         self._exclusive = exclusive
+        self._access = access
         self._rendering = threading.Lock()
         self._asked = threading.Event()
         self.failures: dict[Path, RotationError] = {}
@@ -98,7 +107,7 @@ class Templates:
 
     def _render_one(self, target: _Target, secrets: _Secrets) -> None:
         try:
-            write_file(target.destination, _render(target, secrets))
+            write_file(target.destination, _render(target, secrets), self._access)
         except RotationError as error:
             self.failures[target.destination] = error
         else:
