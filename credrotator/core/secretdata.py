@@ -7,7 +7,6 @@ leaves no stale key behind.
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import re
 from dataclasses import replace
@@ -28,6 +27,7 @@ from credrotator.core.model import (
     Unreadable,
 )
 from credrotator.core.planning import LONGEST_LIFE, MARGIN_LIFE
+from credrotator.core.profiles import read_own_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -215,16 +215,6 @@ def read_time(text: str | None) -> datetime | None:
     return moment if moment >= _EPOCH else None
 
 
-def read_profile(text: str, profile: str) -> Mapping[str, str] | None:
-    """Read one profile of an AWS shared-credentials file; None if the text or the profile is not there."""
-    parser = configparser.RawConfigParser(default_section="")
-    try:
-        parser.read_string(text)
-        return dict(parser[profile])
-    except (configparser.Error, KeyError):
-        return None
-
-
 def _aws_file(credential: AwsCredential) -> str:
     return (
         "[default]\n"
@@ -236,5 +226,5 @@ def _aws_file(credential: AwsCredential) -> str:
 
 
 def _missing_options(value: Sensitive) -> str:
-    profile = read_profile(value.reveal(), "default") or {}
+    profile = read_own_profile(value.reveal(), "default") or {}
     return ", ".join(option for option in AWS_OPTIONS if not profile.get(option))

@@ -29,7 +29,8 @@ from credrotator.core.model import (
     Unsupported,
 )
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
-from credrotator.core.secretdata import parse, read_profile, render
+from credrotator.core.profiles import read_profile
+from credrotator.core.secretdata import parse, render
 from credrotator.observability.audit import Audit
 from credrotator.policies.reader import fingerprint
 

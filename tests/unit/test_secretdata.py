@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.model import ObjectKey, Owner, Published, SecretDocument, Sensitive, Unreadable
 from credrotator.core.planning import Keep, plan
+from credrotator.core.profiles import read_profile
 from credrotator.core.secretdata import (
     DATA_KEYS,
     adopt,
     content_hash,
     park,
     parse,
-    read_profile,
     read_time,
     render,
     show_time,
