@@ -108,8 +108,9 @@ class DirectoryStore:
                 if current != expected:
                     raise Conflict(f"{document.key} is at {current} by now")
                 generation = self._write_generation(secret, document)
-                _link_keys(secret, document.data)
-                self._swap(secret, generation)
+                with _undone(secret, generation, path):
+                    _link_keys(secret, document.data)
+                    self._swap(secret, generation)
                 _unlink_other_keys(secret, document.data)
                 _remove_generations(secret, generation, current)
 
@@ -248,6 +249,18 @@ class DirectoryStore:
         _replace_link(secret, DATA, generation)
         if self._durable:
             synchronize(secret)
+
+
+@contextlib.contextmanager
+def _undone(secret: int, generation: str, path: Path) -> Iterator[None]:
+    """Remove a generation that does not become the present one: it holds a credential, and each try makes another."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(RotationError, OSError):
+            if _current(secret, path) != generation:
+                _remove_tree(secret, generation)
+        raise
 
 
 def _plain(name: str) -> str:
