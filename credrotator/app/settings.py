@@ -37,6 +37,7 @@ _LABEL = NAMESPACE.pattern
 _TOKEN_FILE = re.compile(rf"(?P<who>((?P<namespace>{_LABEL})/)?(?P<name>{_LABEL}))=(?P<path>/[^\x00]+)")
 _API_SERVERS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONFIG_LIMIT_BYTES = MIB
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
 
@@ -267,7 +268,7 @@ class Settings:
 
 def _group(name: str) -> int:
     try:
-        number = int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+        number = int(name) if _NUMBER.fullmatch(name) else grp.getgrnam(name).gr_gid
     except (KeyError, ValueError) as error:
         raise UsageError(f"--out-group {printable(name, 80)}: there is no such group; name it by its number") from error
     if os.geteuid() and number not in {os.getegid(), *os.getgroups()}:
