@@ -6,9 +6,13 @@ READY := $(VENV)/.ready
 DOCS_VENV := .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
 IMAGE ?= localhost/credrotator:latest
+# Most tests wait most of the time: more of them run at once than there are processors.
+WORKERS ?= 4
+PYTEST := $(BIN)/python -m pytest
+AT_ONCE := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test reference lint docs docs-serve dist e2e e2e-smoke bench soak image lock clean
+.PHONY: help demo test test-slow reference version lint docs docs-serve dist e2e e2e-smoke bench soak image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,58 +20,69 @@ help: ## list the targets
 # The lock pins every package with its hash; the project itself is installed on top, without looking anything up.
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "credrotator needs Python 3.11 or newer; try make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $@
+	@echo "Setting up $(VENV), once: about a minute, most of it for downloads"
+	@echo "  1/3 creating the environment"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "  2/3 installing $$(grep -c '^[a-z]' requirements.lock) packages, as requirements.lock pins them"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "  3/3 installing credrotator"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
 
 $(DOCS_READY): requirements.docs.lock
+	@echo "Setting up $(DOCS_VENV), once: about a minute, most of it for downloads"
 	$(PYTHON) -m venv $(DOCS_VENV)
 	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.docs.lock
 	touch $@
 
 demo: $(READY) ## rotate the example policies against a local issuer and clouds
-	$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo.py
 
-test: $(READY) ## unit, property and simulator tests; needs nothing but the packages
-	$(BIN)/python -m pytest -m 'not e2e'
+test: $(READY) ## unit, property and simulator tests in under six minutes; needs nothing but Python packages
+	$(PYTEST) -m 'not e2e and not slow' $(AT_ONCE)
 
-reference: $(READY) ## write docs/cli.md and the man page anew, from what --help says
+test-slow: $(READY) ## the slowest of these tests, which make test leaves out: kills, partitions, a day of 1000 policies
+	$(PYTEST) -m 'slow and not e2e' $(AT_ONCE)
+
+reference: $(READY) ## write the generated pages again: docs/cli.md, the man page, the packages in docs/architecture.md
 	$(BIN)/python tools/reference.py
 
-lint: $(READY) ## style, types and layers
+version: $(READY) ## write the version of credrotator/__init__.py into the chart and the pages
+	$(BIN)/python tools/version.py
+
+lint: $(READY) ## check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(DOCS_READY) ## the documentation's site, into site/; a dead link or a page that nobody reaches is an error
+docs: $(DOCS_READY) ## build the documentation's site into site/; dead links and unreachable pages are errors
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --clean
-	@echo "look at site/index.html"
+	@echo "open site/index.html"
 
-docs-serve: $(DOCS_READY) ## the site on http://127.0.0.1:8000, made anew as its pages are written
+docs-serve: $(DOCS_READY) ## serve the site on http://127.0.0.1:8000, and rebuild it when pages change
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs serve
 
-dist: $(READY) $(DOCS_READY) ## wheel, source archive, parts list and checksums, into dist/; the wheel is installed and tried
+dist: $(READY) $(DOCS_READY) ## build wheel, source archive, parts list and checksums into dist/, and test the wheel
 	$(BIN)/python tools/dist.py $(DOCS_VENV)/bin/cyclonedx-py
 
-e2e: $(READY) ## the real parts, built and started: Keycloak, MinIO, Envoy, the gateway's filter
-	$(BIN)/python -m pytest tests/e2e tests/chart tests/bench -m e2e -s
+e2e: $(READY) ## test with real components: Keycloak, MinIO, Envoy, the gateway's filter
+	$(PYTEST) tests/e2e tests/chart tests/bench -m e2e -s
 
-e2e-smoke: $(READY) ## one policy through the whole real chain
-	$(BIN)/python -m pytest tests/e2e -m smoke -s
+e2e-smoke: $(READY) ## test one policy with all real components
+	$(PYTEST) tests/e2e -m smoke -s
 
-bench: $(READY) ## both rotators at the same work, side by side in one run of 15 minutes; BENCH=quick for three
+bench: $(READY) ## measure both rotators in one run of 15 minutes; BENCH=quick takes three
 	$(BIN)/python -m tests.bench $(ARGS)
 
-soak: $(READY) ## an hour of short lives and short faults, watched by a suspicious reader; SOAK=300 for five minutes
+soak: $(READY) ## rehearse outages, then run the daemon for an hour with short lives and faults; SOAK=300 takes five minutes
 	$(BIN)/python -m tests.reliability.soak
 
-image: $(READY) ## the container image, built without engine or registry, started and rotated with; see docs/install.md
+image: $(READY) ## build the container image without engine or registry, and test it; see docs/install.md
 	tools/image.sh $(IMAGE)
 	$(BIN)/python tools/try_image.py $(IMAGE)
 
-lock: ## pin the newest allowed versions again
+lock: ## pin the newest allowed versions
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
@@ -75,5 +90,5 @@ lock: ## pin the newest allowed versions again
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
 	  --python-version 3.11 --group docs --output-file requirements.docs.lock
 
-clean: ## remove what make made
+clean: ## remove everything that make created
 	rm -rf $(VENV) $(DOCS_VENV) dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,3 +1,3 @@
 """credrotator keeps the cloud credentials of an Envoy AI Gateway fresh."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

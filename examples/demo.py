@@ -26,6 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="credrotator-demo-") as temporary:
         place = Path(temporary)
         with ExitStack() as running:
+            say("Starting the sandbox: an OIDC issuer, AWS STS, Microsoft Entra and Google Cloud on this machine.")
             sandbox = start_sandbox(place / "sandbox", running)
             policies = fit_examples(place / "policies", sandbox.issuer.url)
             out = place / "credentials"

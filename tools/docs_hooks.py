@@ -1,4 +1,4 @@
-"""Give the documentation's site the pages that lie outside of docs/: the changelog and the chart's reference.
+"""Give the documentation's site the pages from outside of docs/: changelog, contributing, the chart's reference.
 
 Links are written as they are right in the repository, where people read these files too; here they are led to the
 site's pages, and one that shows a file's name shows the page's title. A link to what is neither stays as it is, and
@@ -10,6 +10,7 @@ import posixpath
 import re
 from pathlib import Path
 
+import docs_markup
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -17,7 +18,12 @@ from mkdocs.structure.pages import Page
 # A name below MkDocs' own, so that a strict build ends with what is logged here.
 LOG = logging.getLogger("mkdocs.hooks.credrotator")
 ROOT = Path(__file__).parent.parent
-OUTSIDE = {"CHANGELOG.md": "changelog.md", "charts/credrotator/README.md": "chart.md", "README.md": "index.md"}
+OUTSIDE = {
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "README.md": "index.md",
+    "charts/credrotator/README.md": "chart.md",
+}
 _LINK = re.compile(r"\[(?P<shown>[^\]]+)\]\((?P<target>[^)#:\s]+)")
 _FETCHED = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=["']?(?:https?:)?//[^"'> ]+""")
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
@@ -48,7 +54,17 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
             shown = title[1]
         return f"[{shown}]({posixpath.relpath(inside, posixpath.dirname(here))}"
 
-    return _LINK.sub(led, markdown)
+    return docs_markup.admonitions(_LINK.sub(led, markdown))
+
+
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """Let the copy button take commands without their outputs, and a phone see pictures that fit it."""
+    here = posixpath.dirname(page.file.src_uri)
+
+    def exists(picture: str) -> bool:
+        return files.get_file_from_path(posixpath.normpath(posixpath.join(here, picture))) is not None
+
+    return docs_markup.responsive(docs_markup.copied(html), exists)
 
 
 def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001

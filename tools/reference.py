@@ -1,11 +1,13 @@
-"""Write docs/cli.md and the man page docs/credrotator.1 from the commands themselves; with --check, compare them.
+"""Write docs/cli.md, the man page docs/credrotator.1 and the packages in docs/architecture.md; --check compares them.
 
-What commands have in common stands once. The text around the commands is here, all else is what ``--help`` says.
+They are made from the commands and from the packages' docstrings. What commands have in common stands once. The text
+around the commands is here, all else is what ``--help`` says.
 Source: man-pages(7), groff_man(7).
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
@@ -21,37 +23,67 @@ from credrotator.cli.main import COMMANDS, cli
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "credrotator"
 SHARED_BY = 3
 """An option of so many commands stands once, under what they have in common."""
+_SEVERAL = {" ": "A B", ":": "A:B"}
+"""How a cell shows that a variable takes several values."""
 _RANGE = re.compile(r"^(\d+)<=x<=(\d+)$")
 HEAD = """\
 # Command line
 
-What follows is what `--help` says, of each command; `man credrotator` has it too, once the package is installed where
-man looks (`share/man` beside its `bin`).
+This page has what `--help` says of each command. So does `man credrotator`, if the package is installed where man looks
+(`share/man` beside its `bin`).
 
 ## What all commands share
 
-Options may stand before or after names. An option can be given as a variable or in a config file too, see
-[Configuration](configuration.md). Names choose policies: `namespace/name`, or `name` in the namespace of `-n` or of the
-context; without names, all are meant.
+Options can be given before or after names, as environment variables, or in a configuration file; see
+[Configuration](configuration.md). Names select policies: `namespace/name`, or `name` in the namespace of `-n` or of the
+context. Without names, all policies are selected.
+
+In the tables below, `A B` marks a variable that takes several values separated by spaces, and `A:B` one whose values
+are paths separated by colons, as in `PATH`.
+
+Tables are coloured on a terminal. `NO_COLOR` turns colours off, `FORCE_COLOR` turns them on.
+"""
+EXIT_CODES_HEAD = """\
+## Exit codes
 
 | exit code | meaning |
 |---|---|
-| 0 | all well |
+| 0 | success |
 | 1 | some policies failed, or something could not be read |
-| 2 | wrong use: the command line or its files cannot be used as given |
-| 130, 143 | ended by Ctrl-C or SIGTERM; what was published stays |
-| 141 | nobody reads the output any more |
+| 2 | usage error: the command line, or a file that it names, cannot be used |
+| 130, 143 | ended by Ctrl-C or SIGTERM; published credentials stay |
+| 141 | the reader of the output closed it |
 
-Tables have colours on a terminal. `NO_COLOR` turns them off, `FORCE_COLOR` on.
+In detail:
+
+"""
+COLUMNS = ("rotate", "status", "check", "convert")
+EXIT_CODES = {
+    "no policy failed": (0, 0, 0, 0),
+    "a policy was refused by its issuer or by the cloud": (1, 0, 1, 0),
+    "a policy cannot work as written": (1, 0, 1, 1),
+    "a Secret that a policy names is missing": (1, 0, 1, 0),
+    "one of several manifests cannot be read": (1, 0, 1, 1),
+    "a file or directory that is named does not exist": (2, 2, 2, 2),
+    "a policy that is named does not exist, or there is no policy at all": (2, 2, 2, 2),
+    "an option is unknown, or its value is not allowed": (2, 2, 2, 2),
+    "the API server cannot be reached": (2, 2, 2, 2),
+}
+"""What happened, and what the commands of ``COLUMNS`` end with; a test makes each of it happen."""
+EXIT_CODES_TAIL = """\
+`run` ends with 0 after SIGTERM or Ctrl-C. `sandbox` ends with its command's exit code, 128 + N where signal N ended it,
+and with 0 after Ctrl-C where there is no command.
 """
 COMPLETION = """\
 ## Shell completion
 
-`credrotator completion SHELL` prints what makes bash (4.4 or newer), zsh or fish complete commands, options, formats,
-files, and the policies and namespaces of the manifests that `-f` names:
+`credrotator completion SHELL` prints a script for bash (4.4 or newer), zsh or fish. It completes commands, options,
+formats, files, and the policies and namespaces of the manifests that `-f` names:
 
 ```sh
 source <(credrotator completion bash)     # in ~/.bashrc
@@ -63,22 +95,22 @@ MAN_END = """\
 .SH EXIT STATUS
 .TP
 0
-all well
+success
 .TP
 1
 some policies failed, or something could not be read
 .TP
 2
-wrong use
+usage error
 .TP
 130, 143
-ended by Ctrl\\-C or SIGTERM; what was published stays
+ended by Ctrl\\-C or SIGTERM; published credentials stay
 .TP
 141
-nobody reads the output any more
+the reader of the output closed it
 .SH ENVIRONMENT
-Every option that names a variable above; flags win over variables, which win over the file of \\-\\-config.
-Further KUBECONFIG, HTTPS_PROXY, HTTP_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE, AWS_CA_BUNDLE, AWS_ENDPOINT_URL_STS,
+The variables named with the options above; options win over variables, which win over the file of \\-\\-config.
+Also KUBECONFIG, HTTPS_PROXY, HTTP_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE, AWS_CA_BUNDLE, AWS_ENDPOINT_URL_STS,
 AWS_USE_FIPS_ENDPOINT, AZURE_AUTHORITY_HOST, AI_GATEWAY_STS_PROXY_URL, AI_GATEWAY_AZURE_PROXY_URL, NO_COLOR,
 FORCE_COLOR and OTEL_EXPORTER_OTLP_ENDPOINT.
 """
@@ -124,6 +156,13 @@ def variable(option: click.Option) -> str:
     return str(option.envvar or "")
 
 
+def separator(option: click.Option) -> str:
+    """Return what separates several values in an option's variable; nothing where it takes one value."""
+    if not option.multiple or not option.envvar:
+        return ""
+    return " " if option.type.envvar_list_splitter is None else option.type.envvar_list_splitter
+
+
 def paragraphs(command: click.Command) -> Iterator[tuple[bool, str]]:
     """Yield the parts of a command's help text; True: an example, as it stands."""
     for part in re.split(r"\n\s*\n", _dedented(command.help or "")):
@@ -144,7 +183,7 @@ def _dedented(text: str) -> str:
 def markdown() -> str:
     """Return docs/cli.md."""
     common = shared()
-    parts = [HEAD, "## Common options\n\n" + _rows([*common.values()])]
+    parts = [HEAD, exit_codes(), "## Common options\n\n" + _rows([*common.values()])]
     parts += [f"## credrotator\n\n{_prose(cli)}\n{_rows(options(cli))}"]
     for name, command, context in commands():
         own = [option for option in options(command) if " ".join(described(option)) not in common]
@@ -153,6 +192,14 @@ def markdown() -> str:
         only = "The common options.\n" if len(own) < len(options(command)) and not own else ""
         parts.append(f"## credrotator {name}\n\n{usage}\n{_prose(command)}\n{also}{only}{_rows(own)}".rstrip() + "\n")
     return "\n".join([*parts, COMPLETION])
+
+
+def exit_codes() -> str:
+    """Return the chapter on exit codes."""
+    lines = [("", *(f"`{name}`" for name in COLUMNS)), tuple("---" for _ in range(len(COLUMNS) + 1))]
+    lines += [(what, *map(str, codes)) for what, codes in EXIT_CODES.items()]
+    table = "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines)
+    return f"{EXIT_CODES_HEAD}{table}\n\n{EXIT_CODES_TAIL}"
 
 
 def _prose(command: click.Command) -> str:
@@ -180,8 +227,13 @@ def _rows(found: list[click.Option]) -> str:
         names, text = described(option)
         # A pipe in a cell, the same for every reader of Markdown.
         typed = f"<code>{names.replace('|', '&#124;')}</code>" if "|" in names else f"`{names}`"
-        rows.append(f"| {typed} | {_code(text)} | {f'`{variable(option)}`' if variable(option) else ''} |\n")
+        rows.append(f"| {typed} | {_code(text)} | {_variable_cell(option)} |\n")
     return "| option | meaning | variable |\n|---|---|---|\n" + "".join(rows)
+
+
+def _variable_cell(option: click.Option) -> str:
+    several = f", `{_SEVERAL[separator(option)]}`" if separator(option) in _SEVERAL else ""
+    return f"`{variable(option)}`{several}" if variable(option) else ""
 
 
 def man() -> str:
@@ -218,7 +270,28 @@ def _roff(text: str) -> str:
     return re.sub(r"^([.'])", r"\\&\1", escaped, flags=re.MULTILINE)
 
 
-PAGES = {"cli.md": markdown, "credrotator.1": man}
+def architecture() -> str:
+    """Return docs/architecture.md with the packages as they are."""
+    begin, end = "<!-- packages -->\n", "<!-- /packages -->"
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    head, tail = page[: page.index(begin)], page[page.index(end) :]
+    return f"{head}{begin}{packages()}{tail}"
+
+
+def packages() -> str:
+    """Return a table of all packages, with the first sentence of their docstrings."""
+    rows = "".join(f"| `{path}` | {sentence} |\n" for path, sentence in _packages())
+    return f"| package | what it has |\n| --- | --- |\n{rows}"
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    for file in sorted(PACKAGE.rglob("*/__init__.py")):
+        module = ast.parse(file.read_text(encoding="utf-8"))
+        paragraph = (ast.get_docstring(module) or "").split("\n\n")[0]
+        yield str(file.parent.relative_to(PACKAGE)), " ".join(paragraph.split())
+
+
+PAGES = {"cli.md": markdown, "credrotator.1": man, "architecture.md": architecture}
 
 
 def main() -> int:

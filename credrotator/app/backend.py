@@ -1,110 +1,103 @@
-"""Where a command's policies come from, and where their credentials go: manifests and a directory, or a cluster."""
+"""Where policies come from and where their credentials go, as commands see it.
+
+A command asks a backend for what it needs, and never which one it is: a directory with manifests, or a cluster.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import click
-
-from credrotator.cli import tables as report
-from credrotator.cli.options import need_store
-from credrotator.core.clock import system_clock
-from credrotator.core.errors import RotationError, UsageError
-from credrotator.files.manifests import read_manifests
+from credrotator.diagnosis.preflight import Destination
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from credrotator.app.cluster import Cluster
-    from credrotator.app.settings import Settings
-    from credrotator.core.model import ObjectKey, Outcome
-    from credrotator.core.ports import SecretStore
-    from credrotator.files.directory import DirectoryStore
+    from credrotator.app.process import Election, Running, Stop
+    from credrotator.app.rendering import Renderer
+    from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.ports import Clock, Exchange, OutcomeListener, SecretStore
+    from credrotator.kube.access import Right
     from credrotator.policies.inventory import Inventory
 
 
-def _nothing(_outcome: Outcome) -> None:
-    """Nothing follows an outcome."""
+class AskedDestination(Destination, Protocol):
+    """Where credentials go, as ``check`` asks of it."""
+
+    @property
+    def all_rights(self) -> Sequence[Right] | None:
+        """What this account may do there; None where rights are not granted one by one."""
 
 
-def _never(_key: ObjectKey) -> datetime | None:
-    """Nobody speaks here."""
+class Snapshot(Protocol):
+    """The policies as they were read once, for a command that goes over them and ends."""
+
+    @property
+    def inventory(self) -> Inventory:
+        """The policies, and what is asked about them."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What could not be read, a sentence each."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was passed over, which may be as it should; a sentence each."""
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of names without one."""
+
+    @property
+    def origin(self) -> str:
+        """Where the policies are, as messages call it."""
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Tell whether it is no mistake that there are no policies."""
+
+    @property
+    def renderer(self) -> Renderer:
+        """What renders the files that the templates describe."""
+
+    def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
+        """Return the latest outcome for a policy, as ``outcome_document`` has it, with its time under ``at``."""
+
+    def acknowledged_at(self, key: ObjectKey) -> datetime | None:
+        """Return when the gateway last wrote a policy's status (aware UTC); None where that is not known."""
+
+    def listener(self) -> OutcomeListener:
+        """Return what follows each outcome."""
+
+    def destination(self, exchange: Exchange, clock: Clock, lease: str | None) -> AskedDestination | None:
+        """Return where the credentials go; None where nobody said."""
 
 
-@dataclass
-class Backend:
-    """What a command that looks once works on.
+class Backend(Protocol):
+    """Where policies come from and where their credentials go; nothing is read before it is asked for."""
 
-    Attributes:
-        inventory: The policies, and what is asked about them.
-        namespace: That of names without one.
-        problems: What could not be read; it was said already.
-        store: Where credentials are published.
-        last: The outcome of the latest pass over a policy, as ``report.outcome_document`` has it, with ``at``.
-        after: What follows an outcome that was not only looked at.
-        directory: The store, if it is one on the file system that somebody named.
-        cluster: The cluster, if it is one.
-        acknowledged_at: When the gateway last wrote a policy's status; None where that is not known.
-    """
+    @property
+    def store(self) -> SecretStore:
+        """Where credentials are published.
 
-    inventory: Inventory
-    namespace: str
-    store: SecretStore
-    last: Callable[[ObjectKey], dict[str, Any] | None]
-    problems: list[str] = field(default_factory=list)
-    after: Callable[[Outcome], None] = _nothing
-    directory: DirectoryStore | None = None
-    cluster: Cluster | None = None
-    acknowledged_at: Callable[[ObjectKey], datetime | None] = _never
+        Raises:
+            UsageError: Nobody said where.
+        """
 
+    def read(self) -> Snapshot:
+        """Read everything once.
 
-@contextlib.contextmanager
-def open_backend(settings: Settings, *, store_needed: bool = True) -> Iterator[Backend]:
-    """Read everything, and say on standard error what could not be read.
+        Raises:
+            UsageError, RotationError: Nothing can be read there at all.
+        """
 
-    Raises:
-        UsageError: Nothing can be read there at all.
-    """
-    with _in_cluster(settings) if settings.in_cluster else _in_directory(settings, store_needed) as found:
-        for problem in found.problems:
-            click.echo(f"warning: {problem}", err=True)
-        yield found
+    def serve(
+        self, workers: int, election: Election, instrumentation: DaemonInstrumentation, stop: Stop
+    ) -> AbstractContextManager[Running]:
+        """Rotate all policies from now on, so many at a time, until the block ends.
 
-
-@contextlib.contextmanager
-def _in_directory(settings: Settings, store_needed: bool) -> Iterator[Backend]:  # noqa: FBT001
-    store = need_store(settings, required=store_needed)
-    reading = read_manifests(settings.filenames, sys.stdin, settings.defaults, settings.manifest_options)
-    for note in reading.notes:
-        click.echo(f"note: {note}", err=True)
-
-    def after(outcome: Outcome) -> None:
-        store.record(report.outcome_document(outcome), outcome.policy)
-
-    namespace, directory = settings.defaults.namespace, store if settings.out else None
-    yield Backend(reading.inventory, namespace, store, store.last_outcome, reading.problems, after, directory)
-
-
-@contextlib.contextmanager
-def _in_cluster(settings: Settings) -> Iterator[Backend]:
-    from credrotator.app.cluster import Cluster  # noqa: PLC0415 - without -f only
-
-    try:
-        with Cluster(settings, system_clock) as cluster:
-            inventory, problems = cluster.read()
-            yield Backend(
-                inventory,
-                settings.namespace or cluster.api.default_namespace,
-                cluster.store,
-                cluster.last_outcome,
-                problems,
-                cluster.after,
-                cluster=cluster,
-                acknowledged_at=cluster.acknowledged_at,
-            )
-    except RotationError as error:
-        raise UsageError(f"{error.message}; {error.hint}") from error
+        Raises:
+            UsageError: It cannot be done there.
+        """

@@ -1,57 +1,63 @@
-"""A cluster, put together for commands that look once and for the daemon."""
+"""A cluster, as the operator names it: the API server, and which policies in it are meant."""
 
 from __future__ import annotations
 
 import socket
 import uuid
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from credrotator.core.errors import printable
+from credrotator import __version__
+from credrotator.core.errors import UsageError
 from credrotator.core.model import ObjectKey
-from credrotator.core.secretdata import read_time
-from credrotator.kube.access import Right, check_rights
-from credrotator.kube.client.api import KubeApi
-from credrotator.kube.delivery import Delivery
-from credrotator.kube.events import EventRecorder
-from credrotator.kube.listener import ClusterListener, Defer, Observer, at_once
+from credrotator.kube.access import check_rights
+from credrotator.kube.client.api import NO_OBSERVER, KubeApi
+from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError
 from credrotator.kube.paths import served_version
-from credrotator.kube.reading import ClusterInventory, read_cluster
-from credrotator.kube.source import CONDITION, Scope
+from credrotator.kube.source import Scope
 from credrotator.kube.store import ClusterStore
-from credrotator.observability.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime, timedelta
+    from collections.abc import Sequence
 
     from credrotator.app.settings import Settings
-    from credrotator.core.model import Outcome
-    from credrotator.core.ports import Clock
-    from credrotator.observability.audit import Audit
-
+    from credrotator.kube.access import Right
+    from credrotator.kube.client.api import DateObserver
 
 LEASE = "credrotator"
 """Name of the Lease by which replicas agree on a leader, unless ``--lease`` says another."""
 
 
 class Cluster:
-    """The parts that talk to one API server; a context manager."""
+    """The parts that talk to one API server.
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    Args:
+        settings: Name the cluster and its policies.
+        dates: Told of the server's dates.
+
+    Attributes:
+        api: The server.
+        store: Its Secrets.
+        identity: This process, among replicas.
+
+    Raises:
+        UsageError: There is no such cluster.
+    """
+
+    def __init__(self, settings: Settings, dates: DateObserver) -> None:
         self._settings = settings
-        self._clock = clock
-        self.api = KubeApi.from_config(settings.kubeconfig, settings.context)
+        self.api = connect(settings.kubeconfig, settings.context, dates)
         self.store = ClusterStore(self.api)
         # NOTE: host name and pid are not enough: pods in the host's network share the one, and have pid 1 each.
         self.identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-        self._inventory = ClusterInventory()
-        self._listener: ClusterListener | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Give up the connections."""
         self.api.close()
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of policies that are named without one."""
+        return self._settings.namespace or self.api.default_namespace
 
     def scope(self) -> Scope:
         """Return which policies are meant: the namespaces of ``-n``, all with ``-A``, else the context's own.
@@ -59,77 +65,31 @@ class Cluster:
         Raises:
             RotationError: The gateway's API is not served, or the server cannot be asked.
         """
-        settings = self._settings
-        named = settings.namespaces or (self.api.default_namespace,)
-        return Scope(served_version(self.api), () if settings.all_namespaces else named, settings.selector)
+        namespaces = () if self._settings.all_namespaces else self._namespaces()
+        return Scope(served_version(self.api), namespaces, self._settings.selector)
 
-    def listener(
-        self,
-        scope: Scope,
-        source: Observer,
-        delivery: Delivery,
-        *,
-        audit: Audit | None = None,
-        skew: Callable[[], timedelta | None] = lambda: None,
-        defer: Defer = at_once,
-    ) -> ClusterListener:
-        """Return what follows an outcome; the rest: see ``ClusterListener``."""
-        return ClusterListener(
-            self.api,
-            scope.version,
-            self._clock,
-            store=self.store,
-            source=source,
-            delivery=delivery,
-            events=EventRecorder(self.api, self.identity),
-            audit=audit,
-            defer=defer,
-            skew=skew,
-        )
+    def lease(self, name: str | None) -> ObjectKey:
+        """Return the Lease of the election: the one that ``--lease`` names, else the usual one."""
+        return ObjectKey.parse(name or LEASE, self.api.default_namespace)
 
-    def read(self) -> tuple[ClusterInventory, list[str]]:
-        """Read policies and dependants once; see ``read_cluster``."""
-        scope = self.scope()
-        self._inventory, problems = read_cluster(self.api, scope, self._settings.defaults)
-        self.delivery = Delivery(self.api, self._clock, Metrics())
-        self._listener = self.listener(scope, self._inventory, self.delivery)
-        return self._inventory, problems
-
-    def rights(self, lease: str | None = None) -> list[Right]:
+    def rights(self, lease: str | None) -> list[Right]:
         """Ask what this account may do where the policies are, and with the Lease of the election."""
-        settings = self._settings
-        named = settings.namespaces or (self.api.default_namespace,)
-        meant = ObjectKey.parse(lease or LEASE, self.api.default_namespace)
-        return list(check_rights(self.api, (None,) if settings.all_namespaces else named, meant))
+        namespaces: Sequence[str | None] = (None,) if self._settings.all_namespaces else self._namespaces()
+        return list(check_rights(self.api, namespaces, self.lease(lease)))
 
-    def after(self, outcome: Outcome) -> None:
-        """Ring the doorbell and tell people, as the daemon does."""
-        policy = self._inventory.policies.get(outcome.policy) or self._inventory.invalid.get(outcome.policy)
-        if policy and self._listener:
-            self._listener(policy, outcome)
+    def _namespaces(self) -> tuple[str, ...]:
+        return self._settings.namespaces or (self.api.default_namespace,)
 
-    def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
-        """Read the latest failure from the policy's condition; of what went well, the Secret tells more."""
-        observed = self._inventory.observed(key)
-        for condition in observed.conditions if observed else ():
-            if condition.get("type") == CONDITION and condition.get("status") == "False":
-                reason, message = condition.get("reason"), condition.get("message")
-                error = {"kind": None, "reason": reason, "message": message, "hint": None}
-                at = condition.get("lastTransitionTime")
-                return {"at": at, "action": "failed", "reason": reason, "error": error}
-        return None
 
-    def refusal(self, key: ObjectKey) -> str | None:
-        """Return why the gateway does not accept a policy, by its status; None where it does, or has not spoken."""
-        observed = self._inventory.observed(key)
-        for condition in observed.conditions if observed else ():
-            if condition.get("type") == "NotAccepted" or (
-                condition.get("type") == "Accepted" and condition.get("status") == "False"
-            ):
-                return printable(condition.get("message") or condition.get("reason"))
-        return None
+def connect(kubeconfig: str | None, context: str | None, dates: DateObserver = NO_OBSERVER) -> KubeApi:
+    """Make a client for the cluster that kubectl would talk to, else the one that this pod runs in.
 
-    def acknowledged_at(self, key: ObjectKey) -> datetime | None:
-        """Return when the gateway last spoke of a policy in its status."""
-        observed = self._inventory.observed(key)
-        return read_time(observed.last_transition) if observed else None
+    Raises:
+        UsageError: There is none, or its configuration cannot be used.
+    """
+    try:
+        return KubeApi.from_config(kubeconfig, context, user_agent=f"credrotator/{__version__}", dates=dates)
+    except ClusterNotNamed as error:
+        raise UsageError("no cluster: name one with --kubeconfig or KUBECONFIG, or read manifests with -f") from error
+    except ConfigurationError as error:
+        raise UsageError(str(error)) from error

@@ -7,99 +7,140 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.app.cluster import LEASE, Cluster
-from credrotator.cli.options import exchanger
-from credrotator.cli.run import Election, Running, Stop
-from credrotator.core.clock import system_clock
+from credrotator.app.assembly import make_daemon, make_queue
+from credrotator.app.cluster_listener import make_listener
+from credrotator.app.exchanging import make_exchanger
+from credrotator.app.leadership import Leader, OnlyCandidate, without_election
+from credrotator.app.process import Starting
 from credrotator.core.errors import RotationError
-from credrotator.core.model import ObjectKey
-from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.kube.client.leader_election import LeaderElection
+from credrotator.kube.client.lease_term import LeaseTerm
 from credrotator.kube.deferred import DeferredWrites
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.observability.audit import Audit
-from credrotator.rotation.daemon import Daemon
+from credrotator.providers import policy_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from credrotator.app.cluster import Cluster
+    from credrotator.app.leadership import Candidate
+    from credrotator.app.process import Election, Running, Stop
     from credrotator.app.settings import Settings
-    from credrotator.observability.metrics import Metrics
+    from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.exchange.http.clock_offset import SkewedClock
+    from credrotator.kube.client.api import KubeApi
+    from credrotator.rotation.daemon import Daemon
 
 log = logging.getLogger("credrotator.run")
 
 REFUSED_TOKEN_LIMIT = timedelta(minutes=2)
-"""For so long a refused token may be one that is just being replaced."""
+"""How long a refused token may be one that is just being replaced."""
 LONGEST_WAIT_S = 30.0
 
 
 @contextlib.contextmanager
-def running_in_cluster(
-    settings: Settings, election: Election, workers: int, metrics: Metrics, stopping: Stop
+def serve_cluster(
+    cluster: Cluster,
+    settings: Settings,
+    clock: SkewedClock,
+    *,
+    workers: int,
+    election: Election,
+    instrumentation: DaemonInstrumentation,
+    stop: Stop,
 ) -> Iterator[Running]:
-    """Start everything, yield, and end it in order: no new writes, the Lease released, watches closed."""
-    # For what is written too: how long a policy is parked is read by others, whose clocks are right perhaps.
-    clock = SkewedClock(system_clock)
-    with Cluster(settings, clock) as cluster:
-        cluster.api.dated = lambda date: clock.suppose("api-server", date)
-        scope = _wait_for_scope(cluster, stopping)
-        if scope is None:
-            yield Running()
-            return
-        delivery = Delivery(cluster.api, clock, metrics)
-        source = ClusterSource(cluster.api, scope, settings.defaults, delivery.acknowledge)
-        leadership = _Leadership(cluster, election, metrics)
-        deferred = DeferredWrites(leadership.holds, lambda: daemon.backlog() > 0)
-        audit = Audit(cluster.identity, leadership.holds, failures=logging.WARNING)
-        listener = cluster.listener(scope, source, delivery, audit=audit, skew=clock.believed, defer=deferred.defer)
-        exchange = exchanger(settings, clock, metrics)
-        daemon = Daemon(
-            source,
-            cluster.store,
-            exchange,
-            clock,
-            metrics=metrics,
-            leads=leadership.holds,
-            listener=listener,
-            gone=listener.forget,
-            audit=audit,
-            cached_state=source.cached_state,
-            has_valid_token=exchange.has_valid_token,
-            workers=workers,
+    """See ``Backend.serve``: start everything, and end it in order: no new writes, the Lease released."""
+    scope = _wait_for_scope(cluster, stop)
+    if scope is None:
+        yield Starting()
+        return
+    delivery = Delivery(cluster.api, clock, instrumentation)
+    source = ClusterSource(cluster.api, scope, policy_reader(settings.defaults), delivery.acknowledge)
+    exchange = make_exchanger(settings, clock, instrumentation)
+    queue = make_queue(source, exchange, workers)
+    # The term is made first: who writes asks it, and the election, which comes last, keeps it.
+    term = LeaseTerm()
+    leads = term.holds if election.on else without_election
+    deferred = DeferredWrites(leads, queue.backlog)
+    audit = Audit(cluster.identity, leads, failures=logging.WARNING)
+    listener = make_listener(
+        cluster, scope, source, delivery, clock=clock, audit=audit, skew=clock.believed, defer=deferred.defer
+    )
+    daemon = make_daemon(
+        source,
+        cluster.store,
+        exchange,
+        queue,
+        listener=listener,
+        clock=clock,
+        leads=leads,
+        audit=audit,
+        instrumentation=instrumentation,
+        workers=workers,
+        cached_state=source.cached_state,
+    )
+    exchange.circuits.recovered = daemon.enqueue_failures
+    lease = cluster.lease(election.lease)
+    leader = Leader(daemon, delivery, instrumentation, str(lease) if election.on else "")
+    candidate: Candidate = OnlyCandidate(leader)
+    if election.on:
+        candidate = LeaderElection(
+            cluster.api, lease, cluster.identity, term, started=leader.started, stopped=leader.stopped
         )
-
-        exchange.circuits.recovered = daemon.enqueue_failures
-
-        def tick() -> None:
-            delivery.sweep()
-            source.sweep()
-            metrics.note_restarts(source.restarts())
-            metrics.note_silence(source.silences())
-            metrics.note_skew(clock.seen())
-
-        def stand_down() -> None:
-            daemon.stand_down()
-            delivery.stand_down()
-
-        def ready() -> str | None:
-            refused = cluster.api.unauthorized_for()
-            if refused > REFUSED_TOKEN_LIMIT:
-                return f"the API server has refused the token for {refused.total_seconds():.0f} s"
-            return daemon.trouble() or source.trouble()
-
-        deferred.start()
-        daemon.start()
-        leadership.start(daemon.enqueue_all, stand_down)
-        try:
-            yield Running(daemon.trouble, ready, tick)
-        finally:
-            daemon.stop()
-            deferred.stop()
-            leadership.stop()
+    deferred.start()
+    daemon.start()
+    candidate.start()
+    try:
+        yield ClusterDaemon(daemon, source, delivery, cluster.api, clock=clock, instrumentation=instrumentation)
+    finally:
+        daemon.stop()
+        deferred.stop()
+        candidate.stop()
 
 
-def _wait_for_scope(cluster: Cluster, stopping: Stop) -> Scope | None:
+class ClusterDaemon:
+    """See ``Running``."""
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        source: ClusterSource,
+        delivery: Delivery,
+        api: KubeApi,
+        *,
+        clock: SkewedClock,
+        instrumentation: DaemonInstrumentation,
+    ) -> None:
+        self._daemon = daemon
+        self._source = source
+        self._delivery = delivery
+        self._api = api
+        self._clock = clock
+        self._instrumentation = instrumentation
+
+    def alive(self) -> str | None:
+        """See ``Running``."""
+        return self._daemon.trouble()
+
+    def ready(self) -> str | None:
+        """See ``Running``."""
+        refused = self._api.unauthorized_for()
+        if refused > REFUSED_TOKEN_LIMIT:
+            return f"the API server has refused the token for {refused.total_seconds():.0f} s"
+        return self._daemon.trouble() or self._source.trouble()
+
+    def tick(self) -> None:
+        """See ``Running``."""
+        self._delivery.sweep()
+        self._source.sweep()
+        self._instrumentation.note_restarts(self._source.restarts())
+        self._instrumentation.note_silence(self._source.silences())
+        self._instrumentation.note_skew(self._clock.seen())
+
+
+def _wait_for_scope(cluster: Cluster, stop: Stop) -> Scope | None:
     """Wait until the gateway's API is served: it may be installed after us. None when told to stop meanwhile."""
     wait_s = 1.0
     while True:
@@ -107,48 +148,6 @@ def _wait_for_scope(cluster: Cluster, stopping: Stop) -> Scope | None:
             return cluster.scope()
         except RotationError as error:
             log.warning("%s: %s; trying again in %.0f s", error.reason, error.message, wait_s)
-        if stopping.wait(wait_s):
+        if stop.wait(wait_s):
             return None
         wait_s = min(wait_s * 2, LONGEST_WAIT_S)
-
-
-class _Leadership:
-    """Leader election, or the lack of it."""
-
-    def __init__(self, cluster: Cluster, election: Election, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._election: LeaderElection | None = None
-        self._enqueue_all: Callable[[], None] = lambda: None
-        self._stand_down: Callable[[], None] = lambda: None
-        if election.on:
-            lease = ObjectKey.parse(election.lease or LEASE, cluster.api.default_namespace)
-            self._election = LeaderElection(
-                cluster.api, lease, cluster.identity, started=self._started, stopped=self._stopped
-            )
-
-    def start(self, enqueue_all: Callable[[], None], stand_down: Callable[[], None]) -> None:
-        """Take part; ``look_at_all`` is called each time this process becomes the leader, the other when it ceases."""
-        self._enqueue_all, self._stand_down = enqueue_all, stand_down
-        if self._election:
-            self._election.start()
-        else:
-            self._started()
-
-    def stop(self) -> None:
-        """Release the Lease."""
-        if self._election:
-            self._election.stop()
-
-    def holds(self) -> bool:
-        """Tell whether this process may write now."""
-        return self._election.is_leader() if self._election else True
-
-    def _started(self) -> None:
-        log.info("leading%s", f" by Lease {self._election.lease}" if self._election else "")
-        self._metrics.leader.set(1)
-        self._enqueue_all()
-
-    def _stopped(self) -> None:
-        log.info("not leading any more")
-        self._metrics.leader.set(0)
-        self._stand_down()

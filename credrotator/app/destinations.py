@@ -6,23 +6,21 @@ import os
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Denied, Transient
-from credrotator.core.model import AwsOidc, Published, Rotatable, SecretDocument, Sensitive, Unreadable
-from credrotator.core.secretdata import DATA_KEYS, show_time
+from credrotator.core.model import Published, SecretDocument, Sensitive, Unreadable
+from credrotator.core.secretdata import show_time
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from credrotator.app.backend import Backend
-    from credrotator.app.cluster import Cluster
-    from credrotator.core.model import Policy
-    from credrotator.core.ports import Clock, Exchange
+    from credrotator.app.cluster_status import ClusterStatus
+    from credrotator.core.model import RotatablePolicy
     from credrotator.files.directory import DirectoryStore
     from credrotator.kube.access import Right
-
-STRONGER = ("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE")
-"""Variables that the filter's AWS SDK prefers to the credential that it is given."""
+    from credrotator.kube.client.api import KubeApi
+    from credrotator.kube.delivery import Delivery
+    from credrotator.kube.store import ClusterStore
 
 
 class DirectoryDestination:
@@ -33,16 +31,19 @@ class DirectoryDestination:
         self._rotation = rotation
         self._environment = environment
 
-    def rights(self, policy: Policy) -> str:
-        """See ``check.Site``."""
-        assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
+    @property
+    def all_rights(self) -> None:
+        """See ``AskedDestination``: the file system's are seen to policy by policy."""
+
+    def rights(self, policy: RotatablePolicy) -> str:
+        """See ``preflight.Destination``."""
         return self._store.examine(policy.secret)
 
-    def delivery(self, policy: Policy) -> tuple[str, tuple[str, ...]]:
-        """See ``check.Site``."""
+    def delivery(self, policy: RotatablePolicy) -> tuple[str, tuple[str, ...]]:
+        """See ``preflight.Destination``."""
         detail, warnings, _ = published(self._rotation, policy)
-        strong = [name for name in STRONGER if self._environment.get(name)]
-        if isinstance(policy.source, AwsOidc) and strong:
+        strong = [name for name in policy.source.kind.overriding_variables if self._environment.get(name)]
+        if strong:
             what = f"{strong[0]} is set here: where the gateway's filter has it too, it beats this credential"
             warnings += (f"{what}; start the filter without it",)
         return detail, warnings
@@ -51,22 +52,34 @@ class DirectoryDestination:
 class ClusterDestination:
     """A cluster: the Secret, and the gateway that is to notice it."""
 
-    def __init__(self, cluster: Cluster, rotation: Rotation, lease: str | None) -> None:
-        self._cluster = cluster
+    def __init__(
+        self,
+        api: KubeApi,
+        store: ClusterStore,
+        delivery: Delivery,
+        status: ClusterStatus,
+        *,
+        rotation: Rotation,
+        ask_rights: Callable[[], list[Right]],
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._delivery = delivery
+        self._status = status
         self._rotation = rotation
-        self._lease = lease
+        self._ask_rights = ask_rights
         self._rights: list[Right] | None = None
-        self._strong: str | None = None
+        self._strong: dict[tuple[str, ...], str] = {}
 
     @property
     def all_rights(self) -> list[Right]:
         """What this account may do; asked once."""
         if self._rights is None:
-            self._rights = self._cluster.rights(self._lease)
+            self._rights = self._ask_rights()
         return self._rights
 
-    def rights(self, policy: Policy) -> str:
-        """See ``check.Site``."""
+    def rights(self, policy: RotatablePolicy) -> str:
+        """See ``preflight.Destination``."""
         asked = [right for right in self.all_rights if right.namespace in {None, policy.key.namespace}]
         lacks = [f"{right.what}: {right.lack}" for right in asked if right.lack]
         if any(right.missing for right in asked):
@@ -77,63 +90,55 @@ class ClusterDestination:
             raise Transient("RightsUnknown", "; ".join(lacks), hint=hint)
         return f"{len(asked)} questions, all granted"
 
-    def delivery(self, policy: Policy) -> tuple[str, tuple[str, ...]]:
-        """See ``check.Site``."""
-        from credrotator.kube.client.api import ApiError, as_rotation_error  # noqa: PLC0415 - with a cluster only
+    def delivery(self, policy: RotatablePolicy) -> tuple[str, tuple[str, ...]]:
+        """See ``preflight.Destination``."""
+        from credrotator.kube.client.api import ApiError  # noqa: PLC0415 - with a cluster only
+        from credrotator.kube.refusals import as_rotation_error  # noqa: PLC0415 - with a cluster only
 
-        assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
-        data = {policy.data_key or DATA_KEYS[policy.provider]: Sensitive("rehearsal")}
-        self._cluster.store.rehearse(SecretDocument(policy.secret, data, {}, policy.owner))
+        data = {policy.data_key or policy.source.kind.data_key: Sensitive("rehearsal")}
+        self._store.rehearse(SecretDocument(policy.secret, data, {}, policy.owner))
         detail, warnings, issued_at = published(self._rotation, policy)
         try:
-            route = "the gateway watches it" if policy.managed else f"by {self._cluster.delivery.form(policy)}"
+            route = "the gateway watches it" if policy.managed else f"by {self._delivery.form(policy)}"
         except ApiError as error:
             raise as_rotation_error(error, f"read Secret {policy.key}") from error
         return f"{detail}; {route}", (*warnings, *self._told(policy, issued_at), *self._beaten(policy))
 
-    def _told(self, policy: Policy, issued_at: datetime | None) -> tuple[str, ...]:
+    def _told(self, policy: RotatablePolicy, issued_at: datetime | None) -> tuple[str, ...]:
         """Say what the gateway's status tells."""
-        if refusal := self._cluster.refusal(policy.key):
+        if refusal := self._status.refusal(policy.key):
             return (f"the gateway does not accept the policy, so its backends get no credential: {refusal}",)
-        acknowledged_at = self._cluster.acknowledged_at(policy.key)
+        acknowledged_at = self._status.acknowledged_at(policy.key)
         if policy.managed or issued_at is None or acknowledged_at is None or acknowledged_at >= issued_at:
             return ()
         return ("the gateway has not looked at the policy since its credential was issued: see whether it runs",)
 
-    def _beaten(self, policy: Policy) -> tuple[str, ...]:
-        if not isinstance(policy.source, AwsOidc):
+    def _beaten(self, policy: RotatablePolicy) -> tuple[str, ...]:
+        variables = policy.source.kind.overriding_variables
+        if not variables:
             return ()
-        if self._strong is None:
-            self._strong = "; ".join(self._strong_variables())
-        if not self._strong:
+        if variables not in self._strong:
+            self._strong[variables] = "; ".join(self._strong_variables(variables))
+        if not self._strong[variables]:
             return ()
-        return (f"the filter's environment beats this credential: {self._strong}; remove the variables there",)
+        return (
+            f"the filter's environment beats this credential: {self._strong[variables]}; remove the variables there",
+        )
 
-    def _strong_variables(self) -> list[str]:
+    def _strong_variables(self, names: tuple[str, ...]) -> list[str]:
         from credrotator.kube.client.api import ApiError  # noqa: PLC0415 - with a cluster only
         from credrotator.kube.filter_environment import variables_that_beat  # noqa: PLC0415 - with a cluster only
 
         try:
-            return list(variables_that_beat(self._cluster.api, STRONGER))
+            return list(variables_that_beat(self._api, names))
         except ApiError:
             # Without the right to list Pods there is nothing to be said; nobody needs it for anything else.
             return []
 
 
-def destination(
-    here: Backend, exchange: Exchange, clock: Clock, lease: str | None
-) -> DirectoryDestination | ClusterDestination | None:
-    """Return the place that a world publishes to; None where ``--out`` does not name it."""
-    rotation = Rotation(here.store, exchange, clock)
-    if here.cluster:
-        return ClusterDestination(here.cluster, rotation, lease)
-    return DirectoryDestination(here.directory, rotation) if here.directory else None
-
-
-def published(rotation: Rotation, policy: Policy) -> tuple[str, tuple[str, ...], datetime | None]:
+def published(rotation: Rotation, policy: RotatablePolicy) -> tuple[str, tuple[str, ...], datetime | None]:
     """Say what lies there now, what is odd about it, and when it was issued."""
-    assert isinstance(policy.source, Rotatable)  # noqa: S101 - others have no delivery
-    found = rotation.state(policy, policy.source, RotateOptions()).published
+    found = rotation.state(policy, RotateOptions()).published
     match found:
         case Published():
             detail = f"{policy.secret} holds a credential until {show_time(found.expires_at)}"

@@ -1,1 +1,1 @@
-"""What a person types: one module per command, tables, colours, progress, completion."""
+"""The command line: one module for each command, tables, colours, progress, completion."""

@@ -6,26 +6,19 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from credrotator.cli.tables import Cell, align, plain
-from credrotator.core.model import AwsOidc, AzureOidc, GcpWorkloadIdentity
 from credrotator.diagnosis import terraform
+from credrotator.providers import PROVIDERS, provider_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from credrotator.cli.tables import Paint
     from credrotator.diagnosis.preflight import Report, Step
-    from credrotator.diagnosis.terraform import Need
     from credrotator.kube.access import Right
+    from credrotator.providers.provider import Advice
 
-TITLES = {
-    "awsTrustPolicy": "the role's trust policy that fits this token",
-    "entraFederatedCredential": "the application's federated credential that fits this token",
-    "gcpWorkloadIdentity": "the pool's provider, and the grant to its principal, that fit this token",
-}
-
-
-WHOSE = {"token": "token endpoint", "sts": "AWS STS", "entra": "Microsoft Entra", "google": "Google"}
-"""Endpoints as people call them, where that differs."""
+ADVICE = {provider.advice_member: provider.advice_title for provider in PROVIDERS}
+"""Titles of what has to stand at a vendor, by the member of the JSON that holds it."""
 
 
 def document(reports: Sequence[Report], rights: Iterable[Right], *, in_cluster: bool) -> dict[str, Any]:
@@ -45,25 +38,16 @@ def _policy(report: Report) -> dict[str, Any]:
         "result": "failed" if report.failed else "ok",
         "steps": [_step(step) for step in report.steps],
         "warnings": list(report.warnings),
-        "advice": _advice(report.need),
+        "advice": _advice(report.advice),
     }
 
 
-def _advice(need: Need | None) -> dict[str, Any]:
-    found: dict[str, Any] = {**dict.fromkeys(TITLES), "terraform": None}
-    if need is None:
-        return found
-    return {**found, _kind(need): need.advice, "terraform": terraform.document([need])}
-
-
-def _kind(need: Need) -> str:
-    match need.source:
-        case AwsOidc():
-            return "awsTrustPolicy"
-        case AzureOidc():
-            return "entraFederatedCredential"
-        case GcpWorkloadIdentity():
-            return "gcpWorkloadIdentity"
+def _advice(advice: Advice | None) -> dict[str, Any]:
+    members: dict[str, Any] = {**dict.fromkeys(ADVICE), "terraform": None}
+    if advice is None:
+        return members
+    member = provider_of(advice.source).advice_member
+    return {**members, member: advice.document, "terraform": terraform.document([advice])}
 
 
 def _step(step: Step) -> dict[str, Any]:
@@ -111,9 +95,9 @@ def text(report: Report, *, wide: bool, paint: Paint = plain) -> str:
     lines = [f"{paint(str(report.policy), 'strong')} ({report.provider})\n", *_table(report.steps, paint)]
     lines += [f"  {paint('warning', 'warn')}: {warning}\n" for warning in report.warnings]
     refused = any(step.name == "exchange" and step.result == "failed" for step in report.steps)
-    if report.need and (wide or refused):
-        indented = "".join(f"    {line}\n" for line in json.dumps(report.need.advice, indent=2).splitlines())
-        lines += [f"  {TITLES[_kind(report.need)]} (as Terraform: -o terraform):\n", indented]
+    if report.advice and (wide or refused):
+        indented = "".join(f"    {line}\n" for line in json.dumps(report.advice.document, indent=2).splitlines())
+        lines += [f"  {provider_of(report.advice.source).advice_title} (as Terraform: -o terraform):\n", indented]
     return "".join(lines)
 
 
@@ -129,8 +113,7 @@ def failures(report: Report) -> Iterator[str]:
 def _table(steps: Sequence[Step], paint: Paint) -> Iterator[str]:
     """Lay out the steps; a failure's cause and what to do stand below it, over the whole width."""
     rows: list[list[str | Cell]] = [
-        [_result(step.result), step.name, WHOSE.get(step.endpoint, step.endpoint), _took(step), step.detail]
-        for step in steps
+        [_result(step.result), step.name, step.endpoint_title, _took(step), step.detail] for step in steps
     ]
     for step, line in zip(steps, align(rows, paint).splitlines(keepends=True), strict=True):
         yield line

@@ -1,4 +1,4 @@
-"""``credrotator completion``: what makes a shell complete commands, options, files and policies."""
+"""``credrotator completion``: scripts that let a shell complete commands, options, files and policies."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ VARIABLE = "_CREDROTATOR_COMPLETE"
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def command(context: click.Context, shell: str) -> int:
-    """Print the script that makes a shell complete commands, options, files, and policies of the manifests.
+    """Print a script that lets a shell complete commands, options, files and the manifests' policies.
 
     \b
     Examples:
-      # this shell only
+      # load it into the current shell
       source <(credrotator completion bash)
-      # for good
+      # install it
       credrotator completion bash > ~/.local/share/bash-completion/completions/credrotator
       credrotator completion zsh > "${fpath[1]}/_credrotator"
       credrotator completion fish > ~/.config/fish/completions/credrotator.fish

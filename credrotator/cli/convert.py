@@ -7,10 +7,13 @@ from typing import Any
 import click
 import yaml
 
-from credrotator.app.backend import open_backend
-from credrotator.cli.options import choose, names_policies, read_settings, reading_options
-from credrotator.core.model import Rotatable
-from credrotator.policies.managed import convert, is_convertible
+from credrotator.app.opening import open_backend
+from credrotator.cli.options import PolicyCommand, names_policies, read_settings, reading_options
+from credrotator.cli.selection import chosen, read
+from credrotator.core.clock import system_clock
+from credrotator.core.model import RotatablePolicy
+from credrotator.exchange.http.clock_offset import SkewedClock
+from credrotator.providers import policy_reader
 
 
 class _Dumper(yaml.SafeDumper):
@@ -24,37 +27,39 @@ def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-@click.command("convert")
+@click.command("convert", cls=PolicyCommand)
 @names_policies
 @reading_options
 def command(names: tuple[str, ...], **common: Any) -> int:
-    """Print OIDC policies in the managed form: the gateway then sees a policy without a rotator in it.
+    """Print OIDC policies in the managed form, in which the gateway's own rotator takes no part.
 
-    Policies that need no rotation, or have this form already, are left out, and so are Google Cloud's, which work in
-    the gateway's own form only. Nothing is changed anywhere. Put it in force by kubectl replace: apply would merge
-    both forms.
+    Policies that need no rotation or already have this form are left out, and so are those of Google Cloud, which work
+    in the gateway's own form only. Nothing is changed anywhere. Use kubectl replace on the result: apply would merge
+    the two forms.
 
     \b
     Examples:
       credrotator convert -f policies/ > managed.yaml
-      # see what the API server would say, and change nothing
+      # test the result on the API server, without changing anything
       credrotator convert -A | kubectl replace --dry-run=server -f -
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings = read_settings(common)
-    with open_backend(settings, store_needed=False) as here:
-        keys = choose(here.inventory, names, settings, here.namespace)
+    reader = policy_reader(settings.defaults)
+    with open_backend(settings, SkewedClock(system_clock)) as backend:
+        snapshot = read(backend)
+        inventory, keys = snapshot.inventory, chosen(snapshot, names, settings)
         for key in keys:
-            policy = here.inventory.policies.get(key)
-            if policy is None or policy.managed or not isinstance(policy.source, Rotatable):
+            policy = inventory.policies.get(key)
+            if not isinstance(policy, RotatablePolicy) or policy.managed:
                 continue
-            if not is_convertible(policy):
+            if not reader.is_convertible(policy):
                 click.echo(
                     f"note: {key} is left out: {policy.provider} has no managed form that does the same", err=True
                 )
             else:
-                manifest = convert(here.inventory.manifests[key], policy)
+                manifest = reader.convert(inventory.manifests[key], policy)
                 click.echo("---\n" + yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120), nl=False)
-        invalid = [here.inventory.invalid[key] for key in keys if key in here.inventory.invalid]
+        invalid = [inventory.invalid[key] for key in keys if key in inventory.invalid]
     for wrong in invalid:
         click.echo(f"warning: {wrong.key} is left out: {'; '.join(map(str, wrong.problems))}", err=True)
-    return int(bool(invalid or here.problems))
+    return int(bool(invalid or snapshot.problems))

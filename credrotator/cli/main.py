@@ -1,7 +1,7 @@
 """The command line's entry: which commands there are, and how it ends.
 
-Exit codes: 0 all well, 1 some policies failed, 2 wrong use, 130 and 143 after SIGINT and SIGTERM, 141 when nobody reads
-any more. A command's module is imported when it is called, so that ``--help`` and completion do not wait for SDKs.
+Exit codes: 0 success, 1 some policies failed, 2 usage error, 130 and 143 after SIGINT and SIGTERM, 141 after SIGPIPE. A
+command's module is imported when it is called, so that ``--help`` and completion do not wait for SDKs.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ COLLECT_AT = (50_000, 20, 20)
 """When Python looks for garbage in cycles. At its own 700 objects it goes through all the modules again and again while
 they are made: a tenth of a cold start."""
 COMMANDS = {
-    "rotate": "Rotate what is due, once.",
-    "run": "The daemon: rotate every policy before its credential expires.",
-    "status": "Show where each credential stands, and who depends on it.",
-    "check": "Try every step of each exchange; write nothing.",
-    "convert": "Print OIDC policies in the managed form, as manifests.",
-    "sandbox": "A local OIDC issuer, STS, Entra and Google, to try all of it without an account.",
-    "completion": "Print the script that makes a shell complete what you type.",
+    "rotate": "Rotate the credentials that are due, once.",
+    "run": "Run the daemon, which rotates every credential before it expires.",
+    "status": "Show the state of each credential, and what depends on it.",
+    "check": "Test every step of each exchange, without writing anything.",
+    "convert": "Print OIDC policies in the managed form.",
+    "sandbox": "Run a local OIDC issuer and local clouds to try things against.",
+    "completion": "Print a shell completion script.",
 }
 
 PUBLISHING = {"rotate", "run"}
@@ -93,27 +93,27 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="credrotator")
-@click.option("-v", "--verbose", count=True, help="Say what is done; twice: in detail.")
+@click.option("-v", "--verbose", count=True, help="Log what is done; -vv for details.")
 def cli(verbose: int) -> None:
     """Keep the cloud credentials of an Envoy AI Gateway fresh.
 
-    For every BackendSecurityPolicy: a token from its OIDC issuer, exchanged at the cloud, published where the gateway's
-    filter takes it from. With -f, policies come from manifests and credentials go to a directory; without, both are in
-    the cluster of the kubeconfig, or of the pod.
+    For every BackendSecurityPolicy, credrotator gets a token from the OIDC issuer, exchanges it for a credential of the
+    cloud, and publishes the credential where the gateway's filter reads it. With -f, policies come from manifests and
+    credentials go to a directory. Without -f, both are in the cluster of the kubeconfig, or of the pod.
 
     \b
     Examples:
       # try it without an account
       credrotator sandbox -- credrotator rotate -f examples/ --out credentials/
-      # see whether a policy can work, step by step
+      # test a policy step by step
       credrotator check -f policies/ prod/aws-bedrock
-      # from cron: what is due, or would be before the next run
+      # run it from cron every 10 minutes
       credrotator rotate -f policies/ --out /var/lib/credrotator --within 15m
-      # in a cluster
+      # run it in a cluster
       credrotator run -A --listen 0.0.0.0:8080
       credrotator status -A --watch
 
-    What the help of a command names a variable for can be set by it, or in the file of --config, too.
+    Options with an environment variable can be set by that variable, or in the file of --config.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     levels = (logging.WARNING, logging.INFO, logging.DEBUG)
     logs.install(sys.stderr)

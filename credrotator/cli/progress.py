@@ -1,9 +1,10 @@
-"""A progress bar on a terminal, for passes that take longer than a second."""
+"""What a person at a terminal sees while a command takes longer than a second."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from credrotator.rotation.batch import Progress
 
 SHOW_AFTER_S = 1.0
+_CLEAR_REST = "\x1b[K"
+"""Clears the line from the cursor on (ECMA-48, EL)."""
 
 
 @contextlib.contextmanager
@@ -20,6 +23,31 @@ def progress() -> Iterator[Progress]:
     """Yield what a pass reports to; it shows itself on standard error, if that is a terminal, after a second."""
     with contextlib.ExitStack() as shown:
         yield _Bar(shown) if sys.stderr.isatty() else _silent
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show what is waited for and how long it has taken, on standard error, if that is a terminal, after a second."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    over = threading.Event()
+    shown = threading.Thread(target=_count, args=(what, over), name="waiting", daemon=True)
+    shown.start()
+    try:
+        yield
+    finally:
+        over.set()
+        shown.join()
+
+
+def _count(what: str, over: threading.Event) -> None:
+    started_s = time.monotonic()
+    while not over.wait(SHOW_AFTER_S):
+        sys.stderr.write(f"\r{what}: {time.monotonic() - started_s:.0f} s{_CLEAR_REST}")
+        sys.stderr.flush()
+    sys.stderr.write(f"\r{_CLEAR_REST}")
+    sys.stderr.flush()
 
 
 def _silent(done: int, total: int) -> None:

@@ -3,69 +3,38 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.app.backend import open_backend
-from credrotator.app.settings import Span, setting
+from credrotator.app.documents import rotate_document
+from credrotator.app.exchanging import make_exchanger
+from credrotator.app.opening import open_backend
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
 from credrotator.cli.colours import painter, show
-from credrotator.cli.options import choose, exchanger, read_settings, reads_policies, workers_option
+from credrotator.cli.options import PolicyCommand, read_settings, reads_policies, setting, workers_option
+from credrotator.cli.parameters import Span
 from credrotator.cli.progress import progress
+from credrotator.cli.selection import chosen, read
 from credrotator.core.clock import system_clock
-from credrotator.core.errors import UsageError
-from credrotator.core.model import Outcome, Sensitive
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.audit import Audit
-from credrotator.rotation.batch import run_batch
+from credrotator.rotation.batch import Batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import timedelta
 
-    from credrotator.core.errors import RotationError
-    from credrotator.files.directory import DirectoryStore
-    from credrotator.policies.inventory import Inventory
 
-
-class HasInventory(Protocol):
-    """A reading, or a source that reads again."""
-
-    @property
-    def inventory(self) -> Inventory:
-        """What was read last."""
-
-
-class Renderer(Protocol):
-    """What renders files after a publication."""
-
-    @property
-    def failures(self) -> Mapping[Any, RotationError]:
-        """What went wrong in the last rendering, by file."""
-
-    def render(self) -> None:
-        """Render everything anew."""
-
-
-class _NothingToRender:
-    """Renders no file; what renders some is imported only where there is one, since Jinja2 takes its time to load."""
-
-    def __init__(self) -> None:
-        self.failures: dict[Any, RotationError] = {}
-
-    def render(self) -> None:
-        """Do nothing."""
-
-
-@click.command("rotate")
+@click.command("rotate", cls=PolicyCommand)
 @reads_policies
-@setting("--force", is_flag=True, help="Rotate although it is not due.")
-@setting("--dry-run", is_flag=True, help="Say what would be done; call nobody, write nothing.")
-@setting("--within", type=Span(), default="0s", help="Also what would be due this long from now.", show_default=True)
-@setting("--template", multiple=True, metavar="SRC:DST", help="Render a file after each publish; repeatable.")
+@setting("--force", is_flag=True, help="Rotate even if the credential is not due.")
+@setting("--dry-run", is_flag=True, help="Show what would be done; call no service, write nothing.")
+@setting(
+    "--within", type=Span(), default="0s", help="Also rotate what becomes due within this time.", show_default=True
+)
+@setting("--template", multiple=True, metavar="SRC:DST", help="Template to render after each publication; repeatable.")
 @workers_option
 def command(
     names: tuple[str, ...],
@@ -78,88 +47,41 @@ def command(
     workers: int,
     **common: Any,
 ) -> None:
-    """Rotate what is due, once: one pass over the policies.
+    """Rotate the credentials that are due, once.
 
     \b
     Examples:
-      # what is due now, and what would be before cron calls again in 10 minutes
+      # rotate what is due, or becomes due before cron runs again in 10 minutes
       credrotator rotate -f policies/ --out /var/lib/credrotator --within 15m
-      # what would be done, without doing it
+      # show what would be done
       credrotator rotate -f policies/ --out /var/lib/credrotator --dry-run
-      # one policy, though it is not due
+      # rotate one policy that is not due
       credrotator rotate -f policies/ --out out/ prod/aws-bedrock --force
-      # and write the filter's configuration from a template
+      # also write the filter's configuration from a template
       credrotator rotate -f policies/ --out out/ --template filter.yaml.j2:/etc/ext-proc/filter.yaml
-      # policies of a cluster into a directory, the result for a script
+      # publish a cluster's policies to a directory, and print the result as JSON
       kubectl get backendsecuritypolicies,secrets -A -o yaml | credrotator rotate -f - --out out/ -o json
 
-    Exit code 0: all well; 1: some failed; 2: wrong use.
+    Exit codes: 0 success, 1 some policies failed, 2 usage error.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock = read_settings(common), SkewedClock(system_clock)
-    with traces() as instrumentation, open_backend(settings) as here:
-        keys = choose(here.inventory, names, settings, here.namespace)
-        renderer, audit = templates_of(template, here, here.directory), Audit()
-
-        def after(outcome: Outcome) -> None:
-            if dry_run:
-                return
-            here.after(outcome)
-            if outcome.action == "rotated":
-                renderer.render()
-
+    options, audit = RotateOptions(within, force, dry_run), Audit()
+    with traces() as instrumentation, open_backend(settings, clock, template) as backend:
+        store, exchange = backend.store, make_exchanger(settings, clock, instrumentation)
+        rotation = Rotation(store, exchange, clock, instrumentation=instrumentation, audit=audit)
+        snapshot = read(backend)
+        keys, renderer = chosen(snapshot, names, settings), snapshot.renderer
+        batch = Batch(rotation, snapshot.listener(), clock, audit=audit, instrumentation=instrumentation)
         with progress() as shown:
-            outcomes = run_batch(
-                keys,
-                here.inventory,
-                Rotation(
-                    here.store,
-                    exchanger(settings, clock, instrumentation),
-                    clock,
-                    instrumentation=instrumentation,
-                    audit=audit,
-                ),
-                RotateOptions(within, force, dry_run),
-                workers=workers,
-                audit=audit,
-                instrumentation=instrumentation,
-                after=after,
-                progress=shown,
-            )
+            outcomes = batch(keys, snapshot.inventory, options, workers=workers, progress=shown)
         if not dry_run:
             renderer.render()
     if output in {"json", "yaml"}:
-        click.echo(report.structured(report.rotate_document(outcomes), output), nl=False)
+        click.echo(report.structured(rotate_document(outcomes), output), nl=False)
     else:
         wide = output == "wide"
         show(report.rotate_table(outcomes, system_clock(), wide=wide, dry_run=dry_run, paint=painter()))
     for failure in renderer.failures.values():
         click.echo(f"template: {failure.reason}: {failure.message}\n  what to do: {failure.hint}", err=True)
     failed = any(outcome.action == "failed" for outcome in outcomes)
-    sys.exit(int(failed or bool(here.problems) or bool(renderer.failures)))
-
-
-def templates_of(pairs: tuple[str, ...], source: HasInventory, store: DirectoryStore | None) -> Renderer:
-    """Compile the templates; they see every Secret that carries a policy's credential.
-
-    Raises:
-        UsageError: A template cannot be read, or there is no directory to render from.
-    """
-    if not pairs:
-        return _NothingToRender()
-    if store is None:
-        raise UsageError("--template goes with -f and --out: in a cluster the gateway feeds its filter itself")
-    from credrotator.files.templates import Templates  # noqa: PLC0415
-
-    def secrets() -> dict[str, dict[str, Sensitive]]:
-        inventory = source.inventory
-        found: dict[str, dict[str, Sensitive]] = {}
-        for key in {policy.secret for policy in inventory.policies.values() if policy.secret}:
-            if key in inventory.secrets:
-                found[str(key)] = {
-                    name: Sensitive(raw.decode(errors="replace")) for name, raw in inventory.secrets[key].items()
-                }
-            if stored := store.read(key):
-                found[str(key)] = dict(stored.document.data)
-        return found
-
-    return Templates(pairs, secrets, store.exclusive, access=store.access)
+    sys.exit(int(failed or bool(snapshot.problems) or bool(renderer.failures)))

@@ -1,8 +1,9 @@
-"""``credrotator sandbox``: the servers to try things against, for as long as they are wanted."""
+"""``credrotator sandbox``: local servers to try things against, for as long as a command or the user needs them."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,53 +15,81 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credrotator.core.errors import UsageError
+from credrotator.providers import PROVIDERS
+from credrotator.providers.provider import SandboxServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from credrotator.sandbox import Sandbox
+
 PORT = click.IntRange(0, 65535)
+SERVERS = (SandboxServer("issuer", "the issuer", 9443), *(provider.sandbox for provider in PROVIDERS))
+
+
+def server_ports(command: Any) -> Any:
+    """Add an option for the port of each server of the sandbox."""
+    for server in reversed(SERVERS):
+        command = click.option(
+            f"--{server.name}-port",
+            type=PORT,
+            metavar="PORT",
+            default=server.port,
+            show_default=True,
+            help=f"Port of {server.title}; 0 picks a free one.",
+        )(command)
+    return command
 
 
 @click.command("sandbox", context_settings={"ignore_unknown_options": True})
-@click.option("--issuer-port", type=PORT, metavar="PORT", default=9443, show_default=True, help="0: any free one.")
-@click.option("--sts-port", type=PORT, metavar="PORT", default=9444, show_default=True, help="0: any free one.")
-@click.option("--entra-port", type=PORT, metavar="PORT", default=9445, show_default=True, help="0: any free one.")
-@click.option("--google-port", type=PORT, metavar="PORT", default=9446, show_default=True, help="0: any free one.")
+@server_ports
 @click.option(
     "--dir",
     "directory",
     metavar="DIR",
-    help="Where ca.pem and a key file are written [default: a temporary directory].",
+    help="Directory for certificates and keys, which a later sandbox reuses [default: a temporary directory].",
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 def command(directory: str | None, command: tuple[str, ...], **ports: Any) -> int:
     """Start a local OIDC issuer, AWS STS, Microsoft Entra and Google Cloud over TLS.
 
-    They verify what they are shown as the real ones do. With COMMAND, it runs with the variables that lead
-    credrotator and the vendors' SDKs here, and the sandbox ends with it; without, it prints them and waits.
+    The servers verify requests as the real ones do. COMMAND runs with the environment variables that point
+    credrotator and the vendors' SDKs to them, and the sandbox ends when COMMAND does. Without COMMAND, the variables
+    are printed, and the sandbox runs until Ctrl-C.
+
+    With --dir, a sandbox that is started again goes on where the last one stopped: what it issued stays good.
 
     \b
     Examples:
-      # one command inside, then the sandbox ends
+      # run one command in the sandbox
       credrotator sandbox -- credrotator rotate -f examples/ --out credentials/
-      # a shell inside, to try several
-      credrotator sandbox -- bash
-      # by itself, for another terminal: it prints the variables to set there
+      # start a shell in it, and come back to it tomorrow
+      credrotator sandbox --dir sandbox/ -- bash
+      # run the sandbox alone; it prints the variables to set in another terminal
       credrotator sandbox --dir sandbox/
     """  # noqa: D301 - \b keeps click from filling the paragraph
     try:
-        from credrotator.sandbox import PortTaken, Sandbox  # noqa: PLC0415 - an extra that may not be installed
+        from credrotator.sandbox import KeptSandbox, PortTaken, Sandbox  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise UsageError(f"{error.name} is missing: install credrotator[sandbox]") from error
     with tempfile.TemporaryDirectory(prefix="credrotator-sandbox-") as temporary:
         place = Path(directory or temporary).absolute()
         try:
-            with Sandbox(place, **ports) as sandbox:
+            with (KeptSandbox if directory else Sandbox)(place, **ports) as sandbox:
                 sandbox.write_key_file()
                 variables = sandbox.environment()
-                return _run(command, variables) if command else _wait(sandbox.issuer.url, variables)
+                if not command:
+                    return _wait(sandbox.issuer.url, variables)
+                if shutil.which(command[0]):
+                    click.echo(_announcement(sandbox, command[0]), err=True)
+                return _run(command, variables)
         except PortTaken as error:
             raise UsageError(str(error)) from error
+
+
+def _announcement(sandbox: Sandbox, program: str) -> str:
+    addresses = ", ".join(f"{server.title} {getattr(sandbox, server.name).url}" for server in SERVERS)
+    return f"sandbox: {addresses}; ends with {Path(program).name}"
 
 
 def _run(command: tuple[str, ...], variables: Mapping[str, str]) -> int:
@@ -68,34 +97,37 @@ def _run(command: tuple[str, ...], variables: Mapping[str, str]) -> int:
     # Ctrl-C on a terminal reaches the child too, and SIGTERM is passed on: the child decides when it ends. The handlers
     # come first: a signal in between would end us and leave the child alone.
     children: list[subprocess.Popen[bytes]] = []
-    told = threading.Event()
+    terminated = threading.Event()
 
     def pass_on(*_: object) -> None:
-        told.set()
+        terminated.set()
         for child in children:
             child.terminate()
 
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, pass_on)
+    # A terminal that is closed: the shell in it ends, and what it was issued has to be kept for the next sitting.
+    signal.signal(signal.SIGHUP, pass_on)
     try:
         child = subprocess.Popen(command, env={**os.environ, **variables})  # noqa: S603
     except OSError as error:
         raise UsageError(f"cannot run {command[0]}: {error.strerror}") from error
     children.append(child)
-    if told.is_set():
+    if terminated.is_set():
         child.terminate()
     code = child.wait()
     return 128 - code if code < 0 else code
 
 
 def _wait(issuer: str, variables: Mapping[str, str]) -> int:
+    # The handlers come first: whoever reads that Ctrl-C ends it may press it at once.
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: ended.set())
     click.echo(f"# issuer {issuer}; for the shell in which you try things:")
     for name, value in variables.items():
         click.echo(f"export {name}={value}")
     click.echo("# Ctrl-C ends the sandbox")
     sys.stdout.flush()
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    signal.signal(signal.SIGINT, lambda *_: ended.set())
     ended.wait()
     return 0

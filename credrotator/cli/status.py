@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.app.backend import open_backend
-from credrotator.app.settings import Span
+from credrotator.app.exchanging import make_exchanger
+from credrotator.app.opening import open_backend
 from credrotator.cli import status_report as statusreport
 from credrotator.cli.colours import painter, show
 from credrotator.cli.live import View, watch
-from credrotator.cli.options import choose, exchanger, read_settings, reads_policies
+from credrotator.cli.options import PolicyCommand, read_settings, reads_policies
+from credrotator.cli.parameters import Span
+from credrotator.cli.selection import chosen, read
 from credrotator.cli.tables import structured
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError
 from credrotator.diagnosis.overview import Row, overview
+from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
@@ -24,26 +27,27 @@ if TYPE_CHECKING:
     from credrotator.app.settings import Settings
 
 
-@click.command("status")
+@click.command("status", cls=PolicyCommand)
 @reads_policies
-@click.option("-w", "--watch", "again", is_flag=True, help="Look again and again, until Ctrl-C.")
-@click.option("--interval", type=Span(), default="2s", show_default=True, help="How often to look with --watch.")
+@click.option("-w", "--watch", "again", is_flag=True, help="Refresh the output until Ctrl-C.")
+@click.option("--interval", type=Span(), default="2s", show_default=True, help="Refresh interval of --watch.")
 def command(names: tuple[str, ...], *, output: str, again: bool, interval: timedelta, **common: Any) -> None:
-    """Show where each policy's credential stands, and who depends on it.
+    """Show the state of each policy's credential, and the backends and routes that depend on it.
 
     Calls neither issuers nor vendors, and writes nothing. STATE is Fresh, Due (renewal is near), Edited (the policy
-    changed since), Parked, Expired, Missing, Unreadable; Invalid or Broken policies cannot work, Static ones need no
-    rotation. What is wrong and what to do stands below the table. Wide adds models, identity, Secret, and in a cluster
-    whether the gateway has looked at the policy since its credential was issued (ACKNOWLEDGED).
+    has changed since), Parked, Expired, Missing or Unreadable; Invalid and Broken policies cannot work, Static ones
+    need no rotation. Problems and what to do about them are listed below the table. The wide format adds models,
+    identity, Secret and, in a cluster, whether the gateway has processed the policy since its credential was issued
+    (ACKNOWLEDGED).
 
     \b
     Examples:
       credrotator status -A
-      # a directory, looked at every two seconds
+      # follow a directory
       credrotator status -f policies/ --out /var/lib/credrotator --watch
-      # who is affected by one policy
+      # show what depends on one policy
       credrotator status -f policies/ --out out/ prod/aws-bedrock -o wide
-      # the names of those that are not well
+      # list the policies that need attention
       credrotator status -A -o json | jq -r '.policies[] | select(.state != "Fresh") | .policy'
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, paint = read_settings(common), painter()
@@ -69,10 +73,17 @@ def command(names: tuple[str, ...], *, output: str, again: bool, interval: timed
 
 def _rows(settings: Settings, names: tuple[str, ...]) -> list[Row]:
     """Read everything, and describe each policy that is meant."""
-    with open_backend(settings) as here:
-        rotation, now = Rotation(here.store, exchanger(settings), system_clock), system_clock()
-        keys = choose(here.inventory, names, settings, here.namespace)
+    with open_backend(settings, SkewedClock(system_clock)) as backend:
+        rotation = Rotation(backend.store, make_exchanger(settings, system_clock), system_clock)
+        snapshot, now = read(backend), system_clock()
         return [
-            overview(key, here.inventory, rotation, here.last(key), now, acknowledged_at=here.acknowledged_at(key))
-            for key in keys
+            overview(
+                key,
+                snapshot.inventory,
+                rotation,
+                snapshot.last_outcome(key),
+                now,
+                acknowledged_at=snapshot.acknowledged_at(key),
+            )
+            for key in chosen(snapshot, names, settings)
         ]

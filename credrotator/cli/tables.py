@@ -1,20 +1,20 @@
-"""What commands print: tables for people in kubectl's manner, JSON and YAML for machines (docs/rotate.schema.json)."""
+"""What commands print: tables for people in kubectl's manner, documents as JSON and YAML for machines."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
+from credrotator.app.documents import rotate_document
 from credrotator.core.durations import show_duration
-from credrotator.core.model import Action, Outcome
-from credrotator.core.secretdata import show_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
+
+    from credrotator.core.model import Outcome
 
     Paint = Callable[[str, str], str]
     """Puts a text into a tone (``good``, ``warn``, ``bad``, ``dim``, ``strong``) on a terminal that has colours."""
@@ -35,33 +35,6 @@ class Cell(NamedTuple):
 def plain(text: str, _tone: str) -> str:
     """Paint nothing: for files, pipes, and whoever wants no colours."""
     return text
-
-
-def rotate_document(outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    """Return the stable result of ``rotate -o json``; every member is always there, null where it does not apply."""
-    results = list(outcomes)
-    counts = Counter(outcome.action for outcome in results)
-    return {
-        "results": [outcome_document(outcome) for outcome in results],
-        "summary": {action: counts[action] for action in get_args(Action)},
-    }
-
-
-def outcome_document(outcome: Outcome) -> dict[str, Any]:
-    """Return one policy's result."""
-    error = outcome.error
-    return {
-        "policy": str(outcome.policy),
-        "provider": outcome.provider,
-        "action": outcome.action,
-        "reason": outcome.reason,
-        "secret": str(outcome.secret) if outcome.secret else None,
-        "expiresAt": show_time(outcome.expires_at) if outcome.expires_at else None,
-        "renewAt": show_time(outcome.renew_at) if outcome.renew_at else None,
-        "error": {"kind": error.kind, "reason": error.reason, "message": error.message, "hint": error.hint}
-        if error
-        else None,
-    }
 
 
 def structured(document: Any, form: str) -> str:

@@ -1,1 +1,1 @@
-"""What is decided, without I/O: the nouns, the rules, the ports. Knows no vendor, no cluster and no file."""
+"""What is decided, without I/O: data types, rules, ports. Knows no vendor, no cluster and no file."""

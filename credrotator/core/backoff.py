@@ -21,10 +21,6 @@ LONGEST = {"transient": timedelta(minutes=5), "denied": timedelta(minutes=8), "p
 FIRST = {"transient": timedelta(seconds=1), "denied": timedelta(minutes=1), "policy": timedelta(minutes=1)}
 EARLY_TRIES = (0.5, 0.9)
 """Shares of the remaining life at which a wish for patience is overridden, if it would outlast the credential."""
-TRIES_BEFORE_DENIAL = {"InvalidIdentityToken": 3}
-"""Refusals that are believed only after so many in a row: AWS says this too while it cannot read the issuer's keys."""
-TIME_BEFORE_DENIAL = dict.fromkeys(("AADSTS700211", "AADSTS700212", "AADSTS700213"), timedelta(minutes=10))
-"""Refusals that are believed only after this time: a new federated credential takes minutes to work everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,12 @@ class Streak:
 
 
 def failed(streak: Streak | None, error: Failure, *, seed: str, now: datetime, expires_at: datetime | None) -> Streak:
-    """Return the streak that one more failure makes of the one before, None if there was none."""
+    """Return the streak that one more failure makes of the one before, None if there was none.
+
+    The wait doubles with each attempt up to a ceiling, with full jitter, but is never longer than half of the life that
+    is left: a try a moment before the expiry is one too late. It is never below a second or the server's own
+    Retry-After. Only where that would outlast the published credential, an early try comes before it.
+    """
     attempt = streak.attempt + 1 if streak else 1
     count, since, waiting_since = 1, now, None
     if streak:
@@ -60,7 +61,7 @@ def failed(streak: Streak | None, error: Failure, *, seed: str, now: datetime, e
         if streak.reason == error.reason:
             # A clock that was set back must not make the streak younger than it is.
             count, since = streak.count + 1, min(streak.since, now)
-    kind = believed(error.kind, error.reason, count, now - since)
+    kind = believed(error, count, now - since)
     left = expires_at - now if expires_at else None
     due = now + _wait(kind, attempt, seed, left, error.retry_after)
     if expires_at is None or due < expires_at:
@@ -70,14 +71,14 @@ def failed(streak: Streak | None, error: Failure, *, seed: str, now: datetime, e
     return Streak(attempt, error.reason, count, since, waiting_since, early or due, early is not None)
 
 
-def believed(kind: Kind, reason: str, count: int, lasting: timedelta) -> Kind:
+def believed(error: Failure, count: int, lasting: timedelta) -> Kind:
     """Return the kind that a failure counts as, the ``count``-th with its reason in a row, ``lasting`` since the first.
 
     Some refusals pass by themselves; they are transient until they have been heard often, or long, enough.
     """
-    often = count <= TRIES_BEFORE_DENIAL.get(reason, 0)
-    young = lasting < TIME_BEFORE_DENIAL.get(reason, timedelta(0))
-    return "transient" if often or young else kind
+    settling = error.settling
+    unsettled = settling is not None and (count <= settling.tries or lasting < settling.span)
+    return "transient" if unsettled else error.kind
 
 
 def next_early_try(waiting_since: datetime, expires_at: datetime, now: datetime) -> datetime | None:
@@ -85,21 +86,6 @@ def next_early_try(waiting_since: datetime, expires_at: datetime, now: datetime)
     left = expires_at - waiting_since
     early_tries = (waiting_since + left * share for share in EARLY_TRIES)
     return next((early for early in early_tries if early >= now + SHORTEST), None)
-
-
-def next_try(
-    kind: Kind, attempt: int, *, seed: str, now: datetime, expires_at: datetime | None, retry_after: timedelta | None
-) -> datetime:
-    """Return when to try again after the ``attempt``-th failure in a row (counted from 1).
-
-    The wait doubles with each attempt up to a ceiling, with full jitter, but is never longer than half of the life that
-    is left: a try a moment before the expiry is one too late. It is never below a second or the server's own
-    Retry-After. Only where that would outlast the published credential, a probe comes earlier.
-    """
-    due = now + _wait(kind, attempt, seed, expires_at - now if expires_at else None, retry_after)
-    if expires_at is None or due < expires_at:
-        return due
-    return next_early_try(now, expires_at, now) or due
 
 
 def _wait(kind: Kind, attempt: int, seed: str, left: timedelta | None, retry_after: timedelta | None) -> timedelta:

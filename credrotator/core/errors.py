@@ -7,10 +7,9 @@ from names, codes and texts that went through :func:`printable`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
-
-if TYPE_CHECKING:
-    from datetime import timedelta
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar, Literal
 
 Kind = Literal["transient", "denied", "policy"]
 
@@ -25,6 +24,14 @@ def printable(text: object, limit: int = MESSAGE_LIMIT) -> str:
     return shown[:limit] + ("…" if max(len(whole), len(shown)) > limit else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """A refusal that often passes by itself: it counts as transient for so many tries in a row, or for so long."""
+
+    tries: int = 0
+    span: timedelta = timedelta(0)
+
+
 class RotationError(Exception):
     """A rotation failed; the last good credential stays where it is.
 
@@ -33,17 +40,27 @@ class RotationError(Exception):
         reason: CamelCase identifier, stable, fit for a metric label or a condition.
         message: What happened, one line, without secrets.
         hint: What a person can do about it.
-        retry_after: The server's own wish, if it sent one.
+        retry_after: The server's Retry-After, if it sent one.
+        settling: How long a refusal is not taken at its word; None: it is, at once.
     """
 
     kind: ClassVar[Kind]
 
-    def __init__(self, reason: str, message: str, *, hint: str, retry_after: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        hint: str,
+        retry_after: timedelta | None = None,
+        settling: Settling | None = None,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.hint = hint
         self.retry_after = retry_after
+        self.settling = settling
 
 
 class Transient(RotationError):
@@ -60,6 +77,18 @@ class Denied(RotationError):
     """The other side said no; someone has to grant or correct something there."""
 
     kind: ClassVar[Kind] = "denied"
+
+
+class StaleToken(Denied):
+    """The subject token is not good any more, or not yet known: a fresh one is worth one more try at once."""
+
+
+class OpaqueToken(Denied):
+    """The issuer gave a token that nobody else can read."""
+
+
+class Untrusted(Denied):
+    """The other side showed a certificate that cannot be trusted."""
 
 
 class PolicyError(RotationError):

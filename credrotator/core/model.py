@@ -1,17 +1,22 @@
 """The nouns: policies, what they ask for, what comes out. Frozen data, no I/O, no clock.
 
-A provider is a member of :data:`Source` (what a policy asks for) and of :data:`Credential` (what the vendor gives);
-mypy then names every ``match`` that needs a branch for it.
+A provider brings classes of its own for :class:`Rotatable` (what a policy asks for) and :class:`Credential` (what the
+vendor gives); what is abstract there is what the rest of credrotator asks of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
+
+    from credrotator.core.errors import RotationError, Settling
 
 
 class Sensitive:
@@ -131,86 +136,79 @@ TokenSource = OidcClient | TokenFile
 """Where a subject token comes from."""
 
 
-@dataclass(frozen=True, slots=True)
-class AwsOidc:
-    """AWS STS AssumeRoleWithWebIdentity with the issuer's token."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceKind:
+    """What is the same for all policies whose credential comes about in one way.
 
-    provider: ClassVar[str] = "aws-oidc"
-    oidc: TokenSource
-    role_arn: str
-    region: str
-    duration: timedelta | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EntraApp:
-    """The application in Microsoft Entra that a credential speaks for, and where its authority is."""
-
-    tenant_id: str
-    client_id: str
-    authority: str
-    scope: str
-
-
-@dataclass(frozen=True, slots=True)
-class AzureOidc:
-    """Entra client credentials, with the issuer's token as federated client assertion (RFC 7523 §2.2)."""
-
-    provider: ClassVar[str] = "azure-oidc"
-    oidc: TokenSource
-    app: EntraApp
-
-
-@dataclass(frozen=True, slots=True)
-class AzureClientSecret:
-    """Entra client credentials, with a client secret."""
-
-    provider: ClassVar[str] = "azure-client-secret"
-    app: EntraApp
-    client_secret: SecretKeyRef
-
-
-@dataclass(frozen=True, slots=True)
-class GcpPool:
-    """A provider in a workload identity pool of Google Cloud; ``project`` is the pool's project, by its number."""
-
-    project: str
-    pool: str
-    provider: str
-
-    @property
-    def audience(self) -> str:
-        """Name the provider as Google's STS wants it: the full resource name."""
-        return f"//iam.googleapis.com/{self.resource}/providers/{self.provider}"
-
-    @property
-    def resource(self) -> str:
-        """Name the pool, as principals of it are named."""
-        return f"projects/{self.project}/locations/global/workloadIdentityPools/{self.pool}"
-
-
-@dataclass(frozen=True, slots=True)
-class GcpWorkloadIdentity:
-    """Google's token exchange (RFC 8693) with the issuer's token, then the impersonation of a service account, if any.
-
-    ``project`` and ``region`` are where the gateway calls Vertex AI; ``service_account`` is an e-mail address.
+    Attributes:
+        provider: Names the way, in JSON, metrics and logs: ``aws-oidc``.
+        data_key: Key of the gateway's own Secret that holds the credential.
+        heard_by_name: The gateway looks at the policy when a Secret named as the policy is touched.
+        overriding_variables: Variables which beat the published credential in the gateway's filter's environment.
     """
 
-    provider: ClassVar[str] = "gcp-workload-identity"
-    oidc: TokenSource
-    pool: GcpPool
-    project: str
-    region: str
-    service_account: str | None = None
-    duration: timedelta | None = None
+    provider: str
+    data_key: str
+    heard_by_name: bool
+    overriding_variables: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GcpServiceAccount:
-    """A token for a Google Cloud service account, by a key of it (RFC 7523 §2.1)."""
+class Rotatable(ABC):
+    """What a policy asks for, where there is something to rotate. Frozen data; each provider has classes of its own.
 
-    provider: ClassVar[str] = "gcp-service-account"
-    key_file: SecretKeyRef
+    What the rest of credrotator needs to know of a way to get a credential is asked here, so that a new one is told by
+    mypy what it lacks.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def kind(self) -> SourceKind:
+        """Return what is the same for all sources of this class."""
+
+    @property
+    @abstractmethod
+    def token_source(self) -> TokenSource | None:
+        """Return where the subject token comes from; None where the exchange needs none."""
+
+    @property
+    @abstractmethod
+    def own_references(self) -> tuple[SecretKeyRef, ...]:
+        """List what the source refers to beside its token source: a client secret, a key file."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Say whom the credential speaks for, as the vendor names it."""
+
+    @property
+    @abstractmethod
+    def asked(self) -> str:
+        """Name who is asked for the exchange, and as whom: what one of them is refused says nothing of another."""
+
+    @abstractmethod
+    def unusable(self, value: Sensitive) -> str | None:
+        """Say why a published value is no credential of this kind, None if it is one; it is not empty."""
+
+    @abstractmethod
+    def own_expiry(self, value: Sensitive) -> datetime | None:
+        """Return the expiry that a published value tells by itself; None where it tells none."""
+
+    @property
+    def provider(self) -> str:
+        """Name the way in which the credential comes about."""
+        return self.kind.provider
+
+    @property
+    def references(self) -> tuple[SecretKeyRef, ...]:
+        """List every key of a Secret that the exchange reads."""
+        match self.token_source:
+            case OidcClient(client_secret=client_secret, client_id=SecretKeyRef() as client_id):
+                return (client_secret, client_id, *self.own_references)
+            case OidcClient(client_secret=client_secret):
+                return (client_secret, *self.own_references)
+        return self.own_references
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,13 +219,17 @@ class Static:
     secret: SecretKeyRef | None = None
     profile: str | None = None
 
+    @property
+    def references(self) -> tuple[SecretKeyRef, ...]:
+        """List every key of a Secret that the policy reads."""
+        return (self.secret,) if self.secret else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Unsupported(Static):
     """What a newer gateway may know: nothing is done with it, and nothing is wrong with it."""
 
 
-Rotatable = AwsOidc | AzureOidc | AzureClientSecret | GcpWorkloadIdentity | GcpServiceAccount
 Source = Rotatable | Static
 
 
@@ -250,8 +252,6 @@ class Policy:
         secret: The Secret that carries the credential, if there is one.
         targets: Backends that the policy itself names (``targetRefs``, v1.x).
         warnings: Oddities that do not stop it.
-        data_key: Key of the Secret that holds the credential, where it is not the gateway's own choice.
-        managed: The gateway sees a static policy; what to do stands in an annotation (``forms.py``).
     """
 
     key: ObjectKey
@@ -262,8 +262,6 @@ class Policy:
     secret: ObjectKey | None
     targets: tuple[ObjectKey, ...] = ()
     warnings: tuple[str, ...] = ()
-    data_key: str | None = None
-    managed: bool = False
 
     @property
     def provider(self) -> str:
@@ -271,9 +269,47 @@ class Policy:
         return self.source.provider
 
     @property
+    def references(self) -> tuple[SecretKeyRef, ...]:
+        """List every key of a Secret that the policy reads."""
+        return self.source.references
+
+    @property
     def owner(self) -> Owner:
         """Name the policy as the owner of its Secret."""
         return Owner(self.api_version, self.key.name, self.uid)
+
+
+@dataclass(frozen=True, slots=True)
+class RotatablePolicy(Policy):
+    """A valid policy with something to rotate: it has a Secret, and a fingerprint.
+
+    Attributes:
+        data_key: Key of the Secret that holds the credential, where it is not the gateway's own choice.
+        managed: The gateway sees a static policy; what to do stands in an annotation (``managed``).
+        fingerprint: Hash of what the credential depends on: an edit of any of it makes the published one the wrong one.
+    """
+
+    source: Rotatable
+    secret: ObjectKey
+    data_key: str | None = None
+    managed: bool = False
+    fingerprint: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", fingerprint(self.source))
+
+
+def fingerprint(source: Source) -> str:
+    """Hash what a credential depends on, in 16 hexadecimal digits.
+
+    The client secret is no part of it: a new secret for the same client leaves a good credential good. Where a key
+    file lies is: another file is another account's, most likely.
+    """
+    facts: dict[str, Any] = asdict(cast("Any", source))
+    facts.pop("client_secret", None)
+    facts.get("oidc", {}).pop("client_secret", None)
+    named = {"provider": source.provider, **facts}
+    return hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def generated_secret(policy: ObjectKey) -> ObjectKey:
@@ -311,42 +347,38 @@ class SubjectToken:
     claims: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class AwsCredential:
-    """Temporary security credentials of AWS STS."""
+class Credential(ABC):
+    """What a vendor gave. Times are aware UTC; each provider has a class of its own."""
 
-    access_key_id: str
-    secret_access_key: Sensitive
-    session_token: Sensitive
-    region: str
-    issued_at: datetime
-    expires_at: datetime
-    request_id: str | None = None
+    __slots__ = ()
 
+    @property
+    @abstractmethod
+    def issued_at(self) -> datetime:
+        """When its life began, by our clock."""
 
-@dataclass(frozen=True, slots=True)
-class AzureToken:
-    """An access token of Microsoft Entra."""
+    @property
+    @abstractmethod
+    def expires_at(self) -> datetime:
+        """When the vendor stops taking it."""
 
-    token: Sensitive
-    issued_at: datetime
-    expires_at: datetime
-    request_id: str | None = None
+    @property
+    @abstractmethod
+    def request_id(self) -> str | None:
+        """The vendor's id of the request, for its support; None where it sent none."""
 
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """What it is, for people, with nothing secret: ``access key ASIA…``."""
 
-@dataclass(frozen=True, slots=True)
-class GcpToken:
-    """An access token of Google Cloud. ``project`` and ``region`` only where the gateway's rotator publishes them."""
+    @abstractmethod
+    def secret_data(self, data_key: str | None) -> Mapping[str, Sensitive]:
+        """Return the values of the Secret that the gateway reads, by key.
 
-    token: Sensitive
-    issued_at: datetime
-    expires_at: datetime
-    request_id: str | None = None
-    project: str | None = None
-    region: str | None = None
-
-
-Credential = AwsCredential | AzureToken | GcpToken
+        Args:
+            data_key: Where the gateway reads the credential; None: where its own rotator would write it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +427,12 @@ class Failure:
     message: str
     hint: str
     retry_after: timedelta | None = field(default=None, compare=False)
+    settling: Settling | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, error: RotationError) -> Self:
+        """Flatten an error."""
+        return cls(error.kind, error.reason, error.message, error.hint, error.retry_after, error.settling)
 
 
 @dataclass(frozen=True, slots=True)

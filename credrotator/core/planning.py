@@ -31,7 +31,7 @@ TINY_PAUSE = timedelta(seconds=10)
 LONGEST_LIFE = timedelta(hours=24)
 """No vendor issues longer ones; an expiry further ahead is an error, or somebody's hand."""
 ASSUMED_LIFE = timedelta(hours=1)
-"""Life of an adopted credential whose issue nobody recorded: the default of STS and Entra."""
+"""Life of an adopted credential whose issue nobody recorded: the vendors' common default."""
 
 
 class Reason(StrEnum):

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
         Credential,
         InvalidPolicy,
         ObjectKey,
+        Outcome,
         Policy,
+        Published,
         Rotatable,
         SecretDocument,
         SecretKeyRef,
@@ -25,6 +27,12 @@ Clock = Callable[[], "datetime"]
 
 SecretReader = Callable[["SecretKeyRef"], "Sensitive"]
 """Reads the value that a policy refers to; raises PolicyError that says which Secret and key, and what to do."""
+
+WriteGuard = Callable[["Policy"], None]
+"""Asked right before each write; raises Abandoned if the policy is not to be published any more."""
+
+CachedState = Callable[["Policy"], "Published | None"]
+"""Returns what a policy's Secret held when it was last heard of; None where that is not known for certain."""
 
 
 class SecretStore(Protocol):
@@ -85,3 +93,13 @@ class PolicySource(Protocol):
 
     def trouble(self) -> str | None:
         """Say why the source cannot be relied on at the moment, None if it can."""
+
+
+class OutcomeListener(Protocol):
+    """What follows an outcome: delivery, what people are shown, files."""
+
+    def __call__(self, policy: Policy | InvalidPolicy, outcome: Outcome, /) -> None:
+        """Do what an outcome calls for, in the thread of its attempt."""
+
+    def forget(self, key: ObjectKey) -> None:
+        """Drop what is known of a policy that is gone."""

@@ -1,8 +1,8 @@
-"""Credential ↔ Secret: the gateway's bytes, and the annotations that make a Secret its own record. Pure.
+"""Credential ↔ Secret: the annotations that make a Secret its own record. Pure.
 
-Owns the contract with the gateway: key names, the file format, ``rotators/expiration-time`` (RFC 3339), as Envoy AI
-Gateway's ``internal/controller/rotators`` writes them. A Secret is replaced as a whole, so that a change of type
-leaves no stale key behind.
+Owns the contract with the gateway but for the bytes, which are each provider's: ``rotators/expiration-time`` (RFC 3339)
+as Envoy AI Gateway's ``internal/controller/rotators`` writes it. A Secret is replaced as a whole, so that a change of
+type leaves no stale key behind.
 """
 
 from __future__ import annotations
@@ -13,21 +13,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.model import (
-    AwsCredential,
-    AzureToken,
     Credential,
-    GcpToken,
     ObjectKey,
     Owner,
     Published,
+    Rotatable,
     SecretDocument,
     Sensitive,
     Unreadable,
 )
 from credrotator.core.planning import LONGEST_LIFE, MARGIN_LIFE
-from credrotator.core.profiles import read_own_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,20 +39,9 @@ ANNOTATED = "credrotator.io/annotated-expiration-time"
 GATEWAY_WAKES = timedelta(minutes=5)
 """The gateway's rotator acts when its annotation is less than this ahead."""
 
-AWS_KEY = "credentials"
-AZURE_KEY = "azureAccessToken"
-GCP_KEY, GCP_PROJECT, GCP_REGION = "gcpAccessToken", "projectName", "region"
-DATA_KEYS = {
-    "aws-oidc": AWS_KEY,
-    "azure-oidc": AZURE_KEY,
-    "azure-client-secret": AZURE_KEY,
-    "gcp-workload-identity": GCP_KEY,
-    "gcp-service-account": GCP_KEY,
-}
 # Stricter than fromisoformat: what Go's time.RFC3339 refuses stops the gateway's controller, so it has to be repaired.
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-AWS_OPTIONS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
 
 def render(
@@ -76,17 +61,7 @@ def render(
         data_key: Where the gateway reads it; by default where its own rotator would write it.
         owner: The policy that the Secret belongs to.
     """
-    match credential:
-        case AwsCredential():
-            data = {data_key or AWS_KEY: Sensitive(_aws_file(credential))}
-        case AzureToken():
-            data = {data_key or AZURE_KEY: credential.token}
-        case GcpToken():
-            data = {data_key or GCP_KEY: credential.token}
-            if data_key is None:
-                # The gateway's rotator adds these for workload identity and leaves them out for a key file.
-                named = {GCP_PROJECT: credential.project, GCP_REGION: credential.region}
-                data |= {name: Sensitive(value) for name, value in named.items() if value}
+    data = credential.secret_data(data_key)
     annotations = {
         **_expiry_notes(min(credential.expires_at, credential.issued_at + LONGEST_LIFE), credential.issued_at),
         ISSUED: show_time(credential.issued_at),
@@ -95,32 +70,31 @@ def render(
     return _noted(SecretDocument(key, data, annotations, owner))
 
 
-def parse(document: SecretDocument | None, provider: str, data_key: str | None = None) -> Published | Unreadable | None:
+def parse(
+    document: SecretDocument | None, source: Rotatable, data_key: str | None = None
+) -> Published | Unreadable | None:
     """Read a Secret back as planning sees it; never raises for what is in it.
 
     A Secret without our annotations but with the gateway's is adopted: issue and fingerprint stay unknown. So is one of
     ours that the gateway's rotator has renewed while we were away; it leaves our annotations as they were. Where the
-    expiry annotation is missing or malformed, an Entra token still tells its own (``exp``).
+    expiry annotation is missing or malformed, the credential itself may tell its own.
     """
     if document is None:
         return None
     notes = document.annotations
     if TRUE_EXPIRY in notes and not document.data:
         return None
-    native = DATA_KEYS[provider]
-    wanted = data_key or native
-    value = document.data.get(wanted)
+    key = data_key or source.kind.data_key
+    value = document.data.get(key)
     if not value or not value.reveal().strip():
-        return Unreadable(f"the Secret has no key {wanted}, or an empty one")
-    if native == AWS_KEY and (missing := _missing_options(value)):
-        return Unreadable(f"its credentials file lacks {missing} in profile default")
+        return Unreadable(f"the Secret has no key {key}, or an empty one")
+    if why := source.unusable(value):
+        return Unreadable(why)
     if notes.get(CONTENT, content_hash(document.data)) != content_hash(document.data):
         if not _by_gateway(notes):
             return Unreadable("its data was changed by somebody else")
         notes = {EXPIRY: notes[EXPIRY]}
-    expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY))) or (
-        claim_time(read_claims(value), "exp") if native == AZURE_KEY else None
-    )
+    expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY))) or source.own_expiry(value)
     if expires_at is None:
         return Unreadable(f"its annotation {EXPIRY} is missing or not a time")
     return Published(expires_at, read_time(notes.get(ISSUED)), notes.get(FINGERPRINT))
@@ -213,18 +187,3 @@ def read_time(text: str | None) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return moment if moment >= _EPOCH else None
-
-
-def _aws_file(credential: AwsCredential) -> str:
-    return (
-        "[default]\n"
-        f"aws_access_key_id = {credential.access_key_id}\n"
-        f"aws_secret_access_key = {credential.secret_access_key.reveal()}\n"
-        f"aws_session_token = {credential.session_token.reveal()}\n"
-        f"region = {credential.region}\n"
-    )
-
-
-def _missing_options(value: Sensitive) -> str:
-    profile = read_own_profile(value.reveal(), "default") or {}
-    return ", ".join(option for option in AWS_OPTIONS if not profile.get(option))

@@ -1,1 +1,1 @@
-"""Looking without changing: where credentials stand, and which step of an exchange fails."""
+"""Reading without changing: the state of credentials, and which step of an exchange fails."""

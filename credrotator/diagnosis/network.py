@@ -10,7 +10,7 @@ import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from credrotator.core.errors import Denied, RotationError, Transient, printable
+from credrotator.core.errors import Denied, RotationError, Transient, Untrusted, printable
 from credrotator.exchange.http.connections import CONNECT_TIMEOUT_S, check_addresses, resolve
 from credrotator.exchange.http.deadline import remaining_s
 from credrotator.exchange.http.transport import answering
@@ -87,10 +87,10 @@ def name_certificate(url: str, transport: Transport) -> str:
     try:
         with transport.connection(url) as connection:
             return _described(connection)
-    except Denied as error:
-        if not error.reason.endswith("TLS") or _proxied(url, transport) or not (shown := _shown(*_address(url))):
+    except Untrusted as error:
+        if _proxied(url, transport) or not (shown := _shown(*_address(url))):
             raise
-        raise Denied(error.reason, f"{error.message}; {shown}", hint=error.hint) from error
+        raise Untrusted(error.reason, f"{error.message}; {shown}", hint=error.hint) from error
 
 
 def _proxied(url: str, transport: Transport) -> bool:

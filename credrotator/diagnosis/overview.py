@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import RotationError
-from credrotator.core.model import (
-    AwsOidc,
-    AzureClientSecret,
-    AzureOidc,
-    GcpServiceAccount,
-    GcpWorkloadIdentity,
-    Published,
-    Rotatable,
-    Source,
-    Static,
-    Unsupported,
-)
+from credrotator.core.model import Published, RotatablePolicy, Unsupported
 from credrotator.core.planning import Keep, Reason
 from credrotator.core.secretdata import TRUE_EXPIRY, parked_until, show_time
 from credrotator.policies.inventory import Dependants
@@ -26,7 +15,7 @@ from credrotator.rotation.rotation import RotateOptions, Rotation, times
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from credrotator.core.model import ObjectKey, Policy
+    from credrotator.core.model import ObjectKey
     from credrotator.policies.inventory import Inventory
 
 STATES = {
@@ -86,18 +75,17 @@ def overview(
         why = "; ".join(map(str, wrong.problems))
         return Row(key, wrong.provider, "Invalid", why, f"correct the policy in {wrong.origin}", last=last)
     policy = inventory.policies[key]
-    source = policy.source
     row = Row(
         key,
         policy.provider,
-        "NotSupported" if isinstance(source, Unsupported) else "Static",
-        why="; ".join(policy.warnings) if isinstance(source, Unsupported) else "",
-        identity=identity(source),
+        "NotSupported" if isinstance(policy.source, Unsupported) else "Static",
+        why="; ".join(policy.warnings) if isinstance(policy.source, Unsupported) else "",
+        identity=policy.source.identity if isinstance(policy, RotatablePolicy) else "",
         secret=policy.secret,
         dependants=inventory.dependants(policy),
         last=last,
     )
-    if isinstance(source, Rotatable):
+    if isinstance(policy, RotatablePolicy):
         return _standing(row, policy, rotation, now=now, acknowledged_at=acknowledged_at)
     outcome = rotation(policy, inventory.reader(key), RotateOptions(dry_run=True))
     if outcome.error:
@@ -105,10 +93,11 @@ def overview(
     return row
 
 
-def _standing(row: Row, policy: Policy, rotation: Rotation, *, now: datetime, acknowledged_at: datetime | None) -> Row:
-    assert isinstance(policy.source, Rotatable)  # noqa: S101 - asked by overview
+def _standing(
+    row: Row, policy: RotatablePolicy, rotation: Rotation, *, now: datetime, acknowledged_at: datetime | None
+) -> Row:
     try:
-        found = rotation.state(policy, policy.source, RotateOptions())
+        found = rotation.state(policy, RotateOptions())
     except RotationError as error:
         return replace(row, state="Unreadable", why=error.message, hint=error.hint)
     expires_at, renew_at = times(policy, found.published)
@@ -126,20 +115,3 @@ def _standing(row: Row, policy: Policy, rotation: Rotation, *, now: datetime, ac
     if expires_at is not None and expires_at <= now:
         return replace(row, state="Expired")
     return replace(row, state=STATES.get(found.plan.reason, "Due"), why=found.plan.detail)
-
-
-def identity(source: Source) -> str:
-    """Say whom the credential speaks for, as the vendor names it."""
-    match source:
-        case AwsOidc():
-            return source.role_arn
-        case AzureOidc() | AzureClientSecret():
-            return f"{source.app.client_id} in {source.app.tenant_id}"
-        case GcpWorkloadIdentity():
-            return source.service_account or f"principals of {source.pool.resource}"
-        case GcpServiceAccount():
-            return f"the account of Secret {source.key_file.secret}"
-        case Static():
-            return ""
-        case _:
-            assert_never(source)

@@ -8,52 +8,46 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
 
 from credrotator.core.claims import audiences
 from credrotator.core.durations import show_duration
-from credrotator.core.errors import Denied, RotationError, Transient, printable
+from credrotator.core.errors import OpaqueToken, RotationError, Transient, printable
 from credrotator.core.model import (
-    AwsCredential,
-    AwsOidc,
-    AzureClientSecret,
-    AzureOidc,
-    AzureToken,
     Failure,
-    GcpServiceAccount,
-    GcpToken,
-    GcpWorkloadIdentity,
     InvalidPolicy,
     ObjectKey,
     OidcClient,
     Policy,
-    Rotatable,
+    RotatablePolicy,
     SecretKeyRef,
-    Static,
     SubjectToken,
     TokenFile,
     Unsupported,
 )
 from credrotator.core.secretdata import show_time
-from credrotator.diagnosis.advice import SHOWN, aws_trust_policy, entra_federated_credential, gcp_workload_identity
 from credrotator.diagnosis.network import name_addresses, name_certificate, proxy_route
-from credrotator.diagnosis.terraform import Need
-from credrotator.exchange.exchanger import Exchanger, NetworkEndpoint, token_request
+from credrotator.exchange.exchanger import Exchanger, token_request
 from credrotator.exchange.http.clock_offset import TOLERANCE, SkewedClock
 from credrotator.exchange.http.deadline import deadline, remaining_s
 from credrotator.exchange.http.transport import ISSUER
+from credrotator.exchange.vendors import NetworkEndpoint
+from credrotator.providers import provider_of
+from credrotator.providers.provider import Advice
 from credrotator.rotation.rotation import check_static, invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from credrotator.core.ports import Clock, SecretReader
     from credrotator.exchange.subject_tokens import SubjectTokenSource
 
 ISSUER_NAME = ISSUER.name.lower()
+SHOWN = ("iss", "aud", "azp", "sub")
+"""Claims that decide whether the other side accepts the token."""
 ALREADY_HERE = ("run credrotator check, which prints the", "compare it with the")
 """Advice that sends people here, and what stands in its place where they are here already."""
 Result = Literal["ok", "failed", "skipped"]
@@ -62,10 +56,10 @@ Result = Literal["ok", "failed", "skipped"]
 class Destination(Protocol):
     """Where credentials go, as far as it can be asked without writing; both raise RotationError."""
 
-    def rights(self, policy: Policy, /) -> str:
+    def rights(self, policy: RotatablePolicy, /) -> str:
         """See whether what is needed there may be done, and say what was looked at."""
 
-    def delivery(self, policy: Policy, /) -> tuple[str, tuple[str, ...]]:
+    def delivery(self, policy: RotatablePolicy, /) -> tuple[str, tuple[str, ...]]:
         """See whether a credential would get to its reader; what was found, and what is odd."""
 
 
@@ -74,7 +68,8 @@ class Step:
     """One step, how it went, and how long it took (seconds; None where it was not tried).
 
     Attributes:
-        endpoint: The other side of the step, where there is one: ``issuer``, ``token`` (its endpoint), ``sts`` …
+        endpoint: The other side of the step, where there is one: ``issuer``, ``token`` (its endpoint), or the vendor.
+        endpoint_title: The same for people.
     """
 
     name: str
@@ -83,6 +78,7 @@ class Step:
     took_s: float | None = None
     error: Failure | None = None
     endpoint: str = ""
+    endpoint_title: str = ""
 
 
 @dataclass
@@ -92,7 +88,7 @@ class Report:
     policy: ObjectKey
     provider: str
     steps: list[Step] = field(default_factory=list)
-    need: Need | None = None
+    advice: Advice | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -132,99 +128,106 @@ class Check:
         report.steps.append(Step("policy", "ok", f"{policy.api_version}, read from {policy.origin}"))
         with contextlib.suppress(StopHere), deadline(self._timeout):
             self._steps(report, policy, secrets)
-        if isinstance(policy.source, Rotatable):
+        if isinstance(policy, RotatablePolicy):
             self._destination(report, policy)
-            self._compare_clocks(report, policy.source)
+            self._compare_clocks(report, policy)
         return report
 
     def _steps(self, report: Report, policy: Policy, secrets: SecretReader) -> None:
+        if isinstance(policy.source, Unsupported):
+            report.steps.append(Step("references", "ok", "none that is known"))
+            return
+        if not isinstance(policy, RotatablePolicy):
+            with _step(report, "references") as step:
+                check_static(policy.source, secrets)
+                step.detail = str(policy.secret) if policy.secret else "the filter's own default chain"
+            return
         source = policy.source
-        match source:
-            case Unsupported():
-                report.steps.append(Step("references", "ok", "none that is known"))
-            case Static():
-                with _step(report, "references") as found:
-                    check_static(source, secrets)
-                    found.detail = str(source.secret.secret) if source.secret else "the filter's own default chain"
-            case AzureClientSecret(client_secret=reference) | GcpServiceAccount(key_file=reference):
-                with _step(report, "references") as found:
-                    secrets(reference)
-                    found.detail = _reference(reference)
-                self._exchange(report, policy, source, secrets)
-            case AwsOidc() | AzureOidc() | GcpWorkloadIdentity():
-                if isinstance(source.oidc, TokenFile):
-                    token = self._read(report, self._exchanger.subject(policy.key, source.oidc, secrets), source.oidc)
-                else:
-                    token = self._token(report, source.oidc, secrets)
-                report.need = Need(policy.key, source, _advice(policy.key, source, token))
-                self._exchange(report, policy, source, secrets)
+        token_source = source.token_source
+        match token_source:
+            case None:
+                self._read_references(report, source.own_references, secrets)
+            case TokenFile():
+                subject = self._exchanger.subject(policy.key, token_source, secrets)
+                self._advise(report, policy, self._read(report, subject, token_source))
+            case OidcClient():
+                self._advise(report, policy, self._token(report, token_source, secrets))
+        self._exchange(report, policy, secrets)
+
+    def _read_references(self, report: Report, references: Iterable[SecretKeyRef], secrets: SecretReader) -> None:
+        for reference in references:
+            with _step(report, "references") as step:
+                secrets(reference)
+                step.detail = _reference(reference)
+
+    def _advise(self, report: Report, policy: RotatablePolicy, token: SubjectToken) -> None:
+        document = provider_of(policy.source).advise(policy.key, policy.source, token.claims)
+        if document is not None:
+            report.advice = Advice(policy.key, policy.source, document)
 
     def _token(self, report: Report, client: OidcClient, secrets: SecretReader) -> SubjectToken:
         """Take the steps up to the issuer's token."""
         issuers = self._exchanger.issuers
-        with _step(report, "references") as found:
+        with _step(report, "references") as step:
             request = token_request(client, secrets)
-            found.detail = _reference(client.client_secret)
-        with _step(report, "allowed") as found:
+            step.detail = _reference(client.client_secret)
+        with _step(report, "allowed") as step:
             transport = issuers.transport_for(client.issuer)
-            found.detail = f"issuer {client.issuer}"
-        endpoint_address = NetworkEndpoint(ISSUER_NAME, client.issuer, transport)
+            step.detail = f"issuer {client.issuer}"
+        endpoint_address = NetworkEndpoint(ISSUER_NAME, ISSUER_NAME, client.issuer, transport)
         if not client.token_endpoint:
             _check_network(report, endpoint_address)
-        with _step(report, "discovery", endpoint_address.name) as found:
-            found.detail = f"not needed: the policy names {client.token_endpoint}"
+        with _step(report, "discovery", endpoint_address.name, endpoint_address.title) as step:
+            step.detail = f"not needed: the policy names {client.token_endpoint}"
             endpoint = client.token_endpoint or issuers.metadata(client.issuer).token_endpoint
             if not client.token_endpoint:
-                found.detail = f"token endpoint {endpoint}"
+                step.detail = f"token endpoint {endpoint}"
         if client.token_endpoint or _origin(endpoint) != _origin(client.issuer):
-            with _finding(report, "allowed", "token"):
+            with _finding(report, "allowed", "token", "token endpoint"):
                 transport = issuers.token_transport(client, endpoint)
-            _check_network(report, NetworkEndpoint("token", endpoint, transport))
+            _check_network(report, NetworkEndpoint("token", "token endpoint", endpoint, transport))
         token = _without_claims(report, lambda: issuers.subject_token(request))
-        with _step(report, "claims") as found:
-            found.detail = _claims(token)
+        with _step(report, "claims") as step:
+            step.detail = _claims(token)
             report.warnings += tuple(_odd_claims(client, token))
         return token
 
     def _read(self, report: Report, subject: SubjectTokenSource, wanted: TokenFile) -> SubjectToken:
         """Take the steps up to a file's token."""
-        with _step(report, "token") as found:
+        with _step(report, "token") as step:
             token = subject.token()
-            found.detail = f"token file {wanted.name}, good until {show_time(token.expires_at)}"
-        with _step(report, "claims") as found:
-            found.detail = _claims(token)
+            step.detail = f"token file {wanted.name}, good until {show_time(token.expires_at)}"
+        with _step(report, "claims") as step:
+            step.detail = _claims(token)
         return token
 
-    def _exchange(self, report: Report, policy: Policy, source: Rotatable, secrets: SecretReader) -> None:
+    def _exchange(self, report: Report, policy: RotatablePolicy, secrets: SecretReader) -> None:
         with _finding(report, "exchange"):
-            endpoint_address = self._exchanger.vendor(source)
-        _check_network(report, endpoint_address)
-        with _step(report, "exchange", endpoint_address.name) as found:
-            match self._exchanger(policy.key, source, secrets):
-                case AwsCredential() as aws:
-                    found.detail = f"access key {aws.access_key_id[:4]}…, until {show_time(aws.expires_at)}"
-                case AzureToken(expires_at=until) | GcpToken(expires_at=until):
-                    found.detail = f"access token, until {show_time(until)}"
+            endpoint = self._exchanger.endpoint(policy.source)
+        _check_network(report, endpoint)
+        with _step(report, "exchange", endpoint.name, endpoint.title) as step:
+            credential = self._exchanger(policy.key, policy.source, secrets)
+            step.detail = f"{credential.summary}, until {show_time(credential.expires_at)}"
 
-    def _destination(self, report: Report, policy: Policy) -> None:
+    def _destination(self, report: Report, policy: RotatablePolicy) -> None:
         """Ask for what comes after the exchange, whether that went well or not."""
         destination = self._destination_
         if destination is None:
             report.steps.append(Step("delivery", "skipped", "name the directory with --out DIR to have it looked at"))
             return
-        with contextlib.suppress(StopHere), _step(report, "rights") as found:
-            found.detail = destination.rights(policy)
-        with contextlib.suppress(StopHere), _step(report, "delivery") as found:
-            found.detail, odd = destination.delivery(policy)
+        with contextlib.suppress(StopHere), _step(report, "rights") as step:
+            step.detail = destination.rights(policy)
+        with contextlib.suppress(StopHere), _step(report, "delivery") as step:
+            step.detail, odd = destination.delivery(policy)
             report.warnings += odd
 
-    def _compare_clocks(self, report: Report, source: Rotatable) -> None:
+    def _compare_clocks(self, report: Report, policy: RotatablePolicy) -> None:
         if not isinstance(self._clock, SkewedClock):
             return
         with contextlib.suppress(RotationError):
             seen = self._clock.seen()
             asked = {step.endpoint for step in report.steps if step.took_s is not None}
-            for endpoint in (ISSUER, self._exchanger.vendor(source).transport.endpoint):
+            for endpoint in (ISSUER, self._exchanger.endpoint(policy.source).transport.endpoint):
                 name = endpoint.name.lower()
                 by = seen.get(name)
                 if name in asked and by is not None and abs(by) > TOLERANCE:
@@ -233,26 +236,27 @@ class Check:
 
 
 @dataclass
-class _Found:
+class _Running:
     detail: str = ""
 
 
 @contextlib.contextmanager
-def _step(report: Report, name: str, endpoint: str = "") -> Iterator[_Found]:
+def _step(report: Report, name: str, endpoint: str = "", endpoint_title: str = "") -> Iterator[_Running]:
     """Time one step and add it to the report.
 
     Raises:
         StopHere: It failed; the report says how.
     """
-    started_s, found = time.monotonic(), _Found()
-    with _finding(report, name, endpoint):
+    started_s, running = time.monotonic(), _Running()
+    with _finding(report, name, endpoint, endpoint_title):
         _see_time_left()
-        yield found
-    report.steps.append(Step(name, "ok", printable(found.detail), time.monotonic() - started_s, endpoint=endpoint))
+        yield running
+    took_s = time.monotonic() - started_s
+    report.steps.append(Step(name, "ok", printable(running.detail), took_s, None, endpoint, endpoint_title))
 
 
 @contextlib.contextmanager
-def _finding(report: Report, name: str, endpoint: str = "") -> Iterator[None]:
+def _finding(report: Report, name: str, endpoint: str = "", endpoint_title: str = "") -> Iterator[None]:
     """Add a step to the report if it fails.
 
     Raises:
@@ -263,8 +267,8 @@ def _finding(report: Report, name: str, endpoint: str = "") -> Iterator[None]:
         yield
     except RotationError as error:
         hint = error.hint.replace(*ALREADY_HERE)
-        failure = Failure(error.kind, error.reason, error.message, hint)
-        report.steps.append(Step(name, "failed", "", time.monotonic() - started_s, failure, endpoint))
+        failure = replace(Failure.of(error), hint=hint)
+        report.steps.append(Step(name, "failed", "", time.monotonic() - started_s, failure, endpoint, endpoint_title))
         raise StopHere from error
 
 
@@ -285,21 +289,19 @@ def _check_network(report: Report, endpoint_address: NetworkEndpoint) -> None:
     """Take the steps below HTTP."""
     trials = (("dns", name_addresses), ("proxy", proxy_route), ("tls", name_certificate))
     for name, trial in trials:
-        with _step(report, name, endpoint_address.name) as found:
-            found.detail = trial(endpoint_address.url, endpoint_address.transport)
+        with _step(report, name, endpoint_address.name, endpoint_address.title) as step:
+            step.detail = trial(endpoint_address.url, endpoint_address.transport)
 
 
 def _without_claims(report: Report, ask: Callable[[], SubjectToken]) -> SubjectToken:
     """Get the token; that it came and cannot be read is the next step's failure."""
-    opaque: Denied | None = None
-    with _step(report, "token", ISSUER_NAME) as found:
+    opaque: OpaqueToken | None = None
+    with _step(report, "token", ISSUER_NAME, ISSUER_NAME) as step:
         try:
             token = ask()
-            found.detail = f"good until {show_time(token.expires_at)}"
-        except Denied as error:
-            if error.reason != "OpaqueToken":
-                raise
-            opaque, found.detail = error, "a token came"
+            step.detail = f"good until {show_time(token.expires_at)}"
+        except OpaqueToken as error:
+            opaque, step.detail = error, "a token came"
     with _finding(report, "claims"):
         if opaque:
             raise opaque
@@ -330,15 +332,3 @@ def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
         yield f"{what}: set it at the issuer (an audience mapper, an API identifier), which ignores the parameter"
     if not token.claims.get("sub"):
         yield "the token has no subject (sub), so no other side can tell whose it is: have the issuer add it"
-
-
-def _advice(
-    policy: ObjectKey, source: AwsOidc | AzureOidc | GcpWorkloadIdentity, token: SubjectToken
-) -> dict[str, Any]:
-    match source:
-        case AwsOidc():
-            return aws_trust_policy(source, token.claims)
-        case AzureOidc():
-            return entra_federated_credential(policy, token.claims)
-        case GcpWorkloadIdentity():
-            return gcp_workload_identity(source, token.claims)

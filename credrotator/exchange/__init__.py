@@ -1,1 +1,1 @@
-"""From policy to credential under one deadline: subject tokens, issuers, HTTP."""
+"""From a policy to a credential, under one deadline: subject tokens, issuers, HTTP."""

@@ -1,7 +1,6 @@
 """The Exchange port: which issuer and vendor a policy needs, under one total deadline.
 
-A vendor's module is imported when the first policy needs it (an SDK costs 0.1..0.2 s). A new provider is one more
-branch here.
+Knows no vendor: each provider brings its own side (``vendors.Vendor``), made when the first policy needs it.
 """
 
 from __future__ import annotations
@@ -11,46 +10,41 @@ import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from credrotator.core.clock import suspend_aware
-from credrotator.core.errors import Denied
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import (
-    AwsOidc,
-    AzureClientSecret,
-    AzureOidc,
-    GcpServiceAccount,
-    GcpWorkloadIdentity,
-    ObjectKey,
-    Rotatable,
-    SubjectToken,
-    TokenFile,
-)
-from credrotator.exchange.http.circuit import CircuitBreaker, CircuitBreakers
+from credrotator.core.model import ObjectKey, Rotatable, TokenFile
+from credrotator.exchange.http.circuit import CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.deadline import deadline
 from credrotator.exchange.http.retry_after import ignoring_retry_after
-from credrotator.exchange.http.transport import ENTRA, GOOGLE, ISSUER, STS, Endpoint, Transport
+from credrotator.exchange.http.transport import ISSUER, Endpoint, Transport
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
 from credrotator.exchange.issuers.routes import DEFAULT_ROUTE, DIRECT, IssuerRoute, IssuerRoutes
 from credrotator.exchange.subject_tokens import FileTokens, IssuerTokens, SubjectTokenSource
 from credrotator.exchange.token_files import TokenFiles
+from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import Credential, GcpToken, OidcClient, TokenSource
+    from credrotator.core.model import Credential, OidcClient, TokenSource
     from credrotator.core.ports import Clock, SecretReader
-    from credrotator.providers.aws.sts import Sts
-    from credrotator.providers.azure.entra import Entra
-    from credrotator.providers.gcp.google import Google
 
-Given = TypeVar("Given")
-"""What the exchange of a subject token gives."""
+
+class ExchangeProvider(Protocol):
+    """A provider, as far as exchanges need it."""
+
+    @property
+    def sources(self) -> tuple[type[Rotatable], ...]:
+        """List the sources that it can get credentials for."""
+
+    def vendor(self, context: VendorContext) -> Vendor:
+        """Return the vendor's side of exchanges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,33 +58,26 @@ class ExchangeSettings:
     token_files: Mapping[ObjectKey, Path] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkEndpoint:
-    """An address that an exchange goes to, and how; ``name`` is stable, and fit for machines."""
-
-    name: str
-    url: str
-    transport: Transport
-
-
 class Exchanger:
     """Gets a credential for a policy; safe to share between threads.
 
     Args:
         settings: The operator's word.
         clock: The present moment; one that can be put right is, by the dates of vendors.
+        providers: Who gets credentials for which sources.
         environment: Holds the vendors' variables.
-        meter: Told of stages and requests.
-        seconds: Seconds that only grow; patience is reckoned by them.
+        instrumentation: Told of stages and requests.
+        seconds: Seconds that only grow; waits are reckoned by them.
 
     Attributes:
-        gates: What stands before each endpoint.
+        circuits: What stands before each endpoint.
     """
 
     def __init__(
         self,
         settings: ExchangeSettings,
         clock: Clock,
+        providers: Sequence[ExchangeProvider],
         environment: Mapping[str, str] = os.environ,
         instrumentation: Instrumentation = NO_INSTRUMENTATION,
         *,
@@ -102,8 +89,10 @@ class Exchanger:
         self._clock = clock
         self._seconds = seconds
         self._environment = environment
+        self._providers = {source: provider for provider in providers for source in provider.sources}
         # NOTE: since Python 3.12 two threads may both compute a cached_property.
         self._making = threading.Lock()
+        self._vendors: dict[int, Vendor] = {}
         self._route_transports: dict[tuple[IssuerRoute, bool], Transport] = {}
 
     def has_valid_token(self, issuer: str) -> bool:
@@ -115,38 +104,15 @@ class Exchanger:
     ) -> Credential:
         """See ``ports.Exchange``."""
         with deadline(self._settings.timeout), ignoring_retry_after(ignore_retry_after):
-            match source:
-                case AwsOidc():
-                    subject, circuit = (
-                        self.subject(policy, source.oidc, secrets),
-                        self.circuits.of(f"sts {source.region}"),
-                    )
-                    return self._with_token(subject, circuit, lambda token: self.sts.exchange(policy, source, token))
-                case AzureOidc():
-                    subject = self.subject(policy, source.oidc, secrets)
-                    circuit = self.circuits.of(f"entra {source.app.authority}")
-                    return self._with_token(subject, circuit, lambda token: self.entra.by_assertion(source.app, token))
-                case AzureClientSecret():
-                    secret = secrets(source.client_secret)
-                    with (
-                        self._instrumentation.stage("exchange"),
-                        self.circuits.of(f"entra {source.app.authority}").slot(),
-                    ):
-                        return self.entra.by_secret(source.app, secret)
-                case GcpWorkloadIdentity():
-                    return self._google_identity(source, self.subject(policy, source.oidc, secrets))
-                case GcpServiceAccount():
-                    key_file = secrets(source.key_file)
-                    with self._instrumentation.stage("exchange"), self.circuits.of("google token").slot():
-                        return self.google.by_key(source, key_file)
-
-    def _google_identity(self, source: GcpWorkloadIdentity, subject: SubjectTokenSource) -> GcpToken:
-        circuit = self.circuits.of("google sts")
-        federated = self._with_token(subject, circuit, lambda token: self.google.exchange(source, token))
-        if source.service_account is None:
-            return federated
-        with self._instrumentation.stage("exchange"), self.circuits.of("google iamcredentials").slot():
-            return self.google.impersonate(source, federated)
+            token_source = source.token_source
+            steps = ExchangeSteps(
+                policy,
+                secrets,
+                self.subject(policy, token_source, secrets) if token_source else None,
+                circuits=self.circuits,
+                instrumentation=self._instrumentation,
+            )
+            return self.vendor(source).credential(source, steps)
 
     def subject(self, policy: ObjectKey, source: TokenSource, secrets: SecretReader) -> SubjectTokenSource:
         """Return where a policy's subject token comes from.
@@ -158,44 +124,29 @@ class Exchanger:
             return FileTokens(TokenFiles(self._settings.token_files), policy.namespace, source, self._clock)
         return IssuerTokens(self.issuers, token_request(source, secrets))
 
-    def vendor(self, source: Rotatable) -> NetworkEndpoint:
+    def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """Return where the exchange itself takes place.
 
         Raises:
             RotationError: The vendor's SDK cannot tell.
         """
-        match source:
-            case AwsOidc():
-                return NetworkEndpoint("sts", self.sts.endpoint(source.region), self.sts.transport)
-            case AzureOidc() | AzureClientSecret():
-                return NetworkEndpoint("entra", source.app.authority, self.entra.transport)
-            case GcpWorkloadIdentity():
-                return NetworkEndpoint("google", self.google.endpoints.sts, self.google.transport)
-            case GcpServiceAccount():
-                return NetworkEndpoint("google", self.google.endpoints.token, self.google.transport)
-
-    def _with_token(
-        self, subject: SubjectTokenSource, circuit: CircuitBreaker, exchange: Callable[[SubjectToken], Given]
-    ) -> Given:
-        """Exchange a subject token; one that the vendor calls stale is replaced once, in the same attempt."""
-        with self._instrumentation.stage("token"):
-            token = subject.token()
-        try:
-            with self._instrumentation.stage("exchange"), circuit.slot():
-                return exchange(token)
-        except Denied as error:
-            if error.reason not in STALE_TOKEN:
-                raise
-            with self._instrumentation.stage("token"):
-                token = subject.fresh(token, error)
-        with self._instrumentation.stage("exchange"), circuit.slot():
-            return exchange(token)
+        return self.vendor(source).endpoint(source)
 
     @property
     def issuers(self) -> Issuers:
         """Where subject tokens come from; one for all threads, or requests would not be shared."""
         with self._making:
             return self._issuers
+
+    def vendor(self, source: Rotatable) -> Vendor:
+        """Return the vendor's side of a source's exchanges; one for all threads."""
+        provider = self._providers[type(source)]
+        with self._making:
+            if id(provider) not in self._vendors:
+                self._vendors[id(provider)] = provider.vendor(
+                    VendorContext(self._transport, self._clock, self._environment)
+                )
+            return self._vendors[id(provider)]
 
     @cached_property
     def _issuers(self) -> Issuers:
@@ -210,47 +161,8 @@ class Exchanger:
             seconds=self._seconds,
         )
 
-    @property
-    def sts(self) -> Sts:
-        """AWS."""
-        with self._making:
-            return self._sts
-
-    @property
-    def entra(self) -> Entra:
-        """Azure."""
-        with self._making:
-            return self._entra
-
-    @property
-    def google(self) -> Google:
-        """Google Cloud."""
-        with self._making:
-            return self._google
-
-    @cached_property
-    def _sts(self) -> Sts:
-        from credrotator.providers.aws.sts import Sts  # noqa: PLC0415 - only where a policy needs it
-
-        # Botocore falls back in the same way.
-        bundle = "AWS_CA_BUNDLE" if self._environment.get("AWS_CA_BUNDLE") else "REQUESTS_CA_BUNDLE"
-        return Sts(self._transport(STS, bundle, "AI_GATEWAY_STS_PROXY_URL"), self._clock)
-
-    @cached_property
-    def _entra(self) -> Entra:
-        from credrotator.providers.azure.entra import Entra  # noqa: PLC0415 - only where a policy needs it
-
-        return Entra(self._transport(ENTRA, "REQUESTS_CA_BUNDLE", "AI_GATEWAY_AZURE_PROXY_URL"), self._clock)
-
-    @cached_property
-    def _google(self) -> Google:
-        from credrotator.providers.gcp.google import Endpoints, Google  # noqa: PLC0415 - only where a policy needs it
-
-        transport = self._transport(GOOGLE, "REQUESTS_CA_BUNDLE", "AI_GATEWAY_GCP_AUTH_PROXY_URL")
-        return Google(transport, self._clock, Endpoints.of(self._environment))
-
     def _own(self, issuer: str, guarded: bool) -> Transport | None:  # noqa: FBT001 - a part of the key
-        """Return the transport of an issuer that is reached in a way of its own."""
+        """Return the transport of an issuer that is reached by a route of its own."""
         route = self._settings.routes.of(issuer)
         if route is None:
             return None
@@ -259,22 +171,14 @@ class Exchanger:
                 self._route_transports[route, guarded] = self._transport(ISSUER, guarded=guarded, route=route)
             return self._route_transports[route, guarded]
 
-    def _transport(
-        self,
-        endpoint: Endpoint,
-        bundle: str = "REQUESTS_CA_BUNDLE",
-        proxy: str = "",
-        *,
-        guarded: bool = False,
-        route: IssuerRoute = DEFAULT_ROUTE,
-    ) -> Transport:
-        found = self._environment.get(bundle)
+    def _transport(self, endpoint: Endpoint, *, guarded: bool = False, route: IssuerRoute = DEFAULT_ROUTE) -> Transport:
+        bundle = next((path for name in endpoint.ca_variables if (path := self._environment.get(name))), None)
         direct = route.proxy == DIRECT
         return Transport(
             endpoint,
-            bundles=(found,) if found else (),
+            bundles=(bundle,) if bundle else (),
             extra_cas=tuple(file for file in (self._settings.ca_file, route.ca_file) if file),
-            proxy=None if direct else route.proxy or self._environment.get(proxy) or None,
+            proxy=None if direct else route.proxy or self._environment.get(endpoint.proxy_variable) or None,
             environment={} if direct else self._environment,
             guarded=guarded,
             dated=self._date,
@@ -285,10 +189,6 @@ class Exchanger:
         """Compare clocks; a policy's author chooses the issuer, so an issuer's word is noted and not believed."""
         if isinstance(self._clock, SkewedClock):
             self._clock.observe(endpoint.name.lower(), date, trusted=endpoint is not ISSUER)
-
-
-STALE_TOKEN = {"ExpiredTokenException", "ExpiredToken", "InvalidIdentityToken", "AADSTS700024", "GoogleStaleToken"}
-"""Refusals for which a fresh token is worth one more try."""
 
 
 def token_request(client: OidcClient, secrets: SecretReader) -> TokenRequest:

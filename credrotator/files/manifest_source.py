@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
     from credrotator.core.ports import SecretReader, SecretStore
-    from credrotator.policies.reader import Defaults
+    from credrotator.policies.managed import FormReader
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class ManifestSource:
     def __init__(
         self,
         names: Sequence[str],
-        defaults: Defaults,
+        policies: FormReader,
         store: SecretStore,
         poll: timedelta = POLL,
         *,
@@ -46,7 +46,7 @@ class ManifestSource:
         if "-" in names:
             raise UsageError("run watches its manifests, so -f - is not possible; name files or directories")
         self._names = names
-        self._defaults = defaults
+        self._reader = policies
         self._store = store
         self._options = options
         self._further: list[Path] = []
@@ -127,7 +127,7 @@ class ManifestSource:
         return signature
 
     def _read(self, signature: object) -> None:
-        reading = read_manifests(self._names, io.StringIO(), self._defaults, self._options)
+        reading = read_manifests(self._names, io.StringIO(), self._reader, self._options)
         for problem in reading.problems:
             log.warning("%s", problem)
         for note in reading.notes:

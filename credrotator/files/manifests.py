@@ -21,7 +21,6 @@ from credrotator.files.substitution import ENV, FILE, PREFIX, from_a_cluster, su
 from credrotator.policies import schema as api
 from credrotator.policies.documents import TOO_DEEP, DocumentError, read_documents
 from credrotator.policies.inventory import Inventory, read_backend, read_grant, read_route
-from credrotator.policies.managed import read_any_form
 from credrotator.policies.schema import KIND
 from credrotator.policies.selectors import parse_selector
 from credrotator.policies.stand_ins import stand_in
@@ -29,7 +28,7 @@ from credrotator.policies.stand_ins import stand_in
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from credrotator.policies.reader import Defaults
+    from credrotator.policies.managed import FormReader
 
 LIMIT_BYTES = 64 * MIB
 """Size of a file of manifests, and of standard input; ten thousand policies in JSON are half of it."""
@@ -65,7 +64,7 @@ DEFAULT_OPTIONS = ManifestOptions()
 
 
 @dataclass
-class Reading:
+class ManifestReading:
     """What was read, and what could not be.
 
     Attributes:
@@ -81,18 +80,18 @@ class Reading:
 
 
 def read_manifests(
-    names: Sequence[str], stdin: TextIO, defaults: Defaults, options: ManifestOptions = DEFAULT_OPTIONS
-) -> Reading:
+    names: Sequence[str], stdin: TextIO, policies: FormReader, options: ManifestOptions = DEFAULT_OPTIONS
+) -> ManifestReading:
     """Read every object of the named files and directories (``-``: standard input).
 
     Raises:
         UsageError: A name does not exist or cannot be read; nothing was read then.
     """
-    reading = Reading()
-    reader = _Reader(reading, defaults, options)
+    reading = ManifestReading()
+    sorter = _Sorter(reading, policies, options)
     for origin, text in _texts(names, stdin, options, reading.notes):
         for line, manifest in read_documents(text):
-            reader.sort_in(manifest, f"{origin}:{line}")
+            sorter.sort_in(manifest, f"{origin}:{line}")
     reading.inventory.refuse_shared_backends()
     reading.inventory.refuse_shared_secrets()
     return reading
@@ -123,13 +122,14 @@ def _standard_input(stdin: TextIO) -> str:
     return text
 
 
-class _Reader:
-    """Sorts what was read into a Reading."""
+class _Sorter:
+    """Sorts objects into a ManifestReading."""
 
-    def __init__(self, reading: Reading, defaults: Defaults, options: ManifestOptions) -> None:
+    def __init__(self, reading: ManifestReading, policies: FormReader, options: ManifestOptions) -> None:
         self._reading = reading
         self._inventory, self._problems = reading.inventory, reading.problems
-        self._defaults = defaults
+        self._policies = policies
+        self._namespace = policies.policies.defaults.namespace
         self._environment = options.environment
         self._selector = parse_selector(options.selector)
 
@@ -153,7 +153,7 @@ class _Reader:
     def _policy(self, manifest: dict[str, Any], origin: str) -> None:
         if not all(requirement.holds(_labels(manifest)) for requirement in self._selector):
             return
-        policy = read_any_form(manifest, origin, self._defaults)
+        policy = self._policies.read(manifest, origin)
         self._inventory.add_policy(policy)
         self._inventory.manifests[policy.key] = manifest
 
@@ -177,7 +177,7 @@ class _Reader:
             return
         if version.rpartition("/")[0] != _GROUPS[kind]:
             return  # a kind of the same name in somebody else's API
-        key = _key(manifest, f"{origin}: {kind}", self._problems, self._defaults.namespace)
+        key = _key(manifest, f"{origin}: {kind}", self._problems, self._namespace)
         if key is None:
             return
         match kind:

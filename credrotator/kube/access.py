@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.errors import printable
 from credrotator.kube import paths
+from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.delivery import TRANSIENT_SECRETS
 
@@ -76,7 +77,7 @@ def _right(api: KubeApi, namespace: str | None, group: str, resource: str, verbs
             "spec": {"resourceAttributes": attributes},
         }
         try:
-            answer = api.post(paths.SELF_SUBJECT_ACCESS_REVIEWS, review)
+            answer = api.post(resource_paths.SELF_SUBJECT_ACCESS_REVIEWS, review)
         except ApiError as error:
             return Right(f"{resource} {where}", namespace, (), printable(error))
         if not (answer.get("status") or {}).get("allowed"):

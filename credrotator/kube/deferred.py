@@ -1,6 +1,6 @@
-"""What people are told is written after what the gateway needs: Events and conditions, by a thread of their own.
+"""Deferred status writes: Events and conditions come after what the gateway needs, by a thread of their own.
 
-When many policies are due at once, the next credential is worth more than the word on the last one. Owns the order
+When many policies are due at once, the next credential is worth more than the Event on the last one. Owns the order
 (first come, first written) and the bound of what waits. Must never make a rotation fail, or wait for long.
 """
 
@@ -11,13 +11,12 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from credrotator.core.attempts import continuing, current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from credrotator.core.attempts import Attempt
 
 log = logging.getLogger(__name__)
@@ -25,10 +24,18 @@ log = logging.getLogger(__name__)
 MOST = 20_000
 """What may wait; beyond it, whoever has something to write does so himself."""
 LONGEST_DEFERRAL_S = 10.0
-"""For so long a word waits for credentials; then people want to know what keeps them."""
+"""How long a write waits for credentials; then people want to know what keeps them."""
 LAST_WRITES_S = 1.0
 """Time for what still waits when the daemon ends."""
 _POLL_S = 0.05
+
+Defer = Callable[[Callable[[], None]], None]
+"""Has something written, now or soon."""
+
+
+def at_once(work: Callable[[], None]) -> None:
+    """Defer nothing: for commands that end, and have no credentials that wait."""
+    work()
 
 
 class DeferredWrites:
@@ -36,18 +43,16 @@ class DeferredWrites:
 
     Args:
         leads: Asked before each; what a former leader has to say is dropped.
-        busy: Tells whether credentials wait for a worker.
+        backlog: Counts the credentials that wait for a worker.
         most: What may wait.
     """
 
-    def __init__(
-        self, leads: Callable[[], bool], busy: Callable[[], bool] = lambda: False, *, most: int = MOST
-    ) -> None:
+    def __init__(self, leads: Callable[[], bool], backlog: Callable[[], int], *, most: int = MOST) -> None:
         self._leads = leads
-        self._busy = busy
+        self._backlog = backlog
         self._waiting: queue.Queue[tuple[float, Attempt | None, Callable[[], None]] | None] = queue.Queue(most)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="paperwork", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="deferred-writes", daemon=True)
 
     def start(self) -> None:
         """Work from now on, in a thread."""
@@ -80,17 +85,20 @@ class DeferredWrites:
     def _work(self) -> None:
         while (waiting := self._waiting.get()) is not None:
             since_s, attempt, work = waiting
-            while self._busy() and time.monotonic() - since_s < LONGEST_DEFERRAL_S and not self._stopping.wait(_POLL_S):
+            while self._has_to_wait(since_s) and not self._stopping.wait(_POLL_S):
                 pass
             with continuing(attempt):
                 self._do(work)
+
+    def _has_to_wait(self, since_s: float) -> bool:
+        return self._backlog() > 0 and time.monotonic() - since_s < LONGEST_DEFERRAL_S
 
     def _do(self, work: Callable[[], None]) -> None:
         try:
             if self._leads():
                 work()
         except Exception:
-            # A fault in a word to people must cost no more than the word.
+            # A fault in an Event must cost no more than the Event.
             log.exception("an Event or a condition could not be written")
 
     def _drop_all(self) -> int:

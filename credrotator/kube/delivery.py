@@ -17,24 +17,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from credrotator.core.attempts import Attempt, continuing, current
-from credrotator.core.model import (
-    AzureClientSecret,
-    GcpServiceAccount,
-    GcpWorkloadIdentity,
-    ObjectKey,
-    Owner,
-    Policy,
-)
+from credrotator.core.model import ObjectKey, Owner, RotatablePolicy
 from credrotator.core.secretdata import show_time
-from credrotator.kube import paths
+from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import CONFLICT, NOT_FOUND
 from credrotator.kube.source import BELL
 from credrotator.kube.store import LABELS, MANAGED_BY, MANAGER, owner_reference
 
 if TYPE_CHECKING:
+    from credrotator.core.instrumentation import DeliveryInstrumentation
     from credrotator.core.ports import Clock
-    from credrotator.observability.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +54,16 @@ class _Notification:
 class Delivery:
     """Rings for policies, one thread per policy, and keeps an eye on the acknowledgement."""
 
-    def __init__(self, api: KubeApi, clock: Clock, metrics: Metrics, timeout_s: float = ACKNOWLEDGE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        api: KubeApi,
+        clock: Clock,
+        instrumentation: DeliveryInstrumentation,
+        timeout_s: float = ACKNOWLEDGE_TIMEOUT_S,
+    ) -> None:
         self._api = api
         self._clock = clock
-        self._metrics = metrics
+        self._instrumentation = instrumentation
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._waiting: dict[ObjectKey, _Notification] = {}
@@ -73,7 +72,7 @@ class Delivery:
         self._bells: dict[ObjectKey, str] = {}
         self._transient_locks = [threading.Lock() for _ in TRANSIENT_SECRETS]
 
-    def ring(self, policy: Policy, owner: Owner, last_transition: str) -> None:
+    def ring(self, policy: RotatablePolicy, owner: Owner, last_transition: str) -> None:
         """Tell the gateway to look at a policy's Secret. ``last_transition`` is what its status said before.
 
         A bell that cannot be rung is logged, not raised: the credential is published, and the gateway finds it by
@@ -98,7 +97,7 @@ class Delivery:
         except ApiError as error:
             log.warning("%s: the gateway could not be told of the new credential: %s", key, error)
 
-    def form(self, policy: Policy) -> Form:
+    def form(self, policy: RotatablePolicy) -> Form:
         """Tell how a policy's bell would be rung; asks the server, rings nothing.
 
         Raises:
@@ -107,7 +106,7 @@ class Delivery:
         if self._needs_transient_secret(policy):
             return "create-and-delete"
         try:
-            current = self._api.get(paths.secret(policy.key))
+            current = self._api.get(resource_paths.secret(policy.key))
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
@@ -122,7 +121,7 @@ class Delivery:
                 return
             del self._waiting[key]
             self._unacknowledged.discard(key)
-        self._metrics.delivery.labels(notification.form).observe(time.monotonic() - notification.at_s)
+        self._instrumentation.note_delivery(notification.form, time.monotonic() - notification.at_s)
 
     def sweep(self) -> None:
         """Count what nobody reacted to in time, and say so once."""
@@ -147,7 +146,7 @@ class Delivery:
         for key in news:
             with continuing(late[key].attempt):
                 log.warning("%s: the gateway did not react to the new credential within %.0f s", key, self._timeout_s)
-        self._metrics.unacknowledged.set(count)
+        self._instrumentation.note_unacknowledged(count)
 
     def stand_down(self) -> None:
         """Wait for nobody any more: another one leads, and hears the answers."""
@@ -167,14 +166,9 @@ class Delivery:
         with self._lock:
             self._waiting[key] = notification
 
-    def _needs_transient_secret(self, policy: Policy) -> bool:
-        """Tell whether the doorbell is not heard, or not ours to ring.
-
-        The gateway indexes a policy with a client secret or a key file under that Secret, and one with Google's
-        workload identity under nothing at all.
-        """
-        deaf = AzureClientSecret | GcpServiceAccount | GcpWorkloadIdentity
-        return isinstance(policy.source, deaf) or policy.key in self._foreign
+    def _needs_transient_secret(self, policy: RotatablePolicy) -> bool:
+        """Tell whether the doorbell is not heard, or not ours to ring."""
+        return not policy.source.kind.heard_by_name or policy.key in self._foreign
 
     def _touch(self, key: ObjectKey, owner: Owner) -> bool:
         """Create or change the bell; False if a Secret of that name is somebody else's, which is left alone."""
@@ -188,13 +182,13 @@ class Delivery:
             if error.status not in {NOT_FOUND, CONFLICT}:
                 raise
         try:
-            self._note(key, self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER))
+            self._note(key, self._api.post(resource_paths.secrets(key.namespace), bell, fieldManager=MANAGER))
         except ApiError as error:
             if error.status != CONFLICT:
                 raise
         else:
             return True
-        current = self._api.get(paths.secret(key))
+        current = self._api.get(resource_paths.secret(key))
         if not _is_bell(current):
             return False
         self._put(key, bell, current["metadata"]["resourceVersion"])
@@ -202,7 +196,7 @@ class Delivery:
 
     def _put(self, key: ObjectKey, bell: dict[str, Any], version: str) -> None:
         metadata = {**bell["metadata"], "resourceVersion": version}
-        self._note(key, self._api.put(paths.secret(key), {**bell, "metadata": metadata}, fieldManager=MANAGER))
+        self._note(key, self._api.put(resource_paths.secret(key), {**bell, "metadata": metadata}, fieldManager=MANAGER))
 
     def _note(self, key: ObjectKey, bell: dict[str, Any]) -> None:
         with self._lock:
@@ -219,17 +213,17 @@ class Delivery:
         bell = self._bell(transient, owner)
         with self._transient_locks[number]:
             try:
-                self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER)
+                self._api.post(resource_paths.secrets(key.namespace), bell, fieldManager=MANAGER)
             except ApiError as error:
-                if error.status != CONFLICT or not _is_bell(self._api.get(paths.secret(transient))):
+                if error.status != CONFLICT or not _is_bell(self._api.get(resource_paths.secret(transient))):
                     raise
                 self._delete(transient)
-                self._api.post(paths.secrets(key.namespace), bell, fieldManager=MANAGER)
+                self._api.post(resource_paths.secrets(key.namespace), bell, fieldManager=MANAGER)
             self._delete(transient)
 
     def _delete(self, key: ObjectKey) -> None:
         try:
-            self._api.delete(paths.secret(key))
+            self._api.delete(resource_paths.secret(key))
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import RotationError, printable
 from credrotator.core.model import ObjectKey
-from credrotator.kube import paths
+from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api_errors import NOT_FOUND, ApiError
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ class EventRecorder:
         now = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if count > 1:
             try:
-                self._api.patch(paths.event(key), {"count": count, "lastTimestamp": now}, read_timeout_s=TIMEOUT_S)
+                self._api.patch(
+                    resource_paths.event(key), {"count": count, "lastTimestamp": now}, read_timeout_s=TIMEOUT_S
+                )
             except ApiError as error:
                 # Events live for an hour by default, and people delete them.
                 if error.status != NOT_FOUND:
@@ -140,7 +142,7 @@ class EventRecorder:
             "reportingComponent": COMPONENT,
             "reportingInstance": self._instance,
         }
-        self._api.post(paths.events(key.namespace), body, read_timeout_s=TIMEOUT_S)
+        self._api.post(resource_paths.events(key.namespace), body, read_timeout_s=TIMEOUT_S)
 
 
 def cut_bytes(text: str, limit: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import printable
-from credrotator.kube import paths
+from credrotator.kube.client import resource_paths
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -27,7 +27,7 @@ def variables_that_beat(api: KubeApi, names: Collection[str]) -> Iterator[str]:
     Raises:
         ApiError: The server's refusal.
     """
-    for pod in api.get(paths.pods(), labelSelector=ENVOYS, limit=PAGE).get("items") or []:
+    for pod in api.get(resource_paths.pods(), labelSelector=ENVOYS, limit=PAGE).get("items") or []:
         spec, metadata = pod.get("spec") or {}, pod["metadata"]
         for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
             if container.get("name") != FILTER:

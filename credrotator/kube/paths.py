@@ -1,16 +1,16 @@
-"""Where things are on the API server.
+"""Where the gateway's resources are on the API server, and which versions of them it serves. No state.
 
-Owns the paths of the resources that credrotator uses, and which version of the gateway's API is served. No state.
-Source: Kubernetes API concepts, "Resource URIs"; reliability.md 32.
+Source: Envoy AI Gateway and Gateway API, their custom resource definitions.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
-from credrotator.core.errors import Denied, PolicyError, printable
-from credrotator.kube.client.api_errors import NOT_FOUND, ApiError, as_rotation_error
+from credrotator.core.errors import Denied
+from credrotator.kube.client.api_errors import NOT_FOUND, ApiError
+from credrotator.kube.client.resource_paths import collection, item
+from credrotator.kube.refusals import as_rotation_error
 
 if TYPE_CHECKING:
     from credrotator.core.model import ObjectKey
@@ -22,67 +22,31 @@ GATEWAY_VERSIONS: Final = ("v1beta1", "v1alpha1")
 GRANT_GROUP: Final = "gateway.networking.k8s.io"
 GRANT_VERSIONS: Final = ("v1", "v1beta1")
 POLICIES: Final = "backendsecuritypolicies"
-SELF_SUBJECT_ACCESS_REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 def policies(version: str, namespace: str | None = None) -> str:
     """Return the path of the BackendSecurityPolicies of a namespace, or of all."""
-    return _collection(f"/apis/{GATEWAY_GROUP}/{version}", POLICIES, namespace)
+    return collection(f"/apis/{GATEWAY_GROUP}/{version}", POLICIES, namespace)
 
 
 def policy(version: str, key: ObjectKey) -> str:
     """Return the path of one BackendSecurityPolicy; its status is at ``/status`` below."""
-    return _item(policies(version, key.namespace), key)
+    return item(policies(version, key.namespace), key)
 
 
 def backends(version: str, namespace: str | None = None) -> str:
     """Return the path of the AIServiceBackends of a namespace, or of all."""
-    return _collection(f"/apis/{GATEWAY_GROUP}/{version}", "aiservicebackends", namespace)
+    return collection(f"/apis/{GATEWAY_GROUP}/{version}", "aiservicebackends", namespace)
 
 
 def routes(version: str, namespace: str | None = None) -> str:
     """Return the path of the AIGatewayRoutes of a namespace, or of all."""
-    return _collection(f"/apis/{GATEWAY_GROUP}/{version}", "aigatewayroutes", namespace)
-
-
-def secrets(namespace: str | None = None) -> str:
-    """Return the path of the Secrets of a namespace, or of all."""
-    return _collection("/api/v1", "secrets", namespace)
-
-
-def secret(key: ObjectKey) -> str:
-    """Return the path of one Secret."""
-    return _item(secrets(key.namespace), key)
-
-
-def pods() -> str:
-    """Return the path of the Pods of all namespaces."""
-    return _collection("/api/v1", "pods", None)
-
-
-def events(namespace: str | None = None) -> str:
-    """Return the path of the core/v1 Events of a namespace, or of all."""
-    return _collection("/api/v1", "events", namespace)
-
-
-def event(key: ObjectKey) -> str:
-    """Return the path of one Event."""
-    return _item(events(key.namespace), key)
-
-
-def leases(namespace: str) -> str:
-    """Return the path of the Leases of a namespace."""
-    return _collection("/apis/coordination.k8s.io/v1", "leases", namespace)
-
-
-def lease(key: ObjectKey) -> str:
-    """Return the path of one Lease."""
-    return _item(leases(key.namespace), key)
+    return collection(f"/apis/{GATEWAY_GROUP}/{version}", "aigatewayroutes", namespace)
 
 
 def reference_grants(version: str, namespace: str | None = None) -> str:
     """Return the path of the Gateway API's ReferenceGrants in a namespace, or in all."""
-    return _collection(f"/apis/{GRANT_GROUP}/{version}", "referencegrants", namespace)
+    return collection(f"/apis/{GRANT_GROUP}/{version}", "referencegrants", namespace)
 
 
 def served_version(api: KubeApi) -> str:
@@ -130,18 +94,3 @@ def _get(api: KubeApi, path: str) -> dict[str, Any]:
         if error.status == NOT_FOUND:
             return {}
         raise
-
-
-def _collection(root: str, resource: str, namespace: str | None) -> str:
-    return f"{root}/{resource}" if namespace is None else f"{root}/namespaces/{_segment(namespace)}/{resource}"
-
-
-def _item(collection: str, key: ObjectKey) -> str:
-    return f"{collection}/{_segment(key.name)}"
-
-
-def _segment(text: str) -> str:
-    """Quote a name, which may come from a policy: it must not lead to another resource's path."""
-    if not text.strip("."):
-        raise PolicyError("InvalidName", f"{printable(repr(text))} cannot be a name", hint="correct the reference")
-    return quote(text, safe="")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
-from credrotator.kube.client.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import FORBIDDEN, NOT_FOUND
 from credrotator.kube.references import ClusterReferences
+from credrotator.kube.refusals import as_rotation_error
 from credrotator.kube.source import Observed, Scope, observe
 from credrotator.policies.inventory import Inventory, read_backend, read_route, secret_reader
 from credrotator.policies.schema import KIND
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.core.ports import SecretReader
-    from credrotator.policies.reader import Defaults
+    from credrotator.policies.managed import FormReader
 
 PAGE = 500
 
@@ -30,12 +31,11 @@ PAGE = 500
 class ClusterInventory(Inventory):
     """An inventory whose Secrets and grants stay in the cluster until they are asked for."""
 
-    references: ClusterReferences | None = None
+    references: ClusterReferences = field(kw_only=True)
     seen: dict[ObjectKey, Observed] = field(default_factory=dict)
 
     def reader(self, policy: ObjectKey) -> SecretReader:
         """See ``Inventory.reader``."""
-        assert self.references is not None  # noqa: S101 - set by read_cluster
         return secret_reader(self.references.for_policy(policy), policy)
 
     def observed(self, key: ObjectKey) -> Observed | None:
@@ -43,13 +43,13 @@ class ClusterInventory(Inventory):
         return self.seen.get(key)
 
 
-def read_cluster(api: KubeApi, scope: Scope, defaults: Defaults) -> tuple[ClusterInventory, list[str]]:
+def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[ClusterInventory, list[str]]:
     """Read the policies in scope, and who depends on them; the second part is what could not be read.
 
     Raises:
         RotationError: The policies cannot be listed.
     """
-    inventory = ClusterInventory(references=ClusterReferences(api, lambda _: None, watching=False))
+    inventory = ClusterInventory(references=ClusterReferences(api))
     problems: list[str] = []
     for namespace in scope.namespaces or (None,):
         try:
@@ -57,7 +57,7 @@ def read_cluster(api: KubeApi, scope: Scope, defaults: Defaults) -> tuple[Cluste
         except ApiError as error:
             raise as_rotation_error(error, "list BackendSecurityPolicies") from error
         for found in listed:
-            observed = observe(found, defaults)
+            observed = observe(found, policies)
             inventory.seen[observed.policy.key] = observed
             inventory.add_policy(observed.policy)
             inventory.manifests[observed.policy.key] = {"kind": KIND, **found}

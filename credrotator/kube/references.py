@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
-from credrotator.kube.client.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.client import resource_paths
+from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import NOT_FOUND
-from credrotator.kube.client.informer import Informer
+from credrotator.kube.client.informer import Informer, Selection
+from credrotator.kube.refusals import as_rotation_error
 from credrotator.policies.inventory import Grant, read_grant
 
 if TYPE_CHECKING:
@@ -35,20 +37,14 @@ MOST_WATCHES = 500
 
 
 class ClusterReferences:
-    """References of one cluster; safe to share between threads. ``watching`` off: each is read when it is needed."""
+    """References of one cluster, each read when it is needed; safe to share between threads."""
 
-    def __init__(self, api: KubeApi, changed: Callable[[ObjectKey], None], *, watching: bool = True) -> None:
+    def __init__(self, api: KubeApi) -> None:
         self._api = api
-        self._changed = changed
-        self._most = MOST_WATCHES if watching else 0
-        self._lock = threading.Lock()
-        self._watches: dict[ObjectKey, Informer[Values]] = {}
-        self._readers: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
-        self._idle_since_s: dict[ObjectKey, float] = {}
         self._grants: dict[str, tuple[float, set[Grant]]] = {}
 
     def for_policy(self, policy: ObjectKey) -> PolicyReferences:
-        """Return the references of one policy, which is then told when one of them changes."""
+        """Return the references of one policy."""
         return PolicyReferences(self, policy)
 
     def granted(self, source: str, secret: ObjectKey) -> bool:
@@ -58,14 +54,63 @@ class ClusterReferences:
         grants = self._grants_of(secret.namespace)
         return any(Grant(source, secret.namespace, name) in grants for name in (None, secret.name))
 
+    def values(self, secret: ObjectKey, policy: ObjectKey) -> Values | None:  # noqa: ARG002 - whoever it is for
+        """Return a Secret's values for a policy, None if there is no such Secret.
+
+        Raises:
+            RotationError: It cannot be read.
+        """
+        try:
+            return _values(self._api.get(resource_paths.secret(secret)))
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise as_rotation_error(error, f"read Secret {secret}") from error
+
+    def _grants_of(self, namespace: str) -> set[Grant]:
+        """Read the ReferenceGrants of a namespace.
+
+        Raises:
+            RotationError: They cannot be read; without them nothing is permitted, but not for good.
+        """
+        known = self._grants.get(namespace)
+        if known and time.monotonic() - known[0] < GRANTS_LIFE_S:
+            return known[1]
+        version = paths.served_grant_version(self._api)
+        try:
+            found = self._api.get(paths.reference_grants(version, namespace)).get("items") or [] if version else []
+        except ApiError as error:
+            raise as_rotation_error(error, f"read the ReferenceGrants of namespace {namespace}") from error
+        grants = {grant for item in found for grant in read_grant(item, ObjectKey(namespace, item["metadata"]["name"]))}
+        self._grants[namespace] = (time.monotonic(), grants)
+        return grants
+
+
+class WatchedReferences(ClusterReferences):
+    """References whose Secrets are watched once they were asked for.
+
+    Args:
+        api: The server.
+        changed: Told of each policy one of whose Secrets has changed.
+    """
+
+    def __init__(self, api: KubeApi, changed: Callable[[ObjectKey], None]) -> None:
+        super().__init__(api)
+        self._changed = changed
+        self._most = MOST_WATCHES
+        self._lock = threading.Lock()
+        self._watches: dict[ObjectKey, Informer[Values]] = {}
+        self._readers: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
+        self._idle_since_s: dict[ObjectKey, float] = {}
+
     def values(self, secret: ObjectKey, policy: ObjectKey) -> Values | None:
-        """Return a Secret's values for a policy, from its watch."""
+        """Return a Secret's values for a policy, from its watch; the policy is told when it changes."""
         informer = self._watch(secret, policy)
         if informer is None:
-            return self._read(secret)
+            return super().values(secret, policy)
         if not informer.synced.wait(SYNC_S):
             # The watch cannot say why; a plain read can.
-            return self._read(secret)
+            return super().values(secret, policy)
         return informer.get(secret)
 
     def keep(self, policy: ObjectKey, secrets: Collection[ObjectKey]) -> None:
@@ -104,11 +149,13 @@ class ClusterReferences:
                 return known
             informer = self._watches[secret] = Informer(
                 self._api,
-                paths.secrets(secret.namespace),
+                Selection(
+                    resource_paths.secrets(secret.namespace),
+                    field_selector=f"metadata.name={secret.name}",
+                    name="client-secret",
+                ),
                 parse=_values,
                 changed=self._report,
-                field_selector=f"metadata.name={secret.name}",
-                name="client-secret",
             )
         informer.start()
         return informer
@@ -121,32 +168,6 @@ class ClusterReferences:
             return
         for policy in readers:
             self._changed(policy)
-
-    def _read(self, secret: ObjectKey) -> Values | None:
-        try:
-            return _values(self._api.get(paths.secret(secret)))
-        except ApiError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise as_rotation_error(error, f"read Secret {secret}") from error
-
-    def _grants_of(self, namespace: str) -> set[Grant]:
-        """Read the ReferenceGrants of a namespace.
-
-        Raises:
-            RotationError: They cannot be read; without them nothing is permitted, but not for good.
-        """
-        known = self._grants.get(namespace)
-        if known and time.monotonic() - known[0] < GRANTS_LIFE_S:
-            return known[1]
-        version = paths.served_grant_version(self._api)
-        try:
-            found = self._api.get(paths.reference_grants(version, namespace)).get("items") or [] if version else []
-        except ApiError as error:
-            raise as_rotation_error(error, f"read the ReferenceGrants of namespace {namespace}") from error
-        grants = {grant for item in found for grant in read_grant(item, ObjectKey(namespace, item["metadata"]["name"]))}
-        self._grants[namespace] = (time.monotonic(), grants)
-        return grants
 
 
 class PolicyReferences:

@@ -10,39 +10,25 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from credrotator.core.model import (
-    AwsOidc,
-    AzureClientSecret,
-    AzureOidc,
-    GcpServiceAccount,
-    GcpWorkloadIdentity,
-    InvalidPolicy,
-    ObjectKey,
-    OidcClient,
-    Policy,
-    Problem,
-    Published,
-    SecretKeyRef,
-    Static,
-)
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Problem, Published
 from credrotator.core.secretdata import CONTENT, EXPIRY, cached_state, content_hash, read_time
 from credrotator.kube import paths
-from credrotator.kube.client.informer import Informer
+from credrotator.kube.client import resource_paths
+from credrotator.kube.client.informer import Informer, Selection
 from credrotator.kube.client.live_copy import MALFORMED, key_of
 from credrotator.kube.events import InvolvedObject
-from credrotator.kube.references import ClusterReferences
+from credrotator.kube.references import WatchedReferences
 from credrotator.kube.store import POLICY, SELECTOR, stored_secret
 from credrotator.policies.inventory import secret_reader
-from credrotator.policies.managed import read_any_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from credrotator.core.ports import SecretReader
     from credrotator.kube.client.api import KubeApi
-    from credrotator.policies.reader import Defaults
+    from credrotator.policies.managed import FormReader
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +49,13 @@ class Observed:
     last_transition: str
     conditions: tuple[dict[str, Any], ...] = ()
     version: str = field(default="", compare=False)
+
+
+class Observer(Protocol):
+    """Where a policy's status is seen."""
+
+    def observed(self, key: ObjectKey) -> Observed | None:
+        """Return a policy with what its status says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,42 +83,38 @@ class ClusterSource:
     """Policies of one cluster."""
 
     def __init__(
-        self, api: KubeApi, scope: Scope, defaults: Defaults, acknowledge: Callable[[ObjectKey, str], None]
+        self, api: KubeApi, scope: Scope, policies: FormReader, acknowledge: Callable[[ObjectKey, str], None]
     ) -> None:
         self._scope = scope
-        self._defaults = defaults
+        self._reader = policies
         self._acknowledge = acknowledge
-        self._changed: Callable[[ObjectKey], None] = lambda _: None
+        self._listeners: list[Callable[[ObjectKey], None]] = []
         self._lock = threading.Lock()
         self._policies: dict[ObjectKey, Observed] = {}
         self._secrets: dict[ObjectKey, OurSecret] = {}
-        self._references = ClusterReferences(api, self._report)
+        self._references = WatchedReferences(api, self._report)
         namespaces: Iterable[str | None] = scope.namespaces or (None,)
         self._informers: list[Informer[Any]] = []
         for namespace in dict.fromkeys(namespaces):
             secrets = Informer(
                 api,
-                paths.secrets(namespace),
+                Selection(resource_paths.secrets(namespace), f"{SELECTOR},!{BELL}"),
                 parse=_our_secret,
                 changed=self._secret_changed,
-                label_selector=f"{SELECTOR},!{BELL}",
-                name="secrets",
             )
             # The Secrets first: what is known to be fresh when its policy is heard of costs no request.
-            policies = Informer(
+            watched = Informer(
                 api,
-                paths.policies(scope.version, namespace),
+                Selection(paths.policies(scope.version, namespace), scope.selector, name="policies"),
                 parse=self._parse,
                 changed=self._policy_changed,
-                label_selector=scope.selector,
-                name="policies",
                 after=secrets.synced,
             )
-            self._informers += [secrets, policies]
+            self._informers += [secrets, watched]
 
     def start(self, changed: Callable[[ObjectKey], None]) -> None:
         """See ``ports.PolicySource``; returns at once, policies are reported as they are listed."""
-        self._changed = changed
+        self._listeners.append(changed)
         for informer in self._informers:
             informer.start()
 
@@ -186,11 +175,12 @@ class ClusterSource:
         return longest
 
     def _parse(self, found: dict[str, Any]) -> Observed:
-        return observe(found, self._defaults)
+        return observe(found, self._reader)
 
     def _report(self, key: ObjectKey) -> None:
-        """Pass on that a Secret changed which a policy refers to."""
-        self._changed(key)
+        """Have a policy enqueued: it changed, or a Secret of it did."""
+        for changed in self._listeners:
+            changed(key)
 
     def _policy_changed(self, key: ObjectKey, observed: Observed | None) -> None:
         with self._lock:
@@ -203,7 +193,7 @@ class ClusterSource:
         if observed is not None:
             self._acknowledge(key, observed.last_transition)
         if observed is None or before is None or before.policy != observed.policy:
-            self._changed(key)
+            self._report(key)
 
     def _secret_changed(self, key: ObjectKey, secret: OurSecret | None) -> None:
         with self._lock:
@@ -212,10 +202,10 @@ class ClusterSource:
                 self._secrets[key] = secret
         policy = secret or known
         if policy is not None and (secret is None or not secret.intact):
-            self._changed(policy.policy)
+            self._report(policy.policy)
 
 
-def observe(found: dict[str, Any], defaults: Defaults) -> Observed:
+def observe(found: dict[str, Any], policies: FormReader) -> Observed:
     """Read a policy of the API server, with what its status says.
 
     NOTE: raises for nothing that a tenant may write: what was read before would stay in force, and its credential be
@@ -225,14 +215,14 @@ def observe(found: dict[str, Any], defaults: Defaults) -> Observed:
     conditions = [condition for condition in listed if isinstance(condition, dict)]
     words = [condition for condition in conditions if condition.get("type") != CONDITION]
     latest = words[-1].get("lastTransitionTime", "") if words else ""
-    policy, metadata = _policy(found, defaults), found.get("metadata") or {}
+    policy, metadata = _policy(found, policies), found.get("metadata") or {}
     subject = InvolvedObject(policy.key, str(metadata.get("uid", "")), str(found.get("apiVersion", "")))
     return Observed(policy, subject, str(latest), tuple(conditions), str(metadata.get("resourceVersion", "")))
 
 
-def _policy(found: dict[str, Any], defaults: Defaults) -> Policy | InvalidPolicy:
+def _policy(found: dict[str, Any], policies: FormReader) -> Policy | InvalidPolicy:
     try:
-        return read_any_form(found, ORIGIN, defaults)
+        return policies.read(found, ORIGIN)
     except MALFORMED as error:
         # A fault of ours; its text stays out, nobody vetted it.
         key, kind = key_of(found), type(error).__name__
@@ -242,20 +232,8 @@ def _policy(found: dict[str, Any], defaults: Defaults) -> Policy | InvalidPolicy
 
 def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:
     """Name the Secrets that a policy reads."""
-    match policy.source if isinstance(policy, Policy) else None:
-        case AwsOidc(oidc=OidcClient() as oidc) | AzureOidc(oidc=OidcClient() as oidc):
-            references = [oidc.client_secret, oidc.client_id]
-        case GcpWorkloadIdentity(oidc=OidcClient() as oidc):
-            references = [oidc.client_secret, oidc.client_id]
-        case (
-            AzureClientSecret(client_secret=reference)
-            | GcpServiceAccount(key_file=reference)
-            | Static(secret=SecretKeyRef() as reference)
-        ):
-            references = [reference]
-        case _:
-            references = []
-    return frozenset(reference.secret for reference in references if isinstance(reference, SecretKeyRef))
+    references = policy.references if isinstance(policy, Policy) else ()
+    return frozenset(reference.secret for reference in references)
 
 
 def _our_secret(found: dict[str, Any]) -> OurSecret:

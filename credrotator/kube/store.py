@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from credrotator.core.errors import Conflict, Denied, printable
 from credrotator.core.model import ObjectKey, Owner, SecretDocument, Sensitive, StoredSecret
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT
-from credrotator.kube import paths
-from credrotator.kube.client.api import ApiError, KubeApi, as_rotation_error
+from credrotator.kube.client import resource_paths
+from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import NOT_FOUND
+from credrotator.kube.refusals import as_rotation_error
 from credrotator.policies.reader import PREFIX
 from credrotator.policies.schema import GROUP, KIND
 
@@ -79,7 +80,7 @@ class ClusterStore:
 
     def _get(self, key: ObjectKey) -> dict[str, Any] | None:
         try:
-            return self._api.get(paths.secret(key))
+            return self._api.get(resource_paths.secret(key))
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return None
@@ -88,14 +89,14 @@ class ClusterStore:
     def _write(self, document: SecretDocument, present: dict[str, Any] | None, **query: Any) -> None:
         body = manifest(document, present)
         if present is None:
-            self._api.post(paths.secrets(document.key.namespace), body, fieldManager=MANAGER, **query)
+            self._api.post(resource_paths.secrets(document.key.namespace), body, fieldManager=MANAGER, **query)
         else:
-            self._api.put(paths.secret(document.key), body, fieldManager=MANAGER, **query)
+            self._api.put(resource_paths.secret(document.key), body, fieldManager=MANAGER, **query)
 
     def _is_written(self, document: SecretDocument) -> bool:
         """Read back after a write whose outcome is unknown, and compare (fault 28)."""
         try:
-            found = self._api.get(paths.secret(document.key))
+            found = self._api.get(resource_paths.secret(document.key))
         except ApiError:
             return False
         there = stored_secret(found).document

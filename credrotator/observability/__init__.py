@@ -1,1 +1,1 @@
-"""What the outside sees: metrics, health, logs, audit records, traces, and nothing secret in them."""
+"""Metrics, health, logs, audit records and traces, with nothing secret in them."""

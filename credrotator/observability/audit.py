@@ -25,7 +25,7 @@ Decision = Literal["published", "refused", "failed", "adopted", "parked"]
 
 
 class Audit:
-    """Keeps the records of one process; safe to share between threads.
+    """An ``AuditLog`` by the log of one process; safe to share between threads.
 
     Args:
         instance: Who decides: a replica's name in the election, or by default the machine's.

@@ -1,4 +1,4 @@
-"""Metrics and health of the daemon, in cert-manager's manner: names, labels, and an HTTP server for them.
+"""Metrics of the daemon, in cert-manager's manner: names and labels.
 
 Owns the metrics' names. Labels hold policy keys, providers, reasons and stages, never foreign text. Series of a policy
 that is gone are removed.
@@ -7,16 +7,9 @@ that is gone are removed.
 from __future__ import annotations
 
 import contextlib
-import logging
 import platform
-import socket
-import socketserver
-import sys
-import threading
 import time
 from collections import Counter as Counts
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -27,18 +20,13 @@ from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.observability.policy_metrics import PolicyMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime, timedelta
 
     from credrotator.core.attempts import Attempt
-    from credrotator.core.instrumentation import Instrumentation, Stage
+    from credrotator.core.instrumentation import Instrumentation, Stage, Timing
     from credrotator.core.model import ObjectKey, Outcome
-
-log = logging.getLogger(__name__)
-
-HealthCheck = Callable[[], str | None]
-"""Returns what is wrong, or None."""
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 MINUTES = (60.0, 300.0, 900.0, 3600.0)
@@ -47,7 +35,9 @@ MOST_REASONS = 64
 
 
 class Metrics:
-    """All metrics of one process, in a registry of their own; a ``meter.Meter``, which tells ``traces`` too."""
+    """All metrics of one process, in a registry of their own; a DaemonInstrumentation, which tells ``traces`` too."""
+
+    content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, traces: Instrumentation = NO_INSTRUMENTATION) -> None:
         self._traces = traces
@@ -98,10 +88,13 @@ class Metrics:
         """Write all metrics in Prometheus' text format."""
         return generate_latest(self.registry) + self._policies.exposition()
 
-    def record(self, outcome: Outcome) -> None:
-        """Bring a policy's series up to date with how a look at it ended."""
-        self._traces.record(outcome)
+    def record(self, outcome: Outcome, timing: Timing | None = None) -> None:
+        """Bring a policy's series up to date with how an attempt ended."""
+        self._traces.record(outcome, timing)
         self._policies.record(outcome)
+        if outcome.action == "rotated" and timing:
+            self.duration.labels("total").observe(timing.took_s)
+            self.observe_lateness(timing.due, timing.began)
         if outcome.action in {"rotated", "failed"}:
             reason = self._reason(outcome.provider, outcome.error.reason if outcome.error else outcome.reason)
             self.rotations.labels(outcome.provider, outcome.action, reason).inc()
@@ -111,12 +104,12 @@ class Metrics:
         self._policies.forget(key)
 
     def attempt(self, attempt: Attempt) -> AbstractContextManager[None]:
-        """See ``Meter``."""
+        """See ``Instrumentation``."""
         return self._traces.attempt(attempt)
 
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
-        """See ``Meter``."""
+        """See ``Instrumentation``."""
         began_s = time.monotonic()
         try:
             with self._traces.stage(stage):
@@ -125,19 +118,35 @@ class Metrics:
             self.duration.labels(stage).observe(time.monotonic() - began_s)
 
     def token(self, *, shared: bool) -> None:
-        """See ``Meter``."""
+        """See ``Instrumentation``."""
         (self.token_coalesced if shared else self.token_requests).inc()
         self._traces.token(shared=shared)
 
     def request(self, endpoint: str, call: str, code: str) -> None:
-        """See ``Meter``."""
+        """See ``Instrumentation``."""
         self.requests.labels(endpoint, call, code).inc()
         self._traces.request(endpoint, call, code)
 
     def throttled(self, endpoint: str) -> None:
-        """See ``Meter``."""
+        """See ``Instrumentation``."""
         self.throttles.labels(endpoint).inc()
         self._traces.throttled(endpoint)
+
+    def watch_queue(self, depth: Callable[[], int]) -> None:
+        """Show the depth of the queue as it is when somebody scrapes."""
+        self.queue_depth.set_function(depth)
+
+    def note_leading(self, *, leading: bool) -> None:
+        """Show whether this process is the leader."""
+        self.leader.set(int(leading))
+
+    def note_delivery(self, form: str, took_s: float) -> None:
+        """Count a delivery that the gateway acknowledged."""
+        self.delivery.labels(form).observe(took_s)
+
+    def note_unacknowledged(self, count: int) -> None:
+        """Show how many published credentials the gateway has not reacted to."""
+        self.unacknowledged.set(count)
 
     def note_skew(self, seen: Mapping[str, timedelta]) -> None:
         """Show by how much others' clocks differ from this machine's."""
@@ -168,70 +177,3 @@ class Metrics:
                 return "Other"
             known.add(reason)
         return reason
-
-
-class HealthServer:
-    """Serves /metrics, /healthz and /readyz on one address."""
-
-    def __init__(self, host: str, port: int, metrics: Metrics, checks: Mapping[str, HealthCheck]) -> None:
-        handler = type("Handler", (_Handler,), {"metrics": metrics, "checks": dict(checks)})
-        self._server = (_Server6 if ":" in host else _Server)((host, port), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The TCP port that is listened on."""
-        return int(self._server.server_address[1])
-
-    def start(self) -> None:
-        """Serve from now on, in a thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop serving and free the port."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        # NOTE: HTTPServer's own looks the host's name up in DNS, which may hang, and nobody asks for it here.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[0], self.server_address[1]  # type: ignore[assignment]
-
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        """Keep a prober that hangs up out of the log's traces."""
-        log.debug("answering %s failed: %s", client_address, sys.exception())
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(BaseHTTPRequestHandler):
-    metrics: Metrics
-    checks: Mapping[str, HealthCheck]
-    timeout = 10
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        if path == "/metrics":
-            self._answer(200, self.metrics.exposition(), CONTENT_TYPE_LATEST)
-        elif check := self.checks.get(path):
-            wrong = check()
-            self._answer(503 if wrong else 200, (wrong or "ok").encode() + b"\n", "text/plain; charset=utf-8")
-        else:
-            self._answer(404, b"/metrics, /healthz, /readyz\n", "text/plain; charset=utf-8")
-
-    def _answer(self, status: int, body: bytes, kind: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing: probes come every few seconds."""

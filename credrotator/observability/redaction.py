@@ -35,8 +35,8 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 _NAMES = r"""
     client[-_]?secret | (?:client[-_]?)?assertion | web[-_]?identity[-_]?token | password
-  | (?:azure|gcp)?(?:access|id|refresh|session|subject)[-_]?token | (?:x-amz-)?security-token
-  | (?:aws_)?secret[-_]?access[-_]?key | (?:proxy-)?authorization | api-key | private[-_]?key
+  | [a-z]*(?:access|id|refresh|session|subject)[-_]?token | (?:x-amz-)?security-token
+  | (?:[a-z]+_)?secret[-_]?access[-_]?key | (?:proxy-)?authorization | api-key | private[-_]?key
 """
 _NAMED = re.compile(
     rf"""
@@ -50,14 +50,14 @@ _NAMED = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_SIGNATURE = re.compile(r"AWS4-HMAC-SHA256 .*?Signature=[0-9a-f]+")
+_SIGNATURE = re.compile(r"\w+-HMAC-SHA256 .*?Signature=[0-9a-f]+")
 _JWT = re.compile(r"\beyJ[\w-]{6,}\.[\w-]*(?:\.[\w-]*)?")
 _PEM = re.compile(r"-----BEGIN (?P<kind>[A-Z ]*PRIVATE KEY)-----.*?(?:-----END (?P=kind)-----|$)", re.DOTALL)
 _USER_INFO = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
 _PATTERNS = (
     ("eyJ", _JWT, MASK),
     ("PRIVATE KEY", _PEM, MASK),
-    ("AWS4-HMAC", _SIGNATURE, MASK),
+    ("-HMAC-SHA256 ", _SIGNATURE, MASK),
     ("://", _USER_INFO, rf"\1:{MASK}@"),
 )
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from credrotator.core.attempts import Attempt
-    from credrotator.core.instrumentation import Stage
+    from credrotator.core.instrumentation import Stage, Timing
     from credrotator.core.model import Outcome
 
 NAME = "credrotator"
@@ -40,7 +40,7 @@ LAST_SPANS_S = 2.0
 
 @dataclass(slots=True)
 class _Open:
-    """A look that is under way. It has a span once something is done: of a look at what is fresh nobody wants one."""
+    """An attempt that is under way. It has a span once something is done: what is fresh is worth none."""
 
     attempt: Attempt
     began_ns: int
@@ -52,7 +52,7 @@ _OPEN: ContextVar[_Open | None] = ContextVar("open", default=None)
 
 
 class Traces:
-    """A ``Meter`` that makes spans of what it is told; safe to share between threads."""
+    """An ``Instrumentation`` that makes spans of what it is told; safe to share between threads."""
 
     def __init__(self, processor: SpanProcessor) -> None:
         # What the variables say of the service wins: the operator knows better what this one is called.
@@ -77,7 +77,7 @@ class Traces:
 
     @contextlib.contextmanager
     def attempt(self, attempt: Attempt) -> Iterator[None]:
-        """See ``Meter``."""
+        """See ``Instrumentation``."""
         here = _Open(attempt, time.time_ns())
         before = _OPEN.set(here)
         try:
@@ -89,7 +89,7 @@ class Traces:
 
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
-        """See ``Meter``; outside of a look nothing is recorded."""
+        """See ``Instrumentation``; outside of an attempt nothing is recorded."""
         here = _OPEN.get()
         if here is None:
             yield
@@ -105,8 +105,8 @@ class Traces:
             here.stage = around
             span.end()
 
-    def record(self, outcome: Outcome) -> None:
-        """See ``Meter``."""
+    def record(self, outcome: Outcome, timing: Timing | None = None) -> None:  # noqa: ARG002 - spans have times of their own
+        """See ``Instrumentation``."""
         here = _OPEN.get()
         if here is None or (here.root is None and outcome.action != "failed"):
             return
@@ -119,17 +119,17 @@ class Traces:
             root.set_status(Status(StatusCode.ERROR, outcome.error.reason))
 
     def token(self, *, shared: bool) -> None:
-        """See ``Meter``."""
+        """See ``Instrumentation``."""
         if (here := _OPEN.get()) and here.stage:
             here.stage.set_attribute("credrotator.token.shared", shared)
 
     def request(self, endpoint: str, call: str, code: str) -> None:
-        """See ``Meter``."""
+        """See ``Instrumentation``."""
         if (here := _OPEN.get()) and here.stage:
             here.stage.add_event("request", {"endpoint": endpoint, "call": call, "code": code})
 
     def throttled(self, endpoint: str) -> None:
-        """See ``Meter``."""
+        """See ``Instrumentation``."""
         if (here := _OPEN.get()) and here.stage:
             here.stage.add_event("throttled", {"endpoint": endpoint})
 

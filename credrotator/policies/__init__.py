@@ -1,1 +1,1 @@
-"""From the gateway's API to a Policy: the schema, the reader, the managed form, and all objects of one reading."""
+"""From the gateway's API to a policy: the schema, the reader, the managed form, and the inventory of all objects."""

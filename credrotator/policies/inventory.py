@@ -17,7 +17,7 @@ from credrotator.core.model import (
     ObjectKey,
     Policy,
     Problem,
-    Rotatable,
+    RotatablePolicy,
     SecretKeyRef,
     Sensitive,
     backend_key,
@@ -129,9 +129,8 @@ class Inventory:
     def refuse_shared_secrets(self) -> None:
         """Two policies that lead to one Secret would replace each other's credential for ever: the first keeps it."""
         taken: dict[ObjectKey, Policy] = {}
-        for policy in sorted(self.policies.values(), key=lambda policy: (policy.managed, policy.key)):
-            if not isinstance(policy.source, Rotatable) or policy.secret is None:
-                continue
+        rotatable = [policy for policy in self.policies.values() if isinstance(policy, RotatablePolicy)]
+        for policy in sorted(rotatable, key=lambda policy: (policy.managed, policy.key)):
             first = taken.setdefault(policy.secret, policy)
             if first is not policy:
                 why = f"Secret {policy.secret} is where {first.key} publishes; name another"

@@ -221,7 +221,7 @@ class GcpImpersonation(SchemaModel):
     service_account_name: GoogleName = Field(alias="serviceAccountName")
 
 
-class GcpWorkloadIdentity(SchemaModel):
+class GcpFederation(SchemaModel):
     """A provider in a workload identity pool, and the token that it takes."""
 
     choice = Choice(("serviceAccountImpersonation",))
@@ -241,7 +241,7 @@ class GcpCredentials(SchemaModel):
     project_name: GoogleProject = Field(alias="projectName")
     region: GoogleName
     credentials_file: GcpCredentialsFile | None = Field(None, alias="credentialsFile")
-    workload_identity: GcpWorkloadIdentity | None = Field(None, alias="workloadIdentityFederationConfig")
+    workload_identity: GcpFederation | None = Field(None, alias="workloadIdentityFederationConfig")
 
 
 class TargetRef(SchemaModel):
@@ -266,7 +266,7 @@ class Spec(SchemaModel):
     credential_override: Any = Field(None, alias="credentialOverride")
 
 
-class Metadata(SchemaModel):
+class ObjectMeta(SchemaModel):
     """``metadata``, as far as it is used."""
 
     name: Name
@@ -280,10 +280,34 @@ class BackendSecurityPolicy(SchemaModel):
 
     api_version: Text = Field(alias="apiVersion")
     kind: Literal["BackendSecurityPolicy"]
-    metadata: Metadata
+    metadata: ObjectMeta
     spec: Spec
     status: Any = None
 
 
-NOT_OURS = {"azureCredentials": ("useManagedIdentity", "managedIdentity"), "gcpCredentials": ("isPassthrough",)}
-"""Fields by which the gateway comes to a credential that nobody has to rotate, by their block in ``spec``."""
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """The block that a type of policy is about.
+
+    Attributes:
+        block: The block's name in ``spec``.
+        static: Name of the provider, where the block is a key that a person put there and nothing rotates.
+        unmanaged: Fields of the block by which the gateway comes to a credential that nobody has to rotate.
+    """
+
+    block: str
+    static: str = ""
+    unmanaged: tuple[str, ...] = ()
+
+
+MECHANISMS = {
+    "APIKey": Mechanism("apiKey", "api-key"),
+    "AWSCredentials": Mechanism("awsCredentials"),
+    "AzureAPIKey": Mechanism("azureAPIKey", "azure-api-key"),
+    "AzureCredentials": Mechanism("azureCredentials", unmanaged=("useManagedIdentity", "managedIdentity")),
+    "AnthropicAPIKey": Mechanism("anthropicAPIKey", "anthropic-api-key"),
+    "GCPCredentials": Mechanism("gcpCredentials", unmanaged=("isPassthrough",)),
+}
+"""By ``spec.type``."""
+SPEC_FIELDS = {info.alias or name: name for name, info in Spec.model_fields.items()}
+"""Attributes of ``Spec`` by the API's own names."""

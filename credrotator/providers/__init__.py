@@ -1,1 +1,37 @@
-"""One package per provider: what it is by itself (pure), and its exchange (the SDK's adapter)."""
+"""One package per provider: what it is by itself (pure), and its exchange (the SDK's adapter).
+
+``source`` has the facts, ``policy`` reads the gateway's block, ``advice`` says what has to stand at the vendor, and the
+module named after the vendor's service makes exchanges, imported when a policy first needs it. A new provider is one
+more package, and a line in :data:`PROVIDERS`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from credrotator.policies.managed import FormReader
+from credrotator.policies.reader import Defaults, PolicyReader
+from credrotator.providers.aws import Aws
+from credrotator.providers.azure import Azure
+from credrotator.providers.gcp import Gcp
+
+if TYPE_CHECKING:
+    from credrotator.core.model import Rotatable
+    from credrotator.providers.provider import OperatorOption, Provider
+
+PROVIDERS: tuple[Provider, ...] = (Aws(), Azure(), Gcp())
+
+
+def provider_of(source: Rotatable) -> Provider:
+    """Return whose a source is."""
+    return next(provider for provider in PROVIDERS if isinstance(source, provider.sources))
+
+
+def operator_options() -> tuple[OperatorOption, ...]:
+    """List what the operator may set for one provider or another."""
+    return tuple(option for provider in PROVIDERS for option in provider.options)
+
+
+def policy_reader(defaults: Defaults) -> FormReader:
+    """Return what reads the policies of all providers, in either form."""
+    return FormReader(PolicyReader(PROVIDERS, defaults), [provider.managed for provider in PROVIDERS])

@@ -1,1 +1,1 @@
-"""Rotating: one policy, one batch, and the daemon with its queue and timetable."""
+"""Rotating one policy or a batch of them, and the daemon with its queue and timetable."""

@@ -8,21 +8,23 @@ from __future__ import annotations
 import logging
 import traceback
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
-from credrotator.core.attempts import attempting
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import Failure, Outcome
+from credrotator.rotation.attempt import ONE_PASS, AttemptRunner
+from credrotator.rotation.guard import UNGUARDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
+    from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
-    from credrotator.observability.audit import Audit
+    from credrotator.core.ports import Clock, OutcomeListener, SecretReader
     from credrotator.policies.inventory import Inventory
-    from credrotator.rotation.rotation import RotateOptions, Rotation
+    from credrotator.rotation.attempt import RotatePolicy
+    from credrotator.rotation.rotation import RotateOptions
 
 log = logging.getLogger(__name__)
 
@@ -39,65 +41,84 @@ class Progress(Protocol):
         """Show it."""
 
 
-def run_batch(
-    keys: Iterable[ObjectKey],
-    inventory: Inventory,
-    rotation: Rotation,
-    options: RotateOptions,
-    *,
-    workers: int,
-    audit: Audit,
-    instrumentation: Instrumentation = NO_INSTRUMENTATION,
-    after: Callable[[Outcome], None],
-    progress: Progress,
-) -> list[Outcome]:
-    """Rotate what is due among the named policies.
+class Batch:
+    """Rotates many policies once, several at a time.
 
     Args:
-        keys: Which policies; each is in the inventory.
-        inventory: Where policies and what they refer to are found.
         rotation: The use case.
-        options: What to do.
-        workers: How many policies at a time.
+        listener: Told of each outcome, in the worker, as soon as it is there; of a dry run's, of none.
+        clock: The present moment.
         audit: Told of failures.
         instrumentation: Told of attempts, and of what follows them.
-        after: Called in the worker for each outcome, as soon as it is there.
-        progress: Called in this thread.
-
-    Returns:
-        The outcomes, in the order of the keys.
     """
 
-    def one(key: ObjectKey) -> Outcome:
-        policy = inventory.policies.get(key) or inventory.invalid[key]
-        with attempting(key) as attempt, instrumentation.attempt(attempt):
-            try:
-                outcome = rotation(policy, inventory.reader(key), options)
-            except Exception as error:  # noqa: BLE001 - a fault of ours in one policy must not stop the others
-                outcome = _fault(policy, error)
-            if not options.dry_run:
-                audit.failed(policy, outcome)
-                instrumentation.record(outcome)
-            with (
-                instrumentation.stage("delivery")
-                if outcome.action == "rotated" and not options.dry_run
-                else nullcontext()
-            ):
-                after(outcome)
-        return outcome
+    def __init__(
+        self,
+        rotation: RotatePolicy,
+        listener: OutcomeListener,
+        clock: Clock,
+        *,
+        audit: AuditLog,
+        instrumentation: Instrumentation = NO_INSTRUMENTATION,
+    ) -> None:
+        self._attempt = AttemptRunner(
+            _Sheltered(rotation), listener, UNGUARDED, clock, audit=audit, instrumentation=instrumentation
+        )
 
-    ordered = list(keys)
-    pool = ThreadPoolExecutor(max_workers=max(1, min(workers, len(ordered))), thread_name_prefix="rotate")
-    futures: dict[Future[Outcome], ObjectKey] = {}
-    try:
-        futures = {pool.submit(one, key): key for key in ordered}
-        _watch(futures, progress)
-        return [future.result() for future in futures]
-    except BaseException:
-        _interrupt(pool, futures)
-        raise
-    finally:
-        pool.shutdown(wait=False)
+    def __call__(
+        self,
+        keys: Iterable[ObjectKey],
+        inventory: Inventory,
+        options: RotateOptions,
+        *,
+        workers: int,
+        progress: Progress,
+    ) -> list[Outcome]:
+        """Rotate what is due among the named policies.
+
+        Args:
+            keys: Which policies; each is in the inventory.
+            inventory: Where policies and what they refer to are found.
+            options: What to do.
+            workers: How many policies at a time.
+            progress: Called in this thread.
+
+        Returns:
+            The outcomes, in the order of the keys.
+        """
+        ordered = list(keys)
+        pool = ThreadPoolExecutor(max_workers=max(1, min(workers, len(ordered))), thread_name_prefix="rotate")
+        futures: dict[Future[Outcome], ObjectKey] = {}
+        try:
+            futures = {pool.submit(self._one, key, inventory, options): key for key in ordered}
+            _watch(futures, progress)
+            return [future.result() for future in futures]
+        except BaseException:
+            _interrupt(pool, futures)
+            raise
+        finally:
+            pool.shutdown(wait=False)
+
+    def _one(self, key: ObjectKey, inventory: Inventory, options: RotateOptions) -> Outcome:
+        policy = inventory.policies.get(key) or inventory.invalid[key]
+        with self._attempt.begin(key):
+            return self._attempt(policy, inventory.reader(key), options, ONE_PASS)
+
+
+class _Sheltered:
+    """A use case whose own faults are outcomes: one in one policy must not stop the others."""
+
+    def __init__(self, rotation: RotatePolicy) -> None:
+        self._rotation = rotation
+
+    def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader, options: RotateOptions) -> Outcome:
+        try:
+            return self._rotation(policy, secrets, options)
+        except Exception as error:  # noqa: BLE001 - the outermost of what is done for one policy
+            return _fault(policy, error)
+
+    def forget(self, key: ObjectKey) -> None:
+        self._rotation.forget(key)
 
 
 def _watch(futures: Collection[Future[Outcome]], progress: Progress) -> None:

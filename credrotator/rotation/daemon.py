@@ -1,6 +1,6 @@
-"""The daemon's shell around the use case: source → queue → workers → timetable, and an ordered end.
+"""The daemon's shell around attempts: source → queue → workers → timetable, and an ordered end.
 
-Level-triggered: a change or a timer only says "look at this policy"; the worker reads and decides again, so that a
+Level-triggered: a change or a timer only enqueues a policy; the worker reads and decides again, so that a
 restart with everything fresh does nothing. Owns threads and their end; must not know clusters, files or vendors.
 """
 
@@ -9,42 +9,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.core.attempts import attempting
 from credrotator.core.backoff import Streak, failed
 from credrotator.core.clock import suspend_aware
-from credrotator.core.errors import Abandoned
-from credrotator.core.model import (
-    AwsOidc,
-    AzureClientSecret,
-    AzureOidc,
-    GcpServiceAccount,
-    GcpWorkloadIdentity,
-    InvalidPolicy,
-    ObjectKey,
-    OidcClient,
-    Outcome,
-    Policy,
-    Published,
-)
-from credrotator.observability.audit import Audit
-from credrotator.policies.reader import fingerprint
-from credrotator.rotation.rotation import RotateOptions, Rotation
+from credrotator.rotation.rotation import RotateOptions
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import ROUTINE, SOON, URGENT, WorkQueue
 
 if TYPE_CHECKING:
-    from credrotator.core.attempts import Attempt
-    from credrotator.core.ports import Clock, Exchange, PolicySource, SecretStore
-    from credrotator.observability.metrics import Metrics
+    from collections.abc import Callable
+
+    from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.core.model import ObjectKey, Outcome
+    from credrotator.core.ports import Clock, PolicySource
+    from credrotator.rotation.attempt import AttemptRunner
 
 log = logging.getLogger(__name__)
-
-Listener = Callable[[Policy | InvalidPolicy, Outcome], None]
-"""Told of each outcome, in the worker: delivery, Events, templates."""
 
 NEAR_EXPIRY = timedelta(minutes=5)
 STATIC_INTERVAL = timedelta(minutes=10)
@@ -62,51 +44,34 @@ class Daemon:
 
     Args:
         source: Which policies there are.
-        store: Where their credentials are published.
-        exchange: Where credentials come from.
+        queue: Of policies that wait for a worker.
+        attempt: Makes an attempt at one.
         clock: The present moment.
-        metrics: Kept up to date.
-        leads: Tells whether this process may write; asked before each look and right before each write.
-        listener: Told of each outcome.
-        gone: Told of each policy that was deleted.
-        audit: Told of each decision about a credential.
-        glance: See ``Rotation``.
-        well: Tells of a lane (an issuer) whether it is not needed just now: its last answer was a token that is good.
-        workers: How many policies at a time; a quarter of them at most for one issuer, three quarters while it is well.
+        leads: Tells whether this process may write; asked before each attempt.
+        instrumentation: Kept up to date.
+        workers: How many policies at a time.
         seconds: Seconds that only grow; retries are reckoned by them.
     """
 
     def __init__(
         self,
         source: PolicySource,
-        store: SecretStore,
-        exchange: Exchange,
+        queue: WorkQueue,
+        attempt: AttemptRunner,
         clock: Clock,
         *,
-        metrics: Metrics,
         leads: Callable[[], bool],
-        listener: Listener,
-        gone: Callable[[ObjectKey], None] = lambda _: None,
-        audit: Audit | None = None,
-        cached_state: Callable[[Policy], Published | None] = lambda _: None,
-        has_valid_token: Callable[[str], bool] = lambda _: False,
+        instrumentation: DaemonInstrumentation,
         workers: int,
         seconds: Callable[[], float] = suspend_aware,
     ) -> None:
         self._source = source
+        self._queue = queue
+        self._attempt = attempt
         self._clock = clock
         self._seconds = seconds
-        self._metrics = metrics
+        self._instrumentation = instrumentation
         self._leads = leads
-        self._listener = listener
-        self._gone = gone
-        self._audit = audit or Audit(failures=logging.WARNING)
-        self._rotation = Rotation(
-            store, exchange, clock, self._guard, instrumentation=metrics, audit=self._audit, cached_state=cached_state
-        )
-        self._has_valid_token = has_valid_token
-        self._most = workers
-        self._queue = WorkQueue(self._lanes, self._lane_limit)
         self._timetable = Timetable(self._due, clock, seconds=seconds)
         self._failures: dict[ObjectKey, Streak] = {}
         self._expiries: dict[ObjectKey, float] = {}
@@ -117,7 +82,7 @@ class Daemon:
 
     def start(self) -> None:
         """Start all threads; policies are looked at as the source reports them."""
-        self._metrics.queue_depth.set_function(lambda: len(self._queue))
+        self._instrumentation.watch_queue(self._queue.__len__)
         self._timetable.start()
         for worker in self._workers:
             worker.start()
@@ -152,10 +117,6 @@ class Daemon:
         for key in [*self._expiries, *self._source.policies()]:
             self._drop(key)
 
-    def backlog(self) -> int:
-        """Count the policies that wait for nothing but a worker."""
-        return self._queue.backlog()
-
     def enqueue_failures(self) -> None:
         """Have every policy looked at that failed last: an endpoint that was away is back.
 
@@ -175,43 +136,18 @@ class Daemon:
         near = expiry - self._clock().timestamp() < NEAR_EXPIRY.total_seconds()
         self._queue.add(key, URGENT if near else ROUTINE)
 
-    def _lanes(self, key: ObjectKey) -> tuple[str, ...]:
-        """Name what a policy's exchange depends on first; one that hangs takes a quarter of the workers at most.
-
-        While it is well, three quarters: its token is at hand, and only the vendor is asked.
-
-        What comes after it is not named: policies that hang at their issuer would fill STS's lane for all others.
-        """
-        policy = self._source.get(key)
-        match policy.source if isinstance(policy, Policy) else None:
-            case AwsOidc(oidc=OidcClient(issuer=issuer)) | AzureOidc(oidc=OidcClient(issuer=issuer)):
-                return (issuer,)
-            case GcpWorkloadIdentity(oidc=OidcClient(issuer=issuer)):
-                return (issuer,)
-            case AwsOidc(region=region):
-                return (f"sts {region}",)
-            case AzureOidc(app=app) | AzureClientSecret(app=app):
-                return (app.authority,)
-            case GcpWorkloadIdentity() | GcpServiceAccount():
-                return ("google",)
-        return ()
-
-    def _lane_limit(self, lane: str) -> int:
-        return max(1, self._most * (3 if self._has_valid_token(lane) else 1) // 4)
-
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:
-            with attempting(key) as attempt:
-                self._work_on(key, attempt)
+            with self._attempt.begin(key):
+                self._work_on(key)
 
-    def _work_on(self, key: ObjectKey, attempt: Attempt) -> None:
+    def _work_on(self, key: ObjectKey) -> None:
         try:
             if self._leads():
                 self._attempted.add(key)
-                with self._metrics.attempt(attempt):
-                    self._attempt(key)
+                self._rotate(key)
             if not self._leads():
-                # Whoever stood down meanwhile could not know of what this look left behind.
+                # Whoever stood down meanwhile could not know of what this attempt left behind.
                 self._drop(key)
         except Exception:
             # The last line of defence: a fault of ours in one policy must not cost a worker.
@@ -221,43 +157,25 @@ class Daemon:
             self._attempted.discard(key)
             self._queue.done(key)
 
-    def _attempt(self, key: ObjectKey) -> None:
-        # Off the timetable first: the sweep would else ask for another look as long as this one takes.
-        due, started_s = self._timetable.take(key), time.monotonic()
-        policy = self._source.get(key)
+    def _rotate(self, key: ObjectKey) -> None:
+        # Off the timetable first: the sweep would else ask for another attempt as long as this one takes.
+        due, policy = self._timetable.take(key), self._source.get(key)
         if policy is None:
-            self._forget(key)
+            self._drop(key)
+            self._attempt.forget(key)
             return
-        began = self._clock()
+        options = RotateOptions(ignore_retry_after=self._is_early(key))
+        self._attempt(policy, self._source.reader(key), options, schedule=self, due=due)
+
+    def _is_early(self, key: ObjectKey) -> bool:
+        """Tell whether this attempt comes before what was asked for, since the credential would not live to see it."""
         streak = self._failures.get(key)
-        ignore_retry_after = streak is not None and streak.early and self._steady() + _ROUNDING >= streak.next_try
-        outcome = self._rotation(policy, self._source.reader(key), RotateOptions(ignore_retry_after=ignore_retry_after))
-        if outcome.action == "rotated":
-            self._metrics.duration.labels("total").observe(time.monotonic() - started_s)
-            self._metrics.observe_lateness(due, began)
-        self._audit.failed(policy, outcome)
-        self._metrics.record(outcome)
-        self._expiries[key] = outcome.expires_at.timestamp() if outcome.expires_at else 0.0
-        self._plan_next(outcome)
-        if outcome.action == "rotated":
-            with self._metrics.stage("delivery"):
-                self._listener(policy, outcome)
-        elif self._is_current(policy):
-            self._listener(policy, outcome)
+        return streak is not None and streak.early and self._steady() + _ROUNDING >= streak.next_try
 
-    def _is_current(self, policy: Policy | InvalidPolicy) -> bool:
-        """Tell whether a look's outcome still matters: an exchange takes time, and what follows may write."""
-        if isinstance(policy, InvalidPolicy):
-            return self._leads() and self._source.get(policy.key) == policy
-        try:
-            self._guard(policy)
-        except Abandoned:
-            return False
-        return True
-
-    def _plan_next(self, outcome: Outcome) -> None:
-        """Put the policy's next look on the timetable."""
+    def plan(self, outcome: Outcome) -> None:
+        """See ``Schedule``: put the policy's next attempt on the timetable."""
         key = outcome.policy
+        self._expiries[key] = outcome.expires_at.timestamp() if outcome.expires_at else 0.0
         if outcome.action == "failed" and outcome.error:
             now = self._steady()
             expires_at = now + (outcome.expires_at - self._clock()) if outcome.expires_at else None
@@ -275,24 +193,8 @@ class Daemon:
         """Return the moment on a clock that nobody sets, which is the one of streaks: they are made of waits."""
         return _BEGIN + timedelta(seconds=self._seconds())
 
-    def _guard(self, policy: Policy) -> None:
-        """Called right before each write: is it still ours to make?"""
-        if not self._leads():
-            raise Abandoned("NotLeader")
-        present = self._source.get(policy.key)
-        if not isinstance(present, Policy) or present.uid != policy.uid:
-            raise Abandoned("PolicyGone")
-        if fingerprint(present.source) != fingerprint(policy.source) or present.secret != policy.secret:
-            raise Abandoned("PolicyEdited")
-
-    def _forget(self, key: ObjectKey) -> None:
-        """Drop all that is known of a policy that is gone."""
-        self._drop(key)
-        self._rotation.forget(key)
-        self._gone(key)
-
     def _drop(self, key: ObjectKey) -> None:
         self._timetable.take(key)
         self._failures.pop(key, None)
         self._expiries.pop(key, None)
-        self._metrics.forget(key)
+        self._instrumentation.forget(key)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from credrotator.core.audit_log import NO_AUDIT
 from credrotator.core.errors import Abandoned, Conflict, PolicyError, RotationError, Transient
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import (
@@ -23,7 +24,8 @@ from credrotator.core.model import (
     Policy,
     Published,
     Rotatable,
-    Static,
+    RotatablePolicy,
+    Source,
     StoredSecret,
     Unreadable,
     Unsupported,
@@ -31,15 +33,14 @@ from credrotator.core.model import (
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
 from credrotator.core.profiles import read_profile
 from credrotator.core.secretdata import parse, render
-from credrotator.observability.audit import Audit
-from credrotator.policies.reader import fingerprint
+from credrotator.rotation.guard import UNGUARDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
+    from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.ports import Clock, Exchange, SecretReader, SecretStore
+    from credrotator.core.ports import CachedState, Clock, Exchange, SecretReader, SecretStore, WriteGuard
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ PUBLISH_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class RotateOptions:
-    """What the caller asks of a pass; ``probe``: others' wishes for patience would outlast the credential."""
+    """What the caller asks of an attempt; ``ignore_retry_after``: it would outlast the credential."""
 
     within: timedelta = timedelta(0)
     force: bool = False
@@ -81,6 +82,16 @@ class _Held:
     credential: Credential
 
 
+class NothingCached:
+    """A ``CachedState`` that never knows: the store is asked each time."""
+
+    def __call__(self, policy: Policy) -> None:
+        """See ``CachedState``."""
+
+
+NOTHING_CACHED: CachedState = NothingCached()
+
+
 class Rotation:
     """Rotates single policies; safe to share between threads, one thread per policy.
 
@@ -91,11 +102,11 @@ class Rotation:
         store: Where credentials are published.
         exchange: Where they come from.
         clock: The present moment.
-        guard: Asked right before each write; raises Abandoned if the policy is not to be published any more.
-        meter: Told of the writes.
+        guard: See ``WriteGuard``.
+        instrumentation: Told of the writes.
         audit: Told of what is decided about credentials that were issued.
-        glance: What a policy's Secret held when it was last heard of, None where that is not known. Where it need not
-            be renewed by that, the store is not asked: whoever glances also tells when it changes.
+        cached_state: See ``CachedState``. Where a credential need not be renewed by that, the store is not asked:
+            whoever knows also tells when it changes.
     """
 
     def __init__(
@@ -103,18 +114,18 @@ class Rotation:
         store: SecretStore,
         exchange: Exchange,
         clock: Clock,
-        guard: Callable[[Policy], None] = lambda _: None,
+        guard: WriteGuard = UNGUARDED,
         *,
         instrumentation: Instrumentation = NO_INSTRUMENTATION,
-        audit: Audit | None = None,
-        cached_state: Callable[[Policy], Published | None] = lambda _: None,
+        audit: AuditLog = NO_AUDIT,
+        cached_state: CachedState = NOTHING_CACHED,
     ) -> None:
         self._store = store
         self._exchange = exchange
         self._clock = clock
         self._guard = guard
         self._instrumentation = instrumentation
-        self._audit = audit or Audit()
+        self._audit = audit
         self._cached_state = cached_state
         self._held: dict[ObjectKey, _Held] = {}
 
@@ -123,12 +134,10 @@ class Rotation:
         if isinstance(policy, InvalidPolicy):
             return invalid(policy)
         try:
-            match policy.source:
-                case Static() as source:
-                    check_static(source, secrets)
-                    return self._outcome(policy, "skipped", static_reason(source), None)
-                case _:
-                    return self._rotate(policy, policy.source, secrets, options)
+            if isinstance(policy, RotatablePolicy):
+                return self._rotate(policy, secrets, options)
+            check_static(policy.source, secrets)
+            return self._outcome(policy, "skipped", static_reason(policy.source), None)
         except Abandoned as error:
             return self._outcome(policy, "skipped", error.reason, None)
         except RotationError as error:
@@ -138,34 +147,31 @@ class Rotation:
         """Drop what is held for a policy that is gone."""
         self._held.pop(key, None)
 
-    def state(self, policy: Policy, source: Rotatable, options: RotateOptions) -> State:
+    def state(self, policy: RotatablePolicy, options: RotateOptions) -> State:
         """Read the store and decide; changes nothing.
 
         Raises:
             RotationError: The store cannot be read.
         """
-        assert policy.secret is not None  # noqa: S101 - every rotatable policy has one
         stored = self._store.read(policy.secret)
-        published = parse(stored.document if stored else None, policy.provider, policy.data_key)
-        return State(stored, published, self._plan(policy, source, published, options))
+        published = parse(stored.document if stored else None, policy.source, policy.data_key)
+        return State(stored, published, self._plan(policy, published, options))
 
-    def _plan(
-        self, policy: Policy, source: Rotatable, published: Published | Unreadable | None, options: RotateOptions
-    ) -> Plan:
+    def _plan(self, policy: RotatablePolicy, published: Published | Unreadable | None, options: RotateOptions) -> Plan:
         return plan(
             published,
-            fingerprint=fingerprint(source),
+            fingerprint=policy.fingerprint,
             seed=policy.uid,
             now=self._clock(),
             within=options.within,
             force=options.force,
         )
 
-    def _rotate(self, policy: Policy, source: Rotatable, secrets: SecretReader, options: RotateOptions) -> Outcome:
+    def _rotate(self, policy: RotatablePolicy, secrets: SecretReader, options: RotateOptions) -> Outcome:
         seen = self._cached_state(policy)
-        if seen is not None and isinstance(self._plan(policy, source, seen, options), Keep):
+        if seen is not None and isinstance(self._plan(policy, seen, options), Keep):
             return self._outcome(policy, "kept", "Fresh", seen)
-        state = self.state(policy, source, options)
+        state = self.state(policy, options)
         match state.plan:
             case Keep():
                 adopted = isinstance(state.published, Published) and state.published.fingerprint is None
@@ -175,41 +181,42 @@ class Rotation:
             case Rotate(reason=reason, detail=detail):
                 # What comes of it is in the audit record.
                 log.debug("rotating %s: %s %s", policy.key, reason, detail)
-        credential = self._held_credential(policy, source, options)
+        credential = self._held_credential(policy, options)
         if credential is None:
-            credential = self._exchange(policy.key, source, secrets, ignore_retry_after=options.ignore_retry_after)
-        self._held[policy.key] = _Held(fingerprint(source), credential)
+            credential = self._exchange(
+                policy.key, policy.source, secrets, ignore_retry_after=options.ignore_retry_after
+            )
+        self._held[policy.key] = _Held(policy.fingerprint, credential)
         try:
-            return self._publish(policy, source, credential, state, options)
+            return self._publish(policy, credential, state, options)
         except Abandoned as error:
             self._audit.refused(policy, error.reason, "it is not ours to write any more", state.expires_at, credential)
             raise
 
-    def _held_credential(self, policy: Policy, source: Rotatable, options: RotateOptions) -> Credential | None:
+    def _held_credential(self, policy: RotatablePolicy, options: RotateOptions) -> Credential | None:
         """Return the latest credential of this policy, if it is still what the policy asks for and not due itself."""
         held = self._held.get(policy.key)
-        if held is None or options.force or policy.secret is None:
+        if held is None or options.force:
             return None
         document = render(policy.secret, held.credential, held.fingerprint, data_key=policy.data_key)
-        published = parse(document, policy.provider, policy.data_key)
-        wanted = fingerprint(source)
+        published = parse(document, policy.source, policy.data_key)
+        wanted = policy.fingerprint
         decided = plan(published, fingerprint=wanted, seed=policy.uid, now=self._clock(), within=options.within)
         return held.credential if isinstance(decided, Keep) else None
 
     def _publish(
-        self, policy: Policy, source: Rotatable, credential: Credential, state: State, options: RotateOptions
+        self, policy: RotatablePolicy, credential: Credential, state: State, options: RotateOptions
     ) -> Outcome:
         """Write the credential; when somebody else was quicker, read and decide again with it in hand."""
-        assert policy.secret is not None  # noqa: S101 - see state()
-        document = render(policy.secret, credential, fingerprint(source), data_key=policy.data_key, owner=policy.owner)
-        candidate = parse(document, policy.provider, policy.data_key)
+        document = render(policy.secret, credential, policy.fingerprint, data_key=policy.data_key, owner=policy.owner)
+        candidate = parse(document, policy.source, policy.data_key)
         for _ in range(PUBLISH_TRIES):
             decided = state.plan
             if isinstance(decided, Keep):
                 self._audit.refused(policy, "Adopted", "somebody else was quicker", state.expires_at, credential)
                 return self._outcome(policy, "kept", "Adopted", state.published)
             if why := _worse(candidate, state, self._clock(), options):
-                return self._keep_better(policy, source, credential, why)
+                return self._keep_better(policy, credential, why)
             self._guard(policy)
             try:
                 with self._instrumentation.stage("write"):
@@ -217,19 +224,19 @@ class Rotation:
             except Conflict:
                 # Somebody else renewed it this very moment: what was asked for (force, within) is done.
                 options = RotateOptions()
-                state = self.state(policy, source, options)
+                state = self.state(policy, options)
                 continue
             self._audit.published(policy, decided.reason, state.expires_at, document, credential)
             return self._outcome(policy, "rotated", decided.reason, candidate)
         message = f"Secret {policy.secret} was changed by somebody else {PUBLISH_TRIES} times in a row"
         raise Transient("Conflict", message, hint="look for another program that writes this Secret")
 
-    def _keep_better(self, policy: Policy, source: Rotatable, credential: Credential, why: str) -> Outcome:
+    def _keep_better(self, policy: RotatablePolicy, credential: Credential, why: str) -> Outcome:
         """Leave the published credential alone; that is a failure only if it is due by its own times.
 
         An early pass (``within``) may well get a token that the vendor kept for us, or one with a shorter life.
         """
-        state = self.state(policy, source, RotateOptions())
+        state = self.state(policy, RotateOptions())
         if isinstance(state.plan, Keep):
             self._audit.refused(policy, "NotBetter", why, state.expires_at, credential)
             return self._outcome(policy, "kept", "NotBetter", state.published)
@@ -255,9 +262,9 @@ class Rotation:
         expires_at: datetime | None = None
         renew_at: datetime | None = None
         reason = error.reason
-        if isinstance(policy.source, Rotatable) and policy.secret:
+        if isinstance(policy, RotatablePolicy):
             try:
-                state = self.state(policy, policy.source, options)
+                state = self.state(policy, options)
             except RotationError:
                 log.debug("%s: the store cannot be read either", policy.key)
             else:
@@ -271,25 +278,25 @@ class Rotation:
             policy.secret,
             expires_at,
             renew_at,
-            Failure(error.kind, error.reason, error.message, error.hint, error.retry_after),
+            Failure.of(error),
             policy.warnings,
         )
 
 
-def static_reason(source: Static) -> str:
+def static_reason(source: Source) -> str:
     """Say why nothing is rotated."""
     if isinstance(source, Unsupported):
         return "NotSupported"
-    return "Static" if source.secret else "DefaultChain"
+    return "Static" if source.references else "DefaultChain"
 
 
-def check_static(source: Static, secrets: SecretReader) -> None:
+def check_static(source: Source, secrets: SecretReader) -> None:
     """See that what a policy without rotation names is there.
 
     Raises:
         PolicyError: It is not.
     """
-    if source.secret is None:
+    if isinstance(source, Rotatable) or source.secret is None:
         return
     value = secrets(source.secret)
     if source.profile and read_profile(value.reveal(), source.profile) is None:

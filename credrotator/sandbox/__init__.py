@@ -36,6 +36,7 @@ from credrotator.sandbox.bodyfaults import GzipBomb, Huge, garbage, hostile
 from credrotator.sandbox.clients import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, Client
 from credrotator.sandbox.faults import Fault, Faults
 from credrotator.sandbox.googleaccounts import DEFAULT_ACCOUNT, DEFAULT_POOL, PoolProvider, ServiceAccount
+from credrotator.sandbox.kept import KeptSandbox
 from credrotator.sandbox.listener import PortTaken
 from credrotator.sandbox.proxy import Proxy
 from credrotator.sandbox.recording import RecordedRequest, RequestLog
@@ -66,6 +67,7 @@ __all__ = [
     "GzipBomb",
     "Hang",
     "Huge",
+    "KeptSandbox",
     "Latency",
     "Mute",
     "Override",

@@ -22,7 +22,7 @@ from credrotator.sandbox.faults import Fault
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from credrotator.sandbox.service import Service
+    from credrotator.sandbox.faults import FaultyServer
 
 
 class _Missing:
@@ -50,7 +50,7 @@ class Answer(Fault):
     headers: Mapping[str, str] = field(default_factory=dict)
     retry_after: int | str | datetime | None = None
 
-    def answer(self, _request: Request, _service: Service, /) -> Response | None:
+    def answer(self, _request: Request, _server: FaultyServer, /) -> Response | None:
         """Return the answer."""
         response = Response(self.body, self.status, dict(self.headers), content_type=self.content_type)
         if self.retry_after is not None:
@@ -71,9 +71,9 @@ class ServiceError(Fault):
     status: int | None = None
     retry_after: int | str | None = None
 
-    def answer(self, _request: Request, service: Service, /) -> Response | None:
+    def answer(self, _request: Request, server: FaultyServer, /) -> Response | None:
         """Return the refusal."""
-        response = service.refusal(self.code, self.description)
+        response = server.refusal(self.code, self.description)
         if self.status is not None:
             response.status_code = self.status
         if self.retry_after is not None:
@@ -93,14 +93,14 @@ class Redirect(Fault):
     to: str = "same-origin"
     status: int = 302
 
-    def answer(self, request: Request, service: Service, /) -> Response | None:
+    def answer(self, request: Request, server: FaultyServer, /) -> Response | None:
         """Return the redirect."""
         if "redirected" in request.args:
             return None
         bases = {
-            "same-origin": service.url,
-            "other-origin": f"https://127.0.0.1:{service.port}",
-            "http": f"http://localhost:{service.port}",
+            "same-origin": server.url,
+            "other-origin": f"https://127.0.0.1:{server.port}",
+            "http": f"http://localhost:{server.port}",
         }
         target = f"{bases[self.to]}{request.path}?redirected=1" if self.to in bases else self.to
         return Response("", self.status, {"Location": target})

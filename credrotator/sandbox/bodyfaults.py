@@ -19,7 +19,7 @@ from credrotator.sandbox.faults import Fault
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.sandbox.service import Service
+    from credrotator.sandbox.faults import FaultyServer
 
 HOSTILE_TEXT = "line one\r\nlevel=INFO msg=forged\x1b[31m\x1b]0;title\x07\u202e{{7*7}}%s<script>\x00"
 BLOCK_BYTES = 65_536
@@ -33,7 +33,7 @@ class Huge(Fault):
     size_bytes: int = 1 << 30
     declared: bool = False
 
-    def answer(self, _request: Request, _service: Service, /) -> Response | None:
+    def answer(self, _request: Request, _server: FaultyServer, /) -> Response | None:
         """Return the stream."""
         headers = {"Content-Length": str(self.size_bytes)} if self.declared else {}
         return Response(self._blocks(), 200, headers, content_type="application/json")
@@ -51,7 +51,7 @@ class GzipBomb(Fault):
     kind: ClassVar[str] = "answer"
     size_bytes: int = 1 << 30
 
-    def answer(self, _request: Request, _service: Service, /) -> Response | None:
+    def answer(self, _request: Request, _server: FaultyServer, /) -> Response | None:
         """Return the bomb."""
         # RFC 1952 §2.2: a file may have many members, so one packed mebibyte is enough, however big the whole.
         member = gzip.compress(b" " * (1 << 20))

@@ -34,11 +34,34 @@ class Certificates:
 
     def renew_ca(self) -> None:
         """Make a new CA and write its certificate to ``ca_file``; new connections get certificates by it."""
+        self._use(trustme.CA(organization_name="credrotator sandbox"))
+
+    def ca_pem(self) -> bytes:
+        """Return the CA's certificate and private key, for ``load_ca`` of another run.
+
+        Raises:
+            RuntimeError: There is none yet.
+        """
+        if self._ca is None:
+            raise RuntimeError("the sandbox was not started")
+        return self._ca.cert_pem.bytes() + self._ca.private_key_pem.bytes()
+
+    def load_ca(self, pem: bytes) -> None:
+        """Go on with the CA of another run, which its clients trust already."""
+        self._use(trustme.CA.from_pem(pem, pem))
+
+    @property
+    def has_ca(self) -> bool:
+        """Tell whether there is a CA yet."""
+        return self._ca is not None
+
+    def _use(self, ca: trustme.CA) -> None:
         with self._lock:
-            self._ca = trustme.CA(organization_name="credrotator sandbox")
+            self._ca = ca
             self._contexts.clear()
+            self.ca_file.parent.mkdir(parents=True, exist_ok=True)
             fresh = self.ca_file.with_suffix(".new")
-            self._ca.cert_pem.write_to_path(str(fresh))
+            ca.cert_pem.write_to_path(str(fresh))
             fresh.replace(self.ca_file)
 
     def context(self, flaw: Flaw = "none") -> ssl.SSLContext:

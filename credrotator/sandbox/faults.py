@@ -8,7 +8,7 @@ numbered faults of the project's reliability table.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,25 @@ if TYPE_CHECKING:
 
     from credrotator.sandbox.line import Line
     from credrotator.sandbox.recording import RecordedRequest
-    from credrotator.sandbox.service import Service
+
+
+class FaultyServer(Protocol):
+    """The server that a fault disturbs, as far as a fault may ask it."""
+
+    @property
+    def name(self) -> str:
+        """Which of the sandbox's servers it is."""
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on."""
+
+    @property
+    def url(self) -> str:
+        """Its base URL, without a slash at the end."""
+
+    def refusal(self, code: str, description: str | None = None) -> Response:
+        """Return the answer with which it refuses for the reason ``code``."""
 
 
 class Fault:
@@ -32,8 +50,8 @@ class Fault:
     def before(self, line: Line) -> None:
         """Act after the request was read and before it is answered; may set up how ``line`` sends."""
 
-    def answer(self, request: Request, service: Service, /) -> Response | None:
-        """Return an answer in place of the service's own, or None to leave it to the service."""
+    def answer(self, request: Request, server: FaultyServer, /) -> Response | None:
+        """Return an answer in place of the server's own, or None to leave it to the server."""
 
     def change(self, response: Response) -> Response:
         """Return the answer to send, given the one that was made."""

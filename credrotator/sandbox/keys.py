@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Algorithm = Literal["RS256", "ES256"]
 ALGORITHMS: list[str] = ["RS256", "ES256"]
@@ -32,6 +32,16 @@ class SigningKeys:
         fresh = _generated(self.algorithm)
         with self._lock:
             self._keys = [fresh, *(self._keys if keep_old else [])]
+
+    def private(self) -> list[dict[str, Any]]:
+        """Return the keys as private JWKs, the one that signs first, for ``load`` of another run."""
+        return [key.as_dict(private=True) for key in self._current()]
+
+    def load(self, keys: Sequence[Mapping[str, Any]]) -> None:
+        """Go on with the keys of another run."""
+        loaded = [(RSAKey if key["kty"] == "RSA" else ECKey).import_key(dict(key)) for key in keys]
+        with self._lock:
+            self._keys = list(loaded)
 
     def jwks(self) -> dict[str, Any]:
         """Return the public JWK Set (RFC 7517 §5)."""

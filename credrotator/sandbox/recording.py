@@ -101,7 +101,7 @@ class RequestLog:
             self._requests.clear()
             self._peak_in_flight = self._in_flight
 
-    def wait_for(self, condition: Callable[[RequestLog], bool], timeout_s: float = 5.0) -> bool:
+    def wait_for(self, condition: Callable[[RequestLog], bool], timeout_s: float = 30.0) -> bool:
         """Wait until ``condition(log)`` holds and return True, or False when ``timeout_s`` passed first.
 
         It is looked at again whenever a request arrives or is answered, so a test needs no sleep.

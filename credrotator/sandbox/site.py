@@ -89,7 +89,7 @@ class Sandbox:
     def __enter__(self) -> Self:
         """Start all four; raises ``PortTaken`` where a port is in use, and then nothing is left running."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._place.certificates.renew_ca()
+        self._prepare_ca()
         with ExitStack() as starting:
             for service in (self.issuer, *self.vendors):
                 _start(service, starting)
@@ -148,6 +148,9 @@ class Sandbox:
         self._place.certificates.renew_ca()
         for service in (*self.issuers, *self.vendors):
             service.drop_connections()
+
+    def _prepare_ca(self) -> None:
+        self._place.certificates.renew_ca()
 
     def _trust(self, issuer: Issuer) -> None:
         for vendor in (self.sts, self.entra, self.google):

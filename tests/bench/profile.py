@@ -1,7 +1,8 @@
 """Where the daemon's own time goes while new policies are rotated: ``python -m tests.bench.profile``.
 
 py-spy looks a hundred times a second at which thread holds the interpreter, and at its stack. Each sample counts for
-the part of credrotator that stands nearest to its innermost frame. ``--page FILE`` puts the table into a page.
+the part of credrotator that stands nearest to its innermost frame. ``--page FILE`` puts the table into a page that has
+the marks for it.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ MARK = "profile"
 POLICIES = 1000
 _RATE = 100
 _SPY = Path(sys.executable).with_name("py-spy")
-_PARTS = (
-    ("log lines", ("logging/__init__.py", "credrotator/redaction.py")),
-    ("AWS STS, by boto3", ("credrotator/exchange/aws.py",)),
-    ("token, by Authlib", ("credrotator/exchange/oidc.py",)),
-    ("Events and conditions", ("credrotator/kube/events.py", "_write_condition")),
+PARTS = (
+    ("log lines", ("logging/__init__.py", "credrotator/observability/redaction.py")),
+    ("AWS STS, by boto3", ("credrotator/providers/aws/",)),
+    ("token, by Authlib", ("credrotator/exchange/issuers/oidc.py",)),
+    ("Events and conditions", ("credrotator/kube/events.py", "credrotator/kube/conditions.py")),
     ("doorbell", ("credrotator/kube/delivery.py",)),
     ("the Secret: one read, one write", ("credrotator/kube/store.py",)),
-    ("list and watch, reading policies", ("credrotator/kube/informer.py", "credrotator/kube/references.py")),
+    ("list and watch, reading policies", ("credrotator/kube/client/informer.py", "credrotator/kube/references.py")),
     ("start: imports", ("importlib._bootstrap",)),
 )
 _REST = "the rest: queue, plan, metrics"
@@ -90,7 +91,7 @@ def shares(samples: Iterable[str]) -> dict[str, float]:
 
 def _part(stack: list[str]) -> str:
     for frame in reversed(stack):
-        for part, places in _PARTS:
+        for part, places in PARTS:
             if any(place in frame for place in places):
                 return part
     return _REST

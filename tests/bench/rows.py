@@ -77,7 +77,7 @@ def _used(ours: Fill, peer: Fill) -> Iterator[Row]:
     """What the last work took of the machine, and of the vendors."""
     cpu = ours.usage.cpu_s / peer.usage.cpu_s
     yield Row(
-        "CPU of the latter",
+        "CPU for 1000 new policies, 0 ms a call",
         f"{ours.usage.cpu_s:.1f} s",
         f"{peer.usage.cpu_s:.1f} s",
         f"{cpu:.2f}",
@@ -86,7 +86,7 @@ def _used(ours: Fill, peer: Fill) -> Iterator[Row]:
     )
     memory = ours.usage.peak_mib / peer.usage.peak_mib
     yield Row(
-        "memory of the latter, at most",
+        "peak memory for 1000 new policies, 0 ms a call",
         f"{ours.usage.peak_mib:.0f} MiB",
         f"{peer.usage.peak_mib:.0f} MiB",
         f"{memory:.2f}",
@@ -102,7 +102,7 @@ def _used(ours: Fill, peer: Fill) -> Iterator[Row]:
         met=once,
     )
     yield Row("requests to the API server, per policy", f"{ours.requests:.1f}", f"{peer.requests:.1f}")
-    yield Row("CPU of the servers meanwhile, per policy", _servers(ours), _servers(peer))
+    yield Row("CPU of the servers, per policy", _servers(ours), _servers(peer))
 
 
 def _servers(fill: Fill) -> str:
@@ -184,7 +184,7 @@ def _restart(restart: works.Restart) -> Row:
     asked = restart.vendor_calls + restart.writes
     return Row(
         f"restart with {restart.policies} fresh Secrets",
-        f"ready after {restart.ready_s:.1f} s, all looked at after {restart.known_s:.1f} s; "
+        f"ready after {restart.ready_s:.1f} s, all handled after {restart.known_s:.1f} s; "
         f"{restart.vendor_calls} calls, {restart.writes} writes",
         goal=f"0 calls, 0 writes, <= {bound_s:.0f} s",
         met=asked == 0 and restart.known_s <= bound_s,

@@ -19,10 +19,11 @@ import trustme
 
 from credrotator.core.model import Published
 from credrotator.core.planning import renewal_time
-from credrotator.core.secretdata import content_hash, parse
+from credrotator.core.secretdata import content_hash
 from credrotator.kube.store import stored_secret
 from tests.bench.vendors import ISSUERS, Counts, Settings
 from tests.support import cluster_policies
+from tests.support.builders import parse_as
 from tests.support.cluster_policies import POLICIES, SECRETS
 from tests.support.parts import cluster, controller, gateway_crds
 from tests.support.parts.watching import Seen, watching
@@ -147,7 +148,7 @@ class Ledger:
 
     def _note(self, policy: str, seen: Seen) -> None:
         document = stored_secret(seen.object).document
-        found, content = parse(document, _PROVIDER, _KEY), content_hash(document.data)
+        found, content = parse_as(document, _PROVIDER, _KEY), content_hash(document.data)
         before = self._published.get(policy)
         if not isinstance(found, Published) or self._contents.get(policy) == content:
             return

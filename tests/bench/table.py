@@ -40,8 +40,9 @@ class Row:
 
 
 def markdown(rows: Iterable[Row]) -> str:
-    """Return the rows as a Markdown table."""
-    lines = [_HEADS, tuple("---" for _ in _HEADS), *(row.cells() for row in rows)]
+    """Return the rows as a Markdown table; goals that were not met come last, where the page explains them."""
+    ordered = sorted(rows, key=lambda row: row.met is False)
+    lines = [_HEADS, tuple("---" for _ in _HEADS), *(row.cells() for row in ordered)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import table
-from tests.bench.profile import shares
+from tests.bench.profile import PARTS, shares
 from tests.bench.table import Row
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -52,3 +52,9 @@ def test_a_sample_counts_for_the_nearest_part() -> None:
         "run (credrotator/daemon.py:1) 1",
     ]
     assert shares(samples) == {"doorbell": 0.5, "log lines": 0.25, "the rest: queue, plan, metrics": 0.25}
+
+
+def test_parts_of_the_profile_exist() -> None:
+    """A module that was moved would be counted with the rest."""
+    ours = [place for _, places in PARTS for place in places if place.startswith("credrotator/")]
+    assert [place for place in ours if not (DOCS.parent / place).exists()] == []

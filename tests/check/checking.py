@@ -15,8 +15,8 @@ from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.policies.inventory import Inventory
-from credrotator.policies.managed import read_any_form
 from credrotator.policies.reader import Defaults
+from credrotator.providers import PROVIDERS
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,
@@ -28,6 +28,7 @@ from credrotator.sandbox import (
     DEFAULT_TENANT,
     Sandbox,
 )
+from tests.support.builders import read_any_form
 from tests.support.exchanging import service_account_key
 from tests.support.manifests import manifest
 
@@ -65,7 +66,7 @@ class Checking:
         issuers = AllowedIssuers(() if allowed is None else (allowed or sandbox.issuer.url,))
         settings = ExchangeSettings(issuers, str(sandbox.ca_file), timeout, token_files=token_files or {})
         clock = SkewedClock(system_clock)
-        exchanger = Exchanger(settings, clock, environment or sandbox.environment())
+        exchanger = Exchanger(settings, clock, PROVIDERS, environment or sandbox.environment())
         self.check = Check(exchanger, timeout, site, clock)
 
     def aws(
@@ -105,7 +106,7 @@ class Checking:
 
     def run(self, found: dict[str, Any]) -> Report:
         """Check one manifest."""
-        policy = read_any_form(found, "p.yaml", Defaults(azure_authority=self.sandbox.entra.url))
+        policy = read_any_form(found, "p.yaml", Defaults(options={"azure-authority-host": self.sandbox.entra.url}))
         return self.check(policy, self.inventory.reader(policy.key))
 
     def oidc(self, issuer: str = "") -> dict[str, Any]:

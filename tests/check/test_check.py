@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.claims import audiences
-from credrotator.core.model import AwsOidc, InvalidPolicy, ObjectKey
-from credrotator.diagnosis.advice import aws_trust_policy, entra_federated_credential
-from credrotator.policies.managed import AWS, read_any_form
+from credrotator.core.model import InvalidPolicy, ObjectKey
 from credrotator.policies.reader import Defaults
+from credrotator.providers.aws.advice import trust_policy
+from credrotator.providers.azure.advice import federated_credential
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_CLIENT,
@@ -22,6 +22,7 @@ from credrotator.sandbox import (
     Sandbox,
 )
 from tests.check.checking import ENTRA_SECRET, OIDC_SECRET, Checking, failed_step, failure
+from tests.support.builders import AWS, read_any_form
 from tests.support.manifests import manifest
 from tests.support.twins import aws_source
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from credrotator.diagnosis.preflight import Report
+    from credrotator.providers.aws.source import AwsOidc
 
 DOOR = ["dns", "proxy", "tls"]
 STEPS = ["policy", "references", "allowed", *DOOR, "discovery", "token", "claims", *DOOR, "exchange", "delivery"]
@@ -158,8 +160,8 @@ class TestCauses:
 
 def advised(report: Report) -> dict[str, Any]:
     """Return what the report says the other side needs."""
-    assert report.need
-    return dict(report.need.advice)
+    assert report.advice
+    return dict(report.advice.document)
 
 
 CLAIMS = {"iss": "https://idp.example/realms/ai", "aud": "sts.amazonaws.com", "sub": "service", "azp": "gateway"}
@@ -171,7 +173,7 @@ class TestAdvice:
     def policy(self, source: AwsOidc | None = None, **claims: Any) -> dict[str, Any]:
         """Return the trust policy's only statement."""
         given = {name: value for name, value in {**CLAIMS, **claims}.items() if value is not None}
-        (statement,) = aws_trust_policy(source or aws_source(), given)["Statement"]
+        (statement,) = trust_policy(source or aws_source(), given)["Statement"]
         return dict(statement)
 
     def test_the_real_one(self, checking: Checking) -> None:
@@ -242,7 +244,7 @@ class TestAdvice:
 
     def test_entras_names(self) -> None:
         """Letters, digits, dash and underscore, at most 120."""
-        named = entra_federated_credential(ObjectKey("team", "a.b" + "c" * 200), CLAIMS)["name"]
+        named = federated_credential(ObjectKey("team", "a.b" + "c" * 200), CLAIMS)["name"]
         assert named.startswith("credrotator-team-a-bccc")
         assert len(named) == 120
 
@@ -251,4 +253,4 @@ def test_invalid_policies_have_no_advice(checking: Checking) -> None:
     """Nothing is known of their token."""
     report = checking.run(manifest("p", {}))
     assert isinstance(read_any_form(manifest("p", {}), "x", Defaults()), InvalidPolicy)
-    assert report.need is None
+    assert report.advice is None

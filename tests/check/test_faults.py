@@ -334,7 +334,7 @@ def test_the_cause(sandbox: Sandbox, case: Case) -> None:
     assert step.took_s is not None
     assert "run credrotator check" not in told
     if case.step == "exchange" and case.way not in {"secret", "key"}:
-        assert report.need, "the token was seen, so the advice is there"
+        assert report.advice, "the token was seen, so the advice is there"
 
 
 def test_every_fault_is_tried() -> None:

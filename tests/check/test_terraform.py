@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pygohcl
 import pytest
 
-from credrotator.core.model import AwsOidc, AzureOidc, EntraApp, GcpPool, GcpWorkloadIdentity, ObjectKey
-from credrotator.diagnosis.advice import aws_trust_policy, entra_federated_credential, gcp_workload_identity
-from credrotator.diagnosis.terraform import Need, document
+from credrotator.core.model import ObjectKey
+from credrotator.diagnosis.terraform import document
+from credrotator.providers.aws.advice import trust_policy
+from credrotator.providers.azure.advice import federated_credential
+from credrotator.providers.azure.source import AzureOidc, EntraApp
+from credrotator.providers.gcp.advice import workload_identity
+from credrotator.providers.gcp.source import GcpPool, GcpWorkloadIdentity
+from credrotator.providers.provider import Advice
 from tests.support.twins import aws_source
+
+if TYPE_CHECKING:
+    from credrotator.providers.aws.source import AwsOidc
 
 CLAIMS = {"iss": "https://idp.example/realms/ai", "aud": "sts.amazonaws.com", "sub": "service", "azp": "gateway"}
 PROVIDER = "issuer_123456789012_idp_example_realms_ai"
@@ -21,25 +29,25 @@ POOL, ACCOUNT = GcpPool("123456789012", "gateway", "idp"), "vertex@my-project.ia
 APP = EntraApp("contoso.example", "aaaa-bbbb", "https://login.example", "x/.default")
 
 
-def aws(name: str = "p", source: AwsOidc | None = None, **claims: Any) -> Need:
+def aws(name: str = "p", source: AwsOidc | None = None, **claims: Any) -> Advice:
     """Return what an AWS policy needs for a token."""
     source = source or aws_source()
-    return Need(ObjectKey("default", name), source, aws_trust_policy(source, {**CLAIMS, **claims}))
+    return Advice(ObjectKey("default", name), source, trust_policy(source, {**CLAIMS, **claims}))
 
 
-def azure(name: str = "q", **claims: Any) -> Need:
+def azure(name: str = "q", **claims: Any) -> Advice:
     """Return what an Azure policy needs for a token."""
     key, source = ObjectKey("default", name), AzureOidc(aws_source().oidc, APP)
-    return Need(key, source, entra_federated_credential(key, {**CLAIMS, **claims}))
+    return Advice(key, source, federated_credential(key, {**CLAIMS, **claims}))
 
 
-def gcp(name: str = "r", source: GcpWorkloadIdentity | None = None, **claims: Any) -> Need:
+def gcp(name: str = "r", source: GcpWorkloadIdentity | None = None, **claims: Any) -> Advice:
     """Return what a policy of Google Cloud needs for a token."""
     source = source or GcpWorkloadIdentity(aws_source().oidc, POOL, "my-project", "us-central1", ACCOUNT)
-    return Need(ObjectKey("default", name), source, gcp_workload_identity(source, {**CLAIMS, **claims}))
+    return Advice(ObjectKey("default", name), source, workload_identity(source, {**CLAIMS, **claims}))
 
 
-def read(*needs: Need) -> dict[str, Any]:
+def read(*needs: Advice) -> dict[str, Any]:
     """Return the file as HCL's own parser reads it."""
     parsed: dict[str, Any] = pygohcl.loads(document(needs))
     return parsed

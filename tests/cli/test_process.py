@@ -6,25 +6,27 @@ import json
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from credrotator.sandbox import Hang, Latency
 from tests.support.command_line import PROGRAM, run_outside
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from credrotator.sandbox import Sandbox
     from tests.support.command_line import Backend
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 FREE_PORTS = ("--issuer-port", "0", "--sts-port", "0", "--entra-port", "0", "--google-port", "0")
 
 
@@ -37,20 +39,19 @@ class TestSignals:
     def test_hanging_exchange(
         self, world: Backend, sandbox: Sandbox, number: signal.Signals, code: int, word: str
     ) -> None:
-        """A pass whose issuer hangs ends within two seconds; what hung is named; old credentials are whole."""
+        """A pass whose issuer hangs ends long before its time limit; what hung is named; old credentials are whole."""
         world.aws("old")
         world.azure_secret("free")
         world.rotate("old")
         before = world.value("old")
         sandbox.issuer.requests.clear()
         sandbox.issuer.faults.add(Hang())
-        process = subprocess.Popen(world.command("--force"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert sandbox.issuer.requests.wait_for(lambda log: log.in_flight > 0, timeout_s=20)
-        assert sandbox.entra.requests.wait_for(lambda log: log.in_flight == 0 and len(log) > 0, timeout_s=20)
-        started_s = time.monotonic()
+        command = world.command("--force", "--timeout", "5m")
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert sandbox.issuer.requests.wait_for(lambda log: log.in_flight > 0)
+        eventually(lambda: world.holds("free", "azureAccessToken"))
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
-        assert time.monotonic() - started_s < 2.5
+        out, err = process.communicate(timeout=LIMIT_S)
         assert (process.returncode, out) == (code, "")
         assert "interrupted; still under way: default/old" in err
         assert err.endswith(f"{word}; what was published stays\n")
@@ -65,7 +66,7 @@ class TestSignals:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         _wait_until_reading(process)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 130
         assert b"Traceback" not in err
         assert not world.out.exists()
@@ -96,6 +97,16 @@ class TestProgress:
         sandbox.sts.faults.add(Latency(1.5))
         assert run_outside(world.command()).err == ""
 
+    def test_check_that_waits(self, world: Backend, sandbox: Sandbox) -> None:
+        """A check whose issuer hangs says what it waits for, on a terminal; the line is gone when it is over."""
+        world.aws("slow")
+        sandbox.issuer.faults.add(Hang())
+        command = [*PROGRAM, "check", "-f", str(world.manifests), "--out", str(world.out), "--timeout", "3s"]
+        out, shown = _on_a_terminal(command)
+        assert b"IssuerTimeout" in out
+        assert b"\rchecking default/slow: 1 s" in shown
+        assert shown.endswith(b"\r\x1b[K")
+
 
 class TestSandboxCommand:
     """``credrotator sandbox``."""
@@ -113,6 +124,31 @@ class TestSandboxCommand:
         ran = run_outside([*PROGRAM, "sandbox", *FREE_PORTS, "--", "sh", "-c", script])
         assert ran.code == 0
         assert ran.out.count("https://localhost:") == 5
+
+    def test_announces_itself(self) -> None:
+        """Whoever starts a shell in it is told what runs where, and until when; standard output stays the command's."""
+        ran = run_outside([*PROGRAM, "sandbox", *FREE_PORTS, "--", "true"])
+        assert ran.err.startswith("sandbox: issuer https://localhost:")
+        assert ran.err.endswith("; ends with true\n")
+        assert ran.out == ""
+
+    def test_goes_on_in_its_directory(self, tmp_path: Path) -> None:
+        """A credential of a sandbox in ``--dir`` is good in the next one there, also if its terminal was closed."""
+        place = str(tmp_path / "sandbox")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        command = [*PROGRAM, "sandbox", *FREE_PORTS, "--issuer-port", port, "--dir", place, "--"]
+        manifest = (EXAMPLES / "aws-bedrock.yaml").read_text().replace(":9443", f":{port}")
+        (tmp_path / "policy.yaml").write_text(manifest)
+        rotate = [*PROGRAM, "rotate", "-f", str(tmp_path / "policy.yaml"), "-f", str(EXAMPLES / "secrets.yaml")]
+        script = f"{shlex.join([*rotate, '--out', str(tmp_path / 'credentials')])} >&2 && kill -HUP $PPID; sleep 20"
+        first = run_outside([*command, "sh", "-c", script])
+        assert "1 rotated" in first.err
+        asks = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
+        (file,) = (tmp_path / "credentials").glob("*/*/credentials")
+        variables = f"AWS_SHARED_CREDENTIALS_FILE='{file}' AWS_CA_BUNDLE=$CREDROTATOR_CA_FILE"
+        second = run_outside([*command, "sh", "-c", f'{variables} {sys.executable} -c "{asks}"'])
+        assert second.out.startswith("arn:aws:sts::123456789012:assumed-role/bedrock/"), second.err
 
     def test_no_such_command(self) -> None:
         """A command that is not there is wrong use."""
@@ -142,9 +178,8 @@ class TestSandboxCommand:
         key_file = tmp_path / "service_account.json"
         assert json.loads(key_file.read_text())["type"] == "service_account"
         assert key_file.stat().st_mode & 0o777 == 0o600
-        time.sleep(0.2)  # the handlers are set right after that line
         process.send_signal(number)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=LIMIT_S)
         assert (process.returncode, err) == (0, "")
 
     def test_ends_with_its_command(self) -> None:
@@ -155,7 +190,7 @@ class TestSandboxCommand:
             assert process.stdout
             child = int(process.stdout.readline())
             process.terminate()
-            assert process.wait(20) == 5
+            assert process.wait(LIMIT_S) == 5
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
 
@@ -167,6 +202,8 @@ class TestSandboxCommand:
                     pytest.skip(f"port {port} is in use on this machine")
         rotate = [*PROGRAM, "rotate", "-f", "examples/", "--out", str(tmp_path / "credentials")]
         ran = run_outside([*PROGRAM, "sandbox", "--", *rotate])
+        if "is in use" in ran.err:
+            pytest.skip("somebody else was quicker to take one of the ports")
         assert ran.code == 0, ran.out + ran.err
         assert "0 failed" in ran.out
 
@@ -212,7 +249,7 @@ def _on_a_terminal(command: list[str]) -> tuple[bytes, bytes]:
         os.close(slave)
         assert process.stdout
         shown = b""
-        while select.select([master], [], [], 30)[0]:
+        while select.select([master], [], [], LIMIT_S)[0]:
             try:
                 shown += os.read(master, 4096)
             except OSError:  # EIO: the last process closed its end

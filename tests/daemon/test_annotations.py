@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
-from credrotator.kube import source
 from credrotator.kube.client.live_copy import LiveCopy
 from credrotator.kube.source import CONDITION, Observed, observe
-from credrotator.policies.managed import AWS
 from credrotator.policies.reader import Defaults
+from credrotator.providers import policy_reader
 from credrotator.sandbox import Sandbox
+from tests.support.builders import AWS
 from tests.support.cluster import Cluster
 from tests.support.manifests import POLICIES, managed
 from tests.support.waiting import eventually
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(120)
 
+READER = policy_reader(Defaults())
 HOSTILE = {
     "int": "!!int ''",
     "float": "a: !!float ''",
@@ -135,8 +136,8 @@ class TestReading:
             def fail(*_: object, raised: Exception = error) -> Policy:
                 raise raised
 
-            monkeypatch.setattr(source, "read_any_form", fail)
-            observed = observe(managed("bedrock"), Defaults())
+            monkeypatch.setattr(READER, "read", fail)
+            observed = observe(managed("bedrock"), READER)
             assert isinstance(observed.policy, InvalidPolicy)
             assert observed.policy.key == ObjectKey("default", "bedrock")
             assert "canary" not in str(observed.policy)
@@ -144,14 +145,14 @@ class TestReading:
     @pytest.mark.parametrize("conditions", [None, [], ["x"], [None], [{"type": 1}], [{}]])
     def test_conditions_of_another_shape(self, conditions: Any) -> None:
         """A status that others wrote is no reason to keep an old policy."""
-        observed = observe(managed("bedrock") | {"status": {"conditions": conditions}}, Defaults())
+        observed = observe(managed("bedrock") | {"status": {"conditions": conditions}}, READER)
         assert isinstance(observed.policy, Policy)
 
     def test_the_live_copy_follows(self) -> None:
         """A policy that becomes unreadable replaces what was known of it."""
         changes: list[Observed | None] = []
         copy: LiveCopy[Observed] = LiveCopy(
-            "policies", lambda item: observe(item, Defaults()), lambda _, observed: changes.append(observed)
+            "policies", lambda item: observe(item, READER), lambda _, observed: changes.append(observed)
         )
         for version, text in enumerate([None, *HOSTILE.values()]):
             item = managed("bedrock")

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.core.backoff import FIRST, LONGEST, SHORTEST, next_try
+from credrotator.core.backoff import FIRST, LONGEST, SHORTEST, Streak, failed
+from credrotator.core.model import Failure
 from tests.support.twins import NOW
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def wait(
     retry_after: timedelta | None = None,
 ) -> timedelta:
     """Return how long after NOW the next try is."""
-    return next_try(kind, attempt, seed=seed, now=NOW, expires_at=expires_at, retry_after=retry_after) - NOW
+    before = Streak(attempt - 1, "Refused", attempt - 1, NOW, None, NOW, early=False) if attempt > 1 else None
+    error = Failure(kind, "Refused", "no", "ask", retry_after)
+    return failed(before, error, seed=seed, now=NOW, expires_at=expires_at).next_try - NOW
 
 
 @given(st.sampled_from(KINDS), st.integers(1, 10_000), st.text(max_size=20), st.none() | SPANS, st.none() | SPANS)

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import threading
-import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,23 +13,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credrotator.core.errors import Conflict, Denied, Transient
-from credrotator.core.model import (
-    AwsOidc,
-    AzureOidc,
-    GcpWorkloadIdentity,
-    InvalidPolicy,
-    Problem,
-    Static,
-    TokenFile,
-    generated_secret,
-)
+from credrotator.core.model import InvalidPolicy, Problem, Static, TokenFile, generated_secret
 from credrotator.core.secretdata import EXPIRY
 from credrotator.observability.logs import JsonFormatter
+from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.azure.source import AzureOidc
+from credrotator.providers.gcp.source import GcpWorkloadIdentity
 from credrotator.rotation.daemon import STATIC_INTERVAL, STOP_S
 from tests.support import builders
 from tests.support.fakes import UNREACHABLE, Backend, policy
-from tests.support.twins import HOUR, KEY, SECRET, with_annotation
-from tests.support.waiting import eventually
+from tests.support.twins import HOUR, KEY, SECRET, static_policy, with_annotation
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +76,7 @@ class TestTime:
 
     def test_static_policies(self, world: Backend) -> None:
         """What needs no rotation is looked at now and then: what it names may come or go."""
-        world.source.put(replace(policy(KEY), source=Static("api-key"), secret=None))
+        world.source.put(static_policy(Static("api-key"), KEY))
         eventually(lambda: len(world.outcomes) == 1)
         world.later(STATIC_INTERVAL - SECOND)
         world.settled()
@@ -279,8 +272,8 @@ class TestFailures:
     [
         (builders.aws, "https://idp.example/realms/ai"),
         (builders.gcp, "https://idp.example/realms/ai"),
-        (builders.azure_secret, "https://login.microsoftonline.com"),
-        (builders.gcp_key, "google"),
+        (builders.azure_secret, "entra https://login.microsoftonline.com contoso.example app"),
+        (builders.gcp_key, "google token team-a/key"),
     ],
 )
 def test_what_a_policy_hangs_at_first(source: Callable[[], builders.Manifest], lane: str) -> None:
@@ -288,7 +281,7 @@ def test_what_a_policy_hangs_at_first(source: Callable[[], builders.Manifest], l
     world = Backend()
     found = builders.valid(source())
     world.source.put(found)
-    assert world.daemon._lanes(found.key) == (lane,)
+    assert world.lanes.of(found.key) == (lane,)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +293,7 @@ def test_what_a_policy_with_a_token_file_hangs_at_first(source: Callable[[], bui
     found = builders.valid(source())
     assert isinstance(found.source, AwsOidc | AzureOidc | GcpWorkloadIdentity)
     world.source.put(replace(found, source=replace(found.source, oidc=TokenFile("pod"))))
-    (name,) = world.daemon._lanes(found.key)
+    (name,) = world.lanes.of(found.key)
     assert lane in name
 
 
@@ -333,7 +326,7 @@ class TestChanges:
         assert len(world.exchange.calls) == 1
         left = (world.daemon._failures, world.daemon._expiries, world.daemon._timetable._times)
         assert not any(left)
-        assert not world.daemon._rotation._held
+        assert not world.rotation._held
         assert b'name="bedrock"' not in scrape(world)
 
     def test_fault_43_deleted_during_the_exchange(self, world: Backend) -> None:
@@ -551,9 +544,8 @@ class TestStartAndEnd:
         world.daemon.start()
         world.add("bedrock")
         eventually(lambda: world.exchange.waiting == 1)
-        began_s = time.monotonic()
         world.daemon.stop()
-        assert time.monotonic() - began_s < 2
+        assert world.exchange.waiting == 1
         world.leading = False
         world.exchange.let_go()
 
@@ -564,12 +556,12 @@ class TestStartAndEnd:
 
         def slowly() -> None:
             writing.set()
-            written.wait(5)
+            written.wait(LIMIT_S)
 
         world.store.before_publish.append(slowly)
         world.daemon.start()
         world.add("bedrock")
-        assert writing.wait(5)
+        assert writing.wait(LIMIT_S)
         threading.Timer(0.2, written.set).start()
         world.daemon.stop()
         assert len(world.store.writes) == 1

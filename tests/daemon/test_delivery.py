@@ -21,7 +21,7 @@ from tests.support.twins import StandingClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.core.model import Policy
+    from credrotator.core.model import RotatablePolicy
     from credrotator.kube.client.api import KubeApi
     from tests.support.kube.simulator import ApiServer
 
@@ -35,11 +35,11 @@ class Ringing:
 
     server: ApiServer
     delivery: Delivery
-    policy: Policy
+    policy: RotatablePolicy
     metrics: Metrics
     clock: StandingClock = field(default_factory=StandingClock)
 
-    def ring(self, policy: Policy | None = None, last_transition: str = BEFORE) -> None:
+    def ring(self, policy: RotatablePolicy | None = None, last_transition: str = BEFORE) -> None:
         ringing = policy or self.policy
         self.delivery.ring(ringing, ringing.owner, last_transition)
 

@@ -11,18 +11,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.core.model import (
-    AwsOidc,
-    AzureOidc,
-    GcpWorkloadIdentity,
-    InvalidPolicy,
-    ObjectKey,
-    Policy,
-    TokenFile,
-)
-from credrotator.policies.managed import AWS, AZURE, GCP, convert, is_convertible, read_any_form
-from credrotator.policies.reader import PREFIX, Defaults, fingerprint
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, RotatablePolicy, Static, TokenFile, fingerprint
+from credrotator.policies.reader import PREFIX, Defaults
+from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.azure.source import AzureOidc
+from credrotator.providers.gcp.source import GcpWorkloadIdentity
 from tests.support.builders import (
+    AWS,
+    AZURE,
+    GCP,
     V1ALPHA1,
     V1BETA1,
     Manifest,
@@ -31,10 +28,13 @@ from tests.support.builders import (
     azure,
     azure_secret,
     changed,
+    convert,
     gcp,
     gcp_key,
+    is_convertible,
     oidc,
     policy,
+    read_any_form,
 )
 
 FORMS = {"aws": aws, "azure": azure, "azure by secret": azure_secret}
@@ -46,10 +46,10 @@ def read(manifest: Manifest) -> Policy | InvalidPolicy:
     return read_any_form(manifest, "policy.yaml:1", Defaults())
 
 
-def valid(manifest: Manifest) -> Policy:
+def valid(manifest: Manifest) -> RotatablePolicy:
     """Read a policy that has to be sound."""
     found = read(manifest)
-    assert isinstance(found, Policy), found
+    assert isinstance(found, RotatablePolicy), found
     return found
 
 
@@ -166,7 +166,9 @@ class TestReading:
         """Without an annotation of ours nothing changes."""
         for form in FORMS.values():
             assert not valid(form()).managed
-        assert not valid(carrier()).managed
+        static = read(carrier())
+        assert isinstance(static, Policy)
+        assert isinstance(static.source, Static)
 
     def test_annotations_of_others(self) -> None:
         """They say nothing to us."""

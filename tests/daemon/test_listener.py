@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.backoff import LONGEST
-from credrotator.core.model import Failure, InvalidPolicy, ObjectKey, Outcome, Policy, Problem
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
+from credrotator.core.model import (
+    Failure,
+    InvalidPolicy,
+    ObjectKey,
+    Outcome,
+    Policy,
+    Problem,
+    RotatablePolicy,
+    fingerprint,
+)
 from credrotator.core.planning import plan
 from credrotator.core.secretdata import (
     CONTENT,
@@ -17,19 +27,25 @@ from credrotator.core.secretdata import (
     FINGERPRINT,
     GATEWAY_WAKES,
     TRUE_EXPIRY,
-    parse,
     read_time,
     render,
     show_time,
 )
+from credrotator.kube.adoption import Adoption
+from credrotator.kube.conditions import Conditions
+from credrotator.kube.deferred import at_once
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.events import EventRecorder
-from credrotator.kube.listener import PARK_AGAIN, PARKING, ClusterListener
+from credrotator.kube.listener import ClusterListener
+from credrotator.kube.parking import PARK_AGAIN, PARKING, Parking
+from credrotator.kube.policy_events import PolicyEvents
 from credrotator.kube.source import CONDITION, Observed, observe
 from credrotator.kube.store import ClusterStore
+from credrotator.observability.audit import Audit
 from credrotator.observability.logs import AUDIT
-from credrotator.observability.metrics import Metrics
-from credrotator.policies.reader import Defaults, fingerprint
+from credrotator.policies.reader import Defaults
+from credrotator.providers import policy_reader
+from tests.support.builders import parse_as
 from tests.support.manifests import BEDROCK, BEDROCK_SECRET, POLICIES, VERSION, aws, managed, secret, speak, static
 from tests.support.twins import HOUR, NOW, StandingClock, aws_credential
 
@@ -56,21 +72,18 @@ class Listening:
 
     def restart(self) -> None:
         """Forget everything, as a new process would."""
-        self.listener = ClusterListener(
-            self.api,
-            VERSION,
-            self.clock,
-            store=self.store,
-            source=self,
-            delivery=Delivery(self.api, self.clock, Metrics()),
-            events=EventRecorder(self.api, "pod-1", clock=self.clock),
-            skew=lambda: self.skew,
+        audit, delivery = Audit(), Delivery(self.api, self.clock, NO_INSTRUMENTATION)
+        events = PolicyEvents(EventRecorder(self.api, "pod-1", clock=self.clock), self, at_once)
+        conditions = Conditions(
+            self.api, VERSION, self.clock, observer=self, events=events, defer=at_once, skew=lambda: self.skew
         )
+        adoption, parking = Adoption(self.store, events, audit), Parking(self.store, self.clock, audit)
+        self.listener = ClusterListener(self, delivery, adoption, parking, conditions)
 
     def observed(self, key: ObjectKey) -> Observed | None:
         """Be the source of statuses, always up to date."""
         found = self.server.get(POLICIES, key.name, key.namespace)
-        return observe(found, Defaults()) if found else None
+        return observe(found, policy_reader(Defaults())) if found else None
 
     @property
     def policy(self) -> Policy:
@@ -82,7 +95,7 @@ class Listening:
     def publish(self, tag: str = "A") -> None:
         """Write a credential into the policy's Secret, as a rotation does."""
         policy = self.policy
-        assert policy.secret
+        assert isinstance(policy, RotatablePolicy)
         issued = aws_credential(self.clock(), tag=tag)
         mark = fingerprint(policy.source)
         document = render(policy.secret, issued, mark, data_key=policy.data_key, owner=policy.owner)
@@ -436,7 +449,7 @@ class TestParking:
         assert here.gateway_wakes_at() == PARKING - GATEWAY_WAKES
         stored = here.store.read(BEDROCK_SECRET)
         assert stored
-        assert parse(stored.document, "aws-oidc") is None
+        assert parse_as(stored.document, "aws-oidc") is None
 
     def test_near_expiry(self, here: Listening) -> None:
         """The data stays, and so does the true expiry, in a note of ours that planning goes by."""
@@ -447,7 +460,7 @@ class TestParking:
         assert here.gateway_wakes_at() == 60 * MINUTE
         stored = here.store.read(BEDROCK_SECRET)
         assert stored
-        published = parse(stored.document, "aws-oidc")
+        published = parse_as(stored.document, "aws-oidc")
         decided = plan(published, fingerprint=fingerprint(here.policy.source), seed="x", now=here.clock())
         assert getattr(decided, "reason", None) == "Expiring"
         assert "ASIAA" in stored.document.data["credentials"].reveal()
@@ -533,7 +546,7 @@ def test_forget(here: Listening) -> None:
     """Nothing stays of a policy that is gone."""
     here.hear("rotated")
     here.listener.forget(BEDROCK)
-    assert not here.listener._reported
+    assert not here.listener._conditions._reported
     assert not here.listener._delivery._bells
 
 

@@ -9,24 +9,15 @@ from typing import Any
 import pytest
 
 from credrotator.core.errors import Transient
-from credrotator.core.model import (
-    AzureClientSecret,
-    EntraApp,
-    GcpServiceAccount,
-    GcpWorkloadIdentity,
-    InvalidPolicy,
-    ObjectKey,
-    Policy,
-    Problem,
-    SecretKeyRef,
-    Static,
-)
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Problem, SecretKeyRef, Static, fingerprint
 from credrotator.core.secretdata import EXPIRY, park, render
 from credrotator.diagnosis.overview import Row, overview
 from credrotator.policies.inventory import Inventory
-from credrotator.policies.reader import Defaults, fingerprint, read_policy
+from credrotator.policies.reader import Defaults
+from credrotator.providers.azure.source import AzureClientSecret, EntraApp
+from credrotator.providers.gcp.source import GcpServiceAccount, GcpWorkloadIdentity
 from credrotator.rotation.rotation import Rotation
-from tests.support.builders import gcp
+from tests.support.builders import gcp, read_policy
 from tests.support.twins import (
     HOUR,
     KEY,
@@ -37,6 +28,7 @@ from tests.support.twins import (
     StandingClock,
     aws_credential,
     aws_policy,
+    static_policy,
     with_annotation,
 )
 
@@ -148,7 +140,7 @@ def test_invalid() -> None:
 def test_static_policies() -> None:
     """Sound, or broken and why: what they name has to be there."""
     reference = SecretKeyRef(ObjectKey("default", "key"), "apiKey", "spec.apiKey.secretRef")
-    attempting = Looking(replace(POLICY, source=Static("api-key", reference), secret=reference.secret))
+    attempting = Looking(static_policy(Static("api-key", reference), POLICY.key))
     broken = attempting.row()
     assert (broken.state, "there is no Secret default/key" in broken.why) == ("Broken", True)
     attempting.inventory.secrets[reference.secret] = {"apiKey": b"sk-1"}

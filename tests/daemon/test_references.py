@@ -9,7 +9,7 @@ import pytest
 from credrotator.core.errors import PolicyError, RotationError
 from credrotator.core.model import ObjectKey, SecretKeyRef
 from credrotator.kube import references as module
-from credrotator.kube.references import LINGER_S, ClusterReferences
+from credrotator.kube.references import LINGER_S, ClusterReferences, WatchedReferences
 from credrotator.policies.inventory import secret_reader
 from tests.support.manifests import BEDROCK, grant, secret
 from tests.support.waiting import eventually
@@ -29,9 +29,9 @@ OTHER_POLICY = ObjectKey("default", "other")
 class Refers:
     """References, and which policies were told of a change."""
 
-    def __init__(self, api: KubeApi, *, watching: bool = True) -> None:
+    def __init__(self, api: KubeApi) -> None:
         self.told: list[ObjectKey] = []
-        self.references = ClusterReferences(api, self.told.append, watching=watching)
+        self.references = WatchedReferences(api, self.told.append)
 
     def text(self, ref: SecretKeyRef = REF, policy: ObjectKey = BEDROCK) -> str:
         """Read a value for a policy."""
@@ -124,7 +124,7 @@ class TestWatches:
         server.patch("secrets", "oidc-client", secret("oidc-client", client_secret="two"))
         server.compact()
         server.heal(fault)
-        eventually(lambda: refers.told == [BEDROCK], 10)
+        eventually(lambda: refers.told == [BEDROCK])
         assert refers.text() == "two"
 
     def test_it_cannot_be_watched(self, server: ApiServer, refers: Refers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +151,8 @@ class TestWatches:
     def test_without_watching(self, server: ApiServer, api: KubeApi) -> None:
         """A command that looks once watches nothing."""
         server.create("secrets", secret("oidc-client", client_secret="one"))
-        once = Refers(api, watching=False)
-        assert once.text() == "one"
+        once = ClusterReferences(api)
+        assert secret_reader(once.for_policy(BEDROCK), BEDROCK)(REF).reveal() == "one"
         assert not listed(server)
 
     @pytest.mark.parametrize("data", [{}, {"client-secret": ""}, {"other": "x"}])

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef
-from credrotator.core.secretdata import CONTENT, EXPIRY, park, parse, render
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef, fingerprint
+from credrotator.core.secretdata import CONTENT, EXPIRY, park, render
 from credrotator.kube.client.informer import AFTER_S
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.kube.store import LABELS, ClusterStore
-from credrotator.policies.reader import Defaults, fingerprint
+from credrotator.policies.reader import Defaults
+from credrotator.providers import policy_reader
+from tests.support.builders import parse_as
 from tests.support.manifests import (
     BEDROCK,
     BEDROCK_SECRET,
@@ -57,7 +59,7 @@ class Watching:
         self.server = server
         self.told: list[ObjectKey] = []
         self.heard: list[tuple[ObjectKey, str]] = []
-        self.source = ClusterSource(api, scope, Defaults(), lambda key, at: self.heard.append((key, at)))
+        self.source = ClusterSource(api, scope, policy_reader(Defaults()), lambda key, at: self.heard.append((key, at)))
         self.source.start(self.told.append)
         eventually(lambda: self.source.trouble() is None)
         namespaces = max(1, len(set(scope.namespaces)))
@@ -162,7 +164,7 @@ class TestPolicies:
         server.delete(POLICIES, "bedrock")
         server.create(POLICIES, aws())
         server.compact()
-        eventually(lambda: BEDROCK in watching.told, 10)
+        eventually(lambda: BEDROCK in watching.told)
         server.heal(fault)
 
     def test_scope(self, server: ApiServer, api: KubeApi) -> None:
@@ -222,10 +224,11 @@ class TestSecrets:
         store, policy = self.published(watching, api), read(watching.server.get(POLICIES, "bedrock") or {})
         stored = store.read(BEDROCK_SECRET)
         assert stored
-        held = parse(stored.document, "aws-oidc")
+        held = parse_as(stored.document, "aws-oidc")
         eventually(lambda: watching.source.cached_state(policy) == held)
         assert watching.source.cached_state(replace(policy, key=OTHER)) is None
-        assert watching.source.cached_state(replace(policy, secret=None)) is None
+        elsewhere = replace(policy, secret=OTHER)
+        assert watching.source.cached_state(elsewhere) is None
         watching.server.patch("secrets", BEDROCK_SECRET.name, EDITS[what])
         eventually(lambda: watching.source.cached_state(policy) is None)
 
@@ -301,11 +304,11 @@ def test_not_listed_yet(server: ApiServer, api: KubeApi) -> None:
     Policies are listed all the same: what their Secrets hold is read one by one then.
     """
     fault = server.fail(403, "Forbidden", verb="list", resource="secrets")
-    source = ClusterSource(api, Scope(VERSION), Defaults(), lambda _key, _at: None)
+    source = ClusterSource(api, Scope(VERSION), policy_reader(Defaults()), lambda _key, _at: None)
     assert source.trouble() == "not listed yet: secrets, policies"
     source.start(lambda _: None)
     eventually(lambda: source.trouble() == "not listed yet: secrets" and source.restarts(), AFTER_S + 5)
     server.heal(fault)
-    eventually(lambda: source.trouble() is None, 30)
+    eventually(lambda: source.trouble() is None)
     assert source.restarts().keys() == {"Forbidden"}
     source.stop()

@@ -12,7 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from credrotator.core.model import Failure, ObjectKey, Outcome
-from credrotator.observability.metrics import HealthCheck, HealthServer, Metrics
+from credrotator.observability.health import HealthCheck, HealthServer
+from credrotator.observability.metrics import Metrics
 from tests.support.twins import HOUR, KEY, NOW, SECRET
 from tests.support.waiting import eventually
 

@@ -12,7 +12,7 @@ import pytest
 from credrotator.core.model import ObjectKey
 from credrotator.rotation.timetable import Timetable
 from tests.support.twins import KEY, StandingClock
-from tests.support.waiting import eventually
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,16 +74,16 @@ def test_2000_jobs_due_together() -> None:
     gate, due = threading.Event(), list[ObjectKey]()
 
     def hand_over(key: ObjectKey) -> None:
-        gate.wait(20)
+        gate.wait(LIMIT_S)
         due.append(key)
 
     table = Timetable(hand_over, lambda: datetime.now(UTC), NEVER)
     table.start()
     for key in keys:
         table.put(key, moment)
-    eventually(lambda: datetime.now(UTC) > moment + timedelta(seconds=1.3), 30)
+    eventually(lambda: datetime.now(UTC) > moment + timedelta(seconds=1.3))
     gate.set()
-    eventually(lambda: len(due) >= 2000, 30)
+    eventually(lambda: len(due) >= 2000)
     assert sorted(due) == sorted(keys)
     table.stop()
 

@@ -14,6 +14,7 @@ from credrotator.core.errors import PolicyError, UsageError
 from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef
 from credrotator.files.manifest_source import ManifestSource
 from credrotator.policies.reader import Defaults
+from credrotator.providers import policy_reader
 from tests.support.manifests import aws, secret
 from tests.support.twins import MemoryStore, document
 from tests.support.waiting import eventually
@@ -35,7 +36,7 @@ class Watching:
         self.directory.mkdir()
         self.store = MemoryStore()
         self.told: list[ObjectKey] = []
-        self.source = ManifestSource([str(self.directory)], Defaults(), self.store, POLL)
+        self.source = ManifestSource([str(self.directory)], policy_reader(Defaults()), self.store, POLL)
 
     def write(self, name: str, *manifests: object) -> None:
         """Write a file, and make sure that it looks different."""
@@ -183,12 +184,12 @@ def test_nothing_grows(watching: Watching) -> None:
 def test_standard_input(tmp_path: Path) -> None:
     """It cannot be looked at twice."""
     with pytest.raises(UsageError):
-        ManifestSource(["-"], Defaults(), MemoryStore())
+        ManifestSource(["-"], policy_reader(Defaults()), MemoryStore())
 
 
 def test_no_such_file(tmp_path: Path) -> None:
     """At the start a file that is not there is wrong use."""
-    source = ManifestSource([str(tmp_path / "none")], Defaults(), MemoryStore())
+    source = ManifestSource([str(tmp_path / "none")], policy_reader(Defaults()), MemoryStore())
     with pytest.raises(UsageError):
         source.start(lambda _: None)
     source.stop()

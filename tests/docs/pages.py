@@ -1,7 +1,8 @@
 """The pages of the documentation, and what in them can be run.
 
 Owns the rules of the fenced blocks: a block with a title is a file, `console` is a session with outputs, `sh` is a
-script. What cannot run here says why, in a comment right before it: ``<!-- not run: needs a cluster -->``.
+script, `text output` is what the command right before it prints. What cannot run here says why, in a comment right
+before it: ``<!-- not run: needs a cluster -->``.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Block:
     text: str
     title: str | None
     reason: str | None
+    is_output: bool
     start: int
     end: int
 
@@ -93,6 +95,7 @@ def blocks(text: str) -> list[Block]:
             fence["text"],
             title[1] if (title := _TITLE.search(fence["rest"])) else None,
             fence["reason"],
+            fence["kind"] == "text" and fence["rest"].strip() == "output",
             *fence.span("text"),
         )
         for fence in _FENCE.finditer(text)

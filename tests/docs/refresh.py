@@ -12,25 +12,30 @@ import tempfile
 from pathlib import Path
 
 from credrotator.sandbox import Sandbox
-from tests.docs.pages import RUN, Block, Command, blocks, run_pages
+from tests.docs.pages import RUN, Command, blocks, run_pages
 from tests.docs.session import Session, fits, reader
 
 
 def refreshed(session: Session, text: str) -> str:
     """Return a page's text with the outputs of its commands as they are."""
-    new, last = "", 0
+    new, last, said = "", 0, ""
     for block in blocks(text):
+        if block.is_output and not fits(tuple(block.text.splitlines()), said):
+            new, last = new + text[last : block.start] + said.strip("\n") + "\n", block.end
         if block.title is not None and block.reason is None:
             session.write(block.title, block.text)
         if block.kind not in RUN or block.reason is not None:
             continue
-        lines = "".join(shown(block, command, session.outcome(command.text)[1]) for command in block.commands)
+        lines = ""
+        for command in block.commands:
+            said = session.outcome(command.text)[1]
+            lines += shown(command, said)
         if block.kind == "console":
             new, last = new + text[last : block.start] + lines, block.end
     return new + text[last:]
 
 
-def shown(block: Block, command: Command, said: str) -> str:
+def shown(command: Command, said: str) -> str:
     """Return a command as a page shows it, with its old output if that still fits."""
     keep = not command.shown or fits(command.shown, said)
     output = "\n".join(command.shown) if keep else said.strip("\n")

@@ -7,6 +7,7 @@ sandbox's on the way in, and back on the way out. Nothing but the loopback inter
 from __future__ import annotations
 
 import os
+import random
 import re
 import selectors
 import shlex
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from credrotator.sandbox import Sandbox
 
 LIMIT_S = 90
+UNASSIGNED = range(20_000, 32_768)
+"""Below the ports that Linux gives to whoever asks for any."""
 PORTS = ("9443", "9444", "9445", "9446")
 # Of one page at most one is an issuer whose answers are shown; by its name the sandbox's comes back.
 ISSUERS = ("keycloak.example.com/realms/ai", "example.okta.com/oauth2/aus1a2b3c4", "idp.example.com")
@@ -85,7 +88,7 @@ class Session:
         assert self._process.stdout is not None
         self._process.stdin.close()
         try:
-            self._process.wait(timeout=15)
+            self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -177,12 +180,21 @@ def reader(page: Path, directory: Path, stand_in: Sandbox) -> Iterator[Session]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports on which nobody listens at this moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
+    """Return ports on which nobody listens, and which no connection is given before they are used."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.choice(UNASSIGNED)  # noqa: S311 - not to be had by those who choose at the same time
+        if port not in ports and _is_free(port):
+            ports.append(port)
     return ports
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def programs(directory: Path, ports: list[int]) -> Path:

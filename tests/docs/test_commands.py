@@ -36,7 +36,10 @@ def session(page: Path, stand_in: Sandbox, tmp_path: Path) -> Iterator[Session]:
 def typed(session: Session, found: list[Block]) -> list[str]:
     """Type everything, and return what was not as the page says."""
     wrong: list[str] = []
+    said = ""
     for block in found:
+        if block.is_output and not fits(tuple(block.text.splitlines()), said):
+            wrong.append(f"printed\n{said}\nand the page shows\n{block.text}")
         if block.title is not None and block.reason is None:
             session.write(block.title, block.text)
         if block.kind not in RUN or block.reason is not None:

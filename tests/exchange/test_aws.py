@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.errors import Denied, RotationError, Transient
-from credrotator.core.model import AwsOidc, ObjectKey, OidcClient, Sensitive, SubjectToken
-from credrotator.exchange.http.transport import STS, Transport
-from credrotator.providers.aws.sts import Sts, session_name
+from credrotator.core.model import ObjectKey, OidcClient, Sensitive, SubjectToken
+from credrotator.exchange.http.transport import Transport
+from credrotator.exchange.vendors import VendorContext
+from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.aws.sts import STS, Sts, session_name
 from credrotator.sandbox import (
     DEFAULT_ROLE,
     MISSING,
@@ -135,7 +137,7 @@ def test_endpoints(
         monkeypatch.setenv(name, value)
     recorder = Recorder()
     with refused(Transient, "Recorded"):
-        Sts(recorder, frozen).exchange(ObjectKey("a", "b"), source(region), token(frozen))
+        Sts(VendorContext(lambda _: recorder, frozen, {})).exchange(ObjectKey("a", "b"), source(region), token(frozen))
     assert recorder.urls == [f"https://{host}/"]
 
 
@@ -389,4 +391,6 @@ def test_clients_are_made_once_per_region(world: Backend) -> None:
     exchanger = world.exchanger()
     for region in ("eu-central-1", "us-east-1", "eu-central-1"):
         world.exchange_aws(exchanger, region=region)
-    assert set(exchanger.sts._clients) == {"eu-central-1", "us-east-1"}
+    sts = exchanger.vendor(world.aws())
+    assert isinstance(sts, Sts)
+    assert set(sts._clients) == {"eu-central-1", "us-east-1"}

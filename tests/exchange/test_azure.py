@@ -10,6 +10,7 @@ import pytest
 
 from credrotator.core.errors import Denied, RotationError, Transient
 from credrotator.exchange.http.circuit import FAILURES_TO_OPEN, CircuitBreakers
+from credrotator.providers.azure.entra import Entra
 from credrotator.sandbox import (
     DEFAULT_APP,
     DEFAULT_APP_SECRET,
@@ -28,7 +29,7 @@ from credrotator.sandbox import (
 from tests.support.exchanging import ENTRA_TOKEN, SCOPE, TOKEN, Backend, refused
 
 if TYPE_CHECKING:
-    from credrotator.core.model import AzureClientSecret, AzureOidc
+    from credrotator.providers.azure.source import AzureClientSecret, AzureOidc
     from credrotator.sandbox import Fault
 
 GARBAGE = garbage()
@@ -362,8 +363,10 @@ def test_no_token_of_before(world: Backend) -> None:
     """What one exchange received is never the result of another, whatever a library answers without asking."""
     exchanger = world.exchanger()
     world.exchange_azure(exchanger=exchanger)
+    entra = exchanger.vendor(world.azure())
+    assert isinstance(entra, Entra)
     with refused(Transient, "InvalidResponse"):
-        exchanger.entra._receive(lambda: None)
+        entra._receive(lambda: None)
 
 
 def test_a_secret_that_looks_like_something_else(world: Backend) -> None:

@@ -11,6 +11,7 @@ import pytest
 from credrotator.core.errors import Denied, Outage, Transient
 from credrotator.exchange.http.circuit import FAILURES_TO_OPEN, SLOTS, CircuitBreaker
 from credrotator.exchange.http.deadline import deadline
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from credrotator.core.errors import RotationError
@@ -133,19 +134,19 @@ def test_fault_16_throttling_halves_the_room_and_is_obeyed(circuit: CircuitBreak
 
 def together(circuit: CircuitBreaker) -> int:
     """Count how many the gate lets in at a time."""
-    inside, leave = threading.Semaphore(0), threading.Event()
+    inside, leave = list[int](), threading.Event()
 
     def visit() -> None:
         with circuit.slot():
-            inside.release()
-            leave.wait(10)
+            inside.append(1)
+            leave.wait(LIMIT_S)
 
     visitors = [threading.Thread(target=visit) for _ in range(SLOTS + 4)]
     for visitor in visitors:
         visitor.start()
-    count = 0
-    while inside.acquire(timeout=0.3):
-        count += 1
+    waiting = circuit._changed._waiters  # type: ignore[attr-defined]
+    eventually(lambda: len(inside) + len(waiting) == len(visitors))
+    count = len(inside)
     leave.set()
     for visitor in visitors:
         visitor.join()
@@ -158,13 +159,13 @@ def test_i5_waiting_for_room_ends_with_the_deadline(circuit: CircuitBreaker) -> 
 
     def visit() -> None:
         with circuit.slot():
-            inside.wait(10)
-            leave.wait(10)
+            inside.wait(LIMIT_S)
+            leave.wait(LIMIT_S)
 
     visitors = [threading.Thread(target=visit) for _ in range(SLOTS)]
     for visitor in visitors:
         visitor.start()
-    inside.wait(10)
+    inside.wait(LIMIT_S)
     with pytest.raises(TimeoutError), deadline(timedelta(milliseconds=50)), circuit.slot():
         pass
     leave.set()

@@ -11,11 +11,13 @@ from joserfc.jwk import ECKey, OKPKey
 
 from credrotator.core.claims import read_claims
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
-from credrotator.core.model import GcpPool, Sensitive
+from credrotator.core.model import Sensitive
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.circuit import CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.providers import PROVIDERS
+from credrotator.providers.gcp.source import GcpPool
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     MISSING,
@@ -44,7 +46,7 @@ from tests.support.exchanging import (
 )
 
 if TYPE_CHECKING:
-    from credrotator.core.model import GcpServiceAccount, GcpToken, GcpWorkloadIdentity
+    from credrotator.providers.gcp.source import GcpServiceAccount, GcpToken, GcpWorkloadIdentity
     from credrotator.sandbox import Fault
 
 GARBAGE = garbage()
@@ -256,7 +258,7 @@ def test_fault_23_a_clock_that_is_wrong(world: Backend) -> None:
     """Fault 23: an assertion by a clock that is 2 h ahead is refused; the refusal's Date puts the clock right."""
     clock = SkewedClock(lambda: datetime.now(UTC) + timedelta(hours=2))
     settings = ExchangeSettings(AllowedIssuers((world.issuer.url,)), str(world.sandbox.ca_file))
-    exchanger = Exchanger(settings, clock, world.exchanger()._environment)
+    exchanger = Exchanger(settings, clock, PROVIDERS, world.exchanger()._environment)
     with refused(Transient, "AssertionOutOfTime"):
         exchanger(POLICY, world.gcp_key(), world.secrets)
     token = exchanger(POLICY, world.gcp_key(), world.secrets)
@@ -487,7 +489,7 @@ def test_overrides_that_are_none(world: Backend, variable: str, value: str) -> N
 def test_one_deadline_for_all_steps(world: Backend) -> None:
     """Fault 2: each step within its own time, all of them together beyond the deadline: ended."""
     exchanger = world.exchanger(timeout_s=0.4)
-    assert exchanger.google is exchanger.google
+    assert exchanger.vendor(world.gcp()) is exchanger.vendor(world.gcp())
     for service in (world.issuer, world.sandbox.google):
         service.faults.add(Latency(0.18))
     with pytest.raises(Transient) as caught:

@@ -13,6 +13,7 @@ import pytest
 from credrotator.core.errors import Denied, RotationError, Transient
 from credrotator.exchange.http.deadline import deadline
 from credrotator.exchange.http.single_flight import FAILURE_LIFE, RateLimits, Shared, again
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -36,7 +37,7 @@ class Source:
     def __call__(self) -> tuple[int, datetime]:
         self.calls += 1
         self.started.set()
-        assert self.gate.wait(5)
+        assert self.gate.wait(LIMIT_S)
         if self.failures:
             raise self.failures.pop(0)
         return self.calls, self.clock() + timedelta(seconds=60)
@@ -58,10 +59,10 @@ def test_threads_at_once_make_one_flight(frozen: FrozenClock) -> None:
     source.gate.clear()
     with ThreadPoolExecutor(17) as pool:
         waiting = [pool.submit(shared.get, "a", source) for _ in range(16)]
-        assert source.started.wait(5)
-        assert pool.submit(shared.get, "b", Source(frozen)).result(5) == 1
+        assert source.started.wait(LIMIT_S)
+        assert pool.submit(shared.get, "b", Source(frozen)).result(LIMIT_S) == 1
         source.gate.set()
-        assert [each.result(5) for each in waiting] == [1] * 16
+        assert [each.result(LIMIT_S) for each in waiting] == [1] * 16
     assert source.calls == 1
 
 
@@ -71,9 +72,9 @@ def test_a_failure_is_shared_and_remembered(frozen: FrozenClock) -> None:
     source.gate.clear()
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(shared.get, "a", source) for _ in range(8)]
-        assert source.started.wait(5)
+        assert source.started.wait(LIMIT_S)
         source.gate.set()
-        failures = [each.exception(5) for each in waiting]
+        failures = [each.exception(LIMIT_S) for each in waiting]
     assert all(isinstance(each, Denied) and each.reason == "InvalidClient" for each in failures)
     assert len(set(map(id, failures))) == 8, "one error raised in many threads mixes up their tracebacks"
     frozen.advance(FAILURE_LIFE.total_seconds() - 1)
@@ -116,11 +117,11 @@ def test_accidents_of_one_thread_stay_with_it(frozen: FrozenClock, accident: Bas
     source.gate.clear()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(shared.get, "a", source)
-        assert source.started.wait(5)
+        assert source.started.wait(LIMIT_S)
         second = pool.submit(shared.get, "a", source)
         source.gate.set()
-        assert first.exception(5) is accident
-        assert second.result(5) == 2
+        assert first.exception(LIMIT_S) is accident
+        assert second.result(LIMIT_S) == 2
 
 
 def test_waiting_ends_with_the_deadline(frozen: FrozenClock) -> None:
@@ -129,11 +130,11 @@ def test_waiting_ends_with_the_deadline(frozen: FrozenClock) -> None:
     source.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(shared.get, "a", source)
-        assert source.started.wait(5)
+        assert source.started.wait(LIMIT_S)
         with deadline(timedelta(seconds=0.05)), pytest.raises(TimeoutError):
             shared.get("a", source)
         source.gate.set()
-        assert first.result(5) == 1
+        assert first.result(LIMIT_S) == 1
 
 
 def test_a_value_is_dropped_once(frozen: FrozenClock) -> None:

@@ -11,6 +11,7 @@ import pytest
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.providers import PROVIDERS
 from credrotator.sandbox import SkewedDate
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def test_fault_23_an_exchange_with_a_wrong_clock(world: Backend) -> None:
     skewed = SkewedClock(lambda: datetime.now(UTC) + timedelta(minutes=90))
     allowed = AllowedIssuers((world.sandbox.issuer.url,))
     settings = ExchangeSettings(allowed, str(world.sandbox.ca_file))
-    exchanger = Exchanger(settings, skewed, {})
+    exchanger = Exchanger(settings, skewed, PROVIDERS, {})
     world.sandbox.issuer.token_life = timedelta(hours=6)
     credential = world.exchange_aws(exchanger)
     assert timedelta(minutes=58) < credential.expires_at - skewed() <= timedelta(hours=1)
@@ -115,7 +116,7 @@ def test_fault_23_a_clock_ahead_by_more_than_a_token_lives(world: Backend) -> No
     """
     skewed = SkewedClock(lambda: datetime.now(UTC) + timedelta(hours=2))
     allowed = AllowedIssuers((world.sandbox.issuer.url,))
-    exchanger = Exchanger(ExchangeSettings(allowed, str(world.sandbox.ca_file)), skewed, {})
+    exchanger = Exchanger(ExchangeSettings(allowed, str(world.sandbox.ca_file)), skewed, PROVIDERS, {})
     world.sandbox.issuer.token_life = timedelta(minutes=5)
     before = datetime.now(UTC)
     credential = world.exchange_aws(exchanger)
@@ -130,6 +131,6 @@ def test_fault_23_an_issuer_s_date_over_the_wire(world: Backend) -> None:
     skewed = SkewedClock(lambda: datetime.now(UTC))
     settings = ExchangeSettings(AllowedIssuers((world.sandbox.issuer.url,)), str(world.sandbox.ca_file))
     world.sandbox.issuer.faults.add(SkewedDate(timedelta(hours=3)))
-    world.exchange_aws(Exchanger(settings, skewed, {}))
+    world.exchange_aws(Exchanger(settings, skewed, PROVIDERS, {}))
     assert skewed.offset == timedelta(0)
     assert skewed.seen()["issuer"] > timedelta(hours=2)

@@ -13,6 +13,7 @@ from credrotator.core.model import ObjectKey, TokenFile
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.token_files import LONGEST_BYTES, TokenFiles
+from credrotator.providers import PROVIDERS
 from credrotator.sandbox import DEFAULT_CLIENT, FederatedCredential, ServiceError
 from credrotator.sandbox.apps import DEFAULT_APP, DEFAULT_TENANT
 from tests.support.exchanging import GOOGLE_STS, POLICY, POOL_AUDIENCE, Backend, refused
@@ -45,7 +46,7 @@ class Kubelet:
         """Return an exchanger whose operator allows the file under the name ``pod``."""
         files = {ObjectKey(namespace, "pod"): self.path}
         settings = ExchangeSettings(ca_file=str(self.world.sandbox.ca_file), token_files=files)
-        return Exchanger(settings, clock or self.world.clock, self.world.exchanger()._environment)
+        return Exchanger(settings, clock or self.world.clock, PROVIDERS, self.world.exchanger()._environment)
 
     def source(self, way: str, **changes: str | None) -> Rotatable:
         """Describe a policy that wants the file's token."""

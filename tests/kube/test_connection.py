@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
+from credrotator.app.cluster import connect
 from credrotator.core.errors import UsageError
 from credrotator.core.model import Sensitive
 from credrotator.kube.client import authorization
 from credrotator.kube.client.api import ApiError, KubeApi
+from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError
 from credrotator.kube.client.authorization import Authorization, BearerTokenFile
 from credrotator.kube.client.connection import Connection, find_connection
 
@@ -69,8 +71,10 @@ def test_a_named_kubeconfig_wins_over_the_environment(server: ApiServer, tmp_pat
 
 def test_no_cluster_is_wrong_use() -> None:
     """The message says what to name."""
-    with pytest.raises(UsageError, match="--kubeconfig"):
+    with pytest.raises(ClusterNotNamed):
         find_connection(None, None, environment={})
+    with pytest.raises(UsageError, match="--kubeconfig"):
+        connect(None, None)
 
 
 def test_what_cannot_be_used_is_refused_with_a_reason(server: ApiServer, tmp_path: Path) -> None:
@@ -86,14 +90,14 @@ def test_what_cannot_be_used_is_refused_with_a_reason(server: ApiServer, tmp_pat
     ]
     for cluster, user, said in cases:
         server.kubeconfig(path, cluster=cluster, user=user)
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(ConfigurationError, match=said):
             find_connection(str(path), None, environment={})
-    with pytest.raises(UsageError, match="absent"):
+    with pytest.raises(ConfigurationError, match="absent"):
         find_connection(str(path), "absent", environment={})
     path.write_text("}{")
-    with pytest.raises(UsageError, match="cannot be used"):
+    with pytest.raises(ConfigurationError, match="cannot be used"):
         find_connection(str(path), None, environment={})
-    with pytest.raises(UsageError, match="no kubeconfig"):
+    with pytest.raises(ConfigurationError, match="no kubeconfig"):
         find_connection(str(tmp_path / "missing"), None, environment={})
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from credrotator.core.errors import UsageError
 from credrotator.core.model import Sensitive
 from credrotator.kube.client.api import KubeApi
+from credrotator.kube.client.api_errors import ConfigurationError
 from credrotator.kube.client.connection import find_connection
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def credential(version: str = "v1", **parts: Any) -> str:
 
 def refusal(kubeconfig: Path | str | None = None, environment: Mapping[str, str] | None = None) -> str:
     """Look for a cluster in vain; return why."""
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         find_connection(None if kubeconfig is None else str(kubeconfig), None, environment=environment or {})
     assert str(caught.value).isprintable()
     return str(caught.value)
@@ -179,7 +179,7 @@ class TestPlugIns:
         source = find_connection(str(path), None, environment={}).credentials
         assert source.read(afresh=False) == Sensitive("Bearer t")
         (tmp_path / "gone").touch()
-        with pytest.raises(UsageError, match=r"process returned 1\. gone"):
+        with pytest.raises(ConfigurationError, match=r"process returned 1\. gone"):
             source.read(afresh=True)
 
 
@@ -274,7 +274,7 @@ class TestFiles:
         monkeypatch.delenv("HOME", raising=False)
         monkeypatch.setattr(pwd, "getpwuid", nobody)
         assert refusal().startswith("no cluster")
-        with pytest.raises(UsageError, match="there is no kubeconfig"):
+        with pytest.raises(ConfigurationError, match="there is no kubeconfig"):
             find_connection(None, "some-context", environment={})
 
     def test_what_a_shell_substitutes(self, server: ApiServer, tmp_path: Path) -> None:

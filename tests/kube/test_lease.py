@@ -1,21 +1,23 @@
 """Leader election: at most one believes in itself at any time, and there is one again soon.
 
-Durations are a twentieth of the real ones. Each elector has a client of its own, so that one can be cut off.
+Time passes when a test lets it; only the tries come by the machine's clock, and soon. Each elector has a client of its
+own, so that one can be cut off.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from credrotator.core.model import ObjectKey
+from credrotator.kube.client import leader_election as module
 from credrotator.kube.client.leader_election import LeaderElection, LeaseTiming
-from tests.support.waiting import eventually
+from credrotator.kube.client.lease_term import LeaseTerm
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,22 +26,32 @@ if TYPE_CHECKING:
     from tests.support.kube.simulator import ApiServer
 
 LEASE = ObjectKey("default", "credrotator")
-SHORT = LeaseTiming(timedelta(seconds=1), timedelta(seconds=0.6), timedelta(seconds=0.05))
-SLOW = LeaseTiming(timedelta(seconds=60), timedelta(seconds=30), timedelta(seconds=0.05))
+OFTEN = LeaseTiming(retry_period=timedelta(seconds=0.02))
+HURRIED = LeaseTiming(timedelta(seconds=2), timedelta(seconds=1), timedelta(seconds=0.02))
+"""Where a server hangs: it is waited for half of the deadline, by the machine's clock."""
+STEP_S = 3.0
+"""Shorter than the deadline, so that a holder that works renews in time."""
+
+
+class Time:
+    """What all electors have in common."""
+
+    now_s = 0.0
 
 
 class Clock:
     """Both clocks of a process; a test moves them."""
 
-    def __init__(self) -> None:
+    def __init__(self, time: Time) -> None:
+        self._time = time
         self.offset = timedelta()
         self.slept_s = 0.0
 
     def wall(self) -> datetime:
-        return datetime.now(UTC) + self.offset
+        return datetime(2026, 11, 24, tzinfo=UTC) + timedelta(seconds=self._time.now_s) + self.offset
 
     def seconds(self) -> float:
-        return time.monotonic() + self.slept_s
+        return self._time.now_s + self.slept_s
 
 
 class Electors:
@@ -47,24 +59,25 @@ class Electors:
 
     def __init__(self, server: ApiServer) -> None:
         self.server = server
+        self.time = Time()
         self.running: dict[str, LeaderElection] = {}
         self.clocks: dict[str, Clock] = {}
         self.apis: list[KubeApi] = []
         self.told: list[str] = []
         self.overlaps = 0
 
-    def start(self, name: str, timing: LeaseTiming = SHORT) -> LeaderElection:
-        clock = self.clocks[name] = Clock()
-        self.apis.append(self.server.api(name, read_timeout_s=2))
+    def start(self, name: str, timing: LeaseTiming = OFTEN) -> LeaderElection:
+        clock = self.clocks[name] = Clock(self.time)
+        self.apis.append(self.server.api(name))
         election = self.running[name] = LeaderElection(
             self.apis[-1],
             LEASE,
             name,
+            LeaseTerm(clock.seconds),
             started=lambda: self.told.append(f"{name} started"),
             stopped=lambda: self.told.append(f"{name} stopped"),
             timing=timing,
             clock=clock.wall,
-            seconds=clock.seconds,
         )
         election.start()
         return election
@@ -72,14 +85,32 @@ class Electors:
     def leaders(self) -> list[str]:
         return [name for name, election in self.running.items() if election.is_leader()]
 
-    def observe(self, until: list[str], within_s: float = 5.0) -> float:
+    def observe(self, until: list[str]) -> None:
         """Wait until just these lead; count the moments at which more than one did."""
-        began = time.monotonic()
-        while (leaders := self.leaders()) != until:
+
+        def is_so() -> bool:
+            leaders = self.leaders()
             self.overlaps += len(leaders) > 1
-            assert time.monotonic() - began < within_s, f"{leaders} lead, not {until}"
-            time.sleep(0.002)
-        return time.monotonic() - began
+            return leaders == until
+
+        eventually(is_so)
+
+    def have_tried(self, *names: str) -> None:
+        """Wait until each of them has begun and ended a try from now on."""
+        # One may be on its way; of two, the second began after that.
+        before = {name: self._answers(name) for name in names}
+        eventually(lambda: all(self._answers(name) >= before[name] + 2 for name in names))
+
+    def pass_time(self, span_s: float, *names: str) -> None:
+        """Let time pass, in steps in which each of them tries."""
+        ends_s = self.time.now_s + span_s
+        while self.time.now_s < ends_s:
+            self.time.now_s = min(self.time.now_s + STEP_S, ends_s)
+            self.have_tried(*names)
+            self.overlaps += len(self.leaders()) > 1
+
+    def _answers(self, name: str) -> int:
+        return sum(request.user == name and request.status != 0 for request in self.server.seen(resource="leases"))
 
 
 @pytest.fixture
@@ -108,7 +139,7 @@ def test_the_first_leads_and_the_second_waits(server: ApiServer, electors: Elect
     electors.start("a")
     electors.observe(["a"])
     electors.start("b")
-    time.sleep(1.5)
+    electors.pass_time(60, "a", "b")
     assert electors.leaders() == ["a"]
     assert electors.told == ["a started"]
     assert electors.running["b"].holder() == "a"
@@ -120,9 +151,10 @@ def test_the_record_is_what_client_go_writes(server: ApiServer, electors: Electo
     electors.start("a")
     electors.observe(["a"])
     first = spec(server)
-    assert (first["holderIdentity"], first["leaseDurationSeconds"], first["leaseTransitions"]) == ("a", 1, 0)
+    assert (first["holderIdentity"], first["leaseDurationSeconds"], first["leaseTransitions"]) == ("a", 15, 0)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", str(first["renewTime"]))
-    eventually(lambda: spec(server)["renewTime"] != first["renewTime"])
+    electors.pass_time(1, "a")
+    assert spec(server)["renewTime"] != first["renewTime"]
     renewed = spec(server)
     assert (renewed["acquireTime"], renewed["leaseTransitions"]) == (first["acquireTime"], 0)
     electors.start("b")
@@ -133,13 +165,14 @@ def test_the_record_is_what_client_go_writes(server: ApiServer, electors: Electo
 
 def test_fault_50_a_leader_that_ends_releases_the_lease(server: ApiServer, electors: Electors) -> None:
     """The other need not wait for the whole duration; the leader was told before anybody else could lead."""
-    electors.start("a", SLOW)
+    electors.start("a")
     electors.observe(["a"])
     electors.start("b")
     eventually(lambda: electors.running["b"].holder() == "a")
     electors.running["a"].stop()
     assert electors.told[:2] == ["a started", "a stopped"]
-    assert electors.observe(["b"]) < 1
+    electors.observe(["b"])
+    assert electors.time.now_s == 0
 
 
 def test_a_release_leaves_an_empty_record(server: ApiServer, electors: Electors) -> None:
@@ -168,12 +201,15 @@ def test_fault_35_a_leader_that_vanished_is_replaced(server: ApiServer, electors
         "leases",
         {
             "metadata": {"name": LEASE.name},
-            "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 1, "leaseTransitions": 4},
+            "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 10, "leaseTransitions": 4},
         },
     )
     electors.start("a")
-    took = electors.observe(["a"])
-    assert 0.9 <= took < 2.5
+    eventually(lambda: electors.running["a"].holder() == "dead")
+    electors.pass_time(9.9, "a")
+    assert electors.leaders() == []
+    electors.pass_time(0.1, "a")
+    electors.observe(["a"])
     assert spec(server)["leaseTransitions"] == 5
 
 
@@ -182,28 +218,35 @@ def test_fault_34_a_leader_that_is_cut_off_steps_down_before_another_steps_up(
     server: ApiServer, electors: Electors, how: str
 ) -> None:
     """Partition: the old leader stops believing at its renew deadline, the new one begins a duration after."""
-    electors.start("a")
+    electors.start("a", HURRIED)
     electors.observe(["a"])
-    electors.start("b")
+    electors.start("b", HURRIED)
     eventually(lambda: electors.running["b"].holder() == "a")
     fault = server.drop(user="a") if how == "dropped" else server.delay(float("inf"), user="a")
-    assert electors.observe([]) < 0.75
+    electors.pass_time(0.9, "b")
+    assert electors.leaders() == ["a"]
+    electors.pass_time(0.1, "b")
+    assert electors.leaders() == []
+    eventually(lambda: electors.told == ["a started", "a stopped"])
+    electors.pass_time(0.9, "b")
+    assert electors.leaders() == []
+    electors.pass_time(0.1, "b")
     electors.observe(["b"])
     eventually(lambda: electors.told == ["a started", "a stopped", "b started"])
     server.heal(fault)
-    time.sleep(0.3)
+    electors.have_tried("a", "b")
     assert electors.leaders() == ["b"]
 
 
 def test_fault_33_leadership_ends_by_itself_while_the_loop_hangs(server: ApiServer, electors: Electors) -> None:
     """``is_leader`` needs no thread to turn False: it is asked right before each write."""
-    electors.start("a", SLOW)
+    electors.start("a")
     electors.observe(["a"])
     server.delay(float("inf"), user="a")
     server.wait_for(len(server.requests) + 1)
-    electors.clocks["a"].slept_s = 29.0
+    electors.clocks["a"].slept_s = 9.9
     assert electors.leaders() == ["a"]
-    electors.clocks["a"].slept_s = 31.0
+    electors.clocks["a"].slept_s = 10.0
     assert electors.leaders() == []
 
 
@@ -214,16 +257,19 @@ def test_fault_33_belief_counts_from_before_the_request(server: ApiServer, elect
     late = server.delay(float("inf"), verb="update", times=1)
     eventually(lambda: late.taken)
     server.drop(user="a")
-    electors.clocks["a"].slept_s = 0.4
+    electors.clocks["a"].slept_s = 9.0
+    seen = len(server.seen())
     server.heal(late)
-    time.sleep(0.15)
-    electors.clocks["a"].slept_s = 0.6
+    server.wait_for(seen + 2)
+    electors.clocks["a"].slept_s = 9.9
+    assert electors.leaders() == ["a"]
+    electors.clocks["a"].slept_s = 10.0
     assert electors.leaders() == []
 
 
 def test_a_leader_without_an_answer_tries_again_rather_than_looking(server: ApiServer, electors: Electors) -> None:
     """Looking would hang as well, and the time until the deadline is short."""
-    electors.start("a", SLOW)
+    electors.start("a")
     electors.observe(["a"])
     looked = len(server.seen("get", "leases"))
     server.drop(verb="update")
@@ -250,7 +296,7 @@ def test_fault_23_steps_of_the_wall_clock_mean_nothing(server: ApiServer, electo
     for hours in (1, -2, 24):
         electors.clocks["a"].offset = timedelta(hours=hours)
         electors.clocks["b"].offset = -timedelta(hours=hours)
-        time.sleep(0.3)
+        electors.pass_time(2 * STEP_S, "a", "b")
         assert electors.leaders() == ["a"]
     assert electors.told == ["a started"]
 
@@ -260,11 +306,14 @@ def test_of_two_who_take_over_at_once_one_leads(server: ApiServer, electors: Ele
     record = {"holderIdentity": "dead", "leaseDurationSeconds": 1}
     server.create("leases", {"metadata": {"name": LEASE.name}, "spec": record})
     server.delay(0.05, verb="get")
-    for name in ("a", "b", "c"):
+    names = ("a", "b", "c")
+    for name in names:
         electors.start(name)
+    eventually(lambda: all(electors.running[name].holder() == "dead" for name in names))
+    electors.time.now_s += 1.0
     eventually(electors.leaders)
     leaders = electors.leaders()
-    time.sleep(0.5)
+    electors.have_tried(*names)
     assert electors.leaders() == leaders
     assert len(leaders) == 1
 
@@ -275,7 +324,7 @@ def test_two_who_create_it_at_once(server: ApiServer, electors: Electors) -> Non
     electors.start("a")
     electors.start("b")
     eventually(electors.leaders)
-    time.sleep(0.3)
+    electors.have_tried("a", "b")
     assert len(electors.leaders()) == 1
 
 
@@ -304,19 +353,29 @@ def test_a_lease_that_somebody_else_took_is_given_up_at_once(server: ApiServer, 
     electors.start("a")
     electors.observe(["a"])
     server.patch("leases", LEASE.name, {"spec": {"holderIdentity": "intruder"}})
-    assert electors.observe([]) < 0.5
+    electors.observe([])
     eventually(lambda: electors.told == ["a started", "a stopped"])
 
 
-def test_fault_50_a_server_that_hangs_does_not_keep_a_leader_from_ending(server: ApiServer, electors: Electors) -> None:
+def test_fault_50_a_server_that_hangs_does_not_keep_a_leader_from_ending(
+    server: ApiServer, electors: Electors, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The Lease is left to expire; who ends has stopped believing before."""
-    electors.start("a")
+    electors.start("a", HURRIED)
     electors.observe(["a"])
     server.delay(float("inf"), user="a")
     server.wait_for(len(server.requests) + 1)
-    began = time.monotonic()
     electors.running["a"].stop()
-    assert time.monotonic() - began < 1
+    electors.observe([])
+    electors.start("b")
+    eventually(lambda: electors.running["b"].holder() == "a")
+    electors.pass_time(2.0, "b")
+    electors.observe(["b"])
+    server.delay(float("inf"), user="b")
+    server.wait_for(len(server.requests) + 1)
+    monkeypatch.setattr(module, "STOP_S", 0.1)
+    electors.running["b"].stop()
+    assert electors.running["b"]._thread.is_alive(), "it waited for an answer"
 
 
 def test_refusals_do_not_end_the_election(
@@ -341,9 +400,9 @@ def test_a_defect_in_a_callback_leaves_the_election_running(server: ApiServer) -
         raise ZeroDivisionError
 
     with server.api() as api:
-        election = LeaderElection(api, LEASE, "a", started=started, stopped=lambda: None, timing=SHORT)
+        election = LeaderElection(api, LEASE, "a", LeaseTerm(), started=started, stopped=lambda: None, timing=OFTEN)
         election.start()
-        assert called.wait(2)
+        assert called.wait(LIMIT_S)
         server.wait_for(3, "update", "leases")
         assert election.is_leader()
         election.stop()

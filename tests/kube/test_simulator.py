@@ -9,6 +9,7 @@ import pytest
 from credrotator.core.errors import Denied
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
+from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 
 if TYPE_CHECKING:
@@ -31,29 +32,32 @@ class TestWrites:
 
     def test_each_change_has_a_new_version_and_none_has_none(self, api: KubeApi) -> None:
         """ResourceVersions grow over all objects; a write that changes nothing keeps the old one."""
-        first = api.post(paths.secrets("default"), SECRET)
-        second = api.post(paths.secrets("default"), {"metadata": {"name": "two"}})
-        same = api.put(paths.secret(KEY), first)
-        changed = api.patch(paths.secret(KEY), {"metadata": {"annotations": {"a": "b"}}})
+        first = api.post(resource_paths.secrets("default"), SECRET)
+        second = api.post(resource_paths.secrets("default"), {"metadata": {"name": "two"}})
+        same = api.put(resource_paths.secret(KEY), first)
+        changed = api.patch(resource_paths.secret(KEY), {"metadata": {"annotations": {"a": "b"}}})
         versions = [int(found["metadata"]["resourceVersion"]) for found in (first, same, second, changed)]
         assert versions[0] == versions[1] < versions[2] < versions[3]
         assert changed["metadata"]["uid"] == first["metadata"]["uid"] != second["metadata"]["uid"]
 
     def test_an_old_version_is_a_conflict(self, api: KubeApi) -> None:
         """PUT and merge patch alike, if they name one; without one the last writer wins."""
-        old = api.post(paths.secrets("default"), SECRET)
-        api.patch(paths.secret(KEY), {"data": {"key": "bmV3"}})
-        assert refusal(api.put, paths.secret(KEY), old) == (409, "Conflict")
+        old = api.post(resource_paths.secrets("default"), SECRET)
+        api.patch(resource_paths.secret(KEY), {"data": {"key": "bmV3"}})
+        assert refusal(api.put, resource_paths.secret(KEY), old) == (409, "Conflict")
         version = {"metadata": {"resourceVersion": old["metadata"]["resourceVersion"]}}
-        assert refusal(api.patch, paths.secret(KEY), version) == (409, "Conflict")
-        assert refusal(api.delete, paths.secret(KEY), {"preconditions": version["metadata"]}) == (409, "Conflict")
-        api.put(paths.secret(KEY), {"metadata": {"name": "one"}, "data": {}})
+        assert refusal(api.patch, resource_paths.secret(KEY), version) == (409, "Conflict")
+        assert refusal(api.delete, resource_paths.secret(KEY), {"preconditions": version["metadata"]}) == (
+            409,
+            "Conflict",
+        )
+        api.put(resource_paths.secret(KEY), {"metadata": {"name": "one"}, "data": {}})
 
     def test_creating_twice_and_changing_nothing_are_refused(self, api: KubeApi) -> None:
         """AlreadyExists, NotFound."""
-        api.post(paths.secrets("default"), SECRET)
-        assert refusal(api.post, paths.secrets("default"), SECRET) == (409, "AlreadyExists")
-        missing = paths.secret(ObjectKey("default", "two"))
+        api.post(resource_paths.secrets("default"), SECRET)
+        assert refusal(api.post, resource_paths.secrets("default"), SECRET) == (409, "AlreadyExists")
+        missing = resource_paths.secret(ObjectKey("default", "two"))
         for call in (api.get, api.delete):
             assert refusal(call, missing) == (404, "NotFound")
         assert refusal(api.put, missing, {"metadata": {"name": "two"}}) == (404, "NotFound")
@@ -74,17 +78,17 @@ class TestWrites:
 
     def test_secrets_have_rules_of_their_own(self, api: KubeApi) -> None:
         """Immutable ones, types, and data that is no base64."""
-        api.post(paths.secrets("default"), {**SECRET, "immutable": True})
-        assert refusal(api.patch, paths.secret(KEY), {"data": {"key": "bmV3"}}) == (422, "Invalid")
-        assert refusal(api.patch, paths.secret(KEY), {"type": "other"}) == (422, "Invalid")
-        assert refusal(api.post, paths.secrets("a"), {"metadata": {"name": "x"}, "data": {"k": "?"}})[0] == 400
+        api.post(resource_paths.secrets("default"), {**SECRET, "immutable": True})
+        assert refusal(api.patch, resource_paths.secret(KEY), {"data": {"key": "bmV3"}}) == (422, "Invalid")
+        assert refusal(api.patch, resource_paths.secret(KEY), {"type": "other"}) == (422, "Invalid")
+        assert refusal(api.post, resource_paths.secrets("a"), {"metadata": {"name": "x"}, "data": {"k": "?"}})[0] == 400
 
     def test_a_dry_run_says_what_would_be_and_does_nothing(self, server: ApiServer, api: KubeApi) -> None:
         """It is checked as the real thing."""
-        api.post(paths.secrets("default"), SECRET)
-        changed = api.patch(paths.secret(KEY), {"data": {"key": "bmV3"}}, dryRun="All")
+        api.post(resource_paths.secrets("default"), SECRET)
+        changed = api.patch(resource_paths.secret(KEY), {"data": {"key": "bmV3"}}, dryRun="All")
         assert changed["data"] == {"key": "bmV3"}
-        assert refusal(api.post, paths.secrets("default"), SECRET, dryRun="All") == (409, "AlreadyExists")
+        assert refusal(api.post, resource_paths.secrets("default"), SECRET, dryRun="All") == (409, "AlreadyExists")
         found = server.get("secrets", "one")
         assert found
         assert found["data"] == SECRET["data"]
@@ -97,11 +101,11 @@ class TestReads:
         """What changes between two pages is not in the second, but in a watch from the list's version."""
         for name in "abc":
             server.create("secrets", {"metadata": {"name": name}})
-        first = api.get(paths.secrets(), limit=2)
+        first = api.get(resource_paths.secrets(), limit=2)
         server.delete("secrets", "c")
-        rest = api.get(paths.secrets(), limit=2, **{"continue": first["metadata"]["continue"]})
+        rest = api.get(resource_paths.secrets(), limit=2, **{"continue": first["metadata"]["continue"]})
         assert [item["metadata"]["name"] for item in first["items"] + rest["items"]] == ["a", "b", "c"]
-        with api.watch(paths.secrets(), resourceVersion=rest["metadata"]["resourceVersion"]) as watch:
+        with api.watch(resource_paths.secrets(), resourceVersion=rest["metadata"]["resourceVersion"]) as watch:
             assert next(watch)["type"] == "DELETED"
 
     @pytest.mark.parametrize(
@@ -120,13 +124,13 @@ class TestReads:
         """As kubectl's ``-l``."""
         for name, labels in [("a", {"team": "x"}), ("b", {"team": "y", "new": ""}), ("c", {})]:
             server.create("secrets", {"metadata": {"name": name, "labels": labels}})
-        found = api.get(paths.secrets(), labelSelector=selector)["items"]
+        found = api.get(resource_paths.secrets(), labelSelector=selector)["items"]
         assert "".join(item["metadata"]["name"] for item in found) == names
 
     def test_a_watch_from_nowhere_begins_with_what_is_there(self, server: ApiServer, api: KubeApi) -> None:
         """Without a resourceVersion, everything is ADDED first."""
         server.create("secrets", SECRET)
-        with api.watch(paths.secrets("default")) as watch:
+        with api.watch(resource_paths.secrets("default")) as watch:
             assert next(watch)["object"]["metadata"]["name"] == "one"
 
 
@@ -173,8 +177,8 @@ class TestRights:
         """By verb, resource and namespace."""
         server.forbid("create", "secrets", "default")
         server.forbid("patch", "backendsecuritypolicies/status")
-        assert refusal(api.post, paths.secrets("default"), SECRET) == (403, "Forbidden")
-        api.post(paths.secrets("other"), SECRET)
+        assert refusal(api.post, resource_paths.secrets("default"), SECRET) == (403, "Forbidden")
+        api.post(resource_paths.secrets("other"), SECRET)
         server.create(POLICIES, {"metadata": {"name": "one"}, "spec": {}})
         api.patch(paths.policy("v1beta1", KEY), {"spec": {"a": 1}})
         assert refusal(api.patch, f"{paths.policy('v1beta1', KEY)}/status", {"status": {}}) == (403, "Forbidden")
@@ -183,7 +187,7 @@ class TestRights:
     def _allowed(self, api: KubeApi, namespace: str) -> bool:
         attributes = {"namespace": namespace, "verb": "create", "group": "", "resource": "secrets"}
         review = {"kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
-        allowed: bool = api.post(paths.SELF_SUBJECT_ACCESS_REVIEWS, review)["status"]["allowed"]
+        allowed: bool = api.post(resource_paths.SELF_SUBJECT_ACCESS_REVIEWS, review)["status"]["allowed"]
         return allowed
 
 
@@ -202,4 +206,4 @@ def test_what_is_owned_goes_with_its_owner(server: ApiServer) -> None:
 def test_leases_take_times_with_microseconds_only(api: KubeApi) -> None:
     """The real server parses them strictly."""
     lease = {"metadata": {"name": "one"}, "spec": {"renewTime": "2026-11-24T12:00:00Z"}}
-    assert refusal(api.post, paths.leases("default"), lease)[0] == 400
+    assert refusal(api.post, resource_paths.leases("default"), lease)[0] == 400

@@ -84,7 +84,7 @@ class Child:
         self._process.join(within_s)
         return self._process.exitcode
 
-    def wait_until_said(self, text: str, within_s: float = 20.0) -> None:
+    def wait_until_said(self, text: str, within_s: float = 60.0) -> None:
         """Wait until it has printed something.
 
         Raises:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from credrotator.core.errors import RotationError, Transient
 from credrotator.core.model import ObjectKey, Published, Unreadable
 from credrotator.core.planning import LONGEST_LIFE, TINY_LIFE, WORTH, renewal_time
-from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, content_hash, parse
+from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, content_hash
 from tests.reliability.kernel import EPOCH
+from tests.support.builders import parse_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -299,7 +300,7 @@ class Oracle:
         """Read a Secret; the latest of each key is remembered, since reading costs more than all else here."""
         known = self._parsed.get(document.key)
         if known is None or known[0] is not document:
-            known = self._parsed[document.key] = (document, parse(document, provider))
+            known = self._parsed[document.key] = (document, parse_as(document, provider))
         return known[1]
 
     # -- progress -----------------------------------------------------------------------------------------------------

@@ -1,25 +1,23 @@
 """One replica: the real daemon and exchanger over the made-up world, one class for each thing that is made up.
 
-Owns how the real parts are put together, as ``commands/incluster.py`` does it, with time and network exchanged.
+Owns how the real parts are put together, as ``app.cluster`` does it, with time and network exchanged.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from base64 import urlsafe_b64encode
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.jobstores.base import JobLookupError
 
-from credrotator.core.errors import Denied, Transient
+from credrotator.core.errors import Denied, StaleToken, Transient
 from credrotator.core.model import (
-    AwsOidc,
-    AzureOidc,
     Credential,
-    EntraApp,
     InvalidPolicy,
     ObjectKey,
     Outcome,
@@ -32,16 +30,28 @@ from credrotator.core.model import (
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.circuit import CircuitBreaker, CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
-from credrotator.exchange.http.transport import ENTRA, STS, Endpoint
+from credrotator.exchange.http.transport import Endpoint
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
+from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 from credrotator.kube.client.api_errors import CONFLICT, NO_ANSWER, NOT_FOUND, ApiError
 from credrotator.kube.client.leader_election import LeaderElection
+from credrotator.kube.client.lease_term import LeaseTerm
+from credrotator.observability.audit import Audit
 from credrotator.observability.metrics import Metrics
+from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.aws.sts import STS
+from credrotator.providers.azure.entra import ENTRA
+from credrotator.providers.azure.source import AzureOidc
+from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
+from credrotator.rotation.guard import PolicyGuard
+from credrotator.rotation.lanes import Lanes
+from credrotator.rotation.rotation import Rotation
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import WorkQueue
 from tests.reliability.kernel import FakeCondition, FakeEvent, Kernel, Machine, Signal, Task
+from tests.support.twins import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -159,24 +169,24 @@ class SimIssuers(Issuers):
             return {"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFE.total_seconds()}
 
 
-class SimVendor:
+class SimVendor(Vendor):
     """STS and Entra: what ``aws.Sts`` and ``azure.Entra`` do, over made-up HTTP."""
 
     def __init__(self, process: Process) -> None:
         self.process, self.world = process, process.world
 
-    def exchange(self, policy: ObjectKey, source: AwsOidc, token: SubjectToken) -> Credential:
-        """See ``Sts.exchange``."""
-        return self._exchange(policy, source, token, self.world.place(f"sts {source.region}"), STS)
+    def credential(self, source: Rotatable, steps: ExchangeSteps) -> Credential:
+        """See ``Vendor``."""
+        assert isinstance(source, AwsOidc | AzureOidc)
+        name, endpoint = (
+            (f"sts {source.region}", STS) if isinstance(source, AwsOidc) else (f"entra {source.app.authority}", ENTRA)
+        )
+        place = self.world.place(name)
+        return steps.exchange(name, lambda token: self._exchange(steps.policy, source, token, place, endpoint))
 
-    def by_assertion(self, app: EntraApp, token: SubjectToken) -> Credential:
-        """See ``Entra.by_assertion``."""
-        key = ObjectKey.parse(app.client_id, "")
-        policy = self.process.source.get(key)
-        assert isinstance(policy, Policy)
-        assert isinstance(policy.source, AzureOidc)
-        source = replace(policy.source, app=app)
-        return self._exchange(key, source, token, self.world.place(f"entra {app.authority}"), ENTRA)
+    def endpoint(self, source: Rotatable) -> NetworkEndpoint:
+        """See ``Vendor``; nobody asks here."""
+        raise NotImplementedError
 
     def _exchange(
         self, key: ObjectKey, source: Rotatable, token: SubjectToken, place: Place, endpoint: Endpoint
@@ -186,11 +196,23 @@ class SimVendor:
             trouble = self.world.answer(place, endpoint)
             exchanger._date(endpoint, format_datetime(self.world.kernel.now, usegmt=True))
             if token.claims["exp"] <= self.world.kernel.now.timestamp():  # type: ignore[operator]
-                raise Denied("ExpiredTokenException", "the token has expired", hint="look")
+                raise StaleToken("ExpiredTokenException", "the token has expired", hint="look")
             credential = self.world.issue(key, source, clock(), trouble)
             if credential.expires_at <= clock():
                 raise Transient("CredentialExpired", "expired already", hint="set the clock")
             return credential
+
+
+@dataclass
+class SimProvider:
+    """Both vendors of one process."""
+
+    process: Process
+    sources = (AwsOidc, AzureOidc)
+
+    def vendor(self, context: VendorContext) -> Vendor:
+        """See ``Provider``."""
+        return SimVendor(self.process)
 
 
 class SimApi:
@@ -319,7 +341,7 @@ class SimSource:
 
 
 class Process:
-    """One replica: the real daemon, wired as ``commands/incluster.py`` wires it."""
+    """One replica: the real daemon, wired as ``app.cluster`` wires it."""
 
     def __init__(self, world: Backend, machine: Machine, name: str) -> None:
         self.world, self.machine, self.name = world, machine, name
@@ -328,19 +350,23 @@ class Process:
         self.source, self.store = SimSource(self), SimStore(self)
         self.exchanger = self._make_exchanger()
         self.metrics = Metrics()
+        guard, audit = PolicyGuard(self.source, self.leads), Audit(failures=logging.WARNING)
+        self.rotation = Rotation(
+            self.store, self._exchange, self.clock, guard, instrumentation=self.metrics, audit=audit
+        )
+        lanes = Lanes(self.source, self.exchanger.has_valid_token, world.workers)
         self.daemon = Daemon(
             self.source,
-            self.store,
-            self._exchange,
+            SimQueue(world.kernel, lanes.of, lanes.limit),
+            AttemptRunner(
+                self.rotation, Listener(self._listen), guard, self.clock, audit=audit, instrumentation=self.metrics
+            ),
             self.clock,
-            metrics=self.metrics,
             leads=self.leads,
-            listener=self._listen,
-            has_valid_token=self.exchanger.has_valid_token,
+            instrumentation=self.metrics,
             workers=world.workers,
             seconds=machine.boottime,
         )
-        self.daemon._queue = SimQueue(world.kernel, self.daemon._lanes, self.daemon._lane_limit)
         self.timetable = Timetable(self.daemon._due, self.clock, seconds=machine.boottime, machine=machine.clock)
         self.timetable._scheduler = SimScheduler(machine)
         self.timetable._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
@@ -350,17 +376,17 @@ class Process:
             SimApi(self),  # type: ignore[arg-type]
             LEASE,
             name,
+            LeaseTerm(machine.boottime),
             started=self.daemon.enqueue_all,
             stopped=self.daemon.stand_down,
             timing=world.timing,
             clock=machine.clock,
-            seconds=machine.boottime,
         )
         self.election._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
         self._tasks: list[Task] = []
 
     def start(self) -> None:
-        """Start all that ``Daemon.start`` and ``_Leadership.start`` start."""
+        """Start all that ``Daemon.start`` and ``serve_cluster`` start."""
         kernel = self.world.kernel
         for number in range(self.world.workers):
             self._tasks.append(kernel.spawn(self.machine, f"{self.name}/worker-{number}", self.daemon._work))
@@ -400,7 +426,7 @@ class Process:
         return max(0.0, until_s - self.world.kernel.now_s)
 
     def _make_exchanger(self) -> Exchanger:
-        exchanger = Exchanger(ExchangeSettings(), self.clock, {})
+        exchanger = Exchanger(ExchangeSettings(), self.clock, [SimProvider(self)], {})
         circuits = exchanger.circuits = SimGates(self.machine)
         nothing: Any = None
         issuers = SimIssuers(
@@ -412,8 +438,7 @@ class Process:
             seconds=self.machine.boottime,
         )
         issuers.world, issuers.process = self.world, self
-        vendor = SimVendor(self)
-        exchanger.__dict__.update(_issuers=issuers, _sts=vendor, _entra=vendor)
+        exchanger.__dict__.update(_issuers=issuers)
         return exchanger
 
     def _exchange(self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, **how: Any) -> Credential:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from credrotator.core.model import AwsOidc
+from credrotator.providers.aws.source import AwsOidc
 from tests.reliability.simulation import SLOW_TIMING, Backend, Trouble, places_of, policy_of
 from tests.support.builders import client_of
 

@@ -12,38 +12,35 @@ import logging
 import random
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.backoff import _unit_hash
 from credrotator.core.errors import Conflict, Denied, RotationError, Transient
 from credrotator.core.model import (
-    AwsCredential,
-    AwsOidc,
-    AzureOidc,
-    AzureToken,
     Credential,
-    EntraApp,
     ObjectKey,
     OidcClient,
     Policy,
+    RotatablePolicy,
     SecretDocument,
     SecretKeyRef,
     Sensitive,
     StoredSecret,
+    fingerprint,
     generated_secret,
 )
 from credrotator.core.secretdata import EXPIRY, render, show_time
 from credrotator.exchange.http import deadline as deadline_module
 from credrotator.exchange.http import single_flight as shared_module
 from credrotator.exchange.http.deadline import remaining_s
-from credrotator.exchange.http.transport import STS, Endpoint
 from credrotator.kube.client import leader_election as lease_module
 from credrotator.kube.client.leader_election import LeaseTiming
-from credrotator.policies.reader import fingerprint
+from credrotator.providers.aws.source import AwsCredential, AwsOidc
+from credrotator.providers.aws.sts import STS
+from credrotator.providers.azure.source import AzureOidc, AzureToken, EntraApp
+from credrotator.rotation import attempt as attempt_module
 from credrotator.rotation import daemon as daemon_module
-from credrotator.rotation import rotation as rotation_module
 from tests.reliability.kernel import FakeFuture, Kernel, Machine
 from tests.reliability.oracle import Oracle
 from tests.reliability.process import CANARY, Process
@@ -53,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.core.model import Rotatable
+    from credrotator.exchange.http.transport import Endpoint
 
 AUTHORITY = "https://login.example"
 READ_TIMEOUT_S = 15.0
@@ -101,9 +99,6 @@ def fault(trouble: Trouble, endpoint: Endpoint) -> RotationError:
             reason = "InvalidIdentityToken" if endpoint is STS else "AADSTS700213"
             return Denied(reason, "not known here yet", hint="wait")
     return Denied("AccessDenied" if endpoint is STS else "InvalidClient", "no", hint="grant")
-
-
-_fingerprint = cache(fingerprint)
 
 
 class Backend:
@@ -230,10 +225,9 @@ class Backend:
         swaps: list[tuple[Any, str, Any]] = [
             (deadline_module, "time", seconds),
             (daemon_module, "time", seconds),
+            (attempt_module, "time", seconds),
             (shared_module, "Future", lambda: FakeFuture(kernel)),
             # Pure, and what takes longest: asked for the same policies over and over.
-            (daemon_module, "fingerprint", _fingerprint),
-            (rotation_module, "fingerprint", _fingerprint),
             # The real one is different in each process of the operating system.
             (lease_module, "jitter", _unit_hash),
         ]
@@ -311,7 +305,7 @@ class Backend:
 
 def policy_of(
     name: str, *, issuer: int = 0, client: int = 0, region: str = "us-east-1", role: str = "r", azure: bool = False
-) -> Policy:
+) -> RotatablePolicy:
     """Return a policy; clients of one number share their token requests."""
     key = ObjectKey("default", name)
     host = f"https://idp-{issuer}.example"
@@ -321,7 +315,7 @@ def policy_of(
     if azure:
         # The client id carries the policy's key, which Entra's side of the port is not told.
         source = AzureOidc(oidc, EntraApp("contoso.example", str(key), AUTHORITY, f"https://{role}/.default"))
-    return Policy(key, source, f"uid-of-{name}", "v1beta1", "world", generated_secret(key))
+    return RotatablePolicy(key, source, f"uid-of-{name}", "v1beta1", "world", generated_secret(key))
 
 
 def places_of(policy: Policy) -> list[str]:

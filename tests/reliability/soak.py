@@ -1,4 +1,4 @@
-"""``make soak``: the daemon over a directory, for an hour, with short lives, short faults and a suspicious reader.
+"""``make soak``: after the outage drill an hour of the daemon over a directory, short faults, and a suspicious reader.
 
 500 policies whose credentials live for 60..120 s; every 10..30 s something goes wrong for some seconds at the issuer or
 at STS. A reader polls every file each second; every credential that it sees must be one whole session of its policy,
@@ -39,6 +39,7 @@ from credrotator.sandbox import (
     ServiceError,
     garbage,
 )
+from tests.reliability.drill import drill
 from tests.reliability.fleet import Fleet, Reader
 
 if TYPE_CHECKING:
@@ -235,7 +236,8 @@ def _say(line: str) -> None:
 def main() -> None:
     """Run it as the environment says."""
     length = timedelta(seconds=float(os.environ.get("SOAK", "3600")))
-    sys.exit(0 if soak(length, int(os.environ.get("SOAK_SEED", "1"))) else 1)
+    drilled = drill()
+    sys.exit(0 if soak(length, int(os.environ.get("SOAK_SEED", "1"))) and drilled else 1)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from credrotator.core.backoff import LONGEST, SHORTEST, Streak, failed
-from credrotator.core.model import Failure, ObjectKey, Published
+from credrotator.core.model import Failure, ObjectKey, Published, fingerprint
 from credrotator.core.planning import Keep, plan, refusal, renewal_time
-from credrotator.core.secretdata import parse, render
-from credrotator.policies.reader import fingerprint
+from credrotator.core.secretdata import render
 from credrotator.rotation.rotation import RotateOptions, Rotation
 from credrotator.rotation.timetable import SWEEP
 from tests.reliability.kernel import EPOCH
 from tests.reliability.process import CANARY
 from tests.reliability.scenarios import MINUTE_S, Happening, Scenario, crowd, crowds, day, scenarios, settle
 from tests.reliability.simulation import Backend, Trouble, places_of, policy_of
+from tests.support.builders import parse_as
 from tests.support.twins import (
     HOUR,
     NOW,
@@ -73,7 +73,7 @@ def test_invariant_01_the_rule_itself(new: timedelta, old: timedelta, age_s: int
     clock.now = NOW + age_s * SECOND
     fresh = aws_credential(clock.now, new, "NEW")
     outcome = Rotation(store, ScriptedExchange(fresh), clock)(aws_policy(), no_secrets, RotateOptions())
-    before = parse(published, "aws-oidc")
+    before = parse_as(published, "aws-oidc")
     assert isinstance(before, Published)
     decided = plan(before, fingerprint=fingerprint(aws_source()), seed=aws_policy().uid, now=clock.now)
     candidate = Published(fresh.expires_at, fresh.issued_at, None)
@@ -273,7 +273,7 @@ def test_invariant_09_nothing_secret_is_shown(scenario: Scenario) -> None:
 
     def look(world: Backend) -> None:
         shown.extend(process.metrics.exposition().decode() for process in world.processes)
-        shown.extend(repr(vars(process.daemon._rotation)["_held"]) for process in world.processes)
+        shown.extend(repr(vars(process.rotation)["_held"]) for process in world.processes)
         shown.append(repr(world.secrets))
 
     world = scenario.play(before_end=look, log_level=logging.DEBUG)
@@ -303,7 +303,7 @@ def test_invariant_10_timers_are_hints(step_min: int, step_at_s: int, asleep_s: 
         dues = {}
         for policy in world.policies.values():
             stored = world.secrets[policy.secret]  # type: ignore[index]
-            published = parse(stored.document, policy.provider)
+            published = parse_as(stored.document, policy.provider)
             assert isinstance(published, Published)
             dues[policy.key] = (renewal_time(published, policy.uid) - EPOCH).total_seconds()
         world.run(max([*dues.values(), step_at_s + asleep_s]) + 120.0)
@@ -401,6 +401,7 @@ def test_invariant_12_a_lapse_of_the_lease() -> None:
     no_violation(crowd(Happening(0.0, "suspend", 0, 31.0)).play())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_invariant_12_a_day_of_1000_policies() -> None:
     """Outages, throttling, garbage, hangs, conflicts, edits, clock steps, suspends, restarts, changes of leaders."""

@@ -1,126 +1,119 @@
 """The issuer, then STS, are away for a quarter of the credentials' life, while every policy wants a new one.
 
-The drill is the shortest life that AWS gives (15 min), in fast motion: lives, and with them the daemon's longest
-pauses, are divided by the same number. One second, the shortest time between two tries, stays one.
+The drill is the shortest life that AWS gives, on the made-up clock. ``make soak`` has it in fast motion, with a process
+and real connections (``drill``).
 """
 
 from __future__ import annotations
 
 import os
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.exchange.http.circuit import FAILURES_TO_OPEN, LONGEST_PAUSE_S, SLOTS
-from credrotator.exchange.http.single_flight import FAILURE_LIFE
-from credrotator.sandbox import Answer, Hang, Sandbox
-from tests.reliability.children import running
-from tests.reliability.fleet import Fleet, Reader
+from credrotator.core.model import Published
+from credrotator.core.planning import renewal_time
+from credrotator.core.secretdata import parse
+from credrotator.exchange.http.circuit import FAILURES_TO_OPEN, SLOTS
+from tests.reliability.kernel import EPOCH
+from tests.reliability.simulation import Backend, Trouble, policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from credrotator.sandbox import Fault
-    from credrotator.sandbox.service import Service
+    from credrotator.core.model import ObjectKey
 
 POLICIES = int(os.environ.get("DRILL", "150"))
-SHORTEST_LIFE = timedelta(minutes=15)
-LIFE = timedelta(seconds=max(60.0, 0.3 * POLICIES))
-"""What is overdue after an outage has to get through two processors, daemon and sandbox together, within a twelfth of
-it. DRILL=1000 takes lives of five minutes, and eight minutes in all."""
-SCALE = LIFE / SHORTEST_LIFE
+LIFE = timedelta(minutes=15)
 AWAY, RECOVERED = LIFE / 4, LIFE / 12
-RENEWED_BY, EARLY = LIFE / 2, LIFE * 0.06
-"""Renewals come up to 5 % of the life before that."""
-TIMEOUT_S = 5.0
+LONGEST_WAVE = LIFE * 0.06
+"""Renewals come up to 5 % of the life earlier than they must, and take a moment."""
+POLL_S = 0.5
+TRIALS = 15
+"""An endpoint that is away gets one request for each pause of the breaker, and they grow."""
+
+
+class Readers:
+    """Whoever reads the Secrets, every half second; ``complaints`` is what they should not have seen, and when."""
+
+    def __init__(self, world: Backend) -> None:
+        self._world = world
+        self._seen: set[ObjectKey] = set()
+        self.complaints: list[tuple[float, ObjectKey, str]] = []
+        self.reads = 0
+        world.kernel.at(POLL_S, self._read)
+
+    def _read(self) -> None:
+        for key in self._world.policies:
+            trouble = self._world.oracle.served(key)
+            if trouble is None:
+                self.reads += 1
+                self._seen.add(key)
+            elif key in self._seen:
+                self.complaints.append((self._world.kernel.now_s, key, trouble))
+        self._world.kernel.at(POLL_S, self._read)
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    """Policies, and an issuer whose tokens last so short that it is needed all the time."""
-    with Sandbox(tmp_path / "sandbox") as sandbox:
-        sandbox.issuer.token_life = LIFE / 6
-        found = Fleet(sandbox, tmp_path, POLICIES, (LIFE,))
-        found.write()
-        yield found
+def world() -> Iterator[Backend]:
+    """Policies of one issuer and one region."""
+    world = Backend(workers=16)
+    for number in range(POLICIES):
+        world.put(policy_of(f"p{number}", issuer=0, client=0), LIFE)
+    yield world
+    world.close()
 
 
-def _constants() -> dict[str, object]:
-    """Return the daemon's longest pauses, in fast motion."""
-    return {
-        "credrotator.exchange.http.circuit:LONGEST_PAUSE_S": max(1.0, LONGEST_PAUSE_S * SCALE),
-        "credrotator.exchange.http.single_flight:FAILURE_LIFE": FAILURE_LIFE * SCALE,
-    }
-
-
-@pytest.mark.timeout(600)
-def test_outage_drill(fleet: Fleet, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("issuer", "sts"), [("refuse", "hang"), ("hang", "refuse"), ("garbage", "throttle")], ids=lambda kind: kind
+)
+def test_outage_drill(world: Backend, issuer: str, sts: str) -> None:
     """No reader sees an expired credential, nobody is hammered, and all is as it was within a twelfth of the life."""
-    sandbox = fleet.sandbox
-    arguments = ["run", "-f", str(fleet.manifests), "--out", str(fleet.out), "--timeout", f"{TIMEOUT_S:.0f}s"]
-    environment = {**os.environ, **sandbox.environment()}
-    reader = Reader(fleet, timedelta(seconds=0.5))
-    reader.start()
-    said = [f"{POLICIES} policies, lives of {LIFE.total_seconds():.0f} s"]
-    try:
-        with running(*arguments, log=tmp_path / "log", environment=environment, constants=_constants()) as daemon:
-            assert reader.wait_for(fleet.policies, {}, LIFE / 2), "the first credentials take too long"
-            said.append(_outage(fleet, reader, sandbox.issuer, Answer(503)))
-            said.append(_outage(fleet, reader, sandbox.sts, Hang()))
-            assert daemon.wait(0) is None
-    finally:
-        reader.stop()
-    with capfd.disabled():
-        print("\n" + "\n".join([*said, f"{reader.reads} reads"]))  # noqa: T201 - these are the drill's figures
-    assert not reader.expiries
-    assert not reader.complaints
+    readers = Readers(world)
+    world.boot(world.add_machine())
+    world.run(LIFE.total_seconds() / 4)
+    assert _published(world).keys() == world.policies.keys(), "the first credentials take too long"
+    _outage(world, "https://idp-0.example", issuer)
+    _outage(world, "sts us-east-1", sts)
+    assert not readers.complaints
+    assert readers.reads > POLICIES * LIFE.total_seconds() / POLL_S
+    assert not world.oracle.violations, world.oracle.report()
 
 
-def _outage(fleet: Fleet, reader: Reader, service: Service, fault: Fault) -> str:
-    """Let a service be away while everything falls due; return how it went."""
-    begins_s = _next_wave_s(fleet, reader) - EARLY.total_seconds()
-    _wait_until(begins_s)
-    tries = service.requests.total
-    with service.faults.add(fault):
-        _wait_until(begins_s + AWAY.total_seconds())
-        tries = service.requests.total - tries
-        overdue = {policy for policy in fleet.policies if _due_s(reader, policy) <= time.time()}
-        before = {policy: len(reader.seen[policy]) for policy in overdue}
-    back_s = time.monotonic()
-    recovered = reader.wait_for(overdue, before, RECOVERED)
-    took_s = time.monotonic() - back_s
-    missing = [policy for policy in overdue if len(reader.seen[policy]) <= before[policy]]
-    assert len(overdue) > POLICIES / 2, "the outage fell into a time when nothing was due"
-    assert recovered, f"{len(missing)} of {len(overdue)} policies were not back after {took_s:.1f} s"
-    # As many as may be inside when it begins, the failures that close the gate, and one probe for each pause.
-    bound = SLOTS + FAILURES_TO_OPEN + AWAY.total_seconds() / 1.0
-    assert tries <= bound, f"{tries} tries at {service.name}"
-    return (
-        f"{service.name} away for {AWAY.total_seconds():.0f} s ({type(fault).__name__}): {len(overdue)} overdue, "
-        f"{tries} tries, all back after {took_s:.1f} s of {RECOVERED.total_seconds():.1f}"
-    )
+def _outage(world: Backend, name: str, kind: str) -> None:
+    """Let an endpoint be away from just before the first renewal is due."""
+    due_s = [
+        (renewal_time(published, world.policies[key].uid) - EPOCH).total_seconds()
+        for key, published in _published(world).items()
+    ]
+    begins_s = min(due_s) - 1.0
+    ends_s = begins_s + AWAY.total_seconds()
+    assert max(due_s) - begins_s < LONGEST_WAVE.total_seconds(), "they do not fall due together"
+    place = world.place(name)
+    place.troubles.append(Trouble(kind, begins_s, ends_s))
+    world.run(ends_s)
+    assert not _renewed_since(world, begins_s), "the outage fell into a time when nothing was due"
+    tries = [at_s for at_s in place.asked if at_s >= begins_s]
+    # As many as may be inside when it begins, the failures that open the breaker, and one trial for each pause.
+    assert 0 < len(tries) <= SLOTS + FAILURES_TO_OPEN + TRIALS, f"{len(tries)} tries at {name}"
+    world.run(ends_s + RECOVERED.total_seconds())
+    missing = world.policies.keys() - _renewed_since(world, ends_s)
+    assert not missing, f"{len(missing)} of {POLICIES} policies were not back in time"
 
 
-def _next_wave_s(fleet: Fleet, reader: Reader) -> float:
-    """Return when the middle half of the policies begins to fall due; on a slow machine that is well after the first.
-
-    If that time is over, it is the next one, after their renewal.
-    """
-    while True:
-        due_s = sorted(_due_s(reader, policy) for policy in fleet.policies)[len(fleet.policies) // 4]
-        if due_s - EARLY.total_seconds() > time.time():
-            return due_s
-        time.sleep(0.5)
-
-
-def _due_s(reader: Reader, policy: str) -> float:
-    """Return by when a policy's present credential is to be renewed."""
-    return (reader.latest(policy).issued + RENEWED_BY).timestamp()
+def _published(world: Backend) -> dict[ObjectKey, Published]:
+    """Return what is published, by policy."""
+    documents = {
+        key: (world.secrets[policy.secret].document, policy.source)
+        for key, policy in world.policies.items()
+        if policy.secret in world.secrets
+    }
+    published = {key: parse(document, source) for key, (document, provider) in documents.items()}
+    return {key: each for key, each in published.items() if isinstance(each, Published)}
 
 
-def _wait_until(moment_s: float) -> None:
-    while (left_s := moment_s - time.time()) > 0:
-        time.sleep(min(left_s, 0.5))
+def _renewed_since(world: Backend, moment_s: float) -> set[ObjectKey]:
+    """Return the policies whose credential was issued since then."""
+    moment = EPOCH + timedelta(seconds=moment_s)
+    return {key for key, each in _published(world).items() if each.issued_at and each.issued_at > moment}

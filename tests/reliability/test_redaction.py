@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from werkzeug import Request, Response
 
-    from credrotator.sandbox.service import Service
+    from credrotator.sandbox.faults import FaultyServer
 
 ROOT = Path(__file__).parents[2]
 CLIENT_SECRET = "canary cl1ent/s3cret+%&=\"'<x>"
@@ -81,11 +81,11 @@ class Echo(Fault):
 
     kind: ClassVar[str] = "answer"
 
-    def answer(self, request: Request, service: Service, /) -> Response | None:
+    def answer(self, request: Request, server: FaultyServer, /) -> Response | None:
         """Return the refusal."""
-        code = {"sts": "AccessDenied", "entra": "700211", "google": "invalid_grant"}[service.name]
+        code = {"sts": "AccessDenied", "entra": "700211", "google": "invalid_grant"}[server.name]
         shown = " ".join([*request.form.values(), request.headers.get("Authorization", "")])
-        return service.refusal(code, f"not with {shown}")
+        return server.refusal(code, f"not with {shown}")
 
 
 class Destination:

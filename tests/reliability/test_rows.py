@@ -12,12 +12,11 @@ import pytest
 
 from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Published, SecretDocument, Sensitive, Unreadable
 from credrotator.core.planning import Keep, Reason, Rotate, plan, renewal_time
-from credrotator.core.secretdata import parse, render, show_time
+from credrotator.core.secretdata import render, show_time
 from credrotator.policies.inventory import Inventory
-from credrotator.policies.managed import read_any_form
 from credrotator.policies.reader import Defaults
 from credrotator.rotation.workqueue import ROUTINE, URGENT, WorkQueue
-from tests.support.builders import HOUR, NOW, SECRET, aws, aws_credential
+from tests.support.builders import HOUR, NOW, SECRET, aws, aws_credential, parse_as, read_any_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +26,7 @@ EXPIRY = "rotators/expiration-time"
 
 def decide(document: SecretDocument | None) -> Keep | Rotate:
     """Decide for what a store holds."""
-    return plan(parse(document, "aws-oidc"), fingerprint="f", seed="uid", now=NOW)
+    return plan(parse_as(document, "aws-oidc"), fingerprint="f", seed="uid", now=NOW)
 
 
 def published() -> SecretDocument:
@@ -68,7 +67,7 @@ def test_fault_25_time_zones_and_daylight_saving_change_nothing(zone: str, time_
     night = datetime.fromisoformat("2026-11-01T05:30:00+00:00")
     credential = replace(aws_credential(), issued_at=night, expires_at=night + HOUR)
     there = night.astimezone(timezone(timedelta(hours=-4)))
-    found = parse(render(SECRET, replace(credential, issued_at=there), "f"), "aws-oidc")
+    found = parse_as(render(SECRET, replace(credential, issued_at=there), "f"), "aws-oidc")
     assert found == Published(night + HOUR, night, "f")
     assert renewal_time(Published(night + HOUR, night, "f"), "uid") == renewal_time(
         Published(night + HOUR, there, "f"), "uid"
@@ -92,7 +91,7 @@ def test_fault_38_edited_data_is_noticed() -> None:
     """Data that is not what was written is no credential of ours, however good it looks."""
     document = published()
     edited = Sensitive(document.data["credentials"].reveal().replace("FwoG", "GwoF"))
-    found = parse(replace(document, data={"credentials": edited}), "aws-oidc")
+    found = parse_as(replace(document, data={"credentials": edited}), "aws-oidc")
     assert found == Unreadable("its data was changed by somebody else")
 
 

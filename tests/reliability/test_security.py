@@ -22,10 +22,11 @@ from credrotator.exchange.http.connections import tls_context
 from credrotator.exchange.http.transport import BODY_LIMIT
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.files.directory import DirectoryStore
+from credrotator.observability.audit import Audit
 from credrotator.policies.inventory import Grant, Inventory
-from credrotator.policies.reader import Defaults, read_policy
+from credrotator.policies.reader import Defaults
 from credrotator.rotation.rotation import RotateOptions, Rotation
-from tests.support.builders import NOW, SECRET, aws, aws_credential
+from tests.support.builders import NOW, SECRET, aws, aws_credential, read_policy
 
 if TYPE_CHECKING:
     from credrotator.core.model import Credential, Policy, Rotatable, SecretKeyRef
@@ -48,7 +49,7 @@ def reference(namespace: str) -> SecretKeyRef:
     client = manifest["spec"]["awsCredentials"]["oidcExchangeToken"]["oidc"]
     client["clientSecret"] = {"name": "oidc-client", "namespace": namespace}
     source = reading(manifest).source
-    return source.oidc.client_secret  # type: ignore[union-attr]
+    return source.references[0]
 
 
 def test_security_01_another_namespace_takes_a_grant() -> None:
@@ -158,7 +159,8 @@ def test_security_09_one_audit_line_for_each_publication(tmp_path: Path, caplog:
     ) -> Credential:
         return issued
 
-    rotation = Rotation(DirectoryStore(tmp_path, lambda: issued.issued_at), exchange, lambda: issued.issued_at)
+    store = DirectoryStore(tmp_path, lambda: issued.issued_at)
+    rotation = Rotation(store, exchange, lambda: issued.issued_at, audit=Audit())
     with caplog.at_level(logging.INFO, "credrotator"):
         rotation(reading(aws()), lambda _: Sensitive("x"), RotateOptions())
     (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("published")]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from credrotator.sandbox.issuer import Issuer
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 30.0
 DISCOVERY = "/.well-known/openid-configuration"
 FOREIGN_SETTINGS = (
     "REQUESTS_CA_BUNDLE",

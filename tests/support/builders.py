@@ -8,23 +8,28 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.model import (
-    AwsCredential,
-    AwsOidc,
-    AzureOidc,
-    AzureToken,
-    GcpToken,
-    GcpWorkloadIdentity,
     InvalidPolicy,
     ObjectKey,
     OidcClient,
     Policy,
+    Published,
+    Rotatable,
+    SecretDocument,
+    SecretKeyRef,
     Sensitive,
     Source,
+    Unreadable,
 )
-from credrotator.files.manifests import Reading, read_manifests
-from credrotator.policies.reader import Defaults, read_policy
+from credrotator.core.secretdata import parse
+from credrotator.files.manifests import ManifestReading, read_manifests
+from credrotator.policies.reader import PREFIX, Defaults
+from credrotator.providers import policy_reader
+from credrotator.providers.aws.source import AwsCredential, AwsOidc
+from credrotator.providers.azure.source import AzureClientSecret, AzureOidc, AzureToken, EntraApp
+from credrotator.providers.gcp.source import GcpPool, GcpServiceAccount, GcpToken, GcpWorkloadIdentity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 V1ALPHA1 = "aigateway.envoyproxy.io/v1alpha1"
@@ -115,6 +120,23 @@ def annotated(manifest: Manifest, **annotations: str) -> Manifest:
     return changed(manifest, "metadata.annotations", named)
 
 
+def read_policy(manifest: Mapping[str, Any], origin: str, defaults: Defaults) -> Policy | InvalidPolicy:
+    """Read one manifest in the gateway's own form."""
+    return policy_reader(defaults).policies.read(manifest, origin)
+
+
+def read_any_form(manifest: Mapping[str, Any], origin: str, defaults: Defaults) -> Policy | InvalidPolicy:
+    """Read one manifest in either form."""
+    return policy_reader(defaults).read(manifest, origin)
+
+
+def parse_as(
+    document: SecretDocument | None, provider: str, data_key: str | None = None
+) -> Published | Unreadable | None:
+    """Read a Secret back as one of a provider."""
+    return parse(document, SOURCES[provider], data_key)
+
+
 def read(manifest: Manifest, defaults: Defaults | None = None) -> Policy | InvalidPolicy:
     """Read one manifest."""
     return read_policy(manifest, "policy.yaml:1", defaults or Defaults())
@@ -149,14 +171,31 @@ def secret(name: str, namespace: str = "team-a", **values: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
 
 
-def from_stdin(text: str, defaults: Defaults | None = None) -> Reading:
+def from_stdin(text: str, defaults: Defaults | None = None) -> ManifestReading:
     """Read manifests as from standard input."""
-    return read_manifests(["-"], io.StringIO(text), defaults or Defaults())
+    return read_manifests(["-"], io.StringIO(text), policy_reader(defaults or Defaults()))
 
 
-def from_files(*paths: Path) -> Reading:
+def from_files(*paths: Path) -> ManifestReading:
     """Read manifests from files and directories."""
-    return read_manifests([str(path) for path in paths], io.StringIO(), Defaults())
+    return read_manifests([str(path) for path in paths], io.StringIO(), policy_reader(Defaults()))
+
+
+_CLIENT = OidcClient(
+    "https://idp.example/realms/ai", "gateway", SecretKeyRef(ObjectKey("team-a", "oidc-client"), "client-secret", "x")
+)
+_APP = EntraApp("contoso.example", "app", "https://login.microsoftonline.com", "https://x.example/.default")
+SOURCES: dict[str, Rotatable] = {
+    source.provider: source
+    for source in (
+        AwsOidc(_CLIENT, "arn:aws:iam::123456789012:role/bedrock", "us-east-1"),
+        AzureOidc(_CLIENT, _APP),
+        AzureClientSecret(_APP, _CLIENT.client_secret),
+        GcpWorkloadIdentity(_CLIENT, GcpPool("123456789012", "gateway", "idp"), "my-project", "us-central1"),
+        GcpServiceAccount(_CLIENT.client_secret),
+    )
+}
+"""A source of each provider."""
 
 
 def aws_credential(issued_at: datetime = NOW, life: timedelta = HOUR, session: str = "FwoG/+=%:") -> AwsCredential:
@@ -177,3 +216,17 @@ def gcp_token(
     """A token of Google Cloud by workload identity; without ``region`` by a key file."""
     project = "my-project" if region else None
     return GcpToken(Sensitive(text), issued_at, issued_at + life, None, project, region)
+
+
+AWS, AZURE, GCP = (PREFIX + f"{name}-credentials" for name in ("aws", "azure", "gcp"))
+"""Annotations of the managed form."""
+
+
+def is_convertible(policy: Policy) -> bool:
+    """Tell whether a drop-in policy has a managed form that does the same."""
+    return policy_reader(Defaults()).is_convertible(policy)
+
+
+def convert(manifest: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+    """Return the managed form of a drop-in policy's manifest."""
+    return policy_reader(Defaults()).convert(manifest, policy)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from credrotator.policies.managed import AWS
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,
@@ -28,8 +27,9 @@ from credrotator.sandbox import (
     DEFAULT_ROLE,
     DEFAULT_TENANT,
 )
+from tests.support.builders import AWS
 from tests.support.manifests import POLICIES, manifest, secret, values
-from tests.support.waiting import eventually
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,7 @@ CLIENT, APP = "oidc-client", "entra"
 PROGRAM = (sys.executable, "-m", "credrotator")
 ASKED = {"leases", "selfsubjectaccessreviews"}
 """What changes nothing that a policy has to do with."""
+TURNS = 10
 WRITES = {"create", "update", "patch", "delete"}
 
 
@@ -51,6 +52,7 @@ class Cluster:
 
     def __init__(self, server: ApiServer, sandbox: Sandbox, directory: Path) -> None:
         self.server, self.sandbox = server, sandbox
+        self.daemons: list[Daemon] = []
         self.kubeconfig = server.kubeconfig(directory / "kubeconfig")
         self.issuer = sandbox.issuer.url
         server.create("secrets", secret(CLIENT, client_secret=DEFAULT_CLIENT_SECRET))
@@ -119,14 +121,16 @@ class Cluster:
             command, env=self.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         running = Daemon(process)
+        self.daemons.append(running)
         try:
             if ready:
-                eventually(running.is_ready, 30)
+                eventually(running.is_ready, 2 * LIMIT_S)
             yield running
         finally:
+            self.daemons.remove(running)
             process.kill()
             process.wait()
-            running.reader.join(5)
+            running.reader.join(LIMIT_S)
             assert process.stderr
             process.stderr.close()
 
@@ -138,7 +142,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=3 * LIMIT_S,
         )
         assert ended.returncode == code, ended.stderr + ended.stdout
         return ended.stdout
@@ -150,7 +154,7 @@ class Cluster:
         match = re.search(r"aws_access_key_id = (\w+)", found.get("credentials", ""))
         return match[1] if match else ""
 
-    def new_key(self, old: str = "", name: str = "aws", within_s: float = 5.0) -> str:
+    def new_key(self, old: str = "", name: str = "aws", within_s: float = LIMIT_S) -> str:
         """Wait until another access key than ``old`` is published; return it."""
         eventually(lambda: self.key_id(name) not in {"", old}, within_s)
         return self.key_id(name)
@@ -169,14 +173,28 @@ class Cluster:
         ]
 
     def settled(self, quiet_s: float = 0.5) -> None:
-        """Wait until nothing was written for a while."""
-        seen, since = len(self.written()), time.monotonic()
-        deadline = since + 20
-        while time.monotonic() - since < quiet_s:
+        """Wait until nobody was asked for anything for a while, in which the daemons had their turns."""
+        seen, since, turns = self._traffic(), time.monotonic(), 0
+        deadline = since + LIMIT_S
+        while time.monotonic() - since < quiet_s or turns < TURNS:
             time.sleep(0.02)
-            if (now := len(self.written())) != seen:
-                seen, since = now, time.monotonic()
+            # On a busy machine nothing happens for a while because nobody comes to it: an answer is a turn.
+            idle = all(daemon.is_idle() for daemon in self.daemons if daemon.process.poll() is None)
+            turns += 1
+            if not idle or self._traffic() != seen:
+                seen, since, turns = self._traffic(), time.monotonic(), 0
             assert time.monotonic() < deadline, "it never came to rest"
+
+    def _traffic(self) -> int:
+        """How much was asked of anybody, but for the Lease and for new watches."""
+        services = (self.sandbox.issuer, *self.sandbox.vendors)
+        asked = [request for request in list(self.server.requests) if request.resource != "leases"]
+        return sum(service.requests.total for service in services) + sum(each.verb != "watch" for each in asked)
+
+    def holder(self) -> str:
+        """Who holds the Lease."""
+        lease = self.server.get("leases", "credrotator")
+        return str(lease["spec"]["holderIdentity"]) if lease else ""
 
     def events(self) -> list[tuple[str, str]]:
         """Reason and policy of all Events, each as often as it was counted."""
@@ -210,13 +228,17 @@ class Daemon:
         assert self.process.poll() is None, self.log
         if not match:
             return 0, ""
-        connection = http.client.HTTPConnection("127.0.0.1", int(match[1]), timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", int(match[1]), timeout=LIMIT_S)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         finally:
             connection.close()
+
+    def is_idle(self) -> bool:
+        """Tell whether no policy waits for a worker; one that does not listen has nothing to do yet."""
+        return not self.metric("queue_depth")
 
     def is_ready(self) -> bool:
         return self.get("/readyz")[0] == 200
@@ -239,7 +261,7 @@ class Daemon:
         """Send a signal; return the exit code and how long it took."""
         began_s = time.monotonic()
         self.process.send_signal(how)
-        code = self.process.wait(30)
+        code = self.process.wait(2 * LIMIT_S)
         return code, time.monotonic() - began_s
 
 

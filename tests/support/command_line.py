@@ -33,6 +33,7 @@ from credrotator.sandbox import (
     Sandbox,
 )
 from tests.support.logging_state import kept_logging
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,6 +171,10 @@ class Backend:
                     found[f"{path} {number}"] = text
         return found
 
+    def holds(self, policy_name: str, key: str) -> bool:
+        """Tell whether a value is published."""
+        return (self.out / "default" / f"ai-eg-bsp-{policy_name}" / key).exists()
+
     def value(self, policy_name: str = "bedrock", key: str = "credentials") -> str:
         """Read a published value as a consumer would."""
         return (self.out / "default" / f"ai-eg-bsp-{policy_name}" / key).read_text()
@@ -223,6 +228,6 @@ def _process_wide_state() -> Iterator[None]:
 def run_outside(command: list[str], **variables: str) -> Ran:
     """Run a command in a process of its own."""
     ended = subprocess.run(
-        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=60
+        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=3 * LIMIT_S
     )
     return Ran(ended.returncode, ended.stdout, ended.stderr)

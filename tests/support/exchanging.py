@@ -18,26 +18,14 @@ import pytest
 
 from credrotator.core.errors import PolicyError, RotationError
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import (
-    AwsCredential,
-    AwsOidc,
-    AzureClientSecret,
-    AzureOidc,
-    AzureToken,
-    EntraApp,
-    GcpPool,
-    GcpServiceAccount,
-    GcpToken,
-    GcpWorkloadIdentity,
-    ObjectKey,
-    OidcClient,
-    SecretKeyRef,
-    Sensitive,
-    SubjectToken,
-)
+from credrotator.core.model import ObjectKey, OidcClient, SecretKeyRef, Sensitive, SubjectToken
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings, token_request
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.routes import IssuerRoutes
+from credrotator.providers import PROVIDERS
+from credrotator.providers.aws.source import AwsCredential, AwsOidc
+from credrotator.providers.azure.source import AzureClientSecret, AzureOidc, AzureToken, EntraApp
+from credrotator.providers.gcp.source import GcpPool, GcpServiceAccount, GcpToken, GcpWorkloadIdentity
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,
@@ -50,6 +38,7 @@ from credrotator.sandbox import (
     ServiceAccount,
 )
 from credrotator.sandbox.keys import SigningKeys
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -126,7 +115,7 @@ class Backend:
         self,
         *allowed: str,
         ca_file: str | None = "",
-        timeout_s: float = 5.0,
+        timeout_s: float = LIMIT_S,
         environment: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         routes: IssuerRoutes | None = None,
@@ -138,14 +127,14 @@ class Backend:
         settings = ExchangeSettings(AllowedIssuers(globs), file, timedelta(seconds=timeout_s), routes or IssuerRoutes())
         present = clock or self.clock
         found = self._vendors() | dict(environment or {})
-        return Exchanger(settings, present, found, instrumentation, seconds=lambda: present().timestamp())
+        return Exchanger(settings, present, PROVIDERS, found, instrumentation, seconds=lambda: present().timestamp())
 
     def unlisted(
         self, instrumentation: Instrumentation = NO_INSTRUMENTATION, routes: IssuerRoutes | None = None
     ) -> Exchanger:
         """Make an exchanger whose operator names no issuers."""
         settings = ExchangeSettings(ca_file=str(self.sandbox.ca_file), routes=routes or IssuerRoutes())
-        return Exchanger(settings, self.clock, self._vendors(), instrumentation)
+        return Exchanger(settings, self.clock, PROVIDERS, self._vendors(), instrumentation)
 
     def _vendors(self) -> dict[str, str]:
         """Return where Google is; the others are found by the process's environment, or by the policy."""

@@ -5,24 +5,33 @@ Owns the memory twins of what the daemon is put together from, beside those of `
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Transient
-from credrotator.core.model import AwsOidc, ObjectKey, Policy
+from credrotator.core.model import ObjectKey, Policy, RotatablePolicy
+from credrotator.observability.audit import Audit
 from credrotator.observability.metrics import Metrics
+from credrotator.providers.aws.source import AwsOidc
+from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
+from credrotator.rotation.guard import PolicyGuard
+from credrotator.rotation.lanes import Lanes
+from credrotator.rotation.rotation import Rotation
+from credrotator.rotation.workqueue import WorkQueue
 from tests.support.builders import client_of
-from tests.support.twins import HOUR, MemoryStore, StandingClock, aws_credential, aws_policy, no_secrets
-from tests.support.waiting import eventually
+from tests.support.twins import HOUR, Listener, MemoryStore, StandingClock, aws_credential, aws_policy, no_secrets
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from credrotator.core.model import AwsCredential, InvalidPolicy, Outcome, Rotatable
+    from credrotator.core.model import InvalidPolicy, Outcome, Rotatable
     from credrotator.core.ports import SecretReader
+    from credrotator.providers.aws.source import AwsCredential
 
 
 def _nothing() -> None:
@@ -132,16 +141,22 @@ class Backend:
         self.daemon = self._daemon()
 
     def _daemon(self) -> Daemon:
+        def leads() -> bool:
+            return self.leading
+
+        guard = PolicyGuard(self.source, leads)
+        audit, listener = Audit(failures=logging.WARNING), Listener(self._told, self.gone.append)
+        self.rotation = Rotation(
+            self.store, self.exchange, self.clock, guard, instrumentation=self.metrics, audit=audit
+        )
+        self.lanes = Lanes(self.source, self.has_valid_token.__contains__, self.workers)
         return Daemon(
             self.source,
-            self.store,
-            self.exchange,
+            WorkQueue(self.lanes.of, self.lanes.limit),
+            AttemptRunner(self.rotation, listener, guard, self.clock, audit=audit, instrumentation=self.metrics),
             self.clock,
-            metrics=self.metrics,
-            leads=lambda: self.leading,
-            listener=self._told,
-            gone=self.gone.append,
-            has_valid_token=self.has_valid_token.__contains__,
+            leads=leads,
+            instrumentation=self.metrics,
             workers=self.workers,
             seconds=lambda: self.clock.seconds() - self.wrong.total_seconds(),
         )
@@ -171,7 +186,7 @@ class Backend:
         self.clock.now += by
         self.wrong += by
 
-    def settled(self, within_s: float = 5.0) -> None:
+    def settled(self, within_s: float = LIMIT_S) -> None:
         """Wait until nobody works and nothing waits."""
         queue = self.daemon._queue
         eventually(lambda: not len(queue) and not queue._handled, within_s)
@@ -193,7 +208,7 @@ class Backend:
         self.listening()
 
 
-def policy(key: ObjectKey, *, issuer: str = "https://idp.example", role: str = "bedrock") -> Policy:
+def policy(key: ObjectKey, *, issuer: str = "https://idp.example", role: str = "bedrock") -> RotatablePolicy:
     """Return a policy of AWS."""
     found = aws_policy(key, role)
     assert isinstance(found.source, AwsOidc)

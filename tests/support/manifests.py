@@ -6,9 +6,9 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
-from credrotator.core.model import ObjectKey, Owner, Policy
-from credrotator.policies.managed import AWS, read_any_form
+from credrotator.core.model import ObjectKey, Owner, RotatablePolicy
 from credrotator.policies.reader import Defaults
+from tests.support.builders import AWS, read_any_form
 
 if TYPE_CHECKING:
     from tests.support.kube.simulator import ApiServer
@@ -98,10 +98,10 @@ def grant(name: str, source: str, namespace: str, secret_name: str | None = None
     return {"metadata": {"name": name, "namespace": namespace}, "spec": {"from": [origin], "to": [target]}}
 
 
-def read(found: Json) -> Policy:
+def read(found: Json) -> RotatablePolicy:
     """Read a policy as the daemon does."""
     policy = read_any_form(found, "the API server", Defaults())
-    assert isinstance(policy, Policy), policy
+    assert isinstance(policy, RotatablePolicy), policy
     return policy
 
 

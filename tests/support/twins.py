@@ -13,24 +13,25 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Conflict, PolicyError
 from credrotator.core.model import (
-    AwsCredential,
-    AwsOidc,
-    AzureToken,
     Credential,
     ObjectKey,
     OidcClient,
     Policy,
+    RotatablePolicy,
     SecretDocument,
     SecretKeyRef,
     Sensitive,
+    Static,
     StoredSecret,
     generated_secret,
 )
+from credrotator.providers.aws.source import AwsCredential, AwsOidc
+from credrotator.providers.azure.source import AzureToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from credrotator.core.model import Rotatable
+    from credrotator.core.model import InvalidPolicy, Outcome, Rotatable
     from credrotator.core.ports import SecretReader
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -51,6 +52,23 @@ class StandingClock:
     def seconds(self) -> float:
         """Return seconds that only grow, as long as the test lets them."""
         return self.now.timestamp()
+
+
+class Listener:
+    """An OutcomeListener that passes on what it is told, by default to nobody."""
+
+    def __init__(
+        self,
+        told: Callable[[Policy | InvalidPolicy, Outcome], None] = lambda _policy, _outcome: None,
+        gone: Callable[[ObjectKey], None] = lambda _key: None,
+    ) -> None:
+        self._told, self._gone = told, gone
+
+    def __call__(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
+        self._told(policy, outcome)
+
+    def forget(self, key: ObjectKey) -> None:
+        self._gone(key)
 
 
 class MemoryStore:
@@ -125,9 +143,14 @@ def aws_source(role: str = "bedrock", region: str = "us-east-1") -> AwsOidc:
     return AwsOidc(client, f"arn:aws:iam::123456789012:role/{role}", region)
 
 
-def aws_policy(key: ObjectKey = KEY, role: str = "bedrock") -> Policy:
+def static_policy(source: Static, key: ObjectKey = KEY) -> Policy:
+    """Return a policy with nothing to rotate."""
+    return Policy(key, source, f"uid-of-{key}", "v1beta1", "test.yaml", source.secret.secret if source.secret else None)
+
+
+def aws_policy(key: ObjectKey = KEY, role: str = "bedrock") -> RotatablePolicy:
     """Return a policy that is rotated at AWS."""
-    return Policy(key, aws_source(role), f"uid-of-{key}", "v1beta1", "test.yaml", generated_secret(key))
+    return RotatablePolicy(key, aws_source(role), f"uid-of-{key}", "v1beta1", "test.yaml", generated_secret(key))
 
 
 def aws_credential(issued_at: datetime = NOW, life: timedelta = HOUR, tag: str = "A") -> AwsCredential:

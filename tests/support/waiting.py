@@ -1,4 +1,4 @@
-"""Waiting for what another thread will do, without a fixed sleep."""
+"""Waiting for what another thread or process will do, without a fixed sleep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def eventually(holds: Callable[[], object], within_s: float = 5.0) -> None:
+LIMIT_S = 30.0
+"""Nothing that a test waits for takes so long, on the busiest machine, unless it never happens."""
+
+
+def eventually(holds: Callable[[], object], within_s: float = LIMIT_S) -> None:
     """Return as soon as ``holds()`` is true.
 
     Raises:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from credrotator.core.errors import Abandoned, Denied, RotationError
-from credrotator.core.model import InvalidPolicy, Policy, Problem
-from credrotator.core.secretdata import CONTENT, parse, render, show_time
+from credrotator.core.model import InvalidPolicy, Policy, Problem, fingerprint
+from credrotator.core.secretdata import CONTENT, render, show_time
 from credrotator.observability.audit import Audit
 from credrotator.observability.logs import AUDIT
-from credrotator.policies.reader import fingerprint
 from credrotator.rotation.rotation import RotateOptions, Rotation
+from tests.support.builders import parse_as
 from tests.support.twins import (
     HOUR,
     KEY,
@@ -160,7 +160,7 @@ def test_failed_as_written(records: Any) -> None:
 def test_adopted_and_parked(records: Any) -> None:
     """What is done to a Secret without a new credential."""
     audit, document = Audit("pod-1", lambda: True), render(SECRET, aws_credential(), "print")
-    assert parse(document, "aws-oidc")
+    assert parse_as(document, "aws-oidc")
     audit.adopted(aws_policy(), document, NOW + HOUR)
     audit.parked(aws_policy(), "IssuerUnreachable", NOW + 15 * MINUTE)
     ends = show_time(NOW + HOUR)

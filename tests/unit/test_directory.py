@@ -268,6 +268,7 @@ def running(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 class TestAtomicSwap:
     """No reader ever sees a torn, missing or mixed value; no writer is lost."""
 
+    @pytest.mark.slow
     @pytest.mark.timeout(300)
     def test_polling_reader(self, fast_store: DirectoryStore, fast_root: Path) -> None:
         """A process that polls through the links during 10 000 publications sees whole values of one generation."""

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from credrotator.core.errors import PolicyError
-from credrotator.core.model import AwsOidc, InvalidPolicy, ObjectKey, Problem, SecretKeyRef
+from credrotator.core.model import InvalidPolicy, ObjectKey, Problem, SecretKeyRef
 from credrotator.policies.inventory import Dependants, Grant, Inventory, read_backend, read_grant, read_route
-from credrotator.policies.reader import Defaults, read_policy
-from tests.support.builders import V1ALPHA1, Manifest, aws, azure, changed, policy, valid
+from credrotator.policies.reader import Defaults
+from tests.support.builders import V1ALPHA1, Manifest, aws, azure, changed, policy, read_policy, valid
 
 GROUP = "aigateway.envoyproxy.io"
 CLIENT = ObjectKey("shared", "oidc-client")
@@ -320,7 +320,7 @@ def test_two_policies_on_one_backend_are_both_refused() -> None:
     claim = "backend team-a/shared is claimed by team-a/a and team-a/b; keep one"
     assert stock.invalid[ObjectKey("team-a", "a")].problems == (Problem("spec.targetRefs[1]", claim),)
     assert stock.invalid[ObjectKey("team-a", "b")].problems == (Problem("spec.targetRefs[0]", claim),)
-    assert stock.invalid[ObjectKey("team-a", "a")].provider == AwsOidc.provider
+    assert stock.invalid[ObjectKey("team-a", "a")].provider == "aws-oidc"
 
 
 def test_all_shared_backends_are_named() -> None:

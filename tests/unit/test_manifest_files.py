@@ -14,9 +14,10 @@ import yaml
 from credrotator.core.errors import PolicyError, UsageError
 from credrotator.core.model import ObjectKey, SecretKeyRef
 from credrotator.files import bounded
-from credrotator.files.manifests import LIMIT_BYTES, ManifestOptions, Reading, read_manifests
+from credrotator.files.manifests import LIMIT_BYTES, ManifestOptions, ManifestReading, read_manifests
 from credrotator.files.substitution import LIMIT_BYTES as SUBSTITUTE_LIMIT_BYTES
 from credrotator.policies.reader import Defaults
+from credrotator.providers import policy_reader
 from tests.support.builders import Manifest, aws, azure, changed, from_stdin, secret
 
 pytestmark = pytest.mark.timeout(60)
@@ -31,9 +32,10 @@ def text_of(*manifests: Manifest) -> str:
     return yaml.safe_dump_all(manifests, sort_keys=False)
 
 
-def read(*paths: Path, **options: Any) -> Reading:
+def read(*paths: Path, **options: Any) -> ManifestReading:
     """Read files and directories."""
-    return read_manifests([str(path) for path in paths], io.StringIO(), Defaults(), ManifestOptions(**options))
+    names, reader = [str(path) for path in paths], policy_reader(Defaults())
+    return read_manifests(names, io.StringIO(), reader, ManifestOptions(**options))
 
 
 def refusal(*paths: Path, **options: Any) -> str:
@@ -94,7 +96,7 @@ class TestFiles:
                 return "x" * size
 
         with pytest.raises(UsageError, match="standard input: it is longer than 64 MiB"):
-            read_manifests(["-"], Endless(), Defaults())
+            read_manifests(["-"], Endless(), policy_reader(Defaults()))
 
     def test_encodings_are_named(self, tmp_path: Path) -> None:
         """What PowerShell and git-crypt leave is called by its name."""
@@ -267,12 +269,12 @@ class TestSubstitution:
         manifest["metadata"] |= {"annotations": annotations, **metadata}
         return text_of(manifest)
 
-    def reading(self, text: str, tmp_path: Path, **environment: str) -> Reading:
+    def reading(self, text: str, tmp_path: Path, **environment: str) -> ManifestReading:
         """Read it from a file."""
         (tmp_path / "secret.yaml").write_text(text)
         return read(tmp_path / "secret.yaml", environment=environment)
 
-    def value(self, reading: Reading) -> str:
+    def value(self, reading: ManifestReading) -> str:
         """Read the client secret as a policy would."""
         return reading.inventory.reader(POLICY)(REF).reveal()
 

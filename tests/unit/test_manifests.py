@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from credrotator.core.errors import PolicyError, UsageError
 from credrotator.core.model import ObjectKey, SecretKeyRef, Static
-from credrotator.files.manifests import Reading, read_manifests
+from credrotator.files.manifests import ManifestReading, read_manifests
 from credrotator.policies.reader import Defaults
+from credrotator.providers import policy_reader
 from tests.support.builders import Manifest, aws, azure, changed, from_files, from_stdin, policy, secret
 
 POLICY = ObjectKey("team-a", "bedrock")
@@ -37,7 +38,7 @@ def problem(text: str) -> str:
     return found
 
 
-def value(reading: Reading, key: str = "apiKey") -> str:
+def value(reading: ManifestReading, key: str = "apiKey") -> str:
     """Read a key of Secret team-a/key as a policy would."""
     return reading.inventory.reader(POLICY)(SecretKeyRef(KEY, key, "spec.x")).reveal()
 
@@ -60,7 +61,7 @@ def test_files_and_directories(tmp_path: Path) -> None:
 def test_standard_input_beside_files(tmp_path: Path) -> None:
     """``-`` is standard input, in its place among the names."""
     (tmp_path / "a.yaml").write_text(text_of(aws()))
-    reading = read_manifests(["-", str(tmp_path)], io.StringIO(text_of(azure())), Defaults())
+    reading = read_manifests(["-", str(tmp_path)], io.StringIO(text_of(azure())), policy_reader(Defaults()))
     assert [policy.origin for policy in reading.inventory.policies.values()] == ["stdin:1", f"{tmp_path / 'a.yaml'}:1"]
 
 
@@ -86,7 +87,7 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"b\.yaml: .*UTF-8"):
         from_files(tmp_path)
     with pytest.raises(UsageError, match=r"standard input: .*UTF-8"):
-        read_manifests(["-"], io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"), Defaults())
+        read_manifests(["-"], io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"), policy_reader(Defaults()))
 
 
 @pytest.mark.parametrize("style", [text_of, lambda manifest: json.dumps(manifest, indent="\t")])
@@ -138,7 +139,7 @@ def test_lines_of_policies() -> None:
 def test_empty_documents_are_nothing(text: str) -> None:
     """Empty documents and comments are neither objects nor problems."""
     reading = from_stdin(text)
-    assert (reading.problems, reading.inventory) == ([], Reading().inventory)
+    assert (reading.problems, reading.inventory) == ([], ManifestReading().inventory)
 
 
 @pytest.mark.parametrize("text", ["just text", "[1]", "42", "{}", "name: x", "kind: 1", "kind: null", '{"kind": []}'])
@@ -303,7 +304,7 @@ OTHERS = [
 def test_other_kinds_are_ignored(text: str) -> None:
     """Also such as need no name, and kinds of the same name in somebody else's API."""
     reading = from_stdin(text)
-    assert (reading.problems, reading.inventory) == ([], Reading().inventory)
+    assert (reading.problems, reading.inventory) == ([], ManifestReading().inventory)
 
 
 def test_a_grant_of_somebody_elses_api_permits_nothing() -> None:

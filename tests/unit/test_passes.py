@@ -11,9 +11,10 @@ import pytest
 from credrotator.core.model import ObjectKey
 from credrotator.observability.audit import Audit
 from credrotator.policies.inventory import Inventory
-from credrotator.rotation.batch import run_batch
+from credrotator.rotation.batch import Batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
-from tests.support.twins import MemoryStore, ScriptedExchange, StandingClock, aws_credential, aws_policy
+from tests.support.twins import Listener, MemoryStore, ScriptedExchange, StandingClock, aws_credential, aws_policy
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,10 +64,9 @@ def go(
     progress: Progress = silent,
 ) -> list[Outcome]:
     """Run a pass over all of them."""
-    rotation = Rotation(MemoryStore(), exchange, StandingClock())
-    return run_batch(
-        KEYS, inventory(), rotation, RotateOptions(), workers=workers, audit=Audit(), after=after, progress=progress
-    )
+    clock, listener = StandingClock(), Listener(lambda _policy, outcome: after(outcome))
+    batch = Batch(Rotation(MemoryStore(), exchange, clock), listener, clock, audit=Audit())
+    return batch(KEYS, inventory(), RotateOptions(), workers=workers, progress=progress)
 
 
 def test_order() -> None:
@@ -116,7 +116,7 @@ def test_interrupted(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Monke
     exchange = HangingExchange(*KEYS)
 
     def ctrl_c(done: int, total: int) -> None:
-        assert exchange.entered.wait(10)
+        assert exchange.entered.wait(LIMIT_S)
         raise KeyboardInterrupt
 
     try:

@@ -10,20 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from credrotator.core.model import (
-    AwsOidc,
-    AzureClientSecret,
-    AzureOidc,
-    GcpServiceAccount,
-    GcpWorkloadIdentity,
     InvalidPolicy,
     ObjectKey,
     OidcClient,
     Policy,
+    RotatablePolicy,
     SecretKeyRef,
     Static,
     Unsupported,
+    fingerprint,
 )
-from credrotator.policies.reader import Defaults, fingerprint, partition_of, read_policy
+from credrotator.policies.reader import Defaults
+from credrotator.providers.aws.policy import partition_of
+from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.azure.source import AzureClientSecret, AzureOidc
+from credrotator.providers.gcp.source import GcpServiceAccount, GcpWorkloadIdentity
 from tests.support.builders import (
     V1ALPHA1,
     V1BETA1,
@@ -39,6 +40,7 @@ from tests.support.builders import (
     policy,
     problems,
     read,
+    read_policy,
     valid,
 )
 
@@ -61,7 +63,7 @@ def test_aws_with_an_exchange(version: str) -> None:
     found = valid(aws(version))
     secret = SecretKeyRef(ObjectKey("team-a", "oidc-client"), "client-secret", f"{OIDC}.clientSecret")
     client = OidcClient("https://idp.example/realms/ai", "gateway", secret, audience="sts.amazonaws.com")
-    assert found == Policy(
+    assert found == RotatablePolicy(
         key=ObjectKey("team-a", "bedrock"),
         source=AwsOidc(client, "arn:aws:iam::123456789012:role/bedrock", "us-east-1"),
         uid="team-a/bedrock",
@@ -699,7 +701,7 @@ def test_other_authorities_are_the_operators(host: str) -> None:
     """A policy must not have client secrets posted to a host of its author's choice; the operator may."""
     path = "metadata.annotations[credrotator.io/azure-authority-host]"
     assert list(problems(annotated(azure(), azure_authority_host=host))) == [path]
-    operator = Defaults(azure_authority="https://localhost:9445")
+    operator = Defaults(options={"azure-authority-host": "https://localhost:9445"})
     source = valid(annotated(azure(), azure_authority_host="localhost:9445"), operator).source
     assert isinstance(source, AzureOidc)
     assert source.app.authority == "https://localhost:9445"
@@ -707,14 +709,14 @@ def test_other_authorities_are_the_operators(host: str) -> None:
 
 def test_scopes_of_entra() -> None:
     """The policy's scope wins over the operator's, which wins over the cloud's; each must end in /.default."""
-    operator = Defaults(azure_scope="https://ai.azure.com/.default")
+    operator = Defaults(options={"azure-scope": "https://ai.azure.com/.default"})
     for manifest, wanted in ((azure(), "ai.azure.com"), (annotated(azure(), azure_scope="api://x/.default"), "x")):
         source = valid(manifest, operator).source
         assert isinstance(source, AzureOidc)
         assert source.app.scope.endswith(f"{wanted}/.default")
     path = "metadata.annotations[credrotator.io/azure-scope]"
     assert list(problems(annotated(azure(), azure_scope="api://x"))) == [path]
-    assert list(problems(azure(), Defaults(azure_scope="api://x"))) == ["--azure-scope"]
+    assert list(problems(azure(), Defaults(options={"azure-scope": "api://x"}))) == ["--azure-scope"]
 
 
 @pytest.mark.parametrize(

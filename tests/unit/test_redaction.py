@@ -154,7 +154,7 @@ def _best_s(act: object) -> float:
     assert callable(act)
     times_s = []
     for _ in range(5):
-        started_s = time.perf_counter()
+        started_s = time.thread_time()
         act()
-        times_s.append(time.perf_counter() - started_s)
+        times_s.append(time.thread_time() - started_s)
     return min(times_s)

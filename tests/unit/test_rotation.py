@@ -22,12 +22,14 @@ from credrotator.core.model import (
     SecretKeyRef,
     Sensitive,
     Static,
+    fingerprint,
     generated_secret,
 )
 from credrotator.core.planning import TINY_LIFE
-from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, parse, render, show_time
-from credrotator.policies.reader import fingerprint
+from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, render, show_time
+from credrotator.observability.audit import Audit
 from credrotator.rotation.rotation import PUBLISH_TRIES, RotateOptions, Rotation
+from tests.support.builders import parse_as
 from tests.support.twins import (
     HOUR,
     KEY,
@@ -41,6 +43,7 @@ from tests.support.twins import (
     aws_source,
     document,
     no_secrets,
+    static_policy,
     with_annotation,
 )
 
@@ -59,7 +62,7 @@ class Backend:
         self.store = MemoryStore()
         self.exchange = ScriptedExchange(*script or (aws_credential(tag="NEW"),))
         self.clock = StandingClock()
-        self.rotation = Rotation(self.store, self.exchange, self.clock)
+        self.rotation = Rotation(self.store, self.exchange, self.clock, audit=Audit())
         self.policy = aws_policy()
 
     def publish(self, credential: Credential, role: str = "bedrock") -> SecretDocument:
@@ -104,7 +107,7 @@ class TestOutcomes:
         """What was heard of a fresh Secret is enough to leave it alone; the store is not even asked."""
         world = Backend()
         world.store.broken = Transient("ApiServer", "away", hint="wait")
-        seen = parse(render(SECRET, aws_credential(), fingerprint(aws_source())), "aws-oidc")
+        seen = parse_as(render(SECRET, aws_credential(), fingerprint(aws_source())), "aws-oidc")
         assert isinstance(seen, Published)
         rotation = Rotation(world.store, world.exchange, world.clock, cached_state=lambda _: seen)
         outcome = rotation(world.policy, no_secrets, RotateOptions())
@@ -234,7 +237,7 @@ class TestStatic:
 
     def policy(self, source: Static) -> Policy:
         """Return a static policy."""
-        return replace(aws_policy(), source=source, secret=source.secret.secret if source.secret else None)
+        return static_policy(source)
 
     def test_there(self) -> None:
         """A Secret that is there is fine."""
@@ -475,7 +478,7 @@ def test_never_worse(
         return
     assert outcome.action == "rotated"
     assert not wish.dry_run
-    new, old = parse(world.stored, "aws-oidc"), parse(replaced, "aws-oidc")
+    new, old = parse_as(world.stored, "aws-oidc"), parse_as(replaced, "aws-oidc")
     assert isinstance(new, Published)
     assert new.issued_at is not None
     life = new.expires_at - new.issued_at
@@ -496,9 +499,9 @@ def test_settles(before: SecretDocument | None, result: Credential) -> None:
     if world.rotation(world.policy, no_secrets, RotateOptions()).action != "rotated":
         return
     calls = len(world.exchange.calls)
-    published = parse(world.stored, "aws-oidc")
+    published = parse_as(world.stored, "aws-oidc")
     assert isinstance(published, Published)
-    state = world.rotation.state(world.policy, aws_source(), RotateOptions())
+    state = world.rotation.state(world.policy, RotateOptions())
     again = world.rotation(world.policy, no_secrets, RotateOptions())
     if again.action == "kept":
         assert len(world.exchange.calls) == calls

@@ -18,16 +18,14 @@ from credrotator.core.model import ObjectKey, Owner, Published, SecretDocument, 
 from credrotator.core.planning import Keep, plan
 from credrotator.core.profiles import read_profile
 from credrotator.core.secretdata import (
-    DATA_KEYS,
     adopt,
     content_hash,
     park,
-    parse,
     read_time,
     render,
     show_time,
 )
-from tests.support.builders import HOUR, NOW, SECOND, SECRET, aws_credential, azure_token, gcp_token
+from tests.support.builders import HOUR, NOW, SECOND, SECRET, SOURCES, aws_credential, azure_token, gcp_token, parse_as
 
 EXPIRY = "rotators/expiration-time"
 FINGERPRINT = "0123456789abcdef"
@@ -86,13 +84,13 @@ def test_the_bytes_of_gcp() -> None:
 def test_gcp_reads_back(provider: str) -> None:
     """Ours with its issue and fingerprint, the gateway's is adopted; one whose annotation is gone tells nothing."""
     document = render(SECRET, gcp_token(), FINGERPRINT)
-    assert parse(document, provider) == Published(NOW + HOUR, NOW, FINGERPRINT)
+    assert parse_as(document, provider) == Published(NOW + HOUR, NOW, FINGERPRINT)
     theirs = replace(document, annotations={EXPIRY: show_time(NOW)})
-    assert parse(theirs, provider) == Published(NOW, None, None)
-    assert isinstance(parse(replace(document, annotations={}), provider), Unreadable)
+    assert parse_as(theirs, provider) == Published(NOW, None, None)
+    assert isinstance(parse_as(replace(document, annotations={}), provider), Unreadable)
     moved = replace(document, data={**document.data, "region": Sensitive("europe-west4")})
-    assert parse(moved, provider) == Unreadable("its data was changed by somebody else")
-    assert parse(render(SECRET, azure_token(), FINGERPRINT), provider) == Unreadable(
+    assert parse_as(moved, provider) == Unreadable("its data was changed by somebody else")
+    assert parse_as(render(SECRET, azure_token(), FINGERPRINT), provider) == Unreadable(
         "the Secret has no key gcpAccessToken, or an empty one"
     )
 
@@ -110,7 +108,7 @@ def test_the_annotations() -> None:
 
 def test_a_long_life_is_clamped() -> None:
     """Fault 13, 37: Entra's long-lived tokens (up to 28 h) are published as 24 h, which planning believes."""
-    published = parse(render(SECRET, azure_token(life=timedelta(hours=28)), FINGERPRINT), "azure-oidc")
+    published = parse_as(render(SECRET, azure_token(life=timedelta(hours=28)), FINGERPRINT), "azure-oidc")
     assert published == Published(NOW + timedelta(hours=24), NOW, FINGERPRINT)
     decided = plan(published, fingerprint=FINGERPRINT, seed="uid", now=NOW)
     assert isinstance(decided, Keep)
@@ -127,7 +125,7 @@ def test_aws_round_trip(secret: str, session: str, issued_at: datetime, life: in
     credential = replace(aws_credential(issued_at, life * SECOND, session), secret_access_key=Sensitive(secret))
     document = render(SECRET, credential, FINGERPRINT)
     published = Published(credential.expires_at.replace(microsecond=0), issued_at.replace(microsecond=0), FINGERPRINT)
-    assert parse(document, "aws-oidc") == published
+    assert parse_as(document, "aws-oidc") == published
     reader = configparser.RawConfigParser()  # the way of botocore.configloader
     reader.read_string(revealed(document)["credentials"])
     assert reader["default"]["aws_secret_access_key"] == secret
@@ -139,7 +137,7 @@ def test_azure_round_trip(text: str, issued_at: datetime, life: int) -> None:
     """The token as it is, times to the second and never later than true."""
     credential = azure_token(text, issued_at, life * SECOND)
     document = render(SECRET, credential, FINGERPRINT)
-    published = parse(document, "azure-oidc")
+    published = parse_as(document, "azure-oidc")
     assert isinstance(published, Published)
     assert revealed(document) == {"azureAccessToken": text}
     assert timedelta(0) <= credential.expires_at - published.expires_at < SECOND
@@ -148,15 +146,15 @@ def test_azure_round_trip(text: str, issued_at: datetime, life: int) -> None:
 
 def test_no_secret_is_none() -> None:
     """Absent is not unreadable: the reason is Missing."""
-    assert parse(None, "aws-oidc") is None
+    assert parse_as(None, "aws-oidc") is None
 
 
 def test_a_secret_of_the_gateway_is_adopted() -> None:
     """Only ``rotators/expiration-time``: its credential is good; who issued it when, nobody recorded."""
     adopted = Published(NOW + HOUR, None, None)
-    assert parse(aws_document(expiry="2026-11-24T13:00:00Z"), "aws-oidc") == adopted
+    assert parse_as(aws_document(expiry="2026-11-24T13:00:00Z"), "aws-oidc") == adopted
     for provider in ("azure-oidc", "azure-client-secret"):
-        assert parse(azure_document("opaque", expiry="2026-11-24T13:00:00Z"), provider) == adopted
+        assert parse_as(azure_document("opaque", expiry="2026-11-24T13:00:00Z"), provider) == adopted
 
 
 @pytest.mark.parametrize(
@@ -173,7 +171,7 @@ def test_a_secret_of_the_gateway_is_adopted() -> None:
 def test_times(text: str, moment: datetime) -> None:
     """RFC 3339 with fractions (Go writes nanoseconds), any offset, any year to come."""
     assert read_time(text) == moment
-    published = parse(aws_document(expiry=text), "aws-oidc")
+    published = parse_as(aws_document(expiry=text), "aws-oidc")
     assert isinstance(published, Published)
     assert published.expires_at == moment
 
@@ -203,13 +201,13 @@ NO_TIMES = [
 def test_what_go_would_not_read_is_malformed(text: str) -> None:
     """Fault 37, G9: what stops the gateway's controller (or is Go's zero time) is unreadable, so it gets repaired."""
     assert read_time(text) is None
-    found = parse(aws_document(expiry=text), "aws-oidc")
+    found = parse_as(aws_document(expiry=text), "aws-oidc")
     assert found == Unreadable(f"its annotation {EXPIRY} is missing or not a time")
 
 
 def test_a_missing_annotation_is_named() -> None:
     """Fault 37: without an expiry an AWS Secret tells nothing."""
-    assert parse(aws_document(), "aws-oidc") == Unreadable(f"its annotation {EXPIRY} is missing or not a time")
+    assert parse_as(aws_document(), "aws-oidc") == Unreadable(f"its annotation {EXPIRY} is missing or not a time")
     assert read_time(None) is None
 
 
@@ -217,24 +215,24 @@ def test_a_missing_annotation_is_named() -> None:
 def test_an_entra_token_tells_its_own_expiry(annotations: dict[str, str]) -> None:
     """Fault 37: expiry from the content where possible."""
     token = jwt({"exp": int((NOW + HOUR).timestamp())})
-    assert parse(azure_document(token, **annotations), "azure-oidc") == Published(NOW + HOUR, None, None)
+    assert parse_as(azure_document(token, **annotations), "azure-oidc") == Published(NOW + HOUR, None, None)
 
 
 def test_the_annotation_wins_over_the_token() -> None:
     """A clamped or parked expiry is the one that counts."""
     token = jwt({"exp": int((NOW + 9 * HOUR).timestamp())})
-    assert parse(azure_document(token, expiry=show_time(NOW)), "azure-oidc") == Published(NOW, None, None)
+    assert parse_as(azure_document(token, expiry=show_time(NOW)), "azure-oidc") == Published(NOW, None, None)
 
 
 @pytest.mark.parametrize("token", ["opaque", "a.b.c", jwt({}), jwt({"exp": "soon"}), jwt({"exp": True}), jwt([])])
 def test_a_token_without_an_expiry_is_unreadable(token: str) -> None:
     """Fault 37: where neither tells, rotate once and repair."""
-    assert isinstance(parse(azure_document(token), "azure-oidc"), Unreadable)
+    assert isinstance(parse_as(azure_document(token), "azure-oidc"), Unreadable)
 
 
 def test_a_malformed_issue_time_is_unknown() -> None:
     """It is ours alone, and planning has a rule for an unknown one."""
-    found = parse(aws_document(expiry=show_time(NOW), issued="yesterday"), "aws-oidc")
+    found = parse_as(aws_document(expiry=show_time(NOW), issued="yesterday"), "aws-oidc")
     assert found == Published(NOW, None, None)
 
 
@@ -243,19 +241,19 @@ def test_edited_data_is_noticed() -> None:
     document = render(SECRET, aws_credential(), FINGERPRINT)
     edited = Sensitive(AWS_FILE.replace("us-east-1", "us-west-2"))
     for data in ({"credentials": edited}, {**document.data, "azureAccessToken": Sensitive("stale")}):
-        assert parse(replace(document, data=data), "aws-oidc") == Unreadable("its data was changed by somebody else")
+        assert parse_as(replace(document, data=data), "aws-oidc") == Unreadable("its data was changed by somebody else")
 
 
 def test_a_gateway_secret_with_a_stale_key_is_adopted() -> None:
     """Nobody hashed it; the next rotation replaces the data as a whole (G15)."""
     document = aws_document(expiry=show_time(NOW))
-    found = parse(replace(document, data={**document.data, "azureAccessToken": Sensitive("old")}), "aws-oidc")
+    found = parse_as(replace(document, data={**document.data, "azureAccessToken": Sensitive("old")}), "aws-oidc")
     assert isinstance(found, Published)
 
 
 def test_a_change_of_type_leaves_the_wrong_key() -> None:
     """G15: an AWS Secret is no answer for an Azure policy."""
-    assert parse(render(SECRET, aws_credential(), FINGERPRINT), "azure-oidc") == Unreadable(
+    assert parse_as(render(SECRET, aws_credential(), FINGERPRINT), "azure-oidc") == Unreadable(
         "the Secret has no key azureAccessToken, or an empty one"
     )
 
@@ -263,7 +261,7 @@ def test_a_change_of_type_leaves_the_wrong_key() -> None:
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_an_empty_value_is_no_credential(text: str) -> None:
     """The gateway trims a token: blanks are as good as nothing."""
-    assert isinstance(parse(azure_document(text, expiry=show_time(NOW)), "azure-oidc"), Unreadable)
+    assert isinstance(parse_as(azure_document(text, expiry=show_time(NOW)), "azure-oidc"), Unreadable)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +278,7 @@ def test_a_credentials_file_must_be_whole(old: str, new: str, missing: str) -> N
     """What the gateway could not sign with is unreadable; the missing options are named, never their neighbours."""
     document = aws_document(expiry=show_time(NOW))
     broken = replace(document, data={"credentials": Sensitive(AWS_FILE.replace(old, new))})
-    found = parse(broken, "aws-oidc")
+    found = parse_as(broken, "aws-oidc")
     assert found == Unreadable(f"its credentials file lacks {missing} in profile default")
 
 
@@ -293,11 +291,11 @@ def test_a_credentials_file_must_be_whole(old: str, new: str, missing: str) -> N
     annotations=st.dictionaries(
         st.sampled_from([EXPIRY, "credrotator.io/issued-at", "credrotator.io/fingerprint"]), st.text(), max_size=3
     ),
-    provider=st.sampled_from(list(DATA_KEYS)),
+    provider=st.sampled_from(list(SOURCES)),
 )
 def test_any_secret_reads(data: dict[str, Sensitive], annotations: dict[str, str], provider: str) -> None:
     """Nothing in a Secret makes reading or planning fail."""
-    found = parse(SecretDocument(SECRET, data, annotations), provider)
+    found = parse_as(SecretDocument(SECRET, data, annotations), provider)
     plan(found, fingerprint=FINGERPRINT, seed="uid", now=NOW)
 
 
@@ -306,7 +304,7 @@ def test_any_text_reads_as_a_profile_or_not(text: str) -> None:
     """A credentials file that a person wrote is a mapping or None."""
     for provider_key in ("credentials", "azureAccessToken"):
         document = SecretDocument(SECRET, {provider_key: Sensitive(text)}, {EXPIRY: show_time(NOW)})
-        parse(document, "aws-oidc")
+        parse_as(document, "aws-oidc")
     assert read_profile(text, "no such profile") is None
 
 
@@ -332,7 +330,7 @@ def test_the_content_hash_tells_contents_apart(data: dict[str, str], other: dict
 def test_what_is_no_text_reads_too() -> None:
     """A lone surrogate, as a store may hand over for a stray byte, is hashed like anything else."""
     document = azure_document("\ud800", expiry=show_time(NOW), content="another")
-    assert parse(document, "azure-oidc") == Unreadable("its data was changed by somebody else")
+    assert parse_as(document, "azure-oidc") == Unreadable("its data was changed by somebody else")
 
 
 def test_shown_times_are_utc_and_never_later_than_true() -> None:
@@ -392,11 +390,11 @@ def test_the_gateway_never_wakes_before_our_renewal(life_s: int, uid: Any) -> No
     annotated = read_time(document.annotations[EXPIRY])
     assert annotated
     wakes_at = annotated - timedelta(minutes=5)
-    decided = plan(parse(document, "aws-oidc"), fingerprint=FINGERPRINT, seed=str(uid), now=NOW)
+    decided = plan(parse_as(document, "aws-oidc"), fingerprint=FINGERPRINT, seed=str(uid), now=NOW)
     assert isinstance(decided, Keep)
     assert decided.until < wakes_at
     assert wakes_at <= credential.expires_at
-    published = parse(document, "aws-oidc")
+    published = parse_as(document, "aws-oidc")
     assert isinstance(published, Published)
     assert published.expires_at == credential.expires_at
 
@@ -406,11 +404,11 @@ def test_what_the_gateway_renewed_is_adopted() -> None:
     ours = render(SECRET, aws_credential(), FINGERPRINT)
     theirs = render(SECRET, aws_credential(NOW + HOUR, session="another"), "x")
     renewed = replace(ours, data=theirs.data, annotations={**ours.annotations, EXPIRY: theirs.annotations[EXPIRY]})
-    assert parse(renewed, "aws-oidc") == Published(NOW + 2 * HOUR, None, None)
+    assert parse_as(renewed, "aws-oidc") == Published(NOW + 2 * HOUR, None, None)
     edited = replace(ours, data=theirs.data)
-    assert isinstance(parse(edited, "aws-oidc"), Unreadable)
+    assert isinstance(parse_as(edited, "aws-oidc"), Unreadable)
     adopted = adopt(renewed, FINGERPRINT, Owner("v1", "bedrock", "uid"))
-    assert parse(adopted, "aws-oidc") == Published(NOW + 2 * HOUR, None, FINGERPRINT)
+    assert parse_as(adopted, "aws-oidc") == Published(NOW + 2 * HOUR, None, FINGERPRINT)
     assert adopted.data == theirs.data
 
 
@@ -419,8 +417,8 @@ def test_what_the_gateway_renewed_of_a_parked_secret() -> None:
     parked = park(render(SECRET, aws_credential(), FINGERPRINT), SECRET, Owner("v1", "b", "u"), NOW + 2 * HOUR)
     theirs = render(SECRET, aws_credential(NOW + HOUR, session="another"), "x")
     renewed = replace(parked, data=theirs.data, annotations={**parked.annotations, EXPIRY: "2026-11-24T20:00:00Z"})
-    assert parse(parked, "aws-oidc") == Published(NOW + HOUR, NOW, FINGERPRINT)
-    assert parse(renewed, "aws-oidc") == Published(NOW + 8 * HOUR, None, None)
+    assert parse_as(parked, "aws-oidc") == Published(NOW + HOUR, NOW, FINGERPRINT)
+    assert parse_as(renewed, "aws-oidc") == Published(NOW + 8 * HOUR, None, None)
 
 
 def test_parking_makes_no_edit_sound() -> None:
@@ -428,4 +426,4 @@ def test_parking_makes_no_edit_sound() -> None:
     ours = render(SECRET, aws_credential(), FINGERPRINT)
     edited = replace(ours, data=render(SECRET, aws_credential(session="another"), "x").data)
     parked = park(edited, SECRET, Owner("v1", "b", "u"), NOW + HOUR)
-    assert parse(parked, "aws-oidc") == Unreadable("its data was changed by somebody else")
+    assert parse_as(parked, "aws-oidc") == Unreadable("its data was changed by somebody else")

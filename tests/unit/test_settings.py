@@ -12,11 +12,15 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from credrotator.app.settings import ForIssuers, Settings, Span, load_config, setting
+from credrotator.app.settings import Settings
+from credrotator.cli.config_file import load_config
+from credrotator.cli.options import setting
+from credrotator.cli.parameters import ForIssuers, Span
 from credrotator.core.errors import UsageError
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.issuers.routes import IssuerRoutes
 from credrotator.files.atomic import Access
+from credrotator.providers.azure.policy import PUBLIC_AUTHORITY
 
 seen: dict[str, Any] = {}
 
@@ -368,7 +372,7 @@ class TestSettings:
     def test_authority(self, host: str, authority: str) -> None:
         """AZURE_AUTHORITY_HOST is a host with or without https:// before and a slash behind it, as in Azure's SDKs."""
         settings = Settings(("x",), environment={"AZURE_AUTHORITY_HOST": host})
-        assert settings.defaults.azure_authority == authority
+        assert settings.defaults.options.get("azure-authority-host", PUBLIC_AUTHORITY) == authority
 
     @pytest.mark.parametrize("host", [
         "http://login.microsoftonline.us", "https://a/b", "https://a?b", "https://a#b", "https://user@a", "https://[a",

@@ -13,6 +13,7 @@ import pytest
 from credrotator.core.errors import Transient, UsageError
 from credrotator.core.model import Sensitive
 from credrotator.files.templates import Templates
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -250,14 +251,14 @@ class TestThreads:
                 found = super().__call__()
                 if self.reads == 1:
                     entered.set()
-                    assert go_on.wait(10)
+                    assert go_on.wait(LIMIT_S)
                 return found
 
         secrets = Slow("old")
         made = templates(directory, '{{ secrets["default/aws"].credentials }}', secrets)
         first = threading.Thread(target=made.render)
         first.start()
-        assert entered.wait(10)
+        assert entered.wait(LIMIT_S)
         secrets.data["default/aws"]["credentials"] = Sensitive("new")
         for _ in range(10):
             made.render()

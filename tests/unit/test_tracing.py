@@ -25,9 +25,9 @@ from credrotator.observability.audit import Audit
 from credrotator.observability.metrics import Metrics
 from credrotator.observability.traces import Traces
 from credrotator.policies.inventory import Inventory
-from credrotator.rotation.batch import run_batch
+from credrotator.rotation.batch import Batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
-from tests.support.twins import KEY, SECRET, MemoryStore, StandingClock, aws_credential, aws_policy
+from tests.support.twins import KEY, SECRET, Listener, MemoryStore, StandingClock, aws_credential, aws_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,12 +84,10 @@ class Backend:
         return aws_credential(tag="NEW")
 
     def go(self, wish: RotateOptions | None = None) -> None:
-        rotation = Rotation(self.store, self.exchange, StandingClock(), instrumentation=self.instrumentation)
-        run_batch(
-            [KEY], self.inventory, rotation, wish or RotateOptions(),
-            workers=1, audit=Audit(), instrumentation=self.instrumentation,
-            after=lambda _: None, progress=lambda *_: None,
-        )  # fmt: skip
+        clock, instrumentation = StandingClock(), self.instrumentation
+        rotation = Rotation(self.store, self.exchange, clock, instrumentation=instrumentation)
+        batch = Batch(rotation, Listener(), clock, audit=Audit(), instrumentation=instrumentation)
+        batch([KEY], self.inventory, wish or RotateOptions(), workers=1, progress=lambda *_: None)
 
 
 def named(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+# Of EC2, Compute Engine, Azure, Alibaba.
 METADATA = ("fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200")
-"""Services of a cloud's own machines that are not at a link-local address: EC2, Compute Engine, Azure, Alibaba."""
+"""Services of a cloud's own machines that are not at a link-local address."""
 
 
 CONNECT_TIMEOUT_S = 5.0

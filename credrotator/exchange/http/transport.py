@@ -27,7 +27,7 @@ from requests import exceptions as failures
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from credrotator.core.errors import Denied, RotationError, Transient, printable
+from credrotator.core.errors import Denied, RotationError, Transient, Untrusted, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.exchange.http.connections import (
     CONNECT_TIMEOUT_S,
@@ -56,14 +56,20 @@ REQUEST_TIMEOUT = 408
 SERVER_ERROR = 500
 FORBIDDEN, PROXY_AUTHENTICATION = 403, 407
 HOSTS_KEPT = 64
-"""Hosts to which connections are kept; AWS alone has one for each region."""
+"""Hosts to which connections are kept; one vendor alone may have one for each region."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Whom a transport talks to, as it appears in reasons (``IssuerUnreachable``) and sentences (``the issuer``).
+    """Whom a transport talks to.
 
-    ``post`` and ``get`` are what metrics call a request by these methods; ``custom``: by the end of its path.
+    Attributes:
+        name: As in reasons (``IssuerUnreachable``); in small letters, in metrics.
+        title: As in sentences (``the issuer``).
+        post: What metrics call a POST request; ``get`` likewise.
+        custom: What metrics call a request whose path ends so, behind a colon.
+        proxy_variable: The gateway's own variable for the proxy to it; empty where there is none.
+        ca_variables: Variables that name the CA bundle for it; the first that is set counts.
     """
 
     name: str
@@ -71,6 +77,8 @@ class Endpoint:
     post: str = "token"
     get: str = "discovery"
     custom: str = ""
+    proxy_variable: str = ""
+    ca_variables: tuple[str, ...] = ("REQUESTS_CA_BUNDLE",)
 
     def call(self, method: str | None, url: str | None) -> str:
         """Name a request for metrics."""
@@ -80,9 +88,6 @@ class Endpoint:
 
 
 ISSUER = Endpoint("Issuer", "the issuer")
-STS = Endpoint("Sts", "AWS STS", post="AssumeRoleWithWebIdentity")
-ENTRA = Endpoint("Entra", "Microsoft Entra")
-GOOGLE = Endpoint("Google", "Google", custom="generateAccessToken")
 
 
 class BodyTooLargeError(Exception):
@@ -162,7 +167,9 @@ class Transport(requests.Session):
         if proxy := usable_proxy(found):
             return proxy
         where = printable(url.partition("?")[0])
-        raise Denied("ProxyInvalid", f"the proxy for {where} is not an http or https URL", hint=_PROXY_HINT)
+        raise Denied(
+            "ProxyInvalid", f"the proxy for {where} is not an http or https URL", hint=_proxy_settings(self.endpoint)
+        )
 
     @contextmanager
     def connection(self, url: str) -> Iterator[ssl.SSLSocket | SSLTransport]:
@@ -340,14 +347,14 @@ class answering:  # noqa: N801 - reads as the context manager it is
                 hint = "name the issuer with --allowed-issuer if this is meant"
                 return Denied(f"{name}AddressForbidden", f"{error}, which a policy may not name", hint=hint)
             case CaFileError():
-                hint = "see --ca-file, --issuer-ca, REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE"
+                hint = f"see --ca-file, --issuer-ca and {' and '.join(self._endpoint.ca_variables)}"
                 return Denied("CaFileUnreadable", f"a CA file cannot be used: {printable(error)}", hint=hint)
             case failures.ProxyError():
                 message = f"the proxy for {where} failed: {_cause(error)}"
-                return Transient("ProxyFailed", message, hint=_proxy_hint(error))
+                return Transient("ProxyFailed", message, hint=_proxy_hint(error, self._endpoint))
             case failures.SSLError() | ssl.SSLError() if not isinstance(_root(error), BROKEN_OFF):
                 message = f"{title} at {where} has no certificate that can be trusted: {_cause(error)}"
-                return Denied(f"{name}TLS", message, hint=_tls_hint(_root(error)))
+                return Untrusted(f"{name}TLS", message, hint=_tls_hint(_root(error)))
             case failures.Timeout() | TimeoutError():
                 hint = "see whether it is overloaded, or a firewall drops the packets"
                 what = "began to answer, but did not end" if isinstance(error, UnfinishedError) else "did not answer"
@@ -377,19 +384,17 @@ class answering:  # noqa: N801 - reads as the context manager it is
         return Transient("InvalidResponse", f"the answer of {self._where} {what}", hint=hint)
 
 
-_PROXY_HINT = (
-    "see HTTPS_PROXY, NO_PROXY and --issuer-proxy, or AI_GATEWAY_STS_PROXY_URL, AI_GATEWAY_AZURE_PROXY_URL and "
-    "AI_GATEWAY_GCP_AUTH_PROXY_URL"
-)
+def _proxy_settings(endpoint: Endpoint) -> str:
+    return f"see HTTPS_PROXY, NO_PROXY and {endpoint.proxy_variable or '--issuer-proxy'}"
 
 
-def _proxy_hint(error: BaseException) -> str:
+def _proxy_hint(error: BaseException, endpoint: Endpoint) -> str:
     said = str(_root(error))
     if f" {PROXY_AUTHENTICATION} " in f"{said} ":
         return "it wants a user: write http://user:password@host:port into the variable that names it"
     if f" {FORBIDDEN} " in f"{said} ":
         return "it does not let requests to this host through: have that allowed, or add the host to NO_PROXY"
-    return f"see whether it runs and its address is right; {_PROXY_HINT}"
+    return f"see whether it runs and its address is right; {_proxy_settings(endpoint)}"
 
 
 def _tls_hint(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from requests.auth import AuthBase
 
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.clock import suspend_aware
-from credrotator.core.errors import Denied, PolicyError, RotationError, Transient, printable
+from credrotator.core.errors import Denied, OpaqueToken, PolicyError, RotationError, Transient, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import OidcClient, Sensitive, SubjectToken
 from credrotator.exchange.http.circuit import THROTTLED, CircuitBreakers
@@ -284,9 +284,9 @@ class Issuers:
         token = Sensitive(value)
         claims = read_claims(token)
         if claims is None:
-            raise Denied(
+            raise OpaqueToken(
                 "OpaqueToken",
-                f"the issuer's {name} is no signed JWT, so neither AWS nor Entra can verify it",
+                f"the issuer's {name} is no signed JWT, so no vendor can verify it",
                 hint="have the issuer give JWT access tokens to this client (often by naming an audience or a "
                 "resource), or annotate the policy with credrotator.io/subject-token: id_token",
             )

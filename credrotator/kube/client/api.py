@@ -12,19 +12,18 @@ import threading
 import time
 import weakref
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
 
 import urllib3
 from urllib3 import exceptions as failures
 
-from credrotator import __version__
-from credrotator.core.errors import UsageError, printable
+from credrotator.core.errors import printable
 from credrotator.kube.client.api_errors import (
     NO_ANSWER,
     UNAUTHORIZED,
     ApiError,
-    as_rotation_error,
+    ConfigurationError,
     from_answer,
 )
 from credrotator.kube.client.authorization import Authorization
@@ -33,10 +32,10 @@ from credrotator.kube.client.pool import make_pool, no_answer, read_body
 from credrotator.kube.client.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
-__all__ = ["ApiError", "KubeApi", "as_rotation_error"]
+__all__ = ["ApiError", "KubeApi"]
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
@@ -50,20 +49,48 @@ Json = dict[str, Any]
 Query = str | int | bool | None
 
 
+class DateObserver(Protocol):
+    """Told of the Date header of each answer, None where there is none, in the thread that asked."""
+
+    def __call__(self, date: str | None, /) -> None:
+        """Take note of it."""
+
+
+class _NoObserver:
+    def __call__(self, _date: str | None) -> None:
+        pass
+
+
+NO_OBSERVER: DateObserver = _NoObserver()
+
+
 class KubeApi:
     """A client for one API server; safe to share between threads.
 
     Every method raises :class:`ApiError`. Query parameters are keywords in the API's spelling (``labelSelector=…``);
     those that are None or empty are left out.
 
+    Args:
+        connection: How to reach it.
+        read_timeout_s: For an answer, unless a request says another.
+        user_agent: Who asks, for the server's audit log.
+        dates: Learns by how much clocks differ.
+
     Attributes:
         default_namespace: The context's, or the pod's.
-        dated: Told of the Date header of each answer.
     """
 
-    def __init__(self, connection: Connection, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        user_agent: str = "kube-client",
+        dates: DateObserver = NO_OBSERVER,
+    ) -> None:
         self.default_namespace = connection.namespace
-        self.dated: Callable[[str | None], None] = lambda _: None
+        self._user_agent = user_agent
+        self._dates = dates
         self._server = connection.server.rstrip("/")
         self._headers = connection.headers
         self._authorization = Authorization(connection.credentials)
@@ -74,13 +101,20 @@ class KubeApi:
         self._refused_since: float | None = None
 
     @classmethod
-    def from_config(cls, kubeconfig: str | None = None, context: str | None = None) -> Self:
+    def from_config(
+        cls,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        *,
+        user_agent: str = "kube-client",
+        dates: DateObserver = NO_OBSERVER,
+    ) -> Self:
         """Make a client for the cluster that kubectl would talk to, else the one that this pod runs in.
 
         Raises:
-            UsageError: There is none, or its configuration cannot be used.
+            ConfigurationError: There is none, or its configuration cannot be used.
         """
-        return cls(find_connection(kubeconfig, context))
+        return cls(find_connection(kubeconfig, context), user_agent=user_agent, dates=dates)
 
     def get(self, path: str, *, read_timeout_s: float | None = None, **query: Query) -> Json:
         """Read one object or a list."""
@@ -179,7 +213,7 @@ class KubeApi:
         for again in (True, False):
             header = self._header()
             headers = urllib3.HTTPHeaderDict(self._headers)
-            headers |= {"Accept": "application/json", "User-Agent": f"credrotator/{__version__}"}
+            headers |= {"Accept": "application/json", "User-Agent": self._user_agent}
             if header:
                 headers["Authorization"] = header.reveal()
             if data is not None:
@@ -198,7 +232,7 @@ class KubeApi:
             except (failures.HTTPError, OSError) as error:
                 raise no_answer(error, path) from error
             self._note(response.status)
-            self.dated(response.headers.get("Date"))
+            self._dates(response.headers.get("Date"))
             if response.status < MULTIPLE_CHOICES:
                 return response
             refusal = read_body(response, REFUSAL_LIMIT, path)
@@ -209,7 +243,7 @@ class KubeApi:
     def _header(self) -> Any:
         try:
             return self._authorization.header()
-        except UsageError as error:
+        except ConfigurationError as error:
             raise ApiError(UNAUTHORIZED, "Unauthorized", printable(error)) from error
 
     def _note(self, status: int) -> None:

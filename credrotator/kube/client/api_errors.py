@@ -1,7 +1,7 @@
 """What the API server's refusals mean.
 
-Owns :class:`ApiError`, and the translation to credrotator's errors at this border. Messages are the server's own, made
-printable and cut; a refused body never gets into one. Source: Kubernetes API conventions, "Response Status Kind".
+Owns :class:`ApiError`. Messages are the server's own, made printable and cut; a refused body never gets into one.
+Source: Kubernetes API conventions, "Response Status Kind".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from credrotator.core.errors import Conflict, Denied, RotationError, Transient, printable
+from credrotator.core.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,14 @@ UNPROCESSABLE = 422
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
 LONGEST_RETRY_AFTER = timedelta(minutes=5)
+
+
+class ConfigurationError(Exception):
+    """There is no cluster to talk to, or its configuration cannot be used as it is; the message is printable."""
+
+
+class ClusterNotNamed(ConfigurationError):
+    """There is neither a kubeconfig nor a pod's service account."""
 
 
 class ApiError(Exception):
@@ -78,41 +86,3 @@ def from_status(found: Mapping[str, Any], status: int | None = None, *, wrote: b
         printable(message),
         retry_after=min(wait, LONGEST_RETRY_AFTER) if wait else None,
     )
-
-
-def as_rotation_error(error: ApiError, what: str) -> RotationError | Conflict:  # noqa: C901 - a table
-    """Class an error by what to do next. ``what`` completes "cannot …": ``"write Secret ns/name"``.
-
-    A :class:`Conflict` says: somebody else wrote in the meantime; read again, decide again.
-    """
-    sentence = f"cannot {what}: {error.message}"
-    match error.status:
-        case 409:
-            return Conflict(sentence)
-        case 401:
-            hint = "see whether the token is valid for this cluster, and not expired"
-            return Denied("ApiServerUnauthorized", sentence, hint=hint)
-        case 403 if "exceeded quota" in error.message:
-            return Denied("QuotaExceeded", sentence, hint="raise the namespace's ResourceQuota, or make room in it")
-        case 403:
-            hint = "grant the verb to credrotator's service account; `credrotator check` lists what it needs"
-            return Denied("ApiServerForbidden", sentence, hint=hint)
-        case 404:
-            hint = "see whether namespace, object and resource definition exist"
-            return Denied("ObjectNotFound", sentence, hint=hint)
-        case 422:
-            hint = "see whether the object is immutable, or an admission policy is in the way"
-            return Denied("ApiServerInvalid", sentence, hint=hint)
-        case 429:
-            hint = "it asks for patience; see the API server's priority and fairness metrics"
-            return Transient("ApiServerThrottled", sentence, hint=hint, retry_after=error.retry_after)
-        case 0:
-            hint = "see whether the API server's address, port and certificate are right from here"
-            return Transient(f"ApiServer{error.reason}", sentence, hint=hint)
-        case 408 | 410:
-            return Transient("ApiServerFailed", sentence, hint="it passes when asked anew")
-        case status if status >= SERVER_ERROR:
-            hint = "see the health of the API server and etcd"
-            return Transient("ApiServerFailed", sentence, hint=hint, retry_after=error.retry_after)
-        case _:
-            return Denied("ApiServerRefused", sentence, hint="see the API server's audit log")

@@ -12,8 +12,9 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from credrotator.core.errors import UsageError, printable
+from credrotator.core.errors import printable
 from credrotator.core.model import Sensitive
+from credrotator.kube.client.api_errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ class HeaderSource(Protocol):
         """Return the whole header, None for none. ``afresh``: the server refused the last one.
 
         Raises:
-            UsageError: There should be one, but it cannot be had.
+            ConfigurationError: There should be one, but it cannot be had.
         """
 
 
@@ -48,9 +49,11 @@ class BearerTokenFile:
         try:
             token = self.path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the token file {printable(self.path)} cannot be read: {printable(error)}") from error
+            raise ConfigurationError(
+                f"the token file {printable(self.path)} cannot be read: {printable(error)}"
+            ) from error
         if not token:
-            raise UsageError(f"the token file {printable(self.path)} is empty")
+            raise ConfigurationError(f"the token file {printable(self.path)} is empty")
         return Sensitive(f"Bearer {token}")
 
 
@@ -73,7 +76,7 @@ class Authorization:
         """Return the header to send now.
 
         Raises:
-            UsageError: It cannot be read, and never could.
+            ConfigurationError: It cannot be read, and never could.
         """
         with self._lock:
             if self._read_at is None:
@@ -92,7 +95,7 @@ class Authorization:
     def _try(self, *, afresh: bool) -> None:
         try:
             self._take(self._source.read(afresh=afresh))
-        except UsageError as error:
+        except ConfigurationError as error:
             # The old one may be good for a while; the server will say.
             log.warning("keeping the old token: %s", error)
             self._take(self._header)

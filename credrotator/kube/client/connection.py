@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from credrotator.core.errors import UsageError, printable
+from credrotator.core.errors import printable
+from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError
 from credrotator.kube.client.authorization import BearerTokenFile
 from credrotator.kube.client.kubeconfig import Kubeconfig, usable_files
 
@@ -58,17 +59,17 @@ def find_connection(
     """Look where kubectl looks: the named file, KUBECONFIG, ``~/.kube/config``, then the pod's service account.
 
     Raises:
-        UsageError: Nothing there, or nothing that can be used.
+        ConfigurationError: Nothing there (ClusterNotNamed), or nothing that can be used.
     """
     named = kubeconfig or environment.get("KUBECONFIG") or ""
     # A user without a home and without an entry in passwd has the ~ as it is, which is no file.
     if paths := usable_files(named or AT_HOME, required=bool(named or context)):
         return _from_kubeconfig(paths, context)
     if kubeconfig:
-        raise UsageError(f"the kubeconfig {printable(kubeconfig)} is empty")
+        raise ConfigurationError(f"the kubeconfig {printable(kubeconfig)} is empty")
     if environment.get("KUBERNETES_SERVICE_HOST"):
         return _from_pod(environment, service_account)
-    raise UsageError("no cluster: name one with --kubeconfig or KUBECONFIG, or read manifests with -f")
+    raise ClusterNotNamed("there is no kubeconfig, and this is no pod")
 
 
 def _from_pod(environment: Mapping[str, str], service_account: Path) -> Connection:
@@ -87,14 +88,18 @@ def _from_kubeconfig(paths: str, context: str | None) -> Connection:
     server = str(config.settings.host)
     secure = server.startswith("https://")
     if not secure and not server.startswith("http://"):
-        raise UsageError(f"the API server's address {printable(server)} is neither https nor http")
+        raise ConfigurationError(f"the API server's address {printable(server)} is neither https nor http")
     if not config.settings.verify_ssl:
-        raise UsageError("the kubeconfig says insecure-skip-tls-verify; give its certificate-authority-data instead")
+        raise ConfigurationError(
+            "the kubeconfig says insecure-skip-tls-verify; give its certificate-authority-data instead"
+        )
     proxy = config.cluster.get("proxy-url")
     scheme = urlsplit(proxy).scheme if proxy else ""
     if proxy and scheme not in {"http", "https"}:
         # The rest of it is not shown: there may be a password in it.
-        raise UsageError(f"the kubeconfig's proxy-url is neither http nor https, but {printable(scheme) or 'no URL'}")
+        raise ConfigurationError(
+            f"the kubeconfig's proxy-url is neither http nor https, but {printable(scheme) or 'no URL'}"
+        )
     found = config.settings
     return Connection(
         server=server,
@@ -117,7 +122,7 @@ def _tls_context(ca: str | None, certificate: str | None = None, key: str | None
             context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(file for file in (ca, certificate, key) if file)
-        raise UsageError(
+        raise ConfigurationError(
             f"the API server's CA or the client certificate ({printable(files)}) cannot be used"
         ) from error
     return context

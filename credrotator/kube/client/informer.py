@@ -54,6 +54,28 @@ class WatchTiming:
 NO_TIMING = WatchTiming()
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which objects of the API server.
+
+    Attributes:
+        path: A collection, of one namespace or of all.
+        label_selector: As kubectl's ``-l``.
+        field_selector: As kubectl's ``--field-selector``.
+        name: For logs and the thread; by default that of the collection.
+    """
+
+    path: str
+    label_selector: str = ""
+    field_selector: str = ""
+    name: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The name, whether given or not."""
+        return self.name or self.path.rpartition("/")[2]
+
+
 class Informer(Generic[T]):
     """Keeps ``items`` equal to what the server has, in a thread of its own.
 
@@ -62,13 +84,10 @@ class Informer(Generic[T]):
 
     Args:
         api: The server.
-        path: A collection, of one namespace or of all.
+        selection: What to follow.
         parse: Makes the value that is kept; values are compared by ``==``. One that cannot be parsed keeps its last
             good value.
         changed: Must not block.
-        label_selector: As kubectl's ``-l``.
-        field_selector: As kubectl's ``--field-selector``.
-        name: For logs and the thread.
         pace: Waits after failures.
         timing: Of watches.
         after: What is to be listed first, for ``AFTER_S`` at most: without it this one works as well.
@@ -82,22 +101,22 @@ class Informer(Generic[T]):
     def __init__(
         self,
         api: KubeApi,
-        path: str,
+        selection: Selection,
         *,
         parse: Callable[[dict[str, Any]], T],
         changed: Callable[[ObjectKey, T | None], None],
-        label_selector: str = "",
-        field_selector: str = "",
-        name: str = "",
         pace: RetryWait = DEFAULT_RETRY_WAIT,
         timing: WatchTiming = NO_TIMING,
         after: threading.Event | None = None,
     ) -> None:
-        self._api, self._path = api, path
-        self._selectors: dict[str, Any] = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._api, self._path = api, selection.path
+        self._selectors: dict[str, Any] = {
+            "labelSelector": selection.label_selector,
+            "fieldSelector": selection.field_selector,
+        }
         self._retry_wait, self._timing = pace, timing
         self._waits_for = after
-        self.name = name or path.rpartition("/")[2]
+        self.name = selection.shown
         self._copy = LiveCopy(self.name, parse, changed)
         self.synced = threading.Event()
         self.restarts: Counter[str] = Counter()

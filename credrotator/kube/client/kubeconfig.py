@@ -13,8 +13,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from credrotator.core.errors import UsageError, printable
+from credrotator.core.errors import printable
 from credrotator.core.model import Sensitive
+from credrotator.kube.client.api_errors import ConfigurationError
 from credrotator.kube.client.authorization import BearerTokenFile
 
 if TYPE_CHECKING:
@@ -59,14 +60,14 @@ class Kubeconfig:
         """Return the headers by which the server takes us for somebody else (``as`` and its companions).
 
         Raises:
-            UsageError: They cannot be sent as they are: to leave one out would give it the rights of the base user.
+            ConfigurationError: They cannot be sent as they are; without one of them others' rights would count.
         """
         headers = tuple(_impersonation(self._user))
         if headers and headers[0][0] != "Impersonate-User":
-            raise UsageError("the kubeconfig names as-uid, as-groups or as-user-extra, but not as whom: add as")
+            raise ConfigurationError("the kubeconfig names as-uid, as-groups or as-user-extra, but not as whom: add as")
         for name, value in headers:
             if not value.isprintable() or not name.isprintable():
-                raise UsageError(f"the kubeconfig's {printable(name)} has a character that no header may have")
+                raise ConfigurationError(f"the kubeconfig's {printable(name)} has a character that no header may have")
         # NOTE: urllib3 sends a text as Latin-1, and client-go as UTF-8.
         return tuple((name, value.encode().decode("latin-1")) for name, value in headers)
 
@@ -80,7 +81,7 @@ def _impersonation(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Impersonate-Group", group
     extra = user.get("as-user-extra") or {}
     if not isinstance(extra, dict):
-        raise UsageError("the kubeconfig's as-user-extra: expected lists by name")
+        raise ConfigurationError("the kubeconfig's as-user-extra: expected lists by name")
     for key, values in extra.items():
         for value in _texts(values, "as-user-extra"):
             yield f"Impersonate-Extra-{_escaped(str(key))}", value
@@ -88,13 +89,13 @@ def _impersonation(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _texts(values: object, field: str) -> list[str]:
     if not isinstance(values or [], list):
-        raise UsageError(f"the kubeconfig's {field}: expected a list")
+        raise ConfigurationError(f"the kubeconfig's {field}: expected a list")
     return [_text(value, field) for value in values or []]  # type: ignore[attr-defined]
 
 
 def _text(value: object, field: str) -> str:
     if not isinstance(value, str):
-        raise UsageError(f"the kubeconfig's {field}: expected a text; quote the value")
+        raise ConfigurationError(f"the kubeconfig's {field}: expected a text; quote the value")
     return value
 
 
@@ -111,12 +112,12 @@ def usable_files(paths: str, *, required: bool) -> str | None:
         required: Whether somebody named them, so that none at all is a mistake.
 
     Raises:
-        UsageError: One is there and cannot be read, or is no kubeconfig; or none is there and one is required.
+        ConfigurationError: One is there and cannot be read, or is no kubeconfig; or none is there and one is required.
     """
     named = [os.path.expanduser(path) for path in paths.split(os.pathsep) if path]  # noqa: PTH111 - Path's raises
     present = {path: _holds_something(path) for path in named if _is_there(path)}
     if required and named and not present:
-        raise UsageError(f"there is no kubeconfig {printable(paths)}")
+        raise ConfigurationError(f"there is no kubeconfig {printable(paths)}")
     return os.pathsep.join(path for path, used in present.items() if used) or None
 
 
@@ -127,7 +128,7 @@ def _is_there(path: str) -> bool:
         return False
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "this is no name of a file"
-        raise UsageError(f"the kubeconfig {printable(path)} cannot be read: {why}") from error
+        raise ConfigurationError(f"the kubeconfig {printable(path)} cannot be read: {why}") from error
     return True
 
 
@@ -140,12 +141,14 @@ def _holds_something(path: str) -> bool:
         with open(path, "rb") as file:  # noqa: PTH123 - as above
             content = file.read(_LIMIT_BYTES + 1)
         if len(content) > _LIMIT_BYTES:
-            raise UsageError(f"the kubeconfig {printable(path)} cannot be used: longer than {_LIMIT_BYTES >> 20} MiB")
+            raise ConfigurationError(
+                f"the kubeconfig {printable(path)} cannot be used: longer than {_LIMIT_BYTES >> 20} MiB"
+            )
         lines = content.decode().splitlines()
     except OSError as error:
-        raise UsageError(f"the kubeconfig {printable(path)} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"the kubeconfig {printable(path)} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"the kubeconfig {printable(path)} cannot be used: it is not UTF-8 text") from error
+        raise ConfigurationError(f"the kubeconfig {printable(path)} cannot be used: it is not UTF-8 text") from error
     return any(line.strip() not in {"", "---", "{}", "null"} and not line.lstrip().startswith("#") for line in lines)
 
 
@@ -182,11 +185,11 @@ def _load(paths: str, context: str | None) -> tuple[Any, Any, Any]:
         loader.load_and_set(settings)
     except (ConfigException, OSError, ValueError, YAMLError) as error:
         why = getattr(error, "problem", None) or error
-        raise UsageError(f"the kubeconfig {printable(paths)} cannot be used: {printable(why)}") from error
+        raise ConfigurationError(f"the kubeconfig {printable(paths)} cannot be used: {printable(why)}") from error
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
         # The loader's way of saying that something in it has another shape.
         why = "expected clusters, users and contexts, as kubectl config view shows them"
-        raise UsageError(f"the kubeconfig {printable(paths)} cannot be used: {why}") from error
+        raise ConfigurationError(f"the kubeconfig {printable(paths)} cannot be used: {why}") from error
     return settings, loader.current_context, merged
 
 
@@ -194,7 +197,7 @@ def _run_plug_in(provider: Any, entry: Any, folder: str, cluster: Any) -> dict[s
     """Run what the kubeconfig names for a credential (``exec``); its own words say best what is wrong.
 
     Raises:
-        UsageError: It is not there, failed, or gave no credential.
+        ConfigurationError: It is not there, failed, or gave no credential.
     """
     from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
 
@@ -213,11 +216,11 @@ def _run_plug_in(provider: Any, entry: Any, folder: str, cluster: Any) -> dict[s
     return status
 
 
-def _plug_in_failed(entry: Any, command: str, why: str) -> UsageError:
+def _plug_in_failed(entry: Any, command: str, why: str) -> ConfigurationError:
     words = " ".join(why.split())
     cut = f"…{words[-_SHOWN:]}" if len(words) > _SHOWN else words
     hint = entry.safe_get("installHint")
     advice = f"; its installHint: {printable(' '.join(str(hint).split()))}" if hint else ""
-    return UsageError(
+    return ConfigurationError(
         f"the kubeconfig's credential plug-in {printable(command, 80)} failed: {printable(cut, _SHOWN + 1)}{advice}"
     )

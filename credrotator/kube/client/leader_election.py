@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.core.clock import suspend_aware, system_clock
+from credrotator.core.clock import system_clock
 from credrotator.core.errors import printable
 from credrotator.kube.client.api_errors import CONFLICT, NO_ANSWER, ApiError
 from credrotator.kube.client.lease_lock import Lease, LeaseLock, holder_of, spec_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from credrotator.core.model import ObjectKey
     from credrotator.core.ports import Clock
     from credrotator.kube.client.api import KubeApi
+    from credrotator.kube.client.lease_term import LeaseTerm
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +64,12 @@ class LeaderElection:
         api: The server.
         lease: Created if it is absent.
         identity: Unique for each process; a restart is another one.
+        term: Kept: it holds while the Lease is held.
         started: Called when the Lease was got, or got back after it had lapsed. Called, like ``stopped``, in the
             election's thread; must not block.
         stopped: Called when it was lost or is about to be released, after ``is_leader`` turned False.
         timing: Durations.
         clock: For the times in the record, which nobody decides by.
-        seconds: Seconds that only grow; all decisions are made by them.
     """
 
     def __init__(
@@ -76,21 +77,20 @@ class LeaderElection:
         api: KubeApi,
         lease: ObjectKey,
         identity: str,
+        term: LeaseTerm,
         *,
         started: Callable[[], None],
         stopped: Callable[[], None],
         timing: LeaseTiming = DEFAULT_TIMING,
         clock: Clock = system_clock,
-        seconds: Callable[[], float] = suspend_aware,
     ) -> None:
         self.lease, self.identity = lease, identity
         self._lock = LeaseLock(api, lease, identity, lease_duration=timing.lease_duration, clock=clock)
         self._timing = timing
         self._started, self._stopped = started, stopped
-        self._seconds = seconds
+        self._term, self._seconds = term, term.seconds
         self._seen: Lease = {}
         self._observed_at = 0.0
-        self._valid_until: float | None = None
         self._leading = False
         self._complaint = ""
         self._stopping = threading.Event()
@@ -110,12 +110,8 @@ class LeaderElection:
             self._thread.join(STOP_S)
 
     def is_leader(self) -> bool:
-        """Tell whether this process may write at this moment; ask right before each write.
-
-        It turns False by itself when the renewals fail to come, even if the election's thread hangs.
-        """
-        valid_until = self._valid_until
-        return valid_until is not None and self._seconds() < valid_until
+        """See ``LeaseTerm.holds``."""
+        return self._term.holds()
 
     def holder(self) -> str:
         """Return who held the Lease when it was last seen; empty for nobody."""
@@ -132,7 +128,7 @@ class LeaderElection:
                 log.exception("Lease %s: unexpected failure", self.lease)
             spread = 0.0 if self._leading else JITTER_FACTOR * jitter(self.identity, attempt)
             self._stopping.wait(self._timing.retry_period.total_seconds() * (1 + spread))
-        self._valid_until = None
+        self._term.end()
         try:
             self._follow()
         finally:
@@ -179,7 +175,7 @@ class LeaderElection:
         if holder_of(found) not in {"", self.identity} and not self._expired():
             if self.is_leader():
                 log.warning("Lease %s: taken by %s", self.lease, printable(holder_of(found)))
-                self._valid_until = None
+                self._term.end()
             return
         # 4. Take it, or renew it.
         self._believe(self._lock.take, found)
@@ -188,8 +184,8 @@ class LeaderElection:
         """Write the record, and believe in it from before the request was sent."""
         asked_at = self._seconds()
         self._observe(write(*seen, self._timeout_s()))
-        before, self._valid_until = self._valid_until, asked_at + self._timing.renew_deadline.total_seconds()
-        if self._leading and (before is None or self._seconds() >= before):
+        lapsed = self._term.renew(asked_at + self._timing.renew_deadline.total_seconds())
+        if self._leading and lapsed:
             # It had lapsed in between, and whoever asked was told no: what was left undone has to be begun anew.
             self._leading = False
             self._stopped()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from credrotator.kube import paths
+from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api_errors import NOT_FOUND, ApiError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class LeaseLock:
     def read(self, timeout_s: float) -> Lease | None:
         """Return the Lease, None if there is none."""
         try:
-            return self._api.get(paths.lease(self.key), read_timeout_s=timeout_s)
+            return self._api.get(resource_paths.lease(self.key), read_timeout_s=timeout_s)
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return None
@@ -54,7 +54,7 @@ class LeaseLock:
         record = self._record(acquired=now, renewed=now, transitions=0)
         metadata = {"name": self.key.name, "namespace": self.key.namespace}
         made = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": record}
-        return self._api.post(paths.leases(self.key.namespace), made, read_timeout_s=timeout_s)
+        return self._api.post(resource_paths.leases(self.key.namespace), made, read_timeout_s=timeout_s)
 
     def take(self, seen: Lease, timeout_s: float) -> Lease:
         """Renew it, or take it over; 409 unless it still is as it was seen."""
@@ -75,7 +75,7 @@ class LeaseLock:
     def _replace(self, seen: Lease, record: Lease, timeout_s: float) -> Lease:
         # The resourceVersion of what was seen goes along, in the metadata.
         changed = {**seen, "spec": {**spec_of(seen), **record}}
-        return self._api.put(paths.lease(self.key), changed, read_timeout_s=timeout_s)
+        return self._api.put(resource_paths.lease(self.key), changed, read_timeout_s=timeout_s)
 
     def _record(self, *, acquired: str | None, renewed: str, transitions: int) -> Lease:
         return {

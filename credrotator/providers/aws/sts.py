@@ -24,17 +24,18 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from credrotator.core.durations import show_duration
-from credrotator.core.errors import Denied, RotationError, Transient, printable
-from credrotator.core.model import AwsCredential, AwsOidc, ObjectKey, Sensitive, SubjectToken
+from credrotator.core.errors import Denied, RotationError, Settling, StaleToken, Transient, printable
+from credrotator.core.model import ObjectKey, Rotatable, Sensitive, SubjectToken
 from credrotator.exchange.http.transport import (
     SERVER_ERROR,
-    STS,
     TOO_MANY_REQUESTS,
-    Transport,
+    Endpoint,
     refuse_failure,
     retry_after,
 )
+from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 from credrotator.policies.reader import DURATION
+from credrotator.providers.aws.source import AwsCredential, AwsOidc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,8 +45,15 @@ if TYPE_CHECKING:
     from mypy_boto3_sts.client import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleWithWebIdentityResponseTypeDef
 
-    from credrotator.core.ports import Clock
 
+STS = Endpoint(
+    "Sts",
+    "AWS STS",
+    post="AssumeRoleWithWebIdentity",
+    proxy_variable="AI_GATEWAY_STS_PROXY_URL",
+    # Botocore falls back in the same way.
+    ca_variables=("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
+)
 SESSION_NAME_LIMIT = 64
 SKEW_LIMIT = timedelta(minutes=1)
 THROTTLED = {"Throttling", "ThrottlingException", "SlowDown", "RequestLimitExceeded", "TooManyRequestsException"}
@@ -61,8 +69,9 @@ HINTS = {
     "ExpiredTokenException": "compare the clocks of the issuer and this machine",
     "ValidationError": "correct what AWS names here: awsRoleArn, region, or the annotation of the duration",
 }
-
-
+# AWS says the first of these too while it cannot read the issuer's keys.
+STALE = {"InvalidIdentityToken": Settling(tries=3), "ExpiredTokenException": None, "ExpiredToken": None}
+"""Codes for which a fresh token is worth one more try, and how long each is not believed."""
 UNUSUAL = "look the code up among the STS API's common errors; see whether AWS_ENDPOINT_URL_STS names an STS"
 WORDS = {
     "No OpenIDConnect provider found": (
@@ -80,15 +89,25 @@ WORDS = {
 """What AWS says in words where one code has several causes."""
 
 
-class Sts:
+class Sts(Vendor):
     """Exchanges subject tokens for AWS credentials; safe to share between threads."""
 
-    def __init__(self, transport: Transport, clock: Clock) -> None:
-        self.transport = transport
-        self._clock = clock
+    def __init__(self, context: VendorContext) -> None:
+        self.transport = context.transport(STS)
+        self._clock = context.clock
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
         self._clients: dict[str, STSClient] = {}
+
+    def credential(self, source: Rotatable, steps: ExchangeSteps) -> AwsCredential:
+        """See ``Vendor``."""
+        assert isinstance(source, AwsOidc)  # noqa: S101 - the only source of this provider
+        return steps.exchange(source.asked, lambda token: self.exchange(steps.policy, source, token))
+
+    def endpoint(self, source: Rotatable) -> NetworkEndpoint:
+        """See ``Vendor``."""
+        assert isinstance(source, AwsOidc)  # noqa: S101 - the only source of this provider
+        return NetworkEndpoint("sts", STS.title, self.address(source.region), self.transport)
 
     def exchange(self, policy: ObjectKey, source: AwsOidc, token: SubjectToken) -> AwsCredential:
         """Assume the policy's role with the issuer's token.
@@ -120,7 +139,7 @@ class Sts:
         now = self._clock()
         return _credential(answer, source, now - timedelta(seconds=time.monotonic() - asked_s), now)
 
-    def endpoint(self, region: str) -> str:
+    def address(self, region: str) -> str:
         """Return the URL of a region's STS, as the SDK and its variables have it.
 
         Raises:
@@ -259,4 +278,6 @@ def _refusal(
         hint = f"the role allows less than {asked}: lower {DURATION} to its MaxSessionDuration, or raise that"
         return Denied("DurationTooLong", message, hint=hint)
     hint = next((advice for words, advice in WORDS.items() if words in said), HINTS.get(code, UNUSUAL))
+    if code in STALE:
+        return StaleToken(code, message, hint=hint, settling=STALE[code])
     return Denied(code if code.isascii() and code.isalpha() else "StsRefused", message, hint=hint)

@@ -10,6 +10,7 @@ https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote_plus
 
@@ -19,18 +20,20 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.identity import ClientAssertionCredential
 
 from credrotator.core.claims import claim_time, read_claims
-from credrotator.core.errors import Denied, Outage, RotationError, Transient, printable
-from credrotator.core.model import AzureToken, EntraApp, Sensitive, SubjectToken
+from credrotator.core.errors import Denied, Outage, RotationError, Settling, StaleToken, Transient, printable
+from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 from credrotator.exchange.http.transport import (
-    ENTRA,
     SERVER_ERROR,
     TOO_MANY_REQUESTS,
+    Endpoint,
     json_object,
     refuse_failure,
     retry_after,
     text,
 )
 from credrotator.exchange.lifetimes import expiry, unusable
+from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
+from credrotator.providers.azure.source import AzureClientSecret, AzureOidc, AzureToken, EntraApp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,14 +41,17 @@ if TYPE_CHECKING:
 
     import requests
 
-    from credrotator.core.ports import Clock
-    from credrotator.exchange.http.transport import Transport
 
+ENTRA = Endpoint("Entra", "Microsoft Entra", proxy_variable="AI_GATEWAY_AZURE_PROXY_URL")
 OUTAGE_CODES = {90006, 90012, 90024, 90033}
 """What Entra says of itself, at whatever status."""
 ELSEWHERE_CODES = {50001, 50196, 90055, 90061}
 """What passes too, and is of one tenant, application or issuer."""
 TRANSIENT_CODES = OUTAGE_CODES | ELSEWHERE_CODES
+STALE_CODES = {700024}
+SETTLING_CODES = {700211, 700212, 700213}
+FEDERATION_SETTLES = Settling(span=timedelta(minutes=10))
+"""A new federated credential takes minutes to work everywhere."""
 UNAUTHORIZED = 401
 CODE_LIMIT = 10**8
 FEDERATION = (
@@ -73,14 +79,29 @@ HINTS = {
 }
 
 
-class Entra:
+class Entra(Vendor):
     """Gets access tokens of Microsoft Entra; safe to share between threads."""
 
-    def __init__(self, transport: Transport, clock: Clock) -> None:
-        self.transport = transport
-        self._clock = clock
+    def __init__(self, context: VendorContext) -> None:
+        self.transport = context.transport(ENTRA)
+        self._clock = context.clock
         self._received = _Received()
-        transport.hooks["response"] = [self._checked]
+        self.transport.hooks["response"] = [self._checked]
+
+    def credential(self, source: Rotatable, steps: ExchangeSteps) -> AzureToken:
+        """See ``Vendor``."""
+        match source:
+            case AzureOidc(app=app):
+                return steps.exchange(source.asked, lambda token: self.by_assertion(app, token))
+            case AzureClientSecret(app=app):
+                secret = steps.secret(source.client_secret)
+                return steps.ask(source.asked, lambda: self.by_secret(app, secret))
+        raise TypeError(type(source))
+
+    def endpoint(self, source: Rotatable) -> NetworkEndpoint:
+        """See ``Vendor``."""
+        assert isinstance(source, AzureOidc | AzureClientSecret)  # noqa: S101 - the sources of this provider
+        return NetworkEndpoint("entra", ENTRA.title, source.app.authority, self.transport)
 
     def by_assertion(self, app: EntraApp, token: SubjectToken) -> AzureToken:
         """Present the issuer's token as federated client assertion.
@@ -183,7 +204,9 @@ def _refusal(found: dict[str, Any], response: requests.Response, now: datetime) 
         kind = Outage if its_own else Transient
         return kind(reason, message, hint=hint, retry_after=retry_after(response.headers, now))
     hint = next((HINTS[code] for code in codes if code in HINTS), "look the AADSTS code up in Entra's error reference")
-    return Denied(reason, message, hint=hint)
+    if STALE_CODES & set(codes[:1]):
+        return StaleToken(reason, message, hint=hint)
+    return Denied(reason, message, hint=hint, settling=FEDERATION_SETTLES if SETTLING_CODES & set(codes[:1]) else None)
 
 
 def _without(request: requests.PreparedRequest, said: str) -> str:

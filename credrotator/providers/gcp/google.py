@@ -22,20 +22,22 @@ from google.auth import crypt, impersonated_credentials, jwt
 from google.auth.exceptions import GoogleAuthError
 from google.oauth2 import credentials, sts
 
-from credrotator.core.errors import Denied, PolicyError, RotationError, Transient, printable
-from credrotator.core.model import GcpServiceAccount, GcpToken, GcpWorkloadIdentity, Sensitive, SubjectToken
+from credrotator.core.errors import Denied, PolicyError, RotationError, StaleToken, Transient, printable
+from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 from credrotator.core.secretdata import read_time
 from credrotator.exchange.http.transport import (
-    GOOGLE,
     SERVER_ERROR,
     TOO_MANY_REQUESTS,
+    Endpoint,
     json_object,
     refuse_failure,
     retry_after,
     text,
 )
 from credrotator.exchange.lifetimes import expiry, unusable
+from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 from credrotator.policies.reader import DURATION
+from credrotator.providers.gcp.source import GcpServiceAccount, GcpToken, GcpWorkloadIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from credrotator.core.ports import Clock
     from credrotator.exchange.http.transport import Transport
 
+GOOGLE = Endpoint("Google", "Google", custom="generateAccessToken", proxy_variable="AI_GATEWAY_GCP_AUTH_PROXY_URL")
 STS_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_STS"
 IAM_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
 TOKEN_VARIABLE = "CLOUDSDK_AUTH_TOKEN_HOST"
@@ -117,13 +120,35 @@ def _address(environment: Mapping[str, str], variable: str, default: str) -> str
     return found.rstrip("/")
 
 
-class Google:
-    """Gets access tokens of Google Cloud; safe to share between threads."""
+class Google(Vendor):
+    """Gets access tokens of Google Cloud; safe to share between threads.
 
-    def __init__(self, transport: Transport, clock: Clock, endpoints: Endpoints) -> None:
-        self.transport = transport
-        self.endpoints = endpoints
-        self._clock = clock
+    Raises:
+        Denied: GoogleConfig: an override in the environment is no https address.
+    """
+
+    def __init__(self, context: VendorContext) -> None:
+        self.transport = context.transport(GOOGLE)
+        self.endpoints = Endpoints.of(context.environment)
+        self._clock = context.clock
+
+    def credential(self, source: Rotatable, steps: ExchangeSteps) -> GcpToken:
+        """See ``Vendor``."""
+        match source:
+            case GcpWorkloadIdentity(service_account=None):
+                return steps.exchange(source.asked, lambda token: self.exchange(source, token))
+            case GcpWorkloadIdentity(service_account=email):
+                federated = steps.exchange(source.asked, lambda token: self.exchange(source, token))
+                return steps.ask(f"google iamcredentials {email}", lambda: self.impersonate(source, federated))
+            case GcpServiceAccount(key_file=reference):
+                key_file = steps.secret(reference)
+                return steps.ask(source.asked, lambda: self.by_key(source, key_file))
+        raise TypeError(type(source))
+
+    def endpoint(self, source: Rotatable) -> NetworkEndpoint:
+        """See ``Vendor``: the first that is asked."""
+        url = self.endpoints.token if isinstance(source, GcpServiceAccount) else self.endpoints.sts
+        return NetworkEndpoint("google", GOOGLE.title, url, self.transport)
 
     def exchange(self, source: GcpWorkloadIdentity, token: SubjectToken) -> GcpToken:
         """Exchange the issuer's token at Google's STS; only good for impersonation where that is to follow.
@@ -341,7 +366,7 @@ class _Wire:
             # Its Date has just put our clock right, if that was it.
             return Transient("AssertionOutOfTime", message, hint="compare the clock of this machine with Google's")
         if _STALE.search(said):
-            return Denied("GoogleStaleToken", message, hint=CLOCKS)
+            return StaleToken("GoogleStaleToken", message, hint=CLOCKS)
         reason = "Google" + "".join(part.capitalize() for part in re.findall("[A-Za-z]+", code))[:40]
         if reason == "Google":
             reason = "GoogleRefused"

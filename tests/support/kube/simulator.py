@@ -19,6 +19,7 @@ from credrotator.kube.client.connection import Connection
 from tests.support.kube.faults import Fault, Match, Request
 from tests.support.kube.objects import Json, Objects, Refusal, Resource, usual_resources
 from tests.support.kube.wire import Listener
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     import ssl
@@ -83,7 +84,7 @@ class ApiServer:
 
     # How clients get here.
 
-    def api(self, user: str = "tester", *, read_timeout_s: float = 5.0) -> KubeApi:
+    def api(self, user: str = "tester", *, read_timeout_s: float = LIMIT_S) -> KubeApi:
         """Return a client; ``user`` is its token."""
         return KubeApi(Connection(server=self.url, credentials=FixedToken(user)), read_timeout_s=read_timeout_s)
 
@@ -161,7 +162,7 @@ class ApiServer:
         wanted = Match(verb, resource, **match)
         return [request for request in list(self.requests) if wanted.covers(request)]
 
-    def wait_for(self, count: int, verb: str = "*", resource: str = "*", *, within_s: float = 5.0) -> list[Request]:
+    def wait_for(self, count: int, verb: str = "*", resource: str = "*", *, within_s: float = LIMIT_S) -> list[Request]:
         """Wait until so many requests of a kind were seen.
 
         Raises:

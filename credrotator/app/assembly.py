@@ -1,0 +1,49 @@
+"""What both backends put together alike: the queue and the daemon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from credrotator.rotation.attempt import AttemptRunner
+from credrotator.rotation.daemon import Daemon
+from credrotator.rotation.guard import PolicyGuard
+from credrotator.rotation.lanes import Lanes
+from credrotator.rotation.rotation import NOTHING_CACHED, Rotation
+from credrotator.rotation.workqueue import WorkQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credrotator.core.audit_log import AuditLog
+    from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.core.ports import CachedState, Clock, OutcomeListener, PolicySource, SecretStore
+    from credrotator.exchange.exchanger import Exchanger
+
+
+def make_queue(source: PolicySource, exchange: Exchanger, workers: int) -> WorkQueue:
+    """Make the queue of policies that wait for a worker."""
+    lanes = Lanes(source, exchange.has_valid_token, workers)
+    return WorkQueue(lanes.of, lanes.limit)
+
+
+def make_daemon(
+    source: PolicySource,
+    store: SecretStore,
+    exchange: Exchanger,
+    queue: WorkQueue,
+    *,
+    listener: OutcomeListener,
+    clock: Clock,
+    leads: Callable[[], bool],
+    audit: AuditLog,
+    instrumentation: DaemonInstrumentation,
+    workers: int,
+    cached_state: CachedState = NOTHING_CACHED,
+) -> Daemon:
+    """Put a daemon together; for what the parts are, see ``Rotation``, ``AttemptRunner`` and ``Daemon``."""
+    guard = PolicyGuard(source, leads)
+    rotation = Rotation(
+        store, exchange, clock, guard, instrumentation=instrumentation, audit=audit, cached_state=cached_state
+    )
+    attempt = AttemptRunner(rotation, listener, guard, clock, audit=audit, instrumentation=instrumentation)
+    return Daemon(source, queue, attempt, clock, leads=leads, instrumentation=instrumentation, workers=workers)

@@ -1,0 +1,146 @@
+"""The backend in a cluster: policies, Secrets, and the gateway that is to notice them."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from credrotator.app.cluster import Cluster
+from credrotator.app.cluster_listener import make_listener
+from credrotator.app.cluster_status import ClusterStatus
+from credrotator.app.destinations import ClusterDestination
+from credrotator.app.rendering import NoTemplates
+from credrotator.core.errors import UsageError
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
+from credrotator.kube.deferred import at_once
+from credrotator.kube.delivery import Delivery
+from credrotator.kube.reading import read_cluster
+from credrotator.observability.audit import Audit
+from credrotator.providers import policy_reader
+from credrotator.rotation.rotation import Rotation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from credrotator.app.process import Election, Running, Stop
+    from credrotator.app.settings import Settings
+    from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.ports import Clock, Exchange
+    from credrotator.exchange.http.clock_offset import SkewedClock
+    from credrotator.kube.listener import ClusterListener
+    from credrotator.kube.reading import ClusterInventory
+    from credrotator.kube.source import Scope
+    from credrotator.kube.store import ClusterStore
+
+
+class ClusterBackend:
+    """See ``Backend``; a context manager, since it has connections.
+
+    Args:
+        settings: Name the cluster, and which policies are meant.
+        clock: The present moment; told of the API server's dates.
+        templates: Refused, if there are any.
+
+    Raises:
+        UsageError: There is no such cluster, or there are templates.
+    """
+
+    def __init__(self, settings: Settings, clock: SkewedClock, templates: tuple[str, ...]) -> None:
+        if templates:
+            raise UsageError("--template goes with -f and --out: in a cluster the gateway feeds its filter itself")
+        self._settings = settings
+        self._clock = clock
+        self._cluster = Cluster(settings, partial(clock.suppose, "api-server"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cluster.close()
+
+    @property
+    def store(self) -> ClusterStore:
+        """See ``Backend``."""
+        return self._cluster.store
+
+    def read(self) -> ClusterSnapshot:
+        """See ``Backend``."""
+        scope = self._cluster.scope()
+        inventory, problems = read_cluster(self._cluster.api, scope, policy_reader(self._settings.defaults))
+        return ClusterSnapshot(self._cluster, scope, inventory, problems, self._clock)
+
+    @contextlib.contextmanager
+    def serve(
+        self, workers: int, election: Election, instrumentation: DaemonInstrumentation, stop: Stop
+    ) -> Iterator[Running]:
+        """See ``Backend``."""
+        from credrotator.app.cluster_daemon import serve_cluster  # noqa: PLC0415 - a pass needs none of it
+
+        with serve_cluster(
+            self._cluster,
+            self._settings,
+            self._clock,
+            workers=workers,
+            election=election,
+            instrumentation=instrumentation,
+            stop=stop,
+        ) as running:
+            yield running
+
+
+class ClusterSnapshot:
+    """See ``Snapshot``."""
+
+    origin = "the cluster"
+    may_be_empty = True
+    notes: Sequence[str] = ()
+
+    def __init__(
+        self, cluster: Cluster, scope: Scope, inventory: ClusterInventory, problems: list[str], clock: SkewedClock
+    ) -> None:
+        self.inventory = inventory
+        self.problems = problems
+        self.namespace = cluster.namespace
+        self.renderer = NoTemplates()
+        self._cluster = cluster
+        self._scope = scope
+        self._clock = clock
+        self._status = ClusterStatus(inventory)
+        self._delivery = Delivery(cluster.api, clock, NO_INSTRUMENTATION)
+
+    def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
+        """See ``Snapshot``."""
+        return self._status.last_outcome(key)
+
+    def acknowledged_at(self, key: ObjectKey) -> datetime | None:
+        """See ``Snapshot``."""
+        return self._status.acknowledged_at(key)
+
+    def listener(self) -> ClusterListener:
+        """See ``Snapshot``."""
+        return make_listener(
+            self._cluster,
+            self._scope,
+            self.inventory,
+            self._delivery,
+            clock=self._clock,
+            audit=Audit(),
+            skew=self._clock.believed,
+            defer=at_once,
+        )
+
+    def destination(self, exchange: Exchange, clock: Clock, lease: str | None) -> ClusterDestination:
+        """See ``Snapshot``."""
+        cluster = self._cluster
+        rotation = Rotation(cluster.store, exchange, clock)
+        return ClusterDestination(
+            cluster.api,
+            cluster.store,
+            self._delivery,
+            self._status,
+            rotation=rotation,
+            ask_rights=partial(cluster.rights, lease),
+        )

@@ -1,0 +1,41 @@
+"""What follows an outcome in a cluster, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from credrotator.kube.adoption import Adoption
+from credrotator.kube.conditions import Conditions
+from credrotator.kube.events import EventRecorder
+from credrotator.kube.listener import ClusterListener
+from credrotator.kube.parking import Parking
+from credrotator.kube.policy_events import PolicyEvents
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    from credrotator.app.cluster import Cluster
+    from credrotator.core.audit_log import AuditLog
+    from credrotator.core.ports import Clock
+    from credrotator.kube.deferred import Defer
+    from credrotator.kube.delivery import Delivery
+    from credrotator.kube.source import Observer, Scope
+
+
+def make_listener(
+    cluster: Cluster,
+    scope: Scope,
+    observer: Observer,
+    delivery: Delivery,
+    *,
+    clock: Clock,
+    audit: AuditLog,
+    skew: Callable[[], timedelta | None],
+    defer: Defer,
+) -> ClusterListener:
+    """Put it together; for what the parts are, see ``Conditions``."""
+    api, store = cluster.api, cluster.store
+    events = PolicyEvents(EventRecorder(api, cluster.identity), observer, defer)
+    conditions = Conditions(api, scope.version, clock, observer=observer, events=events, defer=defer, skew=skew)
+    return ClusterListener(observer, delivery, Adoption(store, events, audit), Parking(store, clock, audit), conditions)

@@ -1,0 +1,118 @@
+"""The backend without a cluster: policies from manifests, credentials to a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from credrotator.app.destinations import DirectoryDestination
+from credrotator.app.directory_listener import RENDERED_IN_A_PASS, DirectoryListener
+from credrotator.app.rendering import NoTemplates, make_renderer
+from credrotator.core.clock import system_clock
+from credrotator.core.errors import UsageError
+from credrotator.files.directory import DirectoryStore
+from credrotator.files.manifests import read_manifests
+from credrotator.providers import policy_reader
+from credrotator.rotation.rotation import Rotation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from credrotator.app.process import Election, Running, Stop
+    from credrotator.app.rendering import Renderer
+    from credrotator.app.settings import Settings
+    from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.ports import Clock, Exchange
+    from credrotator.exchange.http.clock_offset import SkewedClock
+    from credrotator.files.manifests import ManifestReading
+
+
+class DirectoryBackend:
+    """See ``Backend``.
+
+    Args:
+        settings: Name the manifests, and the directory perhaps.
+        clock: The present moment, as the vendors' dates put it right.
+        templates: ``SRC:DST`` of each file to render.
+    """
+
+    def __init__(self, settings: Settings, clock: SkewedClock, templates: tuple[str, ...]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._templates = templates
+        self._store = DirectoryStore(settings.out, system_clock, access=settings.access) if settings.out else None
+
+    @property
+    def store(self) -> DirectoryStore:
+        """See ``Backend``."""
+        return _named(self._store)
+
+    def read(self) -> DirectorySnapshot:
+        """See ``Backend``."""
+        settings, defaults = self._settings, self._settings.defaults
+        reading = read_manifests(settings.filenames, sys.stdin, policy_reader(defaults), settings.manifest_options)
+        renderer = make_renderer(self._templates, reading, self.store) if self._templates else NoTemplates()
+        return DirectorySnapshot(reading, defaults.namespace, self._store, renderer)
+
+    @contextlib.contextmanager
+    def serve(
+        self,
+        workers: int,
+        election: Election,  # noqa: ARG002 - nobody else writes here
+        instrumentation: DaemonInstrumentation,
+        stop: Stop,  # noqa: ARG002 - nothing is waited for
+    ) -> Iterator[Running]:
+        """See ``Backend``."""
+        from credrotator.app.directory_daemon import serve_directory  # noqa: PLC0415 - a pass needs none of it
+
+        with serve_directory(
+            self._settings, self.store, self._clock, self._templates, workers=workers, instrumentation=instrumentation
+        ) as running:
+            yield running
+
+
+class DirectorySnapshot:
+    """See ``Snapshot``."""
+
+    origin = "what -f names"
+    may_be_empty = False
+
+    def __init__(
+        self, reading: ManifestReading, namespace: str, store: DirectoryStore | None, renderer: Renderer
+    ) -> None:
+        self.inventory = reading.inventory
+        self.problems = reading.problems
+        self.notes = reading.notes
+        self.namespace = namespace
+        self.renderer = renderer
+        self._store = store
+
+    def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
+        """See ``Snapshot``."""
+        return _named(self._store).last_outcome(key)
+
+    def acknowledged_at(self, _key: ObjectKey) -> datetime | None:
+        """See ``Snapshot``: the gateway writes no status here."""
+        return None
+
+    def listener(self) -> DirectoryListener:
+        """See ``Snapshot``."""
+        return DirectoryListener(_named(self._store), self.renderer, RENDERED_IN_A_PASS)
+
+    def destination(self, exchange: Exchange, clock: Clock, _lease: str | None) -> DirectoryDestination | None:
+        """See ``Snapshot``."""
+        return DirectoryDestination(self._store, Rotation(self._store, exchange, clock)) if self._store else None
+
+
+def _named(store: DirectoryStore | None) -> DirectoryStore:
+    """Return the store of ``--out``.
+
+    Raises:
+        UsageError: It is not named.
+    """
+    if store is None:
+        raise UsageError("name a directory for the credentials with --out DIR")
+    return store

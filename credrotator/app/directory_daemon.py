@@ -1,0 +1,85 @@
+"""The daemon over a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from credrotator.app.assembly import make_daemon, make_queue
+from credrotator.app.directory_listener import RENDERED_BY_A_DAEMON, DirectoryListener
+from credrotator.app.exchanging import make_exchanger
+from credrotator.app.leadership import without_election
+from credrotator.app.rendering import LoggedRenderer, make_renderer
+from credrotator.files.manifest_source import ManifestSource
+from credrotator.observability.audit import Audit
+from credrotator.providers import policy_reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from credrotator.app.settings import Settings
+    from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.exchange.http.clock_offset import SkewedClock
+    from credrotator.files.directory import DirectoryStore
+    from credrotator.rotation.daemon import Daemon
+
+
+@contextlib.contextmanager
+def serve_directory(
+    settings: Settings,
+    store: DirectoryStore,
+    clock: SkewedClock,
+    templates: tuple[str, ...],
+    *,
+    workers: int,
+    instrumentation: DaemonInstrumentation,
+) -> Iterator[DirectoryDaemon]:
+    """See ``Backend.serve``."""
+    reader = policy_reader(settings.defaults)
+    source = ManifestSource(settings.filenames, reader, store, options=settings.manifest_options)
+    renderer = LoggedRenderer(make_renderer(templates, source, store))
+    exchange = make_exchanger(settings, clock, instrumentation)
+    daemon = make_daemon(
+        source,
+        store,
+        exchange,
+        make_queue(source, exchange, workers),
+        listener=DirectoryListener(store, renderer, RENDERED_BY_A_DAEMON),
+        clock=clock,
+        leads=without_election,
+        audit=Audit(failures=logging.WARNING),
+        instrumentation=instrumentation,
+        workers=workers,
+    )
+    exchange.circuits.recovered = daemon.enqueue_failures
+    instrumentation.note_leading(leading=True)
+    daemon.start()
+    try:
+        yield DirectoryDaemon(daemon, source, clock, instrumentation)
+    finally:
+        daemon.stop()
+
+
+class DirectoryDaemon:
+    """See ``Running``."""
+
+    def __init__(
+        self, daemon: Daemon, source: ManifestSource, clock: SkewedClock, instrumentation: DaemonInstrumentation
+    ) -> None:
+        self._daemon = daemon
+        self._source = source
+        self._clock = clock
+        self._instrumentation = instrumentation
+
+    def alive(self) -> str | None:
+        """See ``Running``."""
+        return self._daemon.trouble()
+
+    def ready(self) -> str | None:
+        """See ``Running``."""
+        return self._daemon.trouble() or self._source.trouble()
+
+    def tick(self) -> None:
+        """See ``Running``."""
+        self._instrumentation.note_skew(self._clock.seen())

@@ -1,0 +1,43 @@
+"""What follows an outcome in a directory: it is kept for the next ``status``, and files are rendered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from credrotator.app.documents import outcome_document
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from credrotator.app.rendering import Renderer
+    from credrotator.core.model import Action, InvalidPolicy, ObjectKey, Outcome, Policy
+    from credrotator.files.directory import DirectoryStore
+
+RENDERED_IN_A_PASS: tuple[Action, ...] = ("rotated",)
+"""The pass renders once more at its end."""
+RENDERED_BY_A_DAEMON: tuple[Action, ...] = ("rotated", "kept")
+"""After a restart everything is kept, and a template may be new."""
+
+
+class DirectoryListener:
+    """An OutcomeListener that keeps outcomes for ``status``, and renders files.
+
+    Args:
+        store: Keeps the outcomes.
+        renderer: Renders.
+        render_after: The outcomes after which it does.
+    """
+
+    def __init__(self, store: DirectoryStore, renderer: Renderer, render_after: Collection[Action]) -> None:
+        self._store = store
+        self._renderer = renderer
+        self._render_after = render_after
+
+    def __call__(self, _policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
+        """See ``OutcomeListener``."""
+        self._store.record(outcome_document(outcome), outcome.policy)
+        if outcome.action in self._render_after:
+            self._renderer.render()
+
+    def forget(self, key: ObjectKey) -> None:
+        """See ``OutcomeListener``; what was published stays, and so does its last outcome."""

@@ -1,0 +1,39 @@
+"""Outcomes as stable documents (docs/rotate.schema.json), for machines and for the next ``status``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, get_args
+
+from credrotator.core.model import Action, Outcome
+from credrotator.core.secretdata import show_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def rotate_document(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    """Return the stable result of ``rotate -o json``; every member is always there, null where it does not apply."""
+    results = list(outcomes)
+    counts = Counter(outcome.action for outcome in results)
+    return {
+        "results": [outcome_document(outcome) for outcome in results],
+        "summary": {action: counts[action] for action in get_args(Action)},
+    }
+
+
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
+    """Return one policy's result: what a directory keeps of it for ``status``, too."""
+    error = outcome.error
+    return {
+        "policy": str(outcome.policy),
+        "provider": outcome.provider,
+        "action": outcome.action,
+        "reason": outcome.reason,
+        "secret": str(outcome.secret) if outcome.secret else None,
+        "expiresAt": show_time(outcome.expires_at) if outcome.expires_at else None,
+        "renewAt": show_time(outcome.renew_at) if outcome.renew_at else None,
+        "error": {"kind": error.kind, "reason": error.reason, "message": error.message, "hint": error.hint}
+        if error
+        else None,
+    }

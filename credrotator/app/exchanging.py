@@ -1,0 +1,24 @@
+"""The exchange that the settings describe, for every command alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from credrotator.core.instrumentation import NO_INSTRUMENTATION
+from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
+from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.providers import PROVIDERS
+
+if TYPE_CHECKING:
+    from credrotator.app.settings import Settings
+    from credrotator.core.instrumentation import Instrumentation
+    from credrotator.core.ports import Clock
+
+
+def make_exchanger(
+    settings: Settings, clock: Clock, instrumentation: Instrumentation = NO_INSTRUMENTATION
+) -> Exchanger:
+    """Make the exchange that the settings describe; a SkewedClock is put right by it."""
+    allowed, tokens = AllowedIssuers(settings.allowed_issuers), settings.token_paths()
+    described = ExchangeSettings(allowed, settings.ca_file, settings.timeout, settings.routes, tokens)
+    return Exchanger(described, clock, PROVIDERS, instrumentation=instrumentation)

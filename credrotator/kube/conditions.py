@@ -1,0 +1,183 @@
+"""What people read of a policy in the cluster: an Event each time something was done, a condition when it changed.
+
+Owns their texts, and what was said last. Can never fail a rotation. Source: API conventions, "Typical status
+properties"; reliability.md 38, 40.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from credrotator.core.planning import Reason
+from credrotator.core.secretdata import show_time
+from credrotator.kube import paths
+from credrotator.kube.client.api import ApiError, KubeApi
+from credrotator.kube.client.api_errors import CONFLICT
+from credrotator.kube.events import MESSAGE_BYTES, cut_bytes
+from credrotator.kube.source import CONDITION
+from credrotator.kube.store import MANAGER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy
+    from credrotator.core.ports import Clock
+    from credrotator.kube.deferred import Defer
+    from credrotator.kube.policy_events import PolicyEvents
+    from credrotator.kube.source import Observer
+
+log = logging.getLogger(__name__)
+
+WRITE_TRIES = 3
+READY = "KeptFresh"
+"""Reason of our condition while all is well."""
+BEHIND, AHEAD = (f"this machine's clock is {how}, and the vendors' dates count" for how in ("behind", "ahead"))
+AS_IT_SHOULD_BE = {"Static", "DefaultChain"}
+"""Reasons of an attempt that was skipped because there is nothing to do, and nothing wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What people were told of a policy; ``reason`` is that of a failure, ``clock`` what was said of the machine's."""
+
+    ready: bool
+    reason: str
+    clock: str = ""
+
+
+class Conditions:
+    """Tells people of outcomes; safe to share between threads, one thread per policy.
+
+    Args:
+        api: The server.
+        version: Of the gateway's API.
+        clock: For the time at which a condition changed.
+        observer: Knows the policies' status.
+        events: Writes Events.
+        defer: Has conditions written once the gateway has what it needs.
+        skew: By how much this machine's clock is behind; None while nobody knows.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        version: str,
+        clock: Clock,
+        *,
+        observer: Observer,
+        events: PolicyEvents,
+        defer: Defer,
+        skew: Callable[[], timedelta | None],
+    ) -> None:
+        self._api = api
+        self._version = version
+        self._clock = clock
+        self._observer = observer
+        self._events = events
+        self._defer = defer
+        self._skew = skew
+        self._lock = threading.Lock()
+        self._reported: dict[ObjectKey, Reported] = {}
+
+    def forget(self, key: ObjectKey) -> None:
+        """Drop what is known of a policy that is gone."""
+        with self._lock:
+            self._reported.pop(key, None)
+
+    def reported(self, key: ObjectKey) -> Reported | None:
+        """Return what was said of a policy last; after a restart, what its condition says."""
+        with self._lock:
+            known = self._reported.get(key)
+        observed = self._observer.observed(key)
+        if known is not None or observed is None:
+            return known
+        found = [condition for condition in observed.conditions if condition.get("type") == CONDITION]
+        if not found:
+            return None
+        ready, message = found[0].get("status") == "True", str(found[0].get("message"))
+        clock = next((text for text in (BEHIND, AHEAD) if text in message), "")
+        return Reported(ready, "" if ready else str(found[0].get("reason")), clock)
+
+    def report(self, policy: Policy | InvalidPolicy, outcome: Outcome, known: Reported | None) -> None:
+        """Tell people of an outcome; ``known`` is what they were told before."""
+        error = outcome.error
+        if outcome.action == "skipped" and (error or outcome.reason not in AS_IT_SHOULD_BE):
+            return
+        news = Reported(error is None, error.reason if error else "", self._remark(known))
+        with self._lock:
+            self._reported[policy.key] = news
+        if error and (known is None or (known.ready, known.reason) != (news.ready, news.reason)):
+            self._events.emit(
+                policy.key, "RotationFailed", f"{error.reason}: {error.message}; {error.hint}", warning=True
+            )
+        if outcome.action == "rotated":
+            was_there = known is not None and known.ready
+            repaired = outcome.reason == Reason.UNREADABLE or (outcome.reason == Reason.MISSING and was_there)
+            self._events.emit(
+                policy.key, "Repaired" if repaired else "Rotated", f"{outcome.reason}: {_expiry(outcome)}"
+            )
+        # After a restart a policy that is simply fresh says nothing new.
+        if known != news and not (known is None and outcome.action in {"kept", "skipped"}):
+            observed, remark = self._observer.observed(policy.key), news.clock
+            if observed:
+                self._defer(lambda: self._write_condition(policy, outcome, remark, observed.subject.uid))
+
+    def _remark(self, known: Reported | None) -> str:
+        """Return what is to be said of this machine's clock; what was said, as long as nobody knows better."""
+        skew = self._skew()
+        if skew is None:
+            return known.clock if known else ""
+        return (BEHIND if skew > timedelta(0) else AHEAD) if skew else ""
+
+    def _write_condition(self, policy: Policy | InvalidPolicy, outcome: Outcome, remark: str, uid: str) -> None:
+        """Put our condition first: kubectl shows the last one, which is the gateway's.
+
+        Written with the version that was seen, and read afresh where that is not the present one: what the gateway says
+        at this moment must not be put back by us.
+        """
+        path = paths.policy(self._version, policy.key)
+        observed = self._observer.observed(policy.key)
+        if observed is None or observed.subject.uid != uid:
+            return
+        version, present = observed.version, list(observed.conditions)
+        for _ in range(WRITE_TRIES):
+            try:
+                if not version:
+                    found = self._api.get(path)
+                    version = found["metadata"]["resourceVersion"]
+                    present = (found.get("status") or {}).get("conditions") or []
+                ours = next((condition for condition in present if condition.get("type") == CONDITION), {})
+                others = [condition for condition in present if condition.get("type") != CONDITION]
+                conditions = [self._condition(outcome, ours, remark), *others]
+                body = {"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}}
+                self._api.patch(path + "/status", body, fieldManager=MANAGER)
+            except ApiError as error:
+                if error.status == CONFLICT:
+                    version = ""
+                    continue
+                log.debug("%s: condition not written: %s", policy.key, error)
+            return
+
+    def _condition(self, outcome: Outcome, present: Mapping[str, Any], remark: str) -> dict[str, Any]:
+        """Return our condition; its time is when its status changed last."""
+        error = outcome.error
+        status = "False" if error else "True"
+        kept_fresh = f"the credential in Secret {outcome.secret.name} is kept fresh" if outcome.secret else ""
+        said = cut_bytes(f"{error.message}; {error.hint}" if error else kept_fresh, MESSAGE_BYTES)
+        return {
+            "type": CONDITION,
+            "status": status,
+            "reason": error.reason if error else READY,
+            "message": "; ".join(filter(None, (said, remark))),
+            "lastTransitionTime": present["lastTransitionTime"]
+            if present.get("status") == status
+            else show_time(self._clock()),
+        }
+
+
+def _expiry(outcome: Outcome) -> str:
+    return f"the credential expires at {show_time(outcome.expires_at)}" if outcome.expires_at else ""

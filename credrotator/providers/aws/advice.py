@@ -1,0 +1,101 @@
+"""What has to stand at AWS for a token to be accepted: the role's trust policy, as JSON and as Terraform. Pure.
+
+Sources: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_create_for-idp_oidc.html; documentation of the
+Terraform provider hashicorp/aws (thumbprint_list is optional since 5.81).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from credrotator.core.claims import audiences
+from credrotator.core.errors import printable
+from credrotator.core.model import OidcClient
+from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.hcl import render, resource_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from credrotator.providers.provider import Advice
+
+REQUIREMENT = '{ source = "hashicorp/aws", version = ">= 5.81" }'
+
+
+def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str, Any]:
+    """Return the role's trust policy for a token.
+
+    IAM compares its ``aud`` key with the token's ``azp`` where there is one, so both values are let in.
+    """
+    # Google's own tokens, for one, name their issuer without a scheme.
+    named = source.oidc.issuer if isinstance(source.oidc, OidcClient) else ""
+    issuer = printable(claims.get("iss", named)).rpartition("://")[2]
+    partition = source.role_arn.split(":", 2)[1]
+    accepted = [*audiences(claims), *([printable(claims["azp"])] if claims.get("azp") else [])]
+    equals: dict[str, Any] = {f"{issuer}:aud": accepted[0] if len(accepted) == 1 else accepted}
+    if claims.get("sub"):
+        equals[f"{issuer}:sub"] = printable(claims["sub"])
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Federated": f"arn:{partition}:iam::{source.account}:oidc-provider/{issuer}"},
+                "Action": "sts:AssumeRoleWithWebIdentity",
+                "Condition": {"StringEquals": equals},
+            }
+        ],
+    }
+
+
+@dataclass
+class _Role:
+    """A role, and all that the trust policies of it say: an identity provider, and what is compared."""
+
+    label: str
+    path: str
+    name: str
+    life_s: int = 0
+    policies: list[str] = field(default_factory=list)
+    conditions: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+
+
+def terraform(advice: Iterable[Advice]) -> str:
+    """Write one identity provider for each issuer and account, and one role for each ARN."""
+    clients: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    roles: dict[str, _Role] = {}
+    for each in advice:
+        assert isinstance(each.source, AwsOidc)  # noqa: S101 - the only source of this provider
+        issuer, equals = _trusted(each.document)
+        accepted = equals[f"{issuer}:aud"]
+        names = [accepted] if isinstance(accepted, str) else accepted
+        clients[each.source.account, issuer].update(dict.fromkeys(names))
+        _add(roles, each, each.source, (_provider_label(each.source.account, issuer), equals))
+    providers = [
+        {"account": account, "issuer": issuer, "label": _provider_label(account, issuer), "clients": list(listed)}
+        for (account, issuer), listed in clients.items()
+    ]
+    return render(__package__, "trust.tf.j2", providers=providers, roles=list(roles.values()))
+
+
+def _add(roles: dict[str, _Role], advice: Advice, source: AwsOidc, condition: tuple[str, Mapping[str, Any]]) -> None:
+    path, _, name = source.role_arn.split(":", 5)[5].removeprefix("role").rpartition("/")
+    label = resource_name("role", source.account, f"{path}/", name)
+    role = roles.setdefault(source.role_arn, _Role(label, f"{path}/", name))
+    role.life_s = max(role.life_s, int(source.duration.total_seconds()) if source.duration else 0)
+    role.policies.append(printable(advice.policy))
+    if condition not in role.conditions:
+        role.conditions.append(condition)
+
+
+def _trusted(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return the issuer of a trust policy, without its scheme, and what is compared."""
+    (statement,) = document["Statement"]
+    issuer = statement["Principal"]["Federated"].partition(":oidc-provider/")[2]
+    return issuer, statement["Condition"]["StringEquals"]
+
+
+def _provider_label(account: str, issuer: str) -> str:
+    return resource_name("issuer", account, issuer)

@@ -1,0 +1,108 @@
+"""What AWS policies ask for, and the credentials that AWS gives. Pure.
+
+Owns the bytes of the Secret: an AWS shared-credentials file of one profile, as Envoy AI Gateway's
+``internal/controller/rotators`` writes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from credrotator.core.model import Credential, Rotatable, Sensitive, SourceKind
+from credrotator.core.profiles import read_own_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
+
+    from credrotator.core.model import SecretKeyRef, TokenSource
+
+DATA_KEY = "credentials"
+OPTIONS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+OIDC = SourceKind(
+    provider="aws-oidc",
+    data_key=DATA_KEY,
+    heard_by_name=True,
+    # The filter loads the file through the SDK's default chain, in which these come first.
+    overriding_variables=("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AwsOidc(Rotatable):
+    """AWS STS AssumeRoleWithWebIdentity with the issuer's token."""
+
+    oidc: TokenSource
+    role_arn: str
+    region: str
+    duration: timedelta | None = None
+
+    @property
+    def kind(self) -> SourceKind:
+        """See ``Rotatable``."""
+        return OIDC
+
+    @property
+    def token_source(self) -> TokenSource:
+        """See ``Rotatable``."""
+        return self.oidc
+
+    @property
+    def own_references(self) -> tuple[SecretKeyRef, ...]:
+        """See ``Rotatable``."""
+        return ()
+
+    @property
+    def identity(self) -> str:
+        """See ``Rotatable``: the role."""
+        return self.role_arn
+
+    @property
+    def account(self) -> str:
+        """The twelve digits of the role's account; its quota is what STS throttles by."""
+        return self.role_arn.split(":", 5)[4]
+
+    @property
+    def asked(self) -> str:
+        """See ``Rotatable``: STS of the region, for the role's account."""
+        return f"sts {self.region} {self.account}"
+
+    def unusable(self, value: Sensitive) -> str | None:
+        """See ``Rotatable``: the file has to be whole."""
+        profile = read_own_profile(value.reveal(), "default") or {}
+        missing = ", ".join(option for option in OPTIONS if not profile.get(option))
+        return f"its credentials file lacks {missing} in profile default" if missing else None
+
+    def own_expiry(self, value: Sensitive) -> datetime | None:  # noqa: ARG002 - the file does not say
+        """See ``Rotatable``."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class AwsCredential(Credential):
+    """Temporary security credentials of AWS STS."""
+
+    access_key_id: str
+    secret_access_key: Sensitive
+    session_token: Sensitive
+    region: str
+    issued_at: datetime
+    expires_at: datetime
+    request_id: str | None = None
+
+    @property
+    def summary(self) -> str:
+        """See ``Credential``; the first letters tell the kind of key, and no more."""
+        return f"access key {self.access_key_id[:4]}…"
+
+    def secret_data(self, data_key: str | None) -> Mapping[str, Sensitive]:
+        """See ``Credential``."""
+        lines = (
+            "[default]",
+            f"aws_access_key_id = {self.access_key_id}",
+            f"aws_secret_access_key = {self.secret_access_key.reveal()}",
+            f"aws_session_token = {self.session_token.reveal()}",
+            f"region = {self.region}",
+        )
+        return {data_key or DATA_KEY: Sensitive("".join(f"{line}\n" for line in lines))}

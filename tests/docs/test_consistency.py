@@ -1,0 +1,58 @@
+"""What several pages show is the same on each of them, and works where a reader puts it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from credrotator.core.durations import parse_duration
+from tests.docs.pages import DOCS, ROOT, blocks
+
+PAGES = [ROOT / "README.md", *DOCS.rglob("*.md")]
+SHOWN = [block for page in PAGES for block in blocks(page.read_text(encoding="utf-8"))]
+CRON_LINES = [line for block in SHOWN if block.kind == "cron" for line in block.text.splitlines()]
+_CRON = re.compile(
+    r"\*/(?P<minutes>\d+) \* \* \* \*  (?P<user>\w+)  out=\$\((?P<command>.+) 2>&1\) \|\| echo \"\$out\""
+)
+
+
+def test_cron_lines() -> None:
+    """There is one cron line: quiet unless it fails, with the program's full path, and with room for a failed run."""
+    (line,) = set(CRON_LINES)
+    match = _CRON.fullmatch(line)
+    assert match
+    assert match["command"].startswith("/")
+    assert match["command"].endswith(f" --within {int(match['minutes']) * 3 // 2}m")
+
+
+def test_every_schedule_has_room_for_a_failed_run() -> None:
+    """Wherever ``--within`` or its setting is shown beside an interval of ten minutes, it is longer than that."""
+    shown = [found for page in PAGES for found in re.findall(r"\bwithin:? (\d+m)\b", page.read_text(encoding="utf-8"))]
+    assert shown
+    assert {parse_duration(span) for span in shown} == {parse_duration("15m")}
+
+
+def test_programs_of_systemd_are_the_same() -> None:
+    """The unit starts the program that the cron line starts."""
+    (unit,) = [block.text for block in SHOWN if block.kind == "ini" and "ExecStart=" in block.text]
+    (started,) = re.findall(r"^ExecStart=(.+)$", unit, re.MULTILINE)
+    assert started in CRON_LINES[0]
+
+
+@pytest.mark.parametrize("title", ["filter.yaml.j2"])
+def test_templates_are_the_same(title: str) -> None:
+    """The filter's configuration is shown twice, and has what the filter demands: its version and an id."""
+    (text,) = {block.text for block in SHOWN if block.title == title}
+    document: dict[str, Any] = yaml.safe_load(re.sub(r"\{\{.+\}\}", "secret", text))
+    assert {"version", "uuid", "backends", "models"} <= document.keys()
+
+
+def test_the_readme_ends_with_a_short_table() -> None:
+    """Where to read on is a table of six rows, each of which has few links."""
+    last = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ")[-1]
+    rows = [line for line in last.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 6
+    assert max(row.count("](") for row in rows) <= 5

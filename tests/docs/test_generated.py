@@ -1,0 +1,39 @@
+"""What tools write into the pages is there: a page that announces a table has one."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.docs.pages import DOCS, ROOT
+
+_GENERATED = re.compile(r"<!-- (?P<mark>[a-z]+) -->\n(?P<content>.*?)<!-- /(?P=mark) -->", re.DOTALL)
+_OPENED = re.compile(r"^<!-- (?!not run:)[a-z]+ -->$", re.MULTILINE)
+PAGES = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in [*DOCS.rglob("*.md")]}
+
+
+@pytest.mark.parametrize("name", [name for name, text in PAGES.items() if _OPENED.search(text)])
+def test_generated_parts_are_not_empty(name: str) -> None:
+    """Between the marks of a generated part is a table with at least one row; each mark has its end."""
+    parts = [part["content"] for part in _GENERATED.finditer(PAGES[name])]
+    assert len(parts) == len(_OPENED.findall(PAGES[name]))
+    for content in parts:
+        head, rule, *rows = content.splitlines()
+        assert head.startswith("|")
+        assert set(rule) <= set("|- ")
+        assert rows
+
+
+def test_tables_are_not_empty() -> None:
+    """No page has a table of nothing but its head."""
+    for name, text in PAGES.items():
+        assert not re.search(r"^\|[ |:-]+\|\n(?!\|)", text, re.MULTILINE), name
+
+
+def test_chapters_are_not_empty() -> None:
+    """No page has a heading with nothing below it."""
+    for name, text in PAGES.items():
+        outside = re.sub(r"^```.*?^```$", "text", text, flags=re.MULTILINE | re.DOTALL)
+        headings = re.findall(r"^(#+) .+\n+(?=(#+) |\Z)", outside, re.MULTILINE)
+        assert [head for head, following in headings if len(following) <= len(head)] == [], name
