@@ -43,6 +43,10 @@ class Snapshot(Protocol):
         """What could not be read, a sentence each."""
 
     @property
+    def notes(self) -> Sequence[str]:
+        """What was passed over, which may be as it should; a sentence each."""
+
+    @property
     def namespace(self) -> str:
         """The namespace of names without one."""
 

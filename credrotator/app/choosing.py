@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from credrotator.core.errors import UsageError
+from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
 
 if TYPE_CHECKING:
@@ -42,4 +42,5 @@ def none_there(snapshot: Snapshot, settings: Settings) -> str:
     """Say that there are no policies, and where."""
     within = settings.namespaces and not settings.all_namespaces
     where = f" in namespace {' or '.join(settings.namespaces)}" if within else ""
+    where = f" with labels {printable(settings.selector, 80)}{where}" if settings.selector else where
     return f"there is no BackendSecurityPolicy{where} in {snapshot.origin}"

@@ -21,7 +21,7 @@ from credrotator.providers import policy_reader
 from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from credrotator.app.process import Election, Running, Stop
@@ -96,6 +96,7 @@ class ClusterSnapshot:
 
     origin = "the cluster"
     may_be_empty = True
+    notes: Sequence[str] = ()
 
     def __init__(
         self, cluster: Cluster, scope: Scope, inventory: ClusterInventory, problems: list[str], clock: SkewedClock

@@ -17,7 +17,7 @@ from credrotator.providers import policy_reader
 from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from datetime import datetime
 
     from credrotator.app.process import Election, Running, Stop
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from credrotator.core.model import ObjectKey
     from credrotator.core.ports import Clock, Exchange
     from credrotator.exchange.http.clock_offset import SkewedClock
-    from credrotator.policies.inventory import Inventory
+    from credrotator.files.manifests import ManifestReading
 
 
 class DirectoryBackend:
@@ -43,7 +43,7 @@ class DirectoryBackend:
         self._settings = settings
         self._clock = clock
         self._templates = templates
-        self._store = DirectoryStore(settings.out, system_clock) if settings.out else None
+        self._store = DirectoryStore(settings.out, system_clock, access=settings.access) if settings.out else None
 
     @property
     def store(self) -> DirectoryStore:
@@ -52,10 +52,10 @@ class DirectoryBackend:
 
     def read(self) -> DirectorySnapshot:
         """See ``Backend``."""
-        defaults = self._settings.defaults
-        reading = read_manifests(self._settings.filenames, sys.stdin, policy_reader(defaults))
+        settings, defaults = self._settings, self._settings.defaults
+        reading = read_manifests(settings.filenames, sys.stdin, policy_reader(defaults), settings.manifest_options)
         renderer = make_renderer(self._templates, reading, self.store) if self._templates else NoTemplates()
-        return DirectorySnapshot(reading.inventory, reading.problems, defaults.namespace, self._store, renderer)
+        return DirectorySnapshot(reading, defaults.namespace, self._store, renderer)
 
     @contextlib.contextmanager
     def serve(
@@ -81,15 +81,11 @@ class DirectorySnapshot:
     may_be_empty = False
 
     def __init__(
-        self,
-        inventory: Inventory,
-        problems: Sequence[str],
-        namespace: str,
-        store: DirectoryStore | None,
-        renderer: Renderer,
+        self, reading: ManifestReading, namespace: str, store: DirectoryStore | None, renderer: Renderer
     ) -> None:
-        self.inventory = inventory
-        self.problems = problems
+        self.inventory = reading.inventory
+        self.problems = reading.problems
+        self.notes = reading.notes
         self.namespace = namespace
         self.renderer = renderer
         self._store = store

@@ -36,7 +36,8 @@ def serve_directory(
     instrumentation: DaemonInstrumentation,
 ) -> Iterator[DirectoryDaemon]:
     """See ``Backend.serve``."""
-    source = ManifestSource(settings.filenames, policy_reader(settings.defaults), store)
+    reader = policy_reader(settings.defaults)
+    source = ManifestSource(settings.filenames, reader, store, options=settings.manifest_options)
     renderer = LoggedRenderer(make_renderer(templates, source, store))
     exchange = make_exchanger(settings, clock, instrumentation)
     daemon = make_daemon(

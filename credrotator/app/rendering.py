@@ -77,7 +77,7 @@ def make_renderer(pairs: tuple[str, ...], source: HasInventory, store: Directory
         return NoTemplates()
     from credrotator.files.templates import Templates  # noqa: PLC0415 - see above
 
-    return Templates(pairs, lambda: _secrets(source.inventory, store), store.exclusive)
+    return Templates(pairs, lambda: _secrets(source.inventory, store), store.exclusive, access=store.access)
 
 
 def _secrets(inventory: Inventory, store: DirectoryStore) -> dict[str, dict[str, Sensitive]]:

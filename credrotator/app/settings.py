@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -13,8 +15,12 @@ from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.http.proxies import usable_proxy
 from credrotator.exchange.issuers.routes import DIRECT, IssuerRoutes
+from credrotator.files.atomic import Access
+from credrotator.files.bounded import file_mode
+from credrotator.files.manifests import ManifestOptions
 from credrotator.policies.reader import Defaults
 from credrotator.policies.schema import NAMESPACE
+from credrotator.policies.selectors import parse_selector
 from credrotator.providers import operator_options
 
 if TYPE_CHECKING:
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 _LABEL = NAMESPACE.pattern
 _TOKEN_FILE = re.compile(rf"(?P<who>((?P<namespace>{_LABEL})/)?(?P<name>{_LABEL}))=(?P<path>/[^\x00]+)")
 _API_SERVERS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 ISSUER_GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
 
@@ -41,9 +48,11 @@ class Settings:
 
     filenames: tuple[str, ...]
     out: Path | None = None
+    out_group: str | None = None
     namespaces: tuple[str, ...] = ()
     all_namespaces: bool = False
     selector: str = ""
+    recursive: bool = False
     kubeconfig: str | None = None
     context: str | None = None
     allowed_issuers: tuple[str, ...] = ()
@@ -55,14 +64,16 @@ class Settings:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def __post_init__(self) -> None:
-        if self.filenames and (self.kubeconfig or self.context or self.selector):
-            raise UsageError("-f reads manifests, so --kubeconfig, --context and --selector have no place beside it")
+        if self.filenames and (self.kubeconfig or self.context):
+            raise UsageError("-f reads manifests, so --kubeconfig and --context have no place beside it")
+        if self.recursive and not self.filenames:
+            raise UsageError("--recursive goes with -f: a cluster has no directories")
         if self.out and not self.filenames:
             raise UsageError("--out goes with -f: in a cluster credentials are published as Secrets")
-        if self.out and self.out.exists() and not self.out.is_dir():
-            raise UsageError(f"--out {self.out}: this is not a directory")
-        if self.ca_file and not Path(self.ca_file).is_file():
-            raise UsageError(f"--ca-file {self.ca_file}: there is no such file")
+        self._check_selector()
+        self._check_out()
+        if self.ca_file:
+            _check_file("--ca-file", self.ca_file)
         for glob in self.allowed_issuers:
             if not ISSUER_GLOB.fullmatch(glob):
                 raise UsageError(f"--allowed-issuer {printable(glob)}: expected a URL such as https://idp.example/*")
@@ -70,10 +81,27 @@ class Settings:
         self._check_routes()
         self.token_paths()
 
+    def _check_selector(self) -> None:
+        try:
+            parse_selector(self.selector if self.filenames else "")
+        except ValueError as error:
+            raise UsageError(f"--selector {printable(self.selector, 80)}: {error}") from error
+
+    def _check_out(self) -> None:
+        """A link could be led elsewhere by whoever may write beside it (security 12)."""
+        if self.out_group and not self.out:
+            raise UsageError("--out-group goes with --out: it is about the files there")
+        if self.out_group:
+            _group(self.out_group)
+        mode = _mode_of("--out", self.out, links=True) if self.out else None
+        if mode and stat.S_ISLNK(mode):
+            raise UsageError(f"--out {printable(self.out)}: this is a link; name the directory that it leads to")
+        if mode and not stat.S_ISDIR(mode):
+            raise UsageError(f"--out {printable(self.out)}: this is not a directory")
+
     def _check_routes(self) -> None:
         for glob, file in self.routes.ca_files:
-            if not Path(file).is_file():
-                raise UsageError(f"--issuer-ca {printable(glob)}={printable(file)}: there is no such file")
+            _check_file(f"--issuer-ca {printable(glob)}", file)
         for glob, proxy in self.routes.proxies:
             if proxy != DIRECT and usable_proxy(proxy) is None:
                 raise UsageError(f"--issuer-proxy {printable(glob)}: expected an http or https URL, or direct")
@@ -105,6 +133,20 @@ class Settings:
         return self.namespaces[0] if self.namespaces else None
 
     @property
+    def access(self) -> Access:
+        """Who else may read the credentials in a directory, and write there.
+
+        Raises:
+            UsageError: ``--out-group`` names no group of this process.
+        """
+        return Access(_group(self.out_group) if self.out_group else None)
+
+    @property
+    def manifest_options(self) -> ManifestOptions:
+        """How manifests are read."""
+        return ManifestOptions(self.recursive, self.selector, self.environment)
+
+    @property
     def defaults(self) -> Defaults:
         """What the operator sets for all policies.
 
@@ -117,3 +159,28 @@ class Settings:
             if text and option.name not in options:
                 options[option.name] = option.parse(text)
         return Defaults(self.namespace or "default", options)
+
+
+def _group(name: str) -> int:
+    try:
+        number = int(name) if _NUMBER.fullmatch(name) else grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"--out-group {printable(name, 80)}: there is no such group; name it by its number") from error
+    if os.geteuid() and number not in {os.getegid(), *os.getgroups()}:
+        why = "this process is not in the group, so it cannot give it files"
+        raise UsageError(f"--out-group {printable(name, 80)}: {why}")
+    return number
+
+
+def _check_file(option: str, name: str) -> None:
+    mode = _mode_of(option, Path(name))
+    if mode is None or not stat.S_ISREG(mode):
+        why = "there is no such file" if mode is None else "this is not a regular file"
+        raise UsageError(f"{option} {printable(name)}: {why}")
+
+
+def _mode_of(option: str, path: Path, *, links: bool = False) -> int | None:
+    try:
+        return file_mode(path, links=links)
+    except UsageError as error:
+        raise UsageError(f"{option} {error}") from error

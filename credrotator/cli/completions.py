@@ -44,13 +44,15 @@ def _matching(words: Iterable[str], incomplete: str, taken: set[str]) -> list[Co
 
 
 def _keys(context: click.Context) -> list[ObjectKey]:
-    from credrotator.files.manifests import read_manifests  # noqa: PLC0415 - at a key of the shell only
+    from credrotator.files.manifests import ManifestOptions, read_manifests  # noqa: PLC0415 - at a key of the shell only
     from credrotator.policies.reader import Defaults  # noqa: PLC0415 - at a key of the shell only
     from credrotator.providers import policy_reader  # noqa: PLC0415 - at a key of the shell only
 
     names = [name for name in context.params.get("filename") or () if name != "-"]
+    options = ManifestOptions(recursive=bool(context.params.get("recursive")))
+    reader = policy_reader(Defaults())
     try:
-        inventory = read_manifests(names, io.StringIO(), policy_reader(Defaults())).inventory if names else None
+        inventory = read_manifests(names, io.StringIO(), reader, options).inventory if names else None
     except UsageError:
         return []
     return [*inventory.policies, *inventory.invalid] if inventory else []

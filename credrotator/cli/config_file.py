@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import yaml
 
-from credrotator.core.errors import printable
+from credrotator.core.errors import UsageError, printable
+from credrotator.files.bounded import MIB, read_bytes
+from credrotator.policies.documents import read_document
+
+LIMIT_BYTES = MIB
 
 
 def load_config(context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
@@ -15,10 +18,10 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
     if name is None:
         return None
     try:
-        found = yaml.safe_load(Path(name).read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise click.BadParameter(f"cannot read {name}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = read_document(read_bytes(Path(name), LIMIT_BYTES).decode("utf-8-sig")) or {}
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
+    except ValueError as error:
         raise click.BadParameter(f"{name} is not YAML: {printable(error)}") from error
     if not isinstance(found, dict):
         raise click.BadParameter(f"{name}: expected settings, one per line, such as out: /var/lib/credrotator")
@@ -30,6 +33,9 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
         listed = ", ".join(sorted(printable(key) for key in unknown))
         known = ", ".join(sorted({*options, *others}))
         raise click.BadParameter(f"{name}: unknown settings: {listed}; known are {known}")
+    for key, value in found.items():
+        if key in options and (why := _unfit(options[key], value)):
+            raise click.BadParameter(f"{name}: {key}: {why}")
     entries = {
         str(options[key].name): [value] if options[key].multiple and not isinstance(value, list) else value
         for key, value in found.items()
@@ -37,6 +43,16 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
     }
     context.default_map = {**(context.default_map or {}), **entries}
     return name
+
+
+def _unfit(option: click.Option, value: object) -> str | None:
+    """Say why a setting cannot have a value, as far as click would not; None if it can."""
+    values = value if isinstance(value, list) and option.multiple else [value]
+    if any(isinstance(each, list | dict) for each in values):
+        return f"expected {'values, one per line after a -' if option.multiple else 'one value'}"
+    if not option.is_flag and any(isinstance(each, bool) for each in values):
+        return "expected a text; quote the value"
+    return None
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:

@@ -13,11 +13,12 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from credrotator import __version__
+from credrotator.cli.streams import lost_output, open_standard_streams
 from credrotator.core.errors import UsageError
 from credrotator.observability import logs
 
@@ -43,6 +44,8 @@ COMMANDS = {
     "completion": "Print a shell completion script.",
 }
 
+PUBLISHING = {"rotate", "run"}
+
 
 class Commands(click.Group):
     """A group whose commands live in ``credrotator.cli``."""
@@ -57,6 +60,23 @@ class Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"credrotator.cli.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and see whether what it printed arrived.
+
+        Where it did not, the exit code of a command that publishes still says how that went; the others' whole work is
+        what they print.
+        """
+        try:
+            code = super().invoke(ctx)
+        except SystemExit as end:
+            code = end.code
+        if (failure := lost_output()) is None:
+            return code
+        publishes = ctx.invoked_subcommand in PUBLISHING
+        rest = "; the exit code tells what was published" if publishes else ""
+        click.echo(f"Error: cannot write to standard output: {failure.strerror}{rest}", err=True)
+        return code or int(not publishes)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Offer the commands without importing them."""
@@ -106,6 +126,7 @@ class _Terminated(BaseException):
 
 def main() -> None:
     """Run the command line; our own usage errors look like click's."""
+    open_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
     gc.set_threshold(*COLLECT_AT)
     try:

@@ -97,12 +97,14 @@ def reading_options(command: Command) -> Command:
             type=FILE,
             help="File or directory of manifests, or - for standard input; repeatable.",
         ),
+        common("-R", "--recursive", is_flag=True, help="With -f, read directories in directories too."),
         common(
             "--out",
             metavar="DIR",
             shell_complete=completing.directories,
             help="Directory to publish Secrets in, as DIR/<namespace>/<secret>/<key>.",
         ),
+        common("--out-group", metavar="GROUP", help="Group that may read and write in --out too, as with fsGroup."),
         common(
             "-n",
             "--namespace",

@@ -23,6 +23,8 @@ def read(backend: Backend) -> Snapshot:
         UsageError, RotationError: Nothing can be read there at all.
     """
     snapshot = backend.read()
+    for note in snapshot.notes:
+        click.echo(f"note: {note}", err=True)
     for problem in snapshot.problems:
         click.echo(f"warning: {problem}", err=True)
     return snapshot

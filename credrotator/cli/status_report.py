@@ -21,6 +21,7 @@ WIDE = ("MODELS", "IDENTITY", "SECRET", "ACKNOWLEDGED")
 STATE_TONES = {
     "Fresh": "good",
     "Static": "dim",
+    "NotSupported": "dim",
     "Due": "warn",
     "Edited": "warn",
     "Parked": "warn",

@@ -225,6 +225,11 @@ class Static:
         return (self.secret,) if self.secret else ()
 
 
+@dataclass(frozen=True, slots=True)
+class Unsupported(Static):
+    """What a newer gateway may know: nothing is done with it, and nothing is wrong with it."""
+
+
 Source = Rotatable | Static
 
 

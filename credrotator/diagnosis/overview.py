@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import RotationError
-from credrotator.core.model import Published, RotatablePolicy
+from credrotator.core.model import Published, RotatablePolicy, Unsupported
 from credrotator.core.planning import Keep, Reason
 from credrotator.core.secretdata import TRUE_EXPIRY, parked_until, show_time
 from credrotator.policies.inventory import Dependants
@@ -78,7 +78,8 @@ def overview(
     row = Row(
         key,
         policy.provider,
-        "Static",
+        "NotSupported" if isinstance(policy.source, Unsupported) else "Static",
+        why="; ".join(policy.warnings) if isinstance(policy.source, Unsupported) else "",
         identity=policy.source.identity if isinstance(policy, RotatablePolicy) else "",
         secret=policy.secret,
         dependants=inventory.dependants(policy),

@@ -26,6 +26,7 @@ from credrotator.core.model import (
     SecretKeyRef,
     SubjectToken,
     TokenFile,
+    Unsupported,
 )
 from credrotator.core.secretdata import show_time
 from credrotator.diagnosis.network import name_addresses, name_certificate, proxy_route
@@ -133,6 +134,9 @@ class Check:
         return report
 
     def _steps(self, report: Report, policy: Policy, secrets: SecretReader) -> None:
+        if isinstance(policy.source, Unsupported):
+            report.steps.append(Step("references", "ok", "none that is known"))
+            return
         if not isinstance(policy, RotatablePolicy):
             with _step(report, "references") as step:
                 check_static(policy.source, secrets)

@@ -1,7 +1,7 @@
 """Files that are there whole or not at all, for readers and across a crash; nobody's symlink is followed.
 
-Owns the recipe (temporary file beside the target, 0600, fsync of file and directory, rename), the lock between
-processes, and what an OSError means to a person. POSIX only.
+Owns the recipe (temporary file beside the target, 0600, fsync of file and directory, rename), who else may be let in,
+the lock between processes, and what an OSError means to a person. POSIX only.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
+import logging
 import os
 import secrets
 import stat
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from credrotator.core.errors import Denied, RotationError, Transient
@@ -21,6 +24,8 @@ from credrotator.core.errors import Denied, RotationError, Transient
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -30,15 +35,65 @@ _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK_TIMEOUT_S = 10
 _ABANDONED_S = 3600
 """A temporary file of that age has no writer any more."""
+_NOT_SUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+_ROOT = 0
 
 
-class _Found(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who else may read what is written, and write where it lies.
+
+    A volume with an ``fsGroup`` is given to that group, writable, each time it is mounted: whoever has to live with
+    that names the group, and trusts its members with the credentials.
+
+    Attributes:
+        group: Number of the group; None for nobody.
+    """
+
+    group: int | None = None
+
+    def is_right(self, status: os.stat_result) -> bool:
+        """Tell whether exactly those may open a file who are meant to, as far as its mode says."""
+        if self.group is None:
+            return not status.st_mode & 0o077
+        return status.st_gid == self.group and bool(status.st_mode & stat.S_IRGRP) and not status.st_mode & 0o007
+
+    def takes_owner(self, uid: int) -> bool:
+        """Tell whether a directory may belong to a user; the top of a volume with a group is root's."""
+        return uid == os.geteuid() or (self.group is not None and uid == _ROOT)
+
+    def takes_writers(self, status: os.stat_result) -> bool:
+        """Tell whether nobody may write to a directory but those who are meant to."""
+        mode = status.st_mode
+        return not mode & stat.S_IWOTH and (not mode & stat.S_IWGRP or status.st_gid == self.group)
+
+    def share_file(self, descriptor: int) -> None:
+        """Let the group read an open file of ours, too, where there is one."""
+        self._share(descriptor, stat.S_IRGRP)
+
+    def share_directory(self, descriptor: int) -> None:
+        """Let the group into an open directory of ours, too, where there is one: 2770 in place of 0700."""
+        self._share(descriptor, stat.S_ISGID | stat.S_IRWXG)
+
+    def _share(self, descriptor: int, mode: int) -> None:
+        status = os.fstat(descriptor)
+        if self.group is None or status.st_uid != os.geteuid():
+            return
+        if status.st_gid != self.group:
+            os.fchown(descriptor, -1, self.group)
+        if status.st_mode & mode != mode:
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | mode)
+
+
+PRIVATE = Access()
+
+
+class _Present(NamedTuple):
     content: bytes
-    modified_ns: int
-    private: bool
+    status: os.stat_result
 
 
-def write_file(target: Path, content: bytes) -> bool:
+def write_file(target: Path, content: bytes, access: Access = PRIVATE) -> bool:
     """Replace a file if its content differs, or if others may open it; tell whether it did. The directory must exist.
 
     NOTE: the new modification time is always later than the old one, even after a backward step of the clock: the
@@ -47,41 +102,71 @@ def write_file(target: Path, content: bytes) -> bool:
     Raises:
         RotationError: With reason DiskFull, NotWritable or UnsafePath; the old file is untouched.
     """
-    with storage_errors(str(target)), open_directory(target.parent) as directory:
-        return replace_file(directory, target.name, content)
+    with storage_errors(str(target)), open_directory(target.parent, access=access, follow=True) as directory:
+        return replace_file(directory, target.name, content, access=access)
 
 
-def replace_file(directory: int, name: str, content: bytes, *, durable: bool = True) -> bool:
+def replace_file(directory: int, name: str, content: bytes, *, durable: bool = True, access: Access = PRIVATE) -> bool:
     """Do what ``write_file`` does, in an open directory; if not ``durable``, a power cut may bring the old one back."""
     old = _find(directory, name)
-    if old and old.content == content and old.private:
+    if old and old.content == content and access.is_right(old.status):
         return False
     # Named after the target by a hash only: the target's name may be as long as the file system allows.
     family = f".credrotator-{hashlib.sha256(name.encode()).hexdigest()[:12]}-"
     temporary = f"{family}{secrets.token_hex(6)}"
     try:
-        create_file(directory, temporary, content, newer_than_ns=old.modified_ns if old else 0, durable=durable)
+        newer_than_ns = old.status.st_mtime_ns if old else 0
+        create_file(directory, temporary, content, newer_than_ns=newer_than_ns, durable=durable, access=access)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=directory)
         raise
     if durable:
-        os.fsync(directory)
+        synchronize(directory)
     _remove_abandoned(directory, family, name)
     return True
 
 
-def create_file(directory: int, name: str, content: bytes, *, newer_than_ns: int = 0, durable: bool = True) -> None:
-    """Create a file of mode 0600 in an open directory and bring it to the disk."""
+def create_file(
+    directory: int,
+    name: str,
+    content: bytes,
+    *,
+    newer_than_ns: int = 0,
+    durable: bool = True,
+    access: Access = PRIVATE,
+) -> None:
+    """Create a file of mode 0600 (0640 for a group) in an open directory and bring it to the disk."""
     descriptor = os.open(name, _CREATE, 0o600, dir_fd=directory)
     with os.fdopen(descriptor, "wb") as file:
+        access.share_file(descriptor)
         file.write(content)
         file.flush()
         if os.fstat(descriptor).st_mtime_ns <= newer_than_ns:
             os.utime(descriptor, ns=(newer_than_ns, newer_than_ns + 1_000_000))
         if durable:
-            os.fsync(descriptor)
+            synchronize(descriptor)
+
+
+def synchronize(descriptor: int) -> None:
+    """Bring an open file or directory to the disk, where its file system can.
+
+    Some cannot, for directories above all (CIFS before Linux 4.17, vboxsf, FUSE): what was written is there all the
+    same, and only a power cut can tell.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+        _warn_of_power_cuts(os.fstat(descriptor).st_dev, error.strerror)
+
+
+@functools.lru_cache(maxsize=64)
+def _warn_of_power_cuts(_device: int, why: str) -> None:
+    """Say it once for each file system."""
+    log.warning("the file system cannot bring all files to the disk (%s): a power cut may bring old ones back", why)
 
 
 def read_file(directory: int, name: str) -> bytes | None:
@@ -90,7 +175,7 @@ def read_file(directory: int, name: str) -> bytes | None:
     return found.content if found else None
 
 
-def _find(directory: int, name: str) -> _Found | None:
+def _find(directory: int, name: str) -> _Present | None:
     try:
         descriptor = os.open(name, _READ, dir_fd=directory)
     except FileNotFoundError:
@@ -100,7 +185,7 @@ def _find(directory: int, name: str) -> _Found | None:
         if not stat.S_ISREG(status.st_mode):
             raise Denied("UnsafePath", f"{name} is not a regular file", hint="see who put it there, then remove it")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return _Found(file.read(), status.st_mtime_ns, private=not status.st_mode & 0o077)
+            return _Present(file.read(), status)
     finally:
         os.close(descriptor)
 
@@ -118,15 +203,23 @@ def _remove_abandoned(directory: int, family: str, newest: str) -> None:
 
 @contextlib.contextmanager
 def open_directory(
-    path: Path | str, *, inside: int | None = None, create: bool = False, shown: object = None
+    path: Path | str,
+    *,
+    inside: int | None = None,
+    create: bool = False,
+    shown: object = None,
+    access: Access = PRIVATE,
+    follow: bool = False,
 ) -> Iterator[int]:
     """Open a directory that is ours alone to write to, and yield its descriptor.
 
     Args:
-        path: The directory; with ``inside``, a single name in that open directory, which must not be a symlink.
+        path: The directory; with ``inside``, a single name in that open directory.
         inside: Descriptor of the parent.
-        create: Make it (0700) if it is missing, to outlive a power cut.
+        create: Make it (0700, 2770 for a group) if it is missing, to outlive a power cut.
         shown: What messages call it; the path itself by default.
+        access: Whom else it may belong to.
+        follow: Whether the last part of the path may be a symlink.
 
     Raises:
         OSError: It cannot be opened.
@@ -136,33 +229,39 @@ def open_directory(
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700, dir_fd=inside)
             if inside is not None:
-                os.fsync(inside)
-    flags = _DIRECTORY if inside is None else _DIRECTORY | os.O_NOFOLLOW
+                synchronize(inside)
+    flags = _DIRECTORY if follow else _DIRECTORY | os.O_NOFOLLOW
     descriptor = os.open(path, flags, dir_fd=inside)
     try:
-        _check_ownership(descriptor, path if shown is None else shown)
+        _check_ownership(descriptor, path if shown is None else shown, access)
+        if create:
+            access.share_directory(descriptor)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _check_ownership(descriptor: int, shown: object) -> None:
+def _check_ownership(descriptor: int, shown: object, access: Access) -> None:
     status = os.fstat(descriptor)
-    if status.st_uid != os.geteuid():
+    if not access.takes_owner(status.st_uid):
         raise Denied(
             "UnsafePath",
             f"directory {shown} belongs to user {status.st_uid}, not to user {os.geteuid()} who runs credrotator",
             hint="name a directory of your own, for example a new one inside it",
         )
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Denied(
-            "UnsafePath",
-            f"directory {shown} can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})",
-            # Nobody should follow such advice about /tmp.
-            hint="name a new directory inside it"
-            if status.st_mode & stat.S_ISVTX
-            else f"chmod go-w {shown}, or name a new directory inside it",
-        )
+    if not access.takes_writers(status):
+        message = f"directory {shown} can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
+        raise Denied("UnsafePath", message, hint=_advice_on_mode(status, shown))
+
+
+def _advice_on_mode(status: os.stat_result, shown: object) -> str:
+    if status.st_mode & stat.S_ISVTX:
+        return "name a new directory inside it"  # nobody should change the mode of /tmp
+    advice = f"chmod go-w {shown}, or name a new directory inside it"
+    if status.st_mode & stat.S_ISGID and not status.st_mode & stat.S_IWOTH:
+        # The kubelet's work on a volume with fsGroup, which it does again at the next mount.
+        return f"if the group may read and replace the credentials: --out-group {status.st_gid}; else {advice}"
+    return advice
 
 
 @contextlib.contextmanager
@@ -190,7 +289,30 @@ def _try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno in {*_NOT_SUPPORTED, errno.ENOLCK}:
+            raise _unsupported("no locks", error) from error
+        raise
     return True
+
+
+def make_symlink(directory: int, name: str, target: str) -> None:
+    """Make a symlink in an open directory.
+
+    Raises:
+        Denied: Reason StorageUnsupported: the file system has none.
+    """
+    try:
+        os.symlink(target, name, dir_fd=directory)
+    except OSError as error:
+        if error.errno in {*_NOT_SUPPORTED, errno.EPERM}:
+            raise _unsupported("no symbolic links", error) from error
+        raise
+
+
+def _unsupported(what: str, error: OSError) -> Denied:
+    message = f"the file system has {what} ({error.strerror})"
+    return Denied("StorageUnsupported", message, hint="name a directory on another file system, such as a local one")
 
 
 @contextlib.contextmanager

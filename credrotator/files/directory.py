@@ -27,10 +27,22 @@ from typing import TYPE_CHECKING, Any
 from credrotator.core.errors import Conflict, Denied, PolicyError, RotationError, Transient, printable
 from credrotator.core.model import ObjectKey, SecretDocument, Sensitive, StoredSecret
 from credrotator.core.secretdata import show_time
-from credrotator.files.atomic import create_file, locked, open_directory, read_file, replace_file, storage_errors
+from credrotator.files.atomic import (
+    PRIVATE,
+    Access,
+    create_file,
+    locked,
+    make_symlink,
+    open_directory,
+    read_file,
+    replace_file,
+    storage_errors,
+    synchronize,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from credrotator.core.ports import Clock
@@ -40,6 +52,7 @@ ANNOTATIONS = "..annotations.json"
 LOCK = "..lock"
 OUTCOMES = ".credrotator"
 """No namespace begins with a dot, so this directory is nobody's."""
+TRIAL = ".credrotator-check-"
 _LONGEST_NAME = 255
 _LEAST_FREE_BYTES = 2**20
 """A credential takes 12 KiB and two blocks; with less than this a file system is as good as full."""
@@ -55,12 +68,14 @@ class DirectoryStore:
         root: Made (0700) when the first thing is written.
         clock: Names generations and outcomes.
         durable: Whether a publication is on the disk before ``publish`` returns; off, only a power cut can tell.
+        access: Who else may read it, and write beside it.
     """
 
-    def __init__(self, root: Path, clock: Clock, *, durable: bool = True) -> None:
+    def __init__(self, root: Path, clock: Clock, *, durable: bool = True, access: Access = PRIVATE) -> None:
         self._root = root
         self._clock = clock
         self._durable = durable
+        self.access = access
 
     def read(self, key: ObjectKey) -> StoredSecret | None:
         """See ``ports.SecretStore``; a Secret that was never published, or is half made, is None."""
@@ -69,7 +84,7 @@ class DirectoryStore:
         with storage_errors(str(path)):
             for _ in range(_READ_TRIES):
                 with contextlib.suppress(FileNotFoundError), self._open(key) as secret:
-                    return _read_generation(secret, key, path)
+                    return _read_generation(secret, key, path, self.access)
                 current = self._version(key)
                 if current is None:
                     return None
@@ -93,8 +108,9 @@ class DirectoryStore:
                 if current != expected:
                     raise Conflict(f"{document.key} is at {current} by now")
                 generation = self._write_generation(secret, document)
-                _link_keys(secret, document.data)
-                self._swap(secret, generation)
+                with _undone(secret, generation, path):
+                    _link_keys(secret, document.data)
+                    self._swap(secret, generation)
                 _unlink_other_keys(secret, document.data)
                 _remove_generations(secret, generation, current)
 
@@ -112,7 +128,7 @@ class DirectoryStore:
                 yield
 
     def examine(self, key: ObjectKey) -> str:
-        """See whether a Secret could be published, without writing anything; return what was looked at.
+        """Take the steps of a publication in a directory of its own, which is removed; return what was looked at.
 
         Raises:
             RotationError: It could not: ownership, modes, a full or read-only file system, what stands there.
@@ -124,7 +140,7 @@ class DirectoryStore:
             nearest = next(found for found in (path, *path.parents) if found.exists())
             made = nearest == self._root or self._root in nearest.parents
             if made:
-                with open_directory(nearest):
+                with open_directory(nearest, access=self.access):
                     pass
             if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -134,8 +150,22 @@ class DirectoryStore:
             free_bytes = found.f_bavail * found.f_frsize
             if free_bytes < _LEAST_FREE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._rehearse(nearest)
         what = f"{self._root} can be written to" if made else f"{self._root} can be made in {nearest.absolute()}"
         return f"{what}, {free_bytes // 2**20} MiB free"
+
+    def _rehearse(self, nearest: Path) -> None:
+        """Try what a publication needs of the file system; not all of it can be asked for."""
+        parent = os.open(nearest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        name = f"{TRIAL}{secrets.token_hex(6)}"
+        try:
+            with open_directory(name, inside=parent, create=True, shown=nearest / name, access=self.access) as trial:
+                create_file(trial, ANNOTATIONS, b"{}", durable=self._durable, access=self.access)
+                with locked(trial, LOCK, nearest):
+                    self._swap(trial, ANNOTATIONS)
+        finally:
+            _remove_tree(parent, name)
+            os.close(parent)
 
     def record(self, outcome: Mapping[str, object], policy: ObjectKey) -> None:
         """Keep how the last pass ended for a policy, for ``status``; not to be able to is no failure of the pass."""
@@ -144,16 +174,16 @@ class DirectoryStore:
             self._make_root()
             with (
                 self._open_outcomes(create=True) as outcomes,
-                open_directory(_plain(policy.namespace), inside=outcomes, create=True) as namespace,
+                self._inside(outcomes, _plain(policy.namespace), create=True) as namespace,
             ):
-                replace_file(namespace, f"{_plain(policy.name)}.json", content, durable=False)
+                replace_file(namespace, f"{_plain(policy.name)}.json", content, durable=False, access=self.access)
 
     def last_outcome(self, policy: ObjectKey) -> dict[str, Any] | None:
         """Return what ``record`` kept, with the time under ``at``; None if nothing was, or it is damaged."""
         try:
             with (
                 self._open_outcomes() as outcomes,
-                open_directory(_plain(policy.namespace), inside=outcomes) as namespace,
+                self._inside(outcomes, _plain(policy.namespace)) as namespace,
             ):
                 found = json.loads(read_file(namespace, f"{_plain(policy.name)}.json") or b"")
         except (RotationError, OSError, ValueError):
@@ -168,12 +198,24 @@ class DirectoryStore:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextlib.contextmanager
+    def _open_root(self, *, create: bool) -> Iterator[int]:
+        with open_directory(self._root, access=self.access) as root:
+            if create:
+                self.access.share_directory(root)
+            yield root
+
+    def _inside(
+        self, parent: int, name: str, *, create: bool = False, shown: object = None
+    ) -> AbstractContextManager[int]:
+        return open_directory(name, inside=parent, create=create, shown=shown, access=self.access)
+
+    @contextlib.contextmanager
     def _open(self, key: ObjectKey, *, create: bool = False) -> Iterator[int]:
         path = self._path(key)
         with (
-            open_directory(self._root) as root,
-            open_directory(key.namespace, inside=root, create=create, shown=path.parent) as namespace,
-            open_directory(key.name, inside=namespace, create=create, shown=path) as secret,
+            self._open_root(create=create) as root,
+            self._inside(root, key.namespace, create=create, shown=path.parent) as namespace,
+            self._inside(namespace, key.name, create=create, shown=path) as secret,
         ):
             yield secret
 
@@ -181,8 +223,8 @@ class DirectoryStore:
     def _open_outcomes(self, *, create: bool = False) -> Iterator[int]:
         shown = self._root / OUTCOMES
         with (
-            open_directory(self._root) as root,
-            open_directory(OUTCOMES, inside=root, create=create, shown=shown) as outcomes,
+            self._open_root(create=create) as root,
+            self._inside(root, OUTCOMES, create=create, shown=shown) as outcomes,
         ):
             yield outcomes
 
@@ -192,11 +234,12 @@ class DirectoryStore:
         files[ANNOTATIONS] = json.dumps(dict(document.annotations), indent=1, sort_keys=True).encode() + b"\n"
         try:
             os.mkdir(name, 0o700, dir_fd=secret)
-            with open_directory(name, inside=secret) as generation:
+            with self._inside(secret, name) as generation:
+                self.access.share_directory(generation)
                 for file, content in files.items():
-                    create_file(generation, file, content, durable=self._durable)
+                    create_file(generation, file, content, durable=self._durable, access=self.access)
                 if self._durable:
-                    os.fsync(generation)
+                    synchronize(generation)
         except BaseException:
             _remove_tree(secret, name)
             raise
@@ -205,7 +248,19 @@ class DirectoryStore:
     def _swap(self, secret: int, generation: str) -> None:
         _replace_link(secret, DATA, generation)
         if self._durable:
-            os.fsync(secret)
+            synchronize(secret)
+
+
+@contextlib.contextmanager
+def _undone(secret: int, generation: str, path: Path) -> Iterator[None]:
+    """Remove a generation that does not become the present one: it holds a credential, and each try makes another."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(RotationError, OSError):
+            if _current(secret, path) != generation:
+                _remove_tree(secret, generation)
+        raise
 
 
 def _plain(name: str) -> str:
@@ -229,12 +284,12 @@ def _current(secret: int, shown: object) -> str | None:
     return current
 
 
-def _read_generation(secret: int, key: ObjectKey, path: Path) -> StoredSecret | None:
+def _read_generation(secret: int, key: ObjectKey, path: Path, access: Access) -> StoredSecret | None:
     """Read the present generation; FileNotFoundError when it went away meanwhile (read again)."""
     current = _current(secret, path)
     if current is None:
         return None
-    with open_directory(current, inside=secret, shown=path / current) as generation:
+    with open_directory(current, inside=secret, shown=path / current, access=access) as generation:
         names = [name for name in os.listdir(generation) if not name.startswith("..") and _leads_to_data(secret, name)]
         values = {name: _text(read_file(generation, name)) for name in names}
         annotations = _annotations(read_file(generation, ANNOTATIONS))
@@ -267,7 +322,7 @@ def _leads_to_data(secret: int, name: str) -> bool:
 
 def _replace_link(secret: int, name: str, target: str) -> None:
     temporary = f"..{secrets.token_hex(5)}.tmp"
-    os.symlink(target, temporary, dir_fd=secret)
+    make_symlink(secret, temporary, target)
     try:
         os.rename(temporary, name, src_dir_fd=secret, dst_dir_fd=secret)
     except BaseException:

@@ -6,6 +6,7 @@ and a few seconds do not matter here.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import threading
@@ -13,8 +14,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from credrotator.core.errors import RotationError, UsageError
-from credrotator.files.manifests import SUFFIXES, read_manifests
+from credrotator.core.errors import RotationError, UsageError, printable
+from credrotator.files.listing import list_manifests
+from credrotator.files.manifests import DEFAULT_OPTIONS, ManifestOptions, read_manifests
 from credrotator.policies.inventory import Inventory
 
 if TYPE_CHECKING:
@@ -32,16 +34,26 @@ POLL = timedelta(seconds=2)
 class ManifestSource:
     """Policies from files and directories; standard input cannot be looked at twice and is refused."""
 
-    def __init__(self, names: Sequence[str], policies: FormReader, store: SecretStore, poll: timedelta = POLL) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        policies: FormReader,
+        store: SecretStore,
+        poll: timedelta = POLL,
+        *,
+        options: ManifestOptions = DEFAULT_OPTIONS,
+    ) -> None:
         if "-" in names:
             raise UsageError("run watches its manifests, so -f - is not possible; name files or directories")
         self._names = names
         self._reader = policies
         self._store = store
+        self._options = options
+        self._further: list[Path] = []
         self._poll_s = poll.total_seconds()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._listeners: list[Callable[[ObjectKey], None]] = []
+        self._changed: Callable[[ObjectKey], None] = lambda _: None
         self._seen: object = None
         self._versions: dict[ObjectKey, str | None] = {}
         self._trouble: str | None = "the manifests are not read yet"
@@ -53,7 +65,7 @@ class ManifestSource:
         Raises:
             UsageError: A named file is not there.
         """
-        self._listeners.append(changed)
+        self._changed = changed
         self._read(self._signature())
         self._thread = threading.Thread(target=self._watch, name="manifests", daemon=True)
         self._thread.start()
@@ -97,30 +109,36 @@ class ManifestSource:
                 self._trouble = str(error)
 
     def _signature(self) -> object:
-        """Name every file with its time and size; a change of any of them is a reason to read all again."""
-        found = []
+        """Name every file with its time and size; a change of any of them is a reason to read all again.
+
+        Files that Secrets are filled from count as well; one that is not there yet has no time.
+        """
+        signature: list[tuple[str, int, int]] = []
         for name in self._names:
-            path = Path(name)
-            try:
-                files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [path]
-                found += [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
-            except OSError as error:
-                raise UsageError(f"cannot read {name}: {error.strerror}") from error
-        return found
+            for file in list_manifests(Path(name), recursive=self._options.recursive).files:
+                try:
+                    status = file.stat()
+                except OSError as error:
+                    raise UsageError(f"cannot read {printable(file)}: {error.strerror}") from error
+                signature.append((str(file), status.st_mtime_ns, status.st_size))
+        for file in self._further:
+            with contextlib.suppress(OSError):
+                signature.append((str(file), file.stat().st_mtime_ns, file.stat().st_size))
+        return signature
 
     def _read(self, signature: object) -> None:
-        reading = read_manifests(self._names, io.StringIO(), self._reader)
+        reading = read_manifests(self._names, io.StringIO(), self._reader, self._options)
         for problem in reading.problems:
             log.warning("%s", problem)
+        for note in reading.notes:
+            log.info("%s", note)
         old, self.inventory = self.inventory, reading.inventory
+        if set(reading.files) != set(self._further):
+            self._further, signature = reading.files, None  # their times are part of the next look
         self._seen, self._trouble = signature, None
         for key in sorted(_keys(old) | _keys(self.inventory)):
             if _facts(old, key) != _facts(self.inventory, key) or old.secrets != self.inventory.secrets:
-                self._report(key)
-
-    def _report(self, key: ObjectKey) -> None:
-        for changed in self._listeners:
-            changed(key)
+                self._changed(key)
 
     def _check_store(self) -> None:
         """Notice a published Secret that somebody removed or replaced."""
@@ -136,7 +154,7 @@ class ManifestSource:
                 continue
             version = versions[policy.key] = stored.version if stored else None
             if self._versions.get(policy.key, version) != version:
-                self._report(policy.key)
+                self._changed(policy.key)
         self._versions = versions
 
 

@@ -7,6 +7,7 @@ the gateway's filter is fed without a cluster.
 
 from __future__ import annotations
 
+import stat
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from credrotator.core.errors import PolicyError, RotationError, UsageError, printable
-from credrotator.files.atomic import write_file
+from credrotator.files.atomic import PRIVATE, Access, write_file
+from credrotator.files.bounded import MIB, file_mode, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
     Secrets = Callable[[], Mapping[str, Mapping[str, Sensitive]]]
     Exclusive = Callable[[], AbstractContextManager[None]]
+
+LIMIT_BYTES = MIB
+"""Size of a template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +60,25 @@ class Templates:
         secrets: Returns what is published now.
         exclusive: Keeps other processes that render the same files out, from the reading of the Secrets to the
             writing of the files; otherwise the slower one could write what it read before the other published.
+        access: Who else may read the files, and write beside them.
 
     Raises:
         UsageError: A template cannot be read, or there is no directory for its file.
     """
 
-    def __init__(self, pairs: tuple[str, ...], secrets: Secrets, exclusive: Exclusive = nullcontext) -> None:
+    def __init__(
+        self,
+        pairs: tuple[str, ...],
+        secrets: Secrets,
+        exclusive: Exclusive = nullcontext,
+        *,
+        access: Access = PRIVATE,
+    ) -> None:
         self._targets = [_parse(pair) for pair in pairs]
         _refuse_twice(self._targets)
         self._secrets = secrets
         self._exclusive = exclusive
+        self._access = access
         self._rendering = threading.Lock()
         self._asked = threading.Event()
         self.failures: dict[Path, RotationError] = {}
@@ -93,7 +107,7 @@ class Templates:
 
     def _render_one(self, target: _Target, secrets: _Secrets) -> None:
         try:
-            write_file(target.destination, _render(target, secrets))
+            write_file(target.destination, _render(target, secrets), self._access)
         except RotationError as error:
             self.failures[target.destination] = error
         else:
@@ -105,18 +119,26 @@ def _parse(pair: str) -> _Target:
     source, colon, destination = pair.partition(":")
     if not (source and colon and destination):
         raise UsageError(f"--template {printable(pair)}: expected SRC:DST, two file names with a colon between them")
-    if not Path(destination).parent.is_dir():
-        raise UsageError(f"--template {printable(pair)}: there is no directory {Path(destination).parent}")
-    if Path(destination).is_dir():
-        raise UsageError(f"--template {printable(pair)}: {destination} is a directory; name a file in it")
+    try:
+        _check_destination(Path(destination))
+    except UsageError as error:
+        raise UsageError(f"--template {printable(pair)}: {error}") from error
+    text = read_text(Path(source), LIMIT_BYTES, "template")
     environment = ImmutableSandboxedEnvironment(undefined=_Missing, keep_trailing_newline=True)
     try:
-        template = environment.from_string(Path(source).read_text(encoding="utf-8"))
+        template = environment.from_string(text)
     except TemplateSyntaxError as error:
         raise UsageError(f"{source}:{error.lineno}: {error.message}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read template {source}: {getattr(error, 'strerror', None) or error}") from error
     return _Target(source, template, Path(destination))
+
+
+def _check_destination(destination: Path) -> None:
+    folder = file_mode(destination.parent)
+    if folder is None or not stat.S_ISDIR(folder):
+        raise UsageError(f"there is no directory {destination.parent}")
+    there = file_mode(destination)
+    if there is not None and stat.S_ISDIR(there):
+        raise UsageError(f"{destination} is a directory; name a file in it")
 
 
 def _refuse_twice(targets: list[_Target]) -> None:

@@ -6,16 +6,18 @@ delivery; a Secret of ours is one only if it was deleted, or its data is not wha
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Published
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Problem, Published
 from credrotator.core.secretdata import CONTENT, EXPIRY, cached_state, content_hash, read_time
 from credrotator.kube import paths
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.informer import Informer, Selection
+from credrotator.kube.client.live_copy import MALFORMED, key_of
 from credrotator.kube.events import InvolvedObject
 from credrotator.kube.references import WatchedReferences
 from credrotator.kube.store import POLICY, SELECTOR, stored_secret
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from credrotator.core.ports import SecretReader
     from credrotator.kube.client.api import KubeApi
     from credrotator.policies.managed import FormReader
+
+log = logging.getLogger(__name__)
 
 ORIGIN = "the API server"
 BELL = "credrotator.io/bell"
@@ -202,13 +206,28 @@ class ClusterSource:
 
 
 def observe(found: dict[str, Any], policies: FormReader) -> Observed:
-    """Read a policy of the API server, with what its status says."""
-    conditions = (found.get("status") or {}).get("conditions") or []
+    """Read a policy of the API server, with what its status says.
+
+    NOTE: raises for nothing that a tenant may write: what was read before would stay in force, and its credential be
+    kept fresh by a text that is gone.
+    """
+    listed = (found.get("status") or {}).get("conditions") or []
+    conditions = [condition for condition in listed if isinstance(condition, dict)]
     words = [condition for condition in conditions if condition.get("type") != CONDITION]
     latest = words[-1].get("lastTransitionTime", "") if words else ""
-    policy, metadata = policies.read(found, ORIGIN), found.get("metadata") or {}
+    policy, metadata = _policy(found, policies), found.get("metadata") or {}
     subject = InvolvedObject(policy.key, str(metadata.get("uid", "")), str(found.get("apiVersion", "")))
     return Observed(policy, subject, str(latest), tuple(conditions), str(metadata.get("resourceVersion", "")))
+
+
+def _policy(found: dict[str, Any], policies: FormReader) -> Policy | InvalidPolicy:
+    try:
+        return policies.read(found, ORIGIN)
+    except MALFORMED as error:
+        # A fault of ours; its text stays out, nobody vetted it.
+        key, kind = key_of(found), type(error).__name__
+        log.warning("%s cannot be read: %s in credrotator itself", key, kind)
+        return InvalidPolicy(key, ORIGIN, (Problem("", f"cannot be read: {kind} in credrotator itself; report it"),))
 
 
 def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:

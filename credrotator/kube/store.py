@@ -10,7 +10,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Any
 
-from credrotator.core.errors import Conflict, Denied
+from credrotator.core.errors import Conflict, Denied, printable
 from credrotator.core.model import ObjectKey, Owner, SecretDocument, Sensitive, StoredSecret
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT
 from credrotator.kube.client import resource_paths
@@ -18,7 +18,7 @@ from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import NOT_FOUND
 from credrotator.kube.refusals import as_rotation_error
 from credrotator.policies.reader import PREFIX
-from credrotator.policies.schema import KIND
+from credrotator.policies.schema import GROUP, KIND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,7 @@ LABELS = {MANAGED_BY: MANAGER}
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 POLICY = "credrotator.io/policy"
 """Annotation that leads from a Secret back to its policy, since a label cannot hold a long name."""
+OPAQUE = "Opaque"
 UNKNOWN_OUTCOME = 500
 """From here on, and without any answer, a write may have happened all the same."""
 
@@ -134,7 +135,7 @@ def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> dic
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "type": present.get("type", "Opaque") if present else "Opaque",
+        "type": OPAQUE,
         "metadata": metadata,
         "data": {name: base64.b64encode(value.reveal().encode()).decode() for name, value in document.data.items()},
     }
@@ -156,28 +157,47 @@ def _owners(present: list[dict[str, Any]], owner: Owner | None) -> list[dict[str
     """Keep other owners; the policy is there once, by its present version and UID."""
     if owner is None:
         return present
-    others = [reference for reference in present if (reference["kind"], reference["name"]) != (KIND, owner.name)]
+    others = [reference for reference in present if not _names(reference, owner)]
     return [*others, owner_reference(owner)]
+
+
+def _names(reference: Mapping[str, Any], owner: Owner) -> bool:
+    """Tell whether an owner reference is to a policy of this name, whatever its version and UID."""
+    group = str(reference["apiVersion"]).rpartition("/")[0]
+    return (group, reference["kind"], reference["name"]) == (GROUP, KIND, owner.name)
 
 
 def refuse_foreign(present: Mapping[str, Any], document: SecretDocument) -> None:
     """Let only a Secret be overwritten that is ours, or that the gateway made for the same policy (faults 40, G23).
 
+    A label is easily put on: a Secret of another type, or of another controller, is somebody's all the same. A policy
+    of this name with another UID is one that was deleted and made anew; what we made for it is ours again.
+
     Raises:
         Denied: It is somebody else's.
     """
     metadata = present["metadata"]
-    owner = document.owner
-    for reference in metadata.get("ownerReferences") or []:
-        same = owner and (reference["kind"], reference["name"]) == (KIND, owner.name)
-        if reference.get("controller") and not same:
-            message = f"Secret {document.key} is controlled by {reference['kind']} {reference['name']}"
-            raise Denied("ForeignOwner", message, hint="remove that owner reference, or rename the policy")
     notes = metadata.get("annotations") or {}
     ours = (metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER
+    kind = str(present.get("type") or OPAQUE)
+    if kind != OPAQUE:
+        message = f"Secret {document.key} is of type {printable(kind, 80)}, so it was made for something else"
+        raise Denied("SecretNotOurs", message, hint="rename or delete it, or let the policy name another Secret")
+    for reference in metadata.get("ownerReferences") or []:
+        if reference.get("controller") and not _may_own(reference, document.owner, ours=ours, notes=notes):
+            uid = f" with UID {reference.get('uid')}" if document.owner and _names(reference, document.owner) else ""
+            what = f"{reference['kind']} {reference['name']} of {reference['apiVersion']}{uid}"
+            message = f"Secret {document.key} is controlled by {printable(what)}"
+            raise Denied("ForeignOwner", message, hint="remove that owner reference, or rename the policy")
     if not ours and not notes.keys() & {EXPIRY, FINGERPRINT, CONTENT}:
         message = f"Secret {document.key} exists and was not made by credrotator or the gateway"
         raise Denied("SecretNotOurs", message, hint="rename or delete it, or label it: " + SELECTOR)
+
+
+def _may_own(reference: Mapping[str, Any], owner: Owner | None, *, ours: bool, notes: Mapping[str, Any]) -> bool:
+    if owner is None or not _names(reference, owner):
+        return False
+    return reference.get("uid") == owner.uid or (ours and notes.get(POLICY) == owner.name)
 
 
 def _text(value: str) -> str:

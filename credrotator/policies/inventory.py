@@ -22,7 +22,9 @@ from credrotator.core.model import (
     Sensitive,
     backend_key,
 )
+from credrotator.policies.characters import odd_character
 from credrotator.policies.schema import GROUP, KIND
+from credrotator.policies.stand_ins import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 MODEL_HEADERS = ("x-ai-eg-model", "x-aigw-model")
 FILES = ("credentials", "service_account.json")
 """Keys that hold a whole file, which ends in a newline by right."""
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+AS_UTF8 = "write the text as UTF-8 before it is encoded as base64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,19 +213,42 @@ def _text(values: Mapping[str, bytes], ref: SecretKeyRef, where: str) -> Sensiti
         state = "has no key" if raw is None else "has an empty key"
         hint = f"put the value into Secret {ref.secret} under the key {ref.key}"
         raise PolicyError("SecretKeyMissing", f"{where}: Secret {ref.secret} {state} {ref.key}", hint=hint)
+    text = _decoded(raw, ref, where)
+    # A file made by an editor or by echo ends in a newline, which no issuer counts as part of a secret.
+    value = text.rstrip("\r\n")
+    if replaced := stand_in(value):
+        reason = "SecretEncrypted" if replaced.encrypted else "SecretPlaceholder"
+        message = f"{where}: key {ref.key} of Secret {ref.secret} holds {replaced.what}, not the secret itself"
+        raise PolicyError(reason, message, hint=replaced.hint)
+    if ref.key not in FILES:
+        _warn(text, value, f"{where}: key {ref.key} of Secret {ref.secret}")
+    return Sensitive(value)
+
+
+def _decoded(raw: bytes, ref: SecretKeyRef, where: str) -> str:
+    hint = "encode the value once only: data holds base64 of the text, stringData the text itself"
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        raise PolicyError(
-            "SecretNotText",
-            f"{where}: key {ref.key} of Secret {ref.secret} is not UTF-8 text",
-            hint="encode the value once only: data holds base64 of the text, stringData the text itself",
-        ) from error
-    # A file made by an editor or by echo ends in a newline, which no issuer counts as part of a secret.
-    value = text.rstrip("\r\n")
-    if value != text and ref.key not in FILES:
-        log.warning("%s: key %s of Secret %s ends in a newline, which is left out", where, ref.key, ref.secret)
-    return Sensitive(value)
+        if raw.startswith(UTF16):
+            hint = f"it is UTF-16, as PowerShell writes it: {AS_UTF8}"
+        message = f"{where}: key {ref.key} of Secret {ref.secret} is not UTF-8 text"
+        raise PolicyError("SecretNotText", message, hint=hint) from error
+    place = text.find("\0") + 1
+    if place:
+        message = f"{where}: key {ref.key} of Secret {ref.secret} has a NUL (U+0000) at character {place}"
+        raise PolicyError("SecretNotText", message, hint=f"it may be UTF-16, as PowerShell writes it: {AS_UTF8}")
+    return text
+
+
+def _warn(text: str, value: str, where: str) -> None:
+    """Name what issuers may refuse in a secret: RFC 6749 appendix A lets it have the characters from %x20 to %x7E."""
+    if value != text:
+        log.warning("%s ends in a newline, which is left out", where)
+    if odd := odd_character(value):
+        log.warning("%s has %s at character %d, which issuers need not take", where, odd.name, odd.place)
+    elif value != value.strip():
+        log.warning("%s begins or ends with a blank, which is sent as it is", where)
 
 
 def read_backend(manifest: Mapping[str, Any], key: ObjectKey) -> ObjectKey | None:

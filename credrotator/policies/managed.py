@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from credrotator.core.errors import printable
 from credrotator.core.model import InvalidPolicy, Policy, Problem, RotatablePolicy, Static
+from credrotator.policies.documents import DocumentError, read_tenant_object
 from credrotator.policies.reader import PREFIX, PolicyReader, annotation_path
 
 if TYPE_CHECKING:
@@ -126,38 +126,15 @@ class FormReader:
         """Read what the annotation holds as if it stood in ``spec``; our other annotations apply to it."""
         metadata, annotations = manifest["metadata"], manifest["metadata"]["annotations"]
         try:
-            content = _content(annotations[form.annotation])
-        except _NotReadable as error:
-            problem = Problem(f"spec.{form.block}", str(error))
+            content = read_tenant_object(annotations[form.annotation])
+        except DocumentError as error:
+            problem = Problem(f"spec.{form.block}", error.reason)
             return InvalidPolicy(self.policies.read(manifest, origin).key, origin, (problem,))
         rest = {key: value for key, value in annotations.items() if key not in self._forms}
         # Under a short name: the limit that the gateway's own name for the Secret sets does not concern this form.
         named = {**metadata, "name": "asked", "annotations": rest}
         inner = {**manifest, "metadata": named, "spec": {"type": form.policy_type, form.block: content}}
         return self.policies.read(inner, origin, managed=True)
-
-
-class _NotReadable(Exception):
-    """An annotation's text is not an object in YAML or JSON."""
-
-
-def _content(text: object) -> dict[Any, Any]:
-    """Read an annotation's text; it may be anybody's.
-
-    Raises:
-        _NotReadable: With what is wrong with it.
-    """
-    if not isinstance(text, str):
-        raise _NotReadable("expected a text that holds YAML or JSON; write | before it, so that it stays a text")
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # A day that no calendar has is a ValueError, and brackets by the thousand are a recursion.
-        what = getattr(error, "problem", None) or type(error).__name__
-        raise _NotReadable(f"not readable as YAML or JSON: {printable(what)}") from error
-    if not isinstance(content, dict):
-        raise _NotReadable("expected an object in YAML or JSON, as it would stand in spec")
-    return content
 
 
 def _joined(carrier: Policy, asked: RotatablePolicy, form: ManagedForm) -> RotatablePolicy:

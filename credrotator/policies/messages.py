@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import difflib
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from credrotator.core.errors import printable
 from credrotator.core.model import Problem
 from credrotator.policies import schema as api
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pydantic import ValidationError
 
 MANY = 20
 """Problems or warnings that are listed one by one; the rest is counted."""
+
+
+_ALIKE = 0.8
+_TELLING = 10
+"""Letters of a field's beginning that tell what was meant."""
 
 
 def few(problems: Sequence[Problem]) -> tuple[Problem, ...]:
@@ -93,6 +98,55 @@ def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     longer = [field for field in fields if name.startswith(field)]  # "audience" for "aud"
     meant = difflib.get_close_matches(name[:80], fields, 1, cutoff) or longer[:1]
     return "".join(f"; did you mean {field}?" for field in meant)
+
+
+def choice_problems(block: object, shape: type[api.SchemaModel], path: str, *, alpha: bool) -> Iterator[Problem]:
+    """Say what is wrong with the choices in an object, whatever else is wrong with it.
+
+    Args:
+        block: The object as it was read; anything.
+        shape: What it should be.
+        path: Where it stands.
+        alpha: By the rules of ``v1alpha1``.
+    """
+    if not isinstance(block, dict):
+        return
+    if shape.choice:
+        yield from _choice_problems(block, shape.choice, path, required=shape.choice.required[0 if alpha else 1])
+    for name, info in shape.model_fields.items():
+        inner = [part for part in (info.annotation, *get_args(info.annotation)) if _is_shape(part)]
+        if inner:
+            alias = info.alias or name
+            yield from choice_problems(block.get(alias), inner[0], f"{path}.{alias}", alpha=alpha)
+
+
+def _is_shape(part: object) -> bool:
+    return isinstance(part, type) and issubclass(part, api.SchemaModel)
+
+
+def _choice_problems(block: Mapping[str, Any], choice: api.Choice, path: str, *, required: bool) -> Iterator[Problem]:
+    """A field that nearly is one of them is no slip to pass over: without it, something else would be rotated."""
+    chosen = [name for name in choice.fields if block.get(name) is not None]
+    slips = [(name, meant) for name in islice(block, MANY) if (meant := _slip(name, choice.fields))]
+    for name, meant in slips:
+        yield Problem(f"{path}.{printable(name, 80)}", f"unknown field; did you mean {meant}?")
+    names = " and ".join(choice.fields)
+    if len(chosen) > 1:
+        yield Problem(path, choice.both or f"expected {'exactly' if required else 'at most'} one of {names}")
+    elif required and not chosen and not slips:
+        yield Problem(path, f"expected exactly one of {names}")
+
+
+def _slip(name: object, fields: Sequence[str]) -> str | None:
+    """Return the field that was probably meant by another name."""
+    if not isinstance(name, str) or name in fields:
+        return None
+    written = name[:80].lower()
+    for field in fields:
+        ratio = difflib.SequenceMatcher(None, written, field.lower()).ratio()
+        if ratio >= _ALIKE or (len(written) >= _TELLING and field.lower().startswith(written)):
+            return field
+    return None
 
 
 def _kind_of(value: object) -> str:

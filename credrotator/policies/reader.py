@@ -31,11 +31,22 @@ from credrotator.core.model import (
     Static,
     TokenFile,
     TokenSource,
+    Unsupported,
     backend_key,
     generated_secret,
 )
 from credrotator.policies import schema
-from credrotator.policies.messages import MANY, few, instead, missing, schema_problems, suggestion, unknown_fields
+from credrotator.policies.messages import (
+    MANY,
+    choice_problems,
+    few,
+    instead,
+    missing,
+    schema_problems,
+    suggestion,
+    unknown_fields,
+)
+from credrotator.policies.newer import SERVED, newer_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,7 +57,6 @@ SUBJECT_TOKEN = PREFIX + "subject-token"
 TOKEN_SOURCE = PREFIX + "token-source"
 # The shortest and the longest life that vendors let a policy choose; they all have these two.
 DURATION_RANGE = (timedelta(minutes=15), timedelta(hours=12))
-SERVED = tuple(f"{schema.GROUP}/{version}" for version in schema.VERSIONS)
 NAME_LIMIT = 253
 ROUTED = "routes through Envoy, which credrotator does not use; remove it, and set tokenEndpoint if the issuer needs it"
 
@@ -114,6 +124,8 @@ class PolicyReader:
             managed: The gateway does not see it like this, so that it may say what the gateway's rotator cannot do.
         """
         key = _key_of(manifest, self.defaults.namespace)
+        if (why := newer_part(manifest)) and not key.name.startswith("("):
+            return _unsupported(manifest, key, origin, why)
         try:
             shape = schema.BackendSecurityPolicy.model_validate(manifest)
         except ValidationError as error:
@@ -143,7 +155,9 @@ class PolicyReader:
         fields = spec if isinstance(spec, dict) else {}
         kind = fields.get("type")
         if isinstance(kind, str) and kind in schema.MECHANISMS:
-            yield from _mechanism_problems(fields, kind, strict=version != SERVED[0])
+            alpha, block = version == SERVED[0], schema.MECHANISMS[kind].block
+            yield from _mechanism_problems(fields, kind, strict=not alpha)
+            yield from choice_problems({block: fields.get(block)}, schema.Spec, "spec", alpha=alpha)
 
 
 def _annotations(readers: Iterable[BlockReader]) -> Mapping[str, AnnotationUse]:
@@ -174,6 +188,20 @@ def _policy(reading: Reading, source: Source, origin: str) -> Policy:
     if isinstance(source, Static):
         return Policy(source=source, secret=source.secret.secret if source.secret else None, **common)
     return RotatablePolicy(source=source, secret=generated_secret(key), **common)
+
+
+def _unsupported(manifest: Mapping[str, Any], key: ObjectKey, origin: str, why: str) -> Policy:
+    metadata = manifest.get("metadata")
+    uid = metadata.get("uid") if isinstance(metadata, dict) else None
+    return Policy(
+        key=key,
+        source=Unsupported("unknown"),
+        uid=uid if isinstance(uid, str) and uid else str(key),
+        api_version=str(manifest.get("apiVersion")),
+        origin=origin,
+        secret=None,
+        warnings=(f"{why} is not known to this version of credrotator, so the policy is left alone",),
+    )
 
 
 def _key_of(manifest: Mapping[str, Any], namespace: str) -> ObjectKey:
@@ -367,8 +395,6 @@ class Reading:
         )
 
     def _client_id(self, oidc: schema.Oidc, path: str) -> str | SecretKeyRef:
-        if bool(oidc.client_id) == bool(oidc.client_id_ref):
-            self.wrong(path, "expected exactly one of clientID and clientIDRef")
         if ref := oidc.client_id_ref:
             return self.secret_key(ref, "client-id", f"{path}.clientIDRef")
         return oidc.client_id or ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import SplitResult, quote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -107,9 +107,25 @@ IssuerUrl = Annotated[Text, AfterValidator(_issuer)]
 EndpointUrl = Annotated[Text, AfterValidator(_endpoint)]
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Fields of which an object has one, at most.
+
+    Attributes:
+        fields: Their names in the API.
+        required: Whether it has exactly one; by ``v1alpha1``, and by later versions.
+        both: What comes of two, where there is more to be said than that they are too many.
+    """
+
+    fields: tuple[str, ...]
+    required: tuple[bool, bool] = (False, False)
+    both: str = ""
+
+
 class SchemaModel(BaseModel):
     """Base of all: camelCase aliases are the API's own, unknown fields are kept in ``model_extra``."""
 
+    choice: ClassVar[Choice | None] = None
     # Deferred: only what a policy has is built, at its first reading.
     model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
@@ -152,6 +168,8 @@ class OidcProvider(SchemaModel):
 class Oidc(SchemaModel):
     """Envoy Gateway's OIDC type; what only serves a browser log-in is left as unknown and passed over."""
 
+    choice = Choice(("clientID", "clientIDRef"), required=(True, True))
+
     provider: OidcProvider
     client_id: Text | None = Field(None, alias="clientID")
     client_id_ref: SecretRef | None = Field(None, alias="clientIDRef")
@@ -184,6 +202,12 @@ class CredentialsFile(SchemaModel):
 class AwsCredentials(SchemaModel):
     """AWS: a file, an exchange, or neither (the SDK's default chain in the filter)."""
 
+    choice = Choice(
+        ("credentialsFile", "oidcExchangeToken"),
+        both="credentialsFile and oidcExchangeToken are both set: the gateway reads the file, so a rotated credential "
+        "would reach nobody; remove one of them",
+    )
+
     region: Region
     credentials_file: CredentialsFile | None = Field(None, alias="credentialsFile")
     oidc_exchange_token: AwsOidcExchange | None = Field(None, alias="oidcExchangeToken")
@@ -191,6 +215,8 @@ class AwsCredentials(SchemaModel):
 
 class AzureCredentials(SchemaModel):
     """Azure: a client secret or an exchange."""
+
+    choice = Choice(("clientSecretRef", "oidcExchangeToken"), required=(True, True))
 
     client_id: Text = Field(alias="clientID")
     tenant_id: Tenant = Field(alias="tenantID")
@@ -213,6 +239,8 @@ class GcpImpersonation(SchemaModel):
 class GcpFederation(SchemaModel):
     """A provider in a workload identity pool, and the token that it takes."""
 
+    choice = Choice(("serviceAccountImpersonation",))
+
     project_id: GoogleProject = Field(alias="projectID")
     pool_name: GoogleName = Field(alias="workloadIdentityPoolName")
     provider_name: GoogleName = Field(alias="workloadIdentityProviderName")
@@ -221,7 +249,9 @@ class GcpFederation(SchemaModel):
 
 
 class GcpCredentials(SchemaModel):
-    """GCP: a key file, workload identity federation, or neither (application default credentials)."""
+    """GCP: a key file, workload identity federation, or (not in v1alpha1) neither: application default credentials."""
+
+    choice = Choice(("credentialsFile", "workloadIdentityFederationConfig"), required=(True, False))
 
     project_name: GoogleProject = Field(alias="projectName")
     region: GoogleName
@@ -277,19 +307,21 @@ class Mechanism:
     Attributes:
         block: The block's name in ``spec``.
         static: Name of the provider, where the block is a key that a person put there and nothing rotates.
+        unmanaged: Fields of the block by which the gateway comes to a credential that nobody has to rotate.
     """
 
     block: str
     static: str = ""
+    unmanaged: tuple[str, ...] = ()
 
 
 MECHANISMS = {
     "APIKey": Mechanism("apiKey", "api-key"),
     "AWSCredentials": Mechanism("awsCredentials"),
     "AzureAPIKey": Mechanism("azureAPIKey", "azure-api-key"),
-    "AzureCredentials": Mechanism("azureCredentials"),
+    "AzureCredentials": Mechanism("azureCredentials", unmanaged=("useManagedIdentity", "managedIdentity")),
     "AnthropicAPIKey": Mechanism("anthropicAPIKey", "anthropic-api-key"),
-    "GCPCredentials": Mechanism("gcpCredentials"),
+    "GCPCredentials": Mechanism("gcpCredentials", unmanaged=("isPassthrough",)),
 }
 """By ``spec.type``."""
 SPEC_FIELDS = {info.alias or name: name for name, info in Spec.model_fields.items()}

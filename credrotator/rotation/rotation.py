@@ -28,6 +28,7 @@ from credrotator.core.model import (
     Source,
     StoredSecret,
     Unreadable,
+    Unsupported,
 )
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
 from credrotator.core.profiles import read_profile
@@ -136,7 +137,7 @@ class Rotation:
             if isinstance(policy, RotatablePolicy):
                 return self._rotate(policy, secrets, options)
             check_static(policy.source, secrets)
-            return self._outcome(policy, "skipped", "Static" if policy.secret else "DefaultChain", None)
+            return self._outcome(policy, "skipped", static_reason(policy.source), None)
         except Abandoned as error:
             return self._outcome(policy, "skipped", error.reason, None)
         except RotationError as error:
@@ -280,6 +281,13 @@ class Rotation:
             Failure.of(error),
             policy.warnings,
         )
+
+
+def static_reason(source: Source) -> str:
+    """Say why nothing is rotated."""
+    if isinstance(source, Unsupported):
+        return "NotSupported"
+    return "Static" if source.references else "DefaultChain"
 
 
 def check_static(source: Source, secrets: SecretReader) -> None:

@@ -211,13 +211,18 @@ class TestMistakes:
         assert list(found) == [f"metadata.annotations[{PREFIX}duration]"]
 
     @pytest.mark.parametrize(
-        "text", ["", "text", "[]", "- a", "1", "null", "{", "a: b: c", "@", "2026-99-99", "{a: 2026-99-99}", "[" * 5000]
+        "text", ["", "text", "[]", "- a", "1", "null", "{", "a: b: c", "@", "2026-99-99", "[" * 5000]
     )
     def test_not_an_object(self, text: str) -> None:
         """Said under the annotation's path; whatever it is, it is no crash: a policy's author is anybody."""
         found = problems(managed(text))
         assert list(found) == [ANNOTATION]
         assert "YAML or JSON" in found[ANNOTATION]
+
+    def test_a_day_that_no_calendar_has(self) -> None:
+        """A date is text in annotations as it is in manifests, so this is an object, without what it needs."""
+        assert set(problems(managed("{region: us-east-1, since: 2026-99-99}"))) == {ANNOTATION}
+        assert f"{ANNOTATION}.region" in problems(managed("{since: 2026-99-99}"))
 
     def test_not_a_text(self) -> None:
         """A manifest in a file may hold an object where the API has a text."""

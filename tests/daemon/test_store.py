@@ -11,6 +11,7 @@ from credrotator.core.errors import Conflict, Denied, RotationError, Transient
 from credrotator.core.model import Owner, SecretDocument
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, TRUE_EXPIRY, render
 from credrotator.kube.store import LABELS, MANAGED_BY, ClusterStore, manifest, owner_reference
+from credrotator.policies.schema import KIND
 from tests.support.manifests import secret, values
 from tests.support.store_compliance import SecretStoreCompliance
 from tests.support.twins import SECRET, aws_credential, document, with_annotation
@@ -135,16 +136,6 @@ class TestWhole:
         store.publish(credential("B"), version(store))
         assert list(values(server, NAME) or {}) == ["credentials"]
 
-    def test_another_type_stays(self, server: ApiServer, store: ClusterStore) -> None:
-        """A Secret's type cannot be changed, so it is not tried."""
-        server.create(
-            "secrets", {**secret(NAME), "type": "example/other", "metadata": {"name": NAME, "labels": LABELS}}
-        )
-        store.publish(credential(), version(store))
-        found = server.get("secrets", NAME)
-        assert found
-        assert found["type"] == "example/other"
-
     def test_bytes_that_are_no_text(self, server: ApiServer, store: ClusterStore) -> None:
         """What somebody put there is read as it is, as far as it can be, and is no crash."""
         server.create("secrets", {"metadata": {"name": NAME}, "data": {"credentials": "//8="}})
@@ -214,6 +205,58 @@ class TestOwnership:
             store.publish(credential(), version(store))
         assert refused.value.reason == "ForeignOwner"
         assert f"{kind} {name}" in refused.value.message
+        assert values(server, NAME) == {"credentials": "old"}
+
+    @pytest.mark.parametrize("kind", ["kubernetes.io/tls", "kubernetes.io/dockerconfigjson", "example/other"])
+    def test_another_type_is_foreign(self, server: ApiServer, store: ClusterStore, kind: str) -> None:
+        """Security 13: credentials lie in opaque Secrets, so one of another type is somebody's, whatever its label."""
+        theirs = secret(NAME, credentials="theirs")
+        theirs["metadata"] |= {"labels": LABELS, "annotations": {EXPIRY: "2026-01-01T00:00:00Z"}}
+        server.create("secrets", {**theirs, "type": kind})
+        with pytest.raises(Denied, match=kind) as refused:
+            store.publish(credential(), version(store))
+        assert refused.value.reason == "SecretNotOurs"
+        with pytest.raises(Denied, match=kind):
+            store.rehearse(credential())
+        assert values(server, NAME) == {"credentials": "theirs"}
+
+    @pytest.mark.parametrize(
+        ("group", "uid", "ours", "policy", "taken"),
+        [
+            ("aigateway.envoyproxy.io/v1alpha1", "uid-1", False, None, True),
+            ("aigateway.envoyproxy.io/v1beta1", "uid-dead", True, "bedrock", True),
+            ("aigateway.envoyproxy.io/v1beta1", "uid-dead", False, "bedrock", False),
+            ("aigateway.envoyproxy.io/v1beta1", "uid-dead", True, "another", False),
+            ("aigateway.envoyproxy.io/v1beta1", "uid-dead", True, None, False),
+            ("example.com/v1beta1", "uid-1", True, "bedrock", False),
+            ("v1", "uid-1", True, "bedrock", False),
+        ],
+    )
+    def test_whose_policy_it_is(
+        self,
+        server: ApiServer,
+        store: ClusterStore,
+        *,
+        group: str,
+        uid: str,
+        ours: bool,
+        policy: str | None,
+        taken: bool,
+    ) -> None:
+        """Security 13: another API's kind is foreign; another UID is the same policy, made anew."""
+        theirs = secret(NAME, credentials="old")
+        reference = {"apiVersion": group, "kind": KIND, "name": "bedrock", "uid": uid, "controller": True}
+        notes = {EXPIRY: "2026-01-01T00:00:00Z", **({"credrotator.io/policy": policy} if policy else {})}
+        theirs["metadata"] |= {"ownerReferences": [reference], "annotations": notes}
+        theirs["metadata"]["labels"] = LABELS if ours else {}
+        server.create("secrets", theirs)
+        if taken:
+            store.publish(credential(), version(store))
+            assert metadata(server)["ownerReferences"] == [owner_reference(OWNER)]
+            return
+        with pytest.raises(Denied, match=uid if group.startswith("aigateway") else group) as refused:
+            store.publish(credential(), version(store))
+        assert refused.value.reason == "ForeignOwner"
         assert values(server, NAME) == {"credentials": "old"}
 
 

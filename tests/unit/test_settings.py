@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grp
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from credrotator.cli.parameters import ForIssuers, Span
 from credrotator.core.errors import UsageError
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.issuers.routes import IssuerRoutes
+from credrotator.files.atomic import Access
 from credrotator.providers.azure.policy import PUBLIC_AUTHORITY
 
 seen: dict[str, Any] = {}
@@ -153,6 +156,47 @@ class TestConfig:
         assert "cannot read" in run("--config", f"{config}.not-there")
         assert "cannot read" in run("--config", str(config.parent))
 
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("within: {a: b}", "within: expected one value"),
+            ("within: [3m]", "within: expected one value"),
+            ("workers: [[1]]", "workers: expected one value"),
+            ("dry-run: {}", "dry-run: expected one value"),
+            ("dry-run: [true]", "dry-run: expected one value"),
+            ("filename: {a: b}", "filename: expected values, one per line"),
+            ("filename: [a, {b: c}]", "filename: expected values, one per line"),
+            ("filename: [[a]]", "filename: expected values, one per line"),
+            ("filename: yes", "filename: expected a text; quote the value"),
+            ("within: on", "within: expected a text; quote the value"),
+        ],
+    )
+    def test_another_shape(self, config: Path, text: str, words: str) -> None:
+        """A mapping, a list or a truth value where a text is expected is named with its setting, in any file."""
+        config.write_text(text)
+        assert words in run("--config", str(config))
+
+    @pytest.mark.parametrize(
+        "text",
+        ["workers: !!int ''", "workers: !!bool perhaps", "workers: 1\nworkers: 2", "&a [*a]", "a: *b", "[" * 5000],
+    )
+    def test_hostile_yaml(self, config: Path, text: str) -> None:
+        """What no reader of YAML takes is one sentence."""
+        config.write_text(text)
+        assert "is not YAML" in run("--config", str(config))
+
+    def test_aliases(self, config: Path) -> None:
+        """A file of one's own may have them; a byte order mark, and a number that looks like an address, are fine."""
+        config.write_text("\ufefffilename: &names [&one 12:30, b]\n", encoding="utf-8")
+        run("--config", str(config))
+        assert seen["filename"] == ("12:30", "b")
+
+    @pytest.mark.parametrize("name", ["/dev/zero", "/dev/null/x", "a" * 300, "pipe"])
+    def test_what_cannot_be_read(self, tmp_path: Path, name: str) -> None:
+        """A device without end, a file as a directory, a name that is too long, a pipe: none hangs."""
+        os.mkfifo(tmp_path / "pipe")
+        assert "cannot read" in run("--config", str(tmp_path / name))
+
     @pytest.mark.parametrize("text", ["workers: many", "workers: 99", "within: 5", "within: -5m", "dry-run: perhaps"])
     def test_bad_value(self, config: Path, text: str) -> None:
         """A value of the wrong kind is refused as on the command line."""
@@ -191,6 +235,64 @@ class TestSettings:
         with pytest.raises(UsageError, match="is not a directory"):
             Settings(("x",), out=tmp_path / "file")
         assert Settings(("x",), out=tmp_path / "not-there-yet").out
+
+    @pytest.mark.parametrize("target", ["real", "nowhere"])
+    def test_out_is_a_link(self, tmp_path: Path, target: str) -> None:
+        """Whoever may write beside it could lead it elsewhere; a link above it is the operator's (security 12)."""
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to(target)
+        with pytest.raises(UsageError, match="this is a link; name the directory that it leads to"):
+            Settings(("x",), out=tmp_path / "link")
+        (tmp_path / "above").symlink_to("real")
+        assert Settings(("x",), out=tmp_path / "above" / "out").out
+
+    @pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+    def test_paths_that_cannot_be_looked_at(self, tmp_path: Path, name: str) -> None:
+        """As below a directory that may not be entered: one sentence for each option, not a traceback."""
+        path = tmp_path / name
+        routes = IssuerRoutes(ca_files=(("https://idp.example/*", str(path)),))
+        for option, settings in (
+            ("--out", {"out": path}),
+            ("--ca-file", {"ca_file": str(path)}),
+            ("--issuer-ca", {"routes": routes}),
+        ):
+            with pytest.raises(UsageError, match=option):
+                Settings(("x",), **settings)
+
+    @pytest.mark.parametrize("name", ["/dev/zero", "pipe", "."])
+    def test_ca_files_are_files(self, tmp_path: Path, name: str) -> None:
+        """Nothing that could hang a handshake."""
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(UsageError, match="this is not a regular file"):
+            Settings(("x",), ca_file=str(tmp_path / name))
+
+    def test_out_group(self, tmp_path: Path) -> None:
+        """By name or number; only a group that this process can give files to, and only with a directory."""
+        number = os.getegid()
+        for name in (str(number), grp.getgrgid(number).gr_name):
+            assert Settings(("x",), out=tmp_path / "out", out_group=name).access == Access(number)
+        assert Settings(("x",), out=tmp_path / "out").access == Access()
+        with pytest.raises(UsageError, match="--out-group goes with --out"):
+            Settings(("x",), out_group=str(number))
+        for name in ("no-such-group", "-1", "1.5", "9" * 30):
+            with pytest.raises(UsageError, match="there is no such group"):
+                Settings(("x",), out=tmp_path / "out", out_group=name)
+
+    def test_out_group_of_others(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Said at once, not by each file."""
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        with pytest.raises(UsageError, match="this process is not in the group"):
+            Settings(("x",), out=tmp_path / "out", out_group="54321")
+
+    def test_selectors_of_manifests(self) -> None:
+        """``-l`` and ``-R`` with ``-f``; what is no selector is refused before anything is read."""
+        options = Settings(("x",), selector="team=a", recursive=True).manifest_options
+        assert (options.selector, options.recursive) == ("team=a", True)
+        with pytest.raises(UsageError, match=r"--selector team=a,: expected labels such as"):
+            Settings(("x",), selector="team=a,")
+        with pytest.raises(UsageError, match="--recursive goes with -f"):
+            Settings((), recursive=True)
+        assert Settings((), selector="anything > the server understands").selector
 
     def test_issuer_ca(self, tmp_path: Path) -> None:
         """A CA file of single issuers has to be there as well."""

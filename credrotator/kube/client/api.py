@@ -92,6 +92,7 @@ class KubeApi:
         self._user_agent = user_agent
         self._dates = dates
         self._server = connection.server.rstrip("/")
+        self._headers = connection.headers
         self._authorization = Authorization(connection.credentials)
         self._read_timeout_s = read_timeout_s
         self._pool = make_pool(connection)
@@ -211,7 +212,8 @@ class KubeApi:
         url = self._server + path + _encoded(query)
         for again in (True, False):
             header = self._header()
-            headers = {"Accept": "application/json", "User-Agent": self._user_agent}
+            headers = urllib3.HTTPHeaderDict(self._headers)
+            headers |= {"Accept": "application/json", "User-Agent": self._user_agent}
             if header:
                 headers["Authorization"] = header.reveal()
             if data is not None:

@@ -1,7 +1,6 @@
 """How to reach the API server: from a kubeconfig, or from inside a pod.
 
-Owns where the configuration is found and what of it is accepted; the one place that imports ``kubernetes``, and only
-when there is a kubeconfig to read (it costs 0.7 s and 20 MiB). Must not connect. Source: client-go, ``rest`` and
+Owns where the configuration is found and what of it is accepted. Must not connect. Source: client-go, ``rest`` and
 ``clientcmd``; reliability.md 31, 49, security 3.
 """
 
@@ -11,19 +10,20 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from credrotator.core.errors import printable
-from credrotator.core.model import Sensitive
 from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError
 from credrotator.kube.client.authorization import BearerTokenFile
+from credrotator.kube.client.kubeconfig import Kubeconfig, usable_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from credrotator.kube.client.authorization import HeaderSource
 
+AT_HOME = "~/.kube/config"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -37,6 +37,7 @@ class Connection:
         server_name: Expected in the certificate instead of the host.
         proxy: URL of the proxy that the kubeconfig names. The environment's are for issuers and vendors.
         namespace: The context's, or the pod's.
+        headers: For each request, such as those by which the server takes us for somebody else.
     """
 
     server: str
@@ -45,6 +46,7 @@ class Connection:
     server_name: str | None = None
     proxy: str | None = None
     namespace: str = "default"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def find_connection(
@@ -59,10 +61,12 @@ def find_connection(
     Raises:
         ConfigurationError: Nothing there (ClusterNotNamed), or nothing that can be used.
     """
-    at_home = Path.home() / ".kube" / "config"
-    paths = kubeconfig or environment.get("KUBECONFIG") or (str(at_home) if context or at_home.exists() else None)
-    if paths:
+    named = kubeconfig or environment.get("KUBECONFIG") or ""
+    # A user without a home and without an entry in passwd has the ~ as it is, which is no file.
+    if paths := usable_files(named or AT_HOME, required=bool(named or context)):
         return _from_kubeconfig(paths, context)
+    if kubeconfig:
+        raise ConfigurationError(f"the kubeconfig {printable(kubeconfig)} is empty")
     if environment.get("KUBERNETES_SERVICE_HOST"):
         return _from_pod(environment, service_account)
     raise ClusterNotNamed("there is no kubeconfig, and this is no pod")
@@ -80,12 +84,12 @@ def _from_pod(environment: Mapping[str, str], service_account: Path) -> Connecti
 
 
 def _from_kubeconfig(paths: str, context: str | None) -> Connection:
-    config = _Kubeconfig(paths, context)
-    server = str(config.found.host)
+    config = Kubeconfig(paths, context)
+    server = str(config.settings.host)
     secure = server.startswith("https://")
     if not secure and not server.startswith("http://"):
         raise ConfigurationError(f"the API server's address {printable(server)} is neither https nor http")
-    if not config.found.verify_ssl:
+    if not config.settings.verify_ssl:
         raise ConfigurationError(
             "the kubeconfig says insecure-skip-tls-verify; give its certificate-authority-data instead"
         )
@@ -96,65 +100,16 @@ def _from_kubeconfig(paths: str, context: str | None) -> Connection:
         raise ConfigurationError(
             f"the kubeconfig's proxy-url is neither http nor https, but {printable(scheme) or 'no URL'}"
         )
+    found = config.settings
     return Connection(
         server=server,
         credentials=config.token_source(),
-        tls=_tls_context(config.found.ssl_ca_cert, config.found.cert_file, config.found.key_file) if secure else None,
+        tls=_tls_context(found.ssl_ca_cert, found.cert_file, found.key_file) if secure else None,
         server_name=config.cluster.get("tls-server-name"),
         proxy=proxy or None,
         namespace=config.context.get("namespace") or "default",
+        headers=config.impersonation(),
     )
-
-
-class _Kubeconfig:
-    """One context of a kubeconfig, by the vendor's loader."""
-
-    def __init__(self, paths: str, context: str | None) -> None:
-        self._paths, self._context = paths, context
-        self.found, entry, merged = _load(paths, context)
-        self.context: dict[str, Any] = entry["context"]
-        # Read by hand, because the loader falls back to the environment's proxies where the cluster names none.
-        self.cluster: dict[str, Any] = merged["clusters"].get_with_name(self.context["cluster"])["cluster"].value
-        users = merged["users"].get_with_name(self.context.get("user"), safe=True)
-        self._user: dict[str, Any] = (users.safe_get("user") or {}) if users else {}
-        self._folder = Path(users.path).parent if users else Path()
-        if "exec" in self._user and not (self._header() or self.found.cert_file):
-            raise ConfigurationError("the kubeconfig's credential plug-in gave nothing; see what it logged")
-
-    def token_source(self) -> HeaderSource:
-        # A file wins over a literal, as in client-go.
-        if named := self._user.get("tokenFile"):
-            return BearerTokenFile(self._folder / named)
-        return self
-
-    def read(self, *, afresh: bool) -> Sensitive | None:
-        """Return the header; the loader runs an exec plug-in again when its credential's own expiry has come."""
-        if afresh:
-            self.found = _load(self._paths, self._context)[0]
-        return self._header()
-
-    def _header(self) -> Sensitive | None:
-        header = self.found.get_api_key_with_prefix("BearerToken")
-        return Sensitive(header.strip()) if header else None
-
-
-def _load(paths: str, context: str | None) -> tuple[Any, Any, Any]:
-    from kubernetes.client import Configuration  # noqa: PLC0415 - slow; see above
-    from kubernetes.config import kube_config  # noqa: PLC0415
-    from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
-    from yaml import YAMLError  # noqa: PLC0415
-
-    vendor: Any = kube_config
-    try:
-        merged = vendor.KubeConfigMerger(paths).config
-        if merged is None:
-            raise ConfigurationError(f"there is no kubeconfig {printable(paths)}")
-        loader = vendor.KubeConfigLoader(merged, active_context=context, config_base_path=None)
-        found = Configuration()
-        loader.load_and_set(found)
-    except (ConfigException, OSError, YAMLError, LookupError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"the kubeconfig {printable(paths)} cannot be used: {printable(error)}") from error
-    return found, loader.current_context, merged
 
 
 def _tls_context(ca: str | None, certificate: str | None = None, key: str | None = None) -> ssl.SSLContext:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 Entry = tuple[str, T]
 """An object's resourceVersion, and what was made of it."""
 
-MALFORMED = (ValueError, TypeError, LookupError, AttributeError)
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What ``parse`` may raise for an object that is not what it should be."""
 
 

@@ -31,12 +31,6 @@ def read_block(reading: Reading, block: schema.AwsCredentials | None) -> Source 
     """Check what the block's fields mean together; None where it is not there."""
     if block is None:
         return None
-    if block.credentials_file and block.oidc_exchange_token:
-        reading.wrong(
-            PATH,
-            "credentialsFile and oidcExchangeToken are both set: the gateway reads the file, so a rotated "
-            "credential would reach nobody; remove one of them",
-        )
     if exchange := block.oidc_exchange_token:
         return _exchanged(reading, block.region, exchange, f"{PATH}.oidcExchangeToken")
     if file := block.credentials_file:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from credrotator.core.model import Credential, Rotatable, Sensitive, SourceKind
-from credrotator.core.profiles import read_profile
+from credrotator.core.profiles import read_own_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +70,7 @@ class AwsOidc(Rotatable):
 
     def unusable(self, value: Sensitive) -> str | None:
         """See ``Rotatable``: the file has to be whole."""
-        profile = read_profile(value.reveal(), "default") or {}
+        profile = read_own_profile(value.reveal(), "default") or {}
         missing = ", ".join(option for option in OPTIONS if not profile.get(option))
         return f"its credentials file lacks {missing} in profile default" if missing else None
 

@@ -34,8 +34,6 @@ def read_block(reading: Reading, block: schema.AzureCredentials | None) -> Sourc
     """Check what the block's fields mean together; None where it is not there."""
     if block is None:
         return None
-    if bool(block.client_secret_ref) == bool(block.oidc_exchange_token):
-        reading.wrong(PATH, "expected exactly one of clientSecretRef and oidcExchangeToken")
     app = _app(reading, block)
     if exchange := block.oidc_exchange_token:
         return AzureOidc(reading.token_source(exchange, f"{PATH}.oidcExchangeToken"), app)

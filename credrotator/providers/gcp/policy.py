@@ -20,8 +20,6 @@ def read_block(reading: Reading, block: schema.GcpCredentials | None) -> Source 
     """Check what the block's fields mean together; None where it is not there."""
     if block is None:
         return None
-    if block.credentials_file and block.workload_identity:
-        reading.wrong(PATH, "expected at most one of credentialsFile and workloadIdentityFederationConfig")
     if federation := block.workload_identity:
         return _federated(reading, block, federation, f"{PATH}.workloadIdentityFederationConfig")
     if file := block.credentials_file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from email.message import Message
 from typing import Any, Literal
 
 
@@ -23,6 +24,7 @@ class Request:
     content_type: str = ""
     body: Any = None
     status: int = 0
+    headers: Message = field(default_factory=Message)
 
 
 @dataclass(slots=True)

@@ -88,6 +88,7 @@ class Handler(BaseHTTPRequestHandler):
             self.headers.get("Authorization", "").removeprefix("Bearer "),
             content_type=self.headers.get("Content-Type", ""),
             body=json.loads(body) if body else None,
+            headers=self.headers,
         )
 
     def _meet_faults(self, request: Request) -> bool:
