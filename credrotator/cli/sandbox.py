@@ -88,7 +88,9 @@ def command(directory: str | None, command: tuple[str, ...], **ports: Any) -> in
 
 
 def _announcement(sandbox: Sandbox, program: str) -> str:
-    addresses = ", ".join(f"{server.title} {getattr(sandbox, server.name).url}" for server in SERVERS)
+    addresses = ", ".join(
+        f"{server.title.removeprefix('the ')} {getattr(sandbox, server.name).url}" for server in SERVERS
+    )
     return f"sandbox: {addresses}; ends with {Path(program).name}"
 
 
