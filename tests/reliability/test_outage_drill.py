@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.core.model import Published
+from credrotator.core.model import Published, RotatablePolicy
 from credrotator.core.planning import renewal_time
 from credrotator.core.secretdata import parse
-from credrotator.exchange.http.circuit import FAILURES_TO_OPEN, SLOTS
+from credrotator.exchange.http.circuit import SLOTS
+from credrotator.exchange.http.pauses import FAILURES_TO_OPEN
 from tests.reliability.kernel import EPOCH
 from tests.reliability.simulation import Backend, Trouble, policy_of
 
@@ -107,9 +108,9 @@ def _published(world: Backend) -> dict[ObjectKey, Published]:
     documents = {
         key: (world.secrets[policy.secret].document, policy.source)
         for key, policy in world.policies.items()
-        if policy.secret in world.secrets
+        if isinstance(policy, RotatablePolicy) and policy.secret in world.secrets
     }
-    published = {key: parse(document, source) for key, (document, provider) in documents.items()}
+    published = {key: parse(document, source) for key, (document, source) in documents.items()}
     return {key: each for key, each in published.items() if isinstance(each, Published)}
 
 

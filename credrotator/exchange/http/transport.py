@@ -27,7 +27,7 @@ from requests import exceptions as failures
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from credrotator.core.errors import Denied, RotationError, Transient, Untrusted, printable
+from credrotator.core.errors import Denied, NoConnection, Outage, RotationError, Throttled, Untrusted, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.exchange.http.connections import (
     CONNECT_TIMEOUT_S,
@@ -268,7 +268,8 @@ class _Adapter(HTTPAdapter):
 
     def _send(self, *args: Any, **kwargs: Any) -> requests.Response:
         response = super().send(*args, **{**kwargs, "stream": True})
-        self._dated(response.headers.get("Date"))
+        # An answer from a cache is as old as its Age says, and its Date as well.
+        self._dated(None if "Age" in response.headers else response.headers.get("Date"))
         # A connection whose answer was read to its end is back in the pool by then, and closing is too late to touch
         # it; any other still holds a rest that the next request would take for its own answer.
         with closing(response.raw):
@@ -351,21 +352,22 @@ class answering:  # noqa: N801 - reads as the context manager it is
                 return Denied("CaFileUnreadable", f"a CA file cannot be used: {printable(error)}", hint=hint)
             case failures.ProxyError():
                 message = f"the proxy for {where} failed: {_cause(error)}"
-                return Transient("ProxyFailed", message, hint=_proxy_hint(error, self._endpoint))
+                return NoConnection("ProxyFailed", message, hint=_proxy_hint(error, self._endpoint))
             case failures.SSLError() | ssl.SSLError() if not isinstance(_root(error), BROKEN_OFF):
                 message = f"{title} at {where} has no certificate that can be trusted: {_cause(error)}"
                 return Untrusted(f"{name}TLS", message, hint=_tls_hint(_root(error)))
             case failures.Timeout() | TimeoutError():
                 hint = "see whether it is overloaded, or a firewall drops the packets"
                 what = "began to answer, but did not end" if isinstance(error, UnfinishedError) else "did not answer"
-                return Transient(f"{name}Timeout", f"{title} at {where} {what} in time", hint=hint)
+                kind = NoConnection if isinstance(error, failures.ConnectTimeout) else Outage
+                return kind(f"{name}Timeout", f"{title} at {where} {what} in time", hint=hint)
             case failures.InvalidURL() | failures.InvalidSchema() | failures.MissingSchema():
                 hint = "correct the address in the policy, or what the issuer's discovery says"
                 return Denied("InvalidAddress", f"{where} is no address of {title} that can be used", hint=hint)
             case failures.RequestException() | OSError() if not isinstance(error, UNREADABLE):
                 message = f"{title} at {where} cannot be reached: {_cause(error)}"
                 hint = "see whether the name resolves and the port is open from here"
-                return Transient(f"{name}Unreachable", message, hint=hint)
+                return NoConnection(f"{name}Unreachable", message, hint=hint)
         return self._map_answer(error)
 
     def _map_answer(self, error: BaseException) -> RotationError | None:
@@ -381,7 +383,7 @@ class answering:  # noqa: N801 - reads as the context manager it is
             case _:
                 return None
         hint = "see whether something else answers at this address"
-        return Transient("InvalidResponse", f"the answer of {self._where} {what}", hint=hint)
+        return Outage("InvalidResponse", f"the answer of {self._where} {what}", hint=hint)
 
 
 def _proxy_settings(endpoint: Endpoint) -> str:
@@ -438,7 +440,8 @@ def refuse_failure(response: requests.Response, endpoint: Endpoint, clock: Clock
     where = printable(response.url.partition("?")[0])
     if response.status_code in {REQUEST_TIMEOUT, TOO_MANY_REQUESTS} or response.status_code >= SERVER_ERROR:
         throttled = response.status_code == TOO_MANY_REQUESTS
-        raise Transient(
+        kind = Throttled if throttled else Outage
+        raise kind(
             f"{endpoint.name}Throttled" if throttled else f"{endpoint.name}Failed",
             f"{endpoint.title} at {where} answered {response.status_code}",
             hint="it asks for patience" if throttled else "see its status page or its log",
@@ -470,9 +473,9 @@ def text(found: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _invalid(response: requests.Response, what: str) -> Transient:
+def _invalid(response: requests.Response, what: str) -> Outage:
     where, kind = printable(response.url.partition("?")[0]), printable(response.headers.get("Content-Type", "no type"))
-    return Transient(
+    return Outage(
         "InvalidResponse",
         f"the answer of {where} ({response.status_code}, {kind}) {what}",
         hint="see whether something else (a login page, a proxy) answers at this address",

@@ -19,13 +19,14 @@ from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.client import OAuth2Client
 from requests.auth import AuthBase
 
+from credrotator.core.circuit_key import CircuitKey, client_account
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import Denied, OpaqueToken, PolicyError, RotationError, Transient, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import OidcClient, Sensitive, SubjectToken
-from credrotator.exchange.http.circuit import THROTTLED, CircuitBreakers
-from credrotator.exchange.http.single_flight import RateLimits, Shared
+from credrotator.exchange.http.circuit import CircuitBreakers
+from credrotator.exchange.http.single_flight import Shared
 from credrotator.exchange.http.transport import ISSUER, Transport, answering, json_object, refuse_failure, text
 from credrotator.exchange.lifetimes import expiry, unusable
 
@@ -43,7 +44,13 @@ DISCOVERY_LIFE = timedelta(minutes=10)
 LONGEST_DISCOVERY = timedelta(hours=24)
 _REDIRECTS = 3
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})")
+LONGEST_TOKEN_CHARACTERS = 20_000
+"""What AWS STS takes at most (WebIdentityToken); nobody's token for a good reason is longer."""
+LONGEST_ADDRESS, MOST_METHODS, LONGEST_METHOD = 2048, 16, 64
+"""What is kept of discovery, in characters, entries and characters: an issuer may send a mebibyte of each."""
+MOST_ISSUERS = 2048
 UNAUTHORIZED = 401
+_ENDPOINT = ISSUER.name.lower()
 _BASIC, _POST = "client_secret_basic", "client_secret_post"
 
 
@@ -103,8 +110,10 @@ class Issuers:
         self._allowed = allowed
         self._clock = clock
         self._metadata: Shared[Metadata] = Shared(clock, seconds)
-        self._tokens: Shared[SubjectToken] = Shared(clock, seconds)
-        self._pauses = RateLimits(seconds)
+        # A token is kept with its claims, which take about three times as much.
+        self._tokens: Shared[SubjectToken] = Shared(
+            clock, seconds, size_bytes=lambda token: 1024 + 4 * len(token.token.reveal())
+        )
         self._token_valid_until: dict[str, datetime] = {}
 
     def subject_token(self, request: TokenRequest) -> SubjectToken:
@@ -169,24 +178,25 @@ class Issuers:
             return self._metadata.get(issuer, lambda: self._discover(issuer, transport))
 
     def _fetch(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
-        with self._circuits.of(f"issuer {_origin(request.client.issuer)}", throttles=False).slot():
-            return self._fetch_within(request)
-
-    def _fetch_within(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
         endpoint, methods = self._endpoint(request.client)
         transport = self.token_transport(request.client, endpoint)
-        asked = (endpoint, request.client_id)
-        self._pauses.check(asked)
+        account = client_account(request.client_id, request.client_secret)
         try:
-            token = self._read(self._request(transport, endpoint, request, methods), request)
-        except RotationError as error:
+            with self._circuits.of(CircuitKey.of_url(_ENDPOINT, endpoint, account)).slot():
+                token = self._read(self._request(transport, endpoint, request, methods), request)
+        except RotationError:
             self._token_valid_until.pop(request.client.issuer, None)
-            self._pauses.note(asked, error)
             raise
         now = self._clock()
         good_until = token.expires_at - min(TOKEN_MARGIN, (token.expires_at - now) / 2)
-        self._token_valid_until[request.client.issuer] = good_until
+        self._note_valid(request.client.issuer, good_until)
         return token, good_until
+
+    def _note_valid(self, issuer: str, good_until: datetime) -> None:
+        self._token_valid_until.pop(issuer, None)
+        self._token_valid_until[issuer] = good_until
+        if len(self._token_valid_until) > MOST_ISSUERS:
+            self._token_valid_until.pop(next(iter(self._token_valid_until)), None)
 
     def _endpoint(self, client: OidcClient) -> tuple[str, tuple[str, ...]]:
         """Return token endpoint and authentication methods; with a policy's own endpoint there is no discovery."""
@@ -204,8 +214,11 @@ class Issuers:
 
     def _discover(self, issuer: str, transport: Transport) -> tuple[Metadata, datetime]:
         url = issuer.rstrip("/") + "/.well-known/openid-configuration"
-        response = _follow(transport, url)
-        self._refuse_failure(response)
+        with self._circuits.of(CircuitKey.of_url(_ENDPOINT, url)).slot():
+            return self._read_discovery(_follow(transport, url), issuer, url)
+
+    def _read_discovery(self, response: requests.Response, issuer: str, url: str) -> tuple[Metadata, datetime]:
+        refuse_failure(response, ISSUER, self._clock)
         if not response.ok:
             message = f"{printable(url)} answered {response.status_code}"
             hint = "see whether the issuer is written as the issuer writes it, or set tokenEndpoint"
@@ -213,14 +226,13 @@ class Issuers:
         found = json_object(response)
         _check_issuer(found.get("issuer"), issuer)
         endpoint = found.get("token_endpoint")
-        if not isinstance(endpoint, str) or not _is_address(endpoint):
+        if not isinstance(endpoint, str) or len(endpoint) > LONGEST_ADDRESS or not _is_address(endpoint):
             hint = "set tokenEndpoint in the policy"
             raise Denied("DiscoveryFailed", f"{printable(url)} names no token_endpoint", hint=hint)
         if urlsplit(endpoint).netloc != urlsplit(issuer).netloc:
             log.info("issuer %s has its token endpoint elsewhere: %s", printable(issuer), printable(endpoint))
         methods = found.get("token_endpoint_auth_methods_supported", [_BASIC])
-        offered = tuple(each for each in methods if isinstance(each, str)) if isinstance(methods, list) else (_BASIC,)
-        return Metadata(endpoint, offered), self._clock() + _lifetime(response.headers)
+        return Metadata(endpoint, _offered(methods)), self._clock() + _lifetime(response.headers)
 
     def _request(
         self, transport: Transport, endpoint: str, request: TokenRequest, methods: tuple[str, ...]
@@ -254,20 +266,12 @@ class Issuers:
 
     def _checked(self, response: requests.Response, request: TokenRequest) -> requests.Response:
         """Let Authlib see nothing but a well-formed success."""
-        self._refuse_failure(response)
+        refuse_failure(response, ISSUER, self._clock)
         if not response.ok:
             raise _refusal(response, request)
         if "error" in json_object(response):
             raise _refusal(response, request)
         return response
-
-    def _refuse_failure(self, response: requests.Response) -> None:
-        try:
-            refuse_failure(response, ISSUER, self._clock)
-        except Transient as error:
-            if error.retry_after is not None or error.reason.endswith(THROTTLED):
-                self._instrumentation.throttled(ISSUER.name.lower())
-            raise
 
     def _read(self, answer: Mapping[str, Any], request: TokenRequest) -> SubjectToken:
         """Read the token response (RFC 6749 §5.1) into the token that is exchanged."""
@@ -281,6 +285,9 @@ class Issuers:
                 hint = "add the scope openid, or remove the annotation credrotator.io/subject-token"
                 raise Denied("NoIdToken", "the issuer gave no id_token for client credentials", hint=hint)
             raise unusable(ISSUER, "access_token is missing or empty")
+        if len(value) > LONGEST_TOKEN_CHARACTERS:
+            message = f"the issuer's {name} has {len(value)} characters, more than {LONGEST_TOKEN_CHARACTERS}"
+            raise Denied("TokenTooLong", message, hint="have the issuer put fewer claims into this client's tokens")
         token = Sensitive(value)
         claims = read_claims(token)
         if claims is None:
@@ -337,11 +344,6 @@ class _Client(OAuth2Client):
         return json_object(resp)
 
 
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.lower()}"
-
-
 class _ClientAuthentication:
     """Client authentication as RFC 6749 §2.3.1 has it, for Authlib.
 
@@ -379,6 +381,15 @@ def _follow(transport: Transport, url: str) -> requests.Response:
             raise Denied("RedirectRefused", f"{printable(url)} redirects to {printable(target)}", hint=hint)
         response = transport.get(target)
     return response
+
+
+def _offered(methods: object) -> tuple[str, ...]:
+    """Return the methods of client authentication that discovery names: those we know, and some others to be shown."""
+    if not isinstance(methods, list):
+        return (_BASIC,)
+    texts = [each for each in methods if isinstance(each, str)]
+    others = [each[:LONGEST_METHOD] for each in texts if each not in {_BASIC, _POST}][:MOST_METHODS]
+    return (*(method for method in (_BASIC, _POST) if method in texts), *others)
 
 
 def _is_address(url: str) -> bool:

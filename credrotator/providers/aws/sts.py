@@ -7,11 +7,13 @@ Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
 import threading
 import time
+from collections import OrderedDict
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,17 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from credrotator.core.durations import show_duration
-from credrotator.core.errors import Denied, RotationError, Settling, StaleToken, Transient, printable
+from credrotator.core.errors import (
+    Denied,
+    Outage,
+    PolicyError,
+    RotationError,
+    Settling,
+    StaleToken,
+    Throttled,
+    Transient,
+    printable,
+)
 from credrotator.core.model import ObjectKey, Rotatable, Sensitive, SubjectToken
 from credrotator.exchange.http.transport import (
     SERVER_ERROR,
@@ -56,6 +68,8 @@ STS = Endpoint(
 )
 SESSION_NAME_LIMIT = 64
 SKEW_LIMIT = timedelta(minutes=1)
+MOST_CLIENTS = 64
+"""Clients that are kept, one for a region; AWS has fewer regions."""
 THROTTLED = {"Throttling", "ThrottlingException", "SlowDown", "RequestLimitExceeded", "TooManyRequestsException"}
 
 TRUST_HINT = "run credrotator check, which prints the trust policy that fits the token"
@@ -97,7 +111,7 @@ class Sts(Vendor):
         self._clock = context.clock
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
-        self._clients: dict[str, STSClient] = {}
+        self._clients: OrderedDict[str, STSClient] = OrderedDict()
 
     def credential(self, source: Rotatable, steps: ExchangeSteps) -> AwsCredential:
         """See ``Vendor``."""
@@ -132,7 +146,7 @@ class Sts(Vendor):
         except (ResponseParserError, ValueError, RuntimeError) as error:
             # The latter two: a timestamp that is none.
             hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
-            raise Transient("InvalidResponse", "the answer of AWS STS is not readable", hint=hint) from error
+            raise Outage("InvalidResponse", "the answer of AWS STS is not readable", hint=hint) from error
         except botocore.exceptions.BotoCoreError as error:
             raise _misconfigured(error) from error
         # NOTE: the answer's Date may just have put the clock right, so the life is not measured from before.
@@ -151,10 +165,15 @@ class Sts(Vendor):
             raise _misconfigured(error) from error
 
     def _client(self, region: str) -> STSClient:
-        """Return the region's client: one session (93 ms, 7 MiB) for all, one client per region (3 ms, 0.1 MiB)."""
+        """Return the region's client: one session (93 ms, 7 MiB) for all, one client per region (3 ms, 0.1 MiB).
+
+        Raises:
+            PolicyError: UnknownRegion: AWS has no such region.
+        """
         with self._lock:
             if region not in self._clients:
                 self._session = self._session or boto3.Session()
+                _check_region(self._session, region)
                 # The settings that a person's AWS_* variables could turn into waiting: retries in the SDK, its adaptive
                 # mode, and defaults that it would ask the metadata service for.
                 config = Config(
@@ -173,6 +192,9 @@ class Sts(Vendor):
                 )
                 client.meta.events.register("before-send.sts", self._send)  # type: ignore[arg-type]
                 self._clients[region] = client
+                if len(self._clients) > MOST_CLIENTS:
+                    self._clients.popitem(last=False)
+            self._clients.move_to_end(region)
             return self._clients[region]
 
     def _send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
@@ -184,6 +206,25 @@ class Sts(Vendor):
             refuse_failure(response, STS, self._clock)
         headers: Any = response.headers
         return AWSResponse(response.url, response.status_code, headers, _Raw(response.content))
+
+
+def _check_region(session: boto3.Session, region: str) -> None:
+    """Refuse a region that the SDK's data does not have, though its name would fit: anybody can write one.
+
+    Raises:
+        PolicyError: There is no such region.
+    """
+    partitions = {name: session.get_available_regions("sts", name) for name in session.get_available_partitions()}
+    if any(region in regions for regions in partitions.values()):
+        return
+    with contextlib.suppress(botocore.exceptions.UnknownRegionError):
+        # A partition whose regions the data does not list has names that fit its pattern.
+        if not partitions.get(session.get_partition_for_region(region)):
+            return
+    hint = (
+        "correct region in the policy; one that is newer than the SDK is added by the models that AWS_DATA_PATH names"
+    )
+    raise PolicyError("UnknownRegion", f"AWS STS has no region {printable(region, 60)}", hint=hint)
 
 
 def _misconfigured(error: Exception) -> Denied:
@@ -221,16 +262,16 @@ def _credential(
     expires_at = found.get("Expiration")
     if not all(keys) or expires_at is None:
         hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
-        raise Transient("InvalidResponse", "AWS STS answered without complete credentials", hint=hint)
+        raise Outage("InvalidResponse", "AWS STS answered without complete credentials", hint=hint)
     access_key_id, secret_access_key, session_token = map(str, keys)
     if any(char.isspace() or not char.isprintable() for char in access_key_id + secret_access_key + session_token):
         # Such a value would break the shared-credentials file, or add a line of its own to it.
         hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
-        raise Transient("InvalidResponse", "AWS STS sent a credential with white space in it", hint=hint)
+        raise Outage("InvalidResponse", "AWS STS sent a credential with white space in it", hint=hint)
     metadata = whole.get("ResponseMetadata", {})
     if expires_at <= now:
         skew = _skew(metadata.get("HTTPHeaders", {}).get("date", ""), now)
-        raise Transient(
+        raise Outage(
             "CredentialExpired",
             f"AWS STS gave a credential that expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}",
             hint="set the clock of this machine: " + skew if skew else "compare the clock of this machine with AWS's",
@@ -268,11 +309,11 @@ def _refusal(
     message = f"AWS STS answered {code}: {said} (role {source.role_arn}, region {source.region})"
     wait = retry_after({"Retry-After": headers.get("retry-after", "")}, now)
     if code in THROTTLED or status == TOO_MANY_REQUESTS:
-        return Transient("StsThrottled", message, hint="AWS asks for patience", retry_after=wait)
+        return Throttled("StsThrottled", message, hint="AWS asks for patience", retry_after=wait)
     if code == "IDPCommunicationError":
         return Transient(code, message, hint="AWS could not reach the issuer's JWKS; see whether it is public and up")
     if status >= SERVER_ERROR:
-        return Transient("StsFailed", message, hint="see the AWS Health Dashboard", retry_after=wait)
+        return Outage("StsFailed", message, hint="see the AWS Health Dashboard", retry_after=wait)
     if source.duration and "DurationSeconds" in said:
         asked = show_duration(source.duration)
         hint = f"the role allows less than {asked}: lower {DURATION} to its MaxSessionDuration, or raise that"

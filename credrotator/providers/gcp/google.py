@@ -22,7 +22,16 @@ from google.auth import crypt, impersonated_credentials, jwt
 from google.auth.exceptions import GoogleAuthError
 from google.oauth2 import credentials, sts
 
-from credrotator.core.errors import Denied, PolicyError, RotationError, StaleToken, Transient, printable
+from credrotator.core.errors import (
+    Denied,
+    Outage,
+    PolicyError,
+    RotationError,
+    StaleToken,
+    Throttled,
+    Transient,
+    printable,
+)
 from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 from credrotator.core.secretdata import read_time
 from credrotator.exchange.http.transport import (
@@ -197,7 +206,7 @@ class Google(Vendor):
         if expires_at is None:
             raise unusable(GOOGLE, "expireTime is missing or not a time")
         if expires_at <= now:
-            raise Transient(
+            raise Outage(
                 "CredentialExpired",
                 f"Google gave a token that expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}",
                 hint="compare the clock of this machine with Google's",
@@ -356,9 +365,10 @@ class _Wire:
         code = printable(_without(response.request, code), 60)
         message = f"Google answered {status} {code}: {shown} ({self._whom})"
         if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
-            reason = "GoogleThrottled" if status == TOO_MANY_REQUESTS else "GoogleFailed"
-            hint = "Google asks for patience; see the project's quotas" if status == TOO_MANY_REQUESTS else STATUS_PAGE
-            return Transient(reason, message, hint=hint, retry_after=retry_after(response.headers, self._clock()))
+            throttled = status == TOO_MANY_REQUESTS
+            kind, reason = (Throttled, "GoogleThrottled") if throttled else (Outage, "GoogleFailed")
+            hint = "Google asks for patience; see the project's quotas" if throttled else STATUS_PAGE
+            return kind(reason, message, hint=hint, retry_after=retry_after(response.headers, self._clock()))
         if _ISSUER_AWAY in said:
             hint = "see that the issuer's discovery and keys are public and up, or upload its keys to the provider"
             return Transient("GoogleCannotReachIssuer", message, hint=hint)
