@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 DISCOVERY_LIFE = timedelta(minutes=10)
 LONGEST_DISCOVERY = timedelta(hours=24)
+LONGEST_ADDRESS, MOST_METHODS, LONGEST_METHOD = 2048, 16, 64
+"""What is kept of a document, in characters, entries and characters: an issuer may send a mebibyte of each."""
+KNOWN_METHODS = ("client_secret_basic", "client_secret_post")
 _REDIRECTS = 3
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
@@ -56,7 +59,7 @@ def discover(
     Raises:
         RotationError: DiscoveryFailed, IssuerMismatch, RedirectRefused, or what the transport raises.
     """
-    url = issuer.rstrip("/") + "/.well-known/openid-configuration"
+    url = discovery_url(issuer)
     response = _follow(transport, url)
     refuse_failure(response)
     if not response.ok:
@@ -66,12 +69,17 @@ def discover(
     document = json_object(response)
     _check_issuer(document.get("issuer"), issuer)
     endpoint = document.get("token_endpoint")
-    if not isinstance(endpoint, str) or not _is_address(endpoint):
+    if not isinstance(endpoint, str) or len(endpoint) > LONGEST_ADDRESS or not _is_address(endpoint):
         hint = "set tokenEndpoint in the policy"
         raise Denied("DiscoveryFailed", f"{printable(url)} names no token_endpoint", hint=hint)
     if urlsplit(endpoint).netloc != urlsplit(issuer).netloc:
         log.info("issuer %s has its token endpoint elsewhere: %s", printable(issuer), printable(endpoint))
     return Metadata(endpoint, _methods(document)), _lifetime(response.headers)
+
+
+def discovery_url(issuer: str) -> str:
+    """Return where an issuer's document is (OIDC Discovery 1.0 §4)."""
+    return issuer.rstrip("/") + "/.well-known/openid-configuration"
 
 
 def _follow(transport: Transport, url: str) -> requests.Response:
@@ -102,7 +110,11 @@ def _is_address(url: str) -> bool:
 def _methods(document: Mapping[str, object]) -> tuple[str, ...]:
     """Return how clients may authenticate; an empty list, or none, says nothing (OIDC Discovery 1.0 §3)."""
     methods = document.get("token_endpoint_auth_methods_supported")
-    return tuple(each for each in methods if isinstance(each, str)) if isinstance(methods, list) else ()
+    if not isinstance(methods, list):
+        return ()
+    texts = [each[:LONGEST_METHOD] for each in methods if isinstance(each, str)]
+    # The ones that we know first: of a list without end, those must not be cut off.
+    return tuple(sorted(texts, key=lambda method: method not in KNOWN_METHODS))[:MOST_METHODS]
 
 
 def _check_issuer(stated: object, issuer: str) -> None:
