@@ -15,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 from credrotator.core.errors import Denied, PolicyError, printable
 from credrotator.exchange.http.transport import json_object, redirect_target
+from credrotator.exchange.issuers.client_auth import ClientAuthMethod
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ DISCOVERY_LIFE = timedelta(minutes=10)
 LONGEST_DISCOVERY = timedelta(hours=24)
 LONGEST_ADDRESS, MOST_METHODS, LONGEST_METHOD = 2048, 16, 64
 """What is kept of a document, in characters, entries and characters: an issuer may send a mebibyte of each."""
-KNOWN_METHODS = ("client_secret_basic", "client_secret_post")
+KNOWN_METHODS = tuple(map(str, ClientAuthMethod))
 _REDIRECTS = 3
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
@@ -41,6 +42,11 @@ class Metadata:
 
     token_endpoint: str
     auth_methods: tuple[str, ...]
+
+
+def discovery_url(issuer: str) -> str:
+    """Return where an issuer's document is."""
+    return issuer.rstrip("/") + "/.well-known/openid-configuration"
 
 
 def discover(
@@ -77,11 +83,6 @@ def discover(
     return Metadata(endpoint, _methods(document)), _lifetime(response.headers)
 
 
-def discovery_url(issuer: str) -> str:
-    """Return where an issuer's document is (OIDC Discovery 1.0 §4)."""
-    return issuer.rstrip("/") + "/.well-known/openid-configuration"
-
-
 def _follow(transport: Transport, url: str) -> requests.Response:
     """Get a discovery document; a redirect is followed to https on the same origin only."""
     response = transport.get(url)
@@ -112,9 +113,9 @@ def _methods(document: Mapping[str, object]) -> tuple[str, ...]:
     methods = document.get("token_endpoint_auth_methods_supported")
     if not isinstance(methods, list):
         return ()
-    texts = [each[:LONGEST_METHOD] for each in methods if isinstance(each, str)]
-    # The ones that we know first: of a list without end, those must not be cut off.
-    return tuple(sorted(texts, key=lambda method: method not in KNOWN_METHODS))[:MOST_METHODS]
+    texts = [each for each in methods if isinstance(each, str)]
+    others = [each[:LONGEST_METHOD] for each in texts if each not in KNOWN_METHODS][:MOST_METHODS]
+    return (*(method for method in KNOWN_METHODS if method in texts), *others)
 
 
 def _check_issuer(stated: object, issuer: str) -> None:

@@ -40,7 +40,6 @@ __all__ = ["Issuers", "TokenRequest"]
 
 TOKEN_MARGIN = timedelta(seconds=30)
 MOST_ISSUERS = 2048
-"""Issuers of which it is known whether they need to be asked."""
 _ENDPOINT = ISSUER.name.lower()
 
 
@@ -51,7 +50,7 @@ class Issuers:
         guarded: Transport for issuers that only policies name.
         named: Transport for issuers that the operator named.
         own: Transport for an issuer that is reached in a way of its own, guarded or not; None for all others.
-        seconds: Seconds that only grow; patience is reckoned by them.
+        seconds: Seconds that only grow.
     """
 
     def __init__(
@@ -143,16 +142,13 @@ class Issuers:
             return self._metadata.get(issuer, lambda: self._discover(issuer, transport))
 
     def _fetch(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
-        # What leaves here is kept for others, logged and shown: whatever it was made from, it holds no secret.
-        with masking(request.client_secret):
-            return self._fetch_within(request)
-
-    def _fetch_within(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
         endpoint, offered = self._endpoint(request.client)
         transport = self.token_transport(request.client, endpoint)
         account = client_account(request.client_id, request.client_secret)
+        circuit = self._circuits.of(CircuitKey.of_url(_ENDPOINT, endpoint, account))
         try:
-            with self._circuits.of(CircuitKey.of_url(_ENDPOINT, endpoint, account)).slot():
+            # What leaves here is kept for others, logged and shown: whatever it was made from, it holds no secret.
+            with circuit.slot(), masking(request.client_secret):
                 document = self._ask(request, endpoint, transport, offered)
                 token = read_token(document, request, self._clock())
                 self._allowed.check_token(token.claims.get("iss"), request.client.issuer)
@@ -183,7 +179,9 @@ class Issuers:
 
     def _discover(self, issuer: str, transport: Transport) -> tuple[Metadata, datetime]:
         with self._circuits.of(CircuitKey.of_url(_ENDPOINT, discovery_url(issuer))).slot():
-            metadata, lifetime = discover(issuer, transport, self._refuse_failure)
+            metadata, lifetime = discover(
+                issuer, transport, partial(refuse_failure, endpoint=ISSUER, clock=self._clock)
+            )
         return metadata, self._clock() + lifetime
 
     def _ask(
@@ -214,12 +212,9 @@ class Issuers:
 
     def _check(self, request: TokenRequest, response: requests.Response) -> None:
         """Let nothing but a well-formed success pass."""
-        self._refuse_failure(response)
+        refuse_failure(response, ISSUER, self._clock)
         if not response.ok or has_error(json_object(response)):
             raise refusal_of(response, request)
-
-    def _refuse_failure(self, response: requests.Response) -> None:
-        refuse_failure(response, ISSUER, self._clock)
 
 
 @contextlib.contextmanager

@@ -283,9 +283,7 @@ def _check_region(session: boto3.Session, region: str) -> None:
         # A partition whose regions the data does not list has names that fit its pattern.
         if not partitions.get(session.get_partition_for_region(region)):
             return
-    hint = (
-        "correct region in the policy; one that is newer than the SDK is added by the models that AWS_DATA_PATH names"
-    )
+    hint = "correct region in the policy; one that is newer than this release of credrotator needs a newer release"
     raise PolicyError("UnknownRegion", f"AWS STS has no region {printable(region, 60)}", hint=hint)
 
 

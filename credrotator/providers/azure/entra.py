@@ -21,7 +21,6 @@ from azure.identity import ClientAssertionCredential
 
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.errors import Denied, Outage, RotationError, Settling, StaleToken, Throttled, Transient, printable
-from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 from credrotator.exchange.http.foreign import masking, said_to
 from credrotator.exchange.http.transport import (
     SERVER_ERROR,

@@ -20,15 +20,7 @@ from google.auth import impersonated_credentials, jwt
 from google.auth.exceptions import GoogleAuthError
 from google.oauth2 import credentials, sts
 
-from credrotator.core.errors import (
-    Denied,
-    Outage,
-    RotationError,
-    StaleToken,
-    Throttled,
-    Transient,
-    printable,
-)
+from credrotator.core.errors import Denied, Outage, RotationError, StaleToken, Throttled, Transient, printable
 from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 from credrotator.core.secretdata import read_time
 from credrotator.exchange.http.foreign import masking, said_to
