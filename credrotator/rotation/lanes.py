@@ -27,7 +27,7 @@ class Lanes:
         self._has_valid_token = has_valid_token
         self._workers = workers
 
-    def of(self, key: ObjectKey) -> tuple[str, ...]:
+    def of(self, key: ObjectKey) -> str:
         """Name what a policy's exchange depends on first; one that hangs takes a quarter of the workers at most.
 
         While its token is good, three quarters: only the vendor is asked.
@@ -36,9 +36,9 @@ class Lanes:
         """
         policy = self._source.get(key)
         if not isinstance(policy, RotatablePolicy):
-            return ()
+            return ""
         token_source = policy.source.token_source
-        return (token_source.issuer if isinstance(token_source, OidcClient) else policy.source.asked,)
+        return token_source.issuer if isinstance(token_source, OidcClient) else policy.source.asked
 
     def limit(self, lane: str) -> int:
         """Return how many workers a lane may have."""

@@ -1,92 +1,110 @@
-"""The keyed queue of the daemon: client-go's semantics, priorities, and lanes that keep one issuer from all workers.
+"""The keyed queue of the daemon: client-go's semantics, urgency, and fairness between namespaces.
 
 Owns: a key is in the queue at most once; it is never handled by two workers; a key that is added while it is handled
-is handled once more afterwards. Each key is in some lanes, one for each endpoint that it depends on; keys of one lane
-take a bounded number of workers, and the rest of the queue flows past them. Decides under the lock, acts outside it.
-Source: client-go ``util/workqueue/queue.go``.
+is handled once more afterwards. Within a class of urgency work is handed out by namespace in turn, and within a
+namespace by lane in turn: no order of arrival lets a thousand policies of one stand before one of another. A lane is
+what a policy's exchange hangs at, if it hangs; it counts within its namespace only, since a policy can name anything.
+Decides under the lock, acts outside it. Source: client-go ``util/workqueue/queue.go``; reliability.md I5, I13.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import threading
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from credrotator.core.fair_share import FairShare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from credrotator.core.model import ObjectKey
 
+_Name = TypeVar("_Name")
 URGENT, SOON, ROUTINE = 0, 1, 2
 """Nothing is published, or it expires soon; it should be looked at now; a look that could wait."""
 
 
-@dataclass(order=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     priority: int
-    order: int
-    key: ObjectKey = field(compare=False)
-    lanes: tuple[str, ...] = field(compare=False)
+    lane: str
+
+
+Lanes = OrderedDict[str, OrderedDict["ObjectKey", None]]
+"""The keys of one namespace that wait, by lane, each in order of arrival; the lane whose turn it is comes first."""
 
 
 class WorkQueue:
-    """A priority queue of keys; see the module's docstring.
+    """A fair queue of keys; see the module's docstring.
 
     Args:
-        lanes_of: Names the lanes of a key; asked when the key is added.
-        lane_limit: How many keys of a lane may be handled at a time; asked for each decision.
+        workers: How many keys may be handled at a time.
+        lane_of: Names the lane of a key, empty for none; asked when the key is added.
+        lane_limit: How many keys of a lane a namespace may have handled at a time; asked for each decision.
     """
 
-    def __init__(self, lanes_of: Callable[[ObjectKey], tuple[str, ...]], lane_limit: Callable[[str], int]) -> None:
-        self._lanes_of = lanes_of
+    def __init__(self, workers: int, lane_of: Callable[[ObjectKey], str], lane_limit: Callable[[str], int]) -> None:
+        self._lane_of = lane_of
         self._lane_limit = lane_limit
-        # An entry is in one heap: among the ready, or among those that wait for room in a lane. One that is not the
-        # key's own in _queued any more is passed over when it comes up.
-        self._ready: list[_Entry] = []
-        self._blocked: defaultdict[str, list[_Entry]] = defaultdict(list)
+        self._share = FairShare(workers)
+        self._busy: Counter[tuple[str, str]] = Counter()
+        # By class of urgency: the namespaces that have keys in it, the one whose turn it is first. Those that may take
+        # nothing now are passed over; they hold workers, so they are never more than there are workers.
+        self._classes: tuple[OrderedDict[str, Lanes], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
         self._queued: dict[ObjectKey, _Entry] = {}
-        self._handled: dict[ObjectKey, tuple[str, ...]] = {}
-        self._again: dict[ObjectKey, tuple[int, tuple[str, ...]]] = {}
-        self._busy: Counter[str] = Counter()
-        self._order = itertools.count()
+        self._waiting: Counter[tuple[str, str]] = Counter()
+        self._waiting_in: Counter[str] = Counter()
+        self._handled: dict[ObjectKey, str] = {}
+        self._again: dict[ObjectKey, _Entry] = {}
+        self._known: set[ObjectKey] = set()
+        self._namespaces: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._closed = False
 
+    @property
+    def workers(self) -> int:
+        """How many keys may be handled at a time."""
+        return self._share.places
+
     def __len__(self) -> int:
-        """Count the keys that wait, those of full lanes included."""
+        """Count the keys that wait, those that could not be handled now included."""
         with self._changed:
             return len(self._queued) + len(self._again)
 
     def backlog(self) -> int:
         """Count the keys that wait for nothing but a worker."""
         with self._changed:
-            return len(self._ready)
+            several = len(self._namespaces) > 1
+            full = {each for each in self._share.holders() if self._share.is_full(each, several=several)}
+            held_up = sum(self._waiting_in[namespace] for namespace in full)
+            for (namespace, lane), waiting in self._waiting.items():
+                busy = self._busy[namespace, lane]
+                if lane and namespace not in full and (busy or waiting > 1):
+                    held_up += max(0, waiting - max(0, self._lane_limit(lane) - busy))
+            return len(self._queued) - held_up
 
     def add(self, key: ObjectKey, priority: int = ROUTINE) -> None:
-        """Ask for a look at a key; asking again only ever makes it more urgent."""
-        lanes = tuple(dict.fromkeys(self._lanes_of(key)))
+        """Ask for an attempt at a key; asking again only ever makes it more urgent."""
+        lane = self._lane_of(key)
         with self._changed:
             if self._closed:
                 return
+            self._know(key)
             if key in self._handled:
-                known, _ = self._again.get(key, (priority, lanes))
-                self._again[key] = (min(priority, known), lanes)
+                again = self._again.get(key)
+                self._again[key] = _Entry(min(priority, again.priority) if again else priority, lane)
                 return
-            self._push(key, priority, lanes)
+            self._push(key, priority, lane)
             self._changed.notify()
 
     def get(self, timeout_s: float | None = None) -> ObjectKey | None:
-        """Take the most urgent key whose lanes have room; None when the queue was closed, or after the timeout."""
+        """Take the key whose turn it is; None when the queue was closed, or after the timeout."""
         with self._changed:
-            entry = self._changed.wait_for(lambda: self._closed or self._take(), timeout_s)
-            if not isinstance(entry, _Entry):
-                return None
-            self._handled[entry.key] = entry.lanes
-            self._busy.update(entry.lanes)
-            return entry.key
+            taken: list[ObjectKey] = []
+            self._changed.wait_for(lambda: self._closed or self._take(taken), timeout_s)
+            return taken[0] if taken else None
 
     def is_handled(self, key: ObjectKey) -> bool:
         """Tell whether a worker has the key at this moment."""
@@ -96,15 +114,20 @@ class WorkQueue:
     def done(self, key: ObjectKey) -> None:
         """Give a key back; to be called once for each ``get``, whatever came of it."""
         with self._changed:
-            lanes = self._handled.pop(key)
-            self._busy.subtract(lanes)
-            for lane in lanes:
-                if not self._busy[lane]:
-                    del self._busy[lane]
-            if key in self._again:
-                self._push(key, *self._again.pop(key))
-            # Its own key may have come up as well.
-            self._changed.notify(1 + self._unblock(lanes))
+            lane = self._handled.pop(key)
+            self._share.give_back(key.namespace)
+            _decrease(self._busy, (key.namespace, lane))
+            if again := self._again.pop(key, None):
+                self._push(key, again.priority, again.lane)
+            # One worker became free, and each worker that waits may be barred from another key: all look again.
+            self._changed.notify_all()
+
+    def forget(self, key: ObjectKey) -> None:
+        """Take note that a key is gone, unless somebody has asked for another attempt at it."""
+        with self._changed:
+            if key in self._known and key not in self._queued and key not in self._again:
+                self._known.discard(key)
+                _decrease(self._namespaces, key.namespace)
 
     def close(self) -> None:
         """Hand out nothing more; workers that wait come back with None."""
@@ -115,44 +138,78 @@ class WorkQueue:
     def clear(self) -> None:
         """Forget all that waits (a new leader looks at everything anyway)."""
         with self._changed:
-            self._ready.clear()
-            self._blocked.clear()
+            for waiting in self._classes:
+                waiting.clear()
             self._queued.clear()
+            self._waiting.clear()
+            self._waiting_in.clear()
             self._again.clear()
+            self._known = set(self._handled)
+            self._namespaces = Counter(key.namespace for key in self._known)
 
-    def _push(self, key: ObjectKey, priority: int, lanes: tuple[str, ...]) -> None:
-        known = self._queued.get(key)
-        if known is not None:
-            if known.priority <= priority and known.lanes == lanes:
+    def _know(self, key: ObjectKey) -> None:
+        if key not in self._known:
+            self._known.add(key)
+            self._namespaces[key.namespace] += 1
+
+    def _is_lane_full(self, namespace: str, lane: str) -> bool:
+        return bool(lane) and self._busy[namespace, lane] >= self._lane_limit(lane)
+
+    def _push(self, key: ObjectKey, priority: int, lane: str) -> None:
+        if queued := self._queued.get(key):
+            if queued.priority <= priority and queued.lane == lane:
                 return
-            priority = min(priority, known.priority)
-        entry = _Entry(priority, next(self._order), key, lanes)
-        self._queued[key] = entry
-        heapq.heappush(self._ready, entry)
+            priority = min(priority, queued.priority)
+            self._remove(key, queued)
+        self._queued[key] = _Entry(priority, lane)
+        self._waiting[key.namespace, lane] += 1
+        self._waiting_in[key.namespace] += 1
+        lanes = self._classes[priority].setdefault(key.namespace, OrderedDict())
+        lanes.setdefault(lane, OrderedDict())[key] = None
 
-    def _unblock(self, lanes: Iterable[str]) -> int:
-        """Let as many entries of each lane come up as it has room for, which may have grown; return how many."""
-        raised = 0
-        for lane in lanes:
-            waiting, room = self._blocked.get(lane), self._lane_limit(lane) - self._busy[lane]
-            while waiting and room > 0:
-                entry = heapq.heappop(waiting)
-                if self._queued.get(entry.key) is entry:
-                    heapq.heappush(self._ready, entry)
-                    room, raised = room - 1, raised + 1
-            if not waiting:
-                self._blocked.pop(lane, None)
-        return raised
+    def _remove(self, key: ObjectKey, entry: _Entry) -> None:
+        """Take a key out of its place; what is empty then goes with it."""
+        namespaces = self._classes[entry.priority]
+        lanes = namespaces[key.namespace]
+        del lanes[entry.lane][key]
+        if not lanes[entry.lane]:
+            del lanes[entry.lane]
+        if not lanes:
+            del namespaces[key.namespace]
+        del self._queued[key]
+        _decrease(self._waiting, (key.namespace, entry.lane))
+        _decrease(self._waiting_in, key.namespace)
 
-    def _take(self) -> _Entry | None:
-        while self._ready:
-            entry = heapq.heappop(self._ready)
-            if self._queued.get(entry.key) is entry:
-                full = next((lane for lane in entry.lanes if self._busy[lane] >= self._lane_limit(lane)), None)
-                if full is None:
-                    del self._queued[entry.key]
-                    return entry
-                heapq.heappush(self._blocked[full], entry)
-            # It came up where another of its lanes might have: that one's turn is now.
-            self._unblock(entry.lanes)
-        return None
+    def _take(self, taken: list[ObjectKey]) -> bool:
+        """Take the key whose turn it is into ``taken``; False if nothing may be handled now."""
+        several = len(self._namespaces) > 1
+        for priority, namespaces in enumerate(self._classes):
+            for namespace, lanes in namespaces.items():
+                if not self._share.admits(namespace, several=several):
+                    continue
+                lane = next((each for each in lanes if not self._is_lane_full(namespace, each)), None)
+                if lane is not None:
+                    key = next(iter(lanes[lane]))
+                    self._hand_out(key, _Entry(priority, lane))
+                    taken.append(key)
+                    return True
+        return False
+
+    def _hand_out(self, key: ObjectKey, entry: _Entry) -> None:
+        self._remove(key, entry)
+        # Their next turn comes after everybody else's.
+        namespaces = self._classes[entry.priority]
+        if key.namespace in namespaces:
+            namespaces.move_to_end(key.namespace)
+            if entry.lane in namespaces[key.namespace]:
+                namespaces[key.namespace].move_to_end(entry.lane)
+        self._handled[key] = entry.lane
+        self._share.take(key.namespace)
+        self._busy[key.namespace, entry.lane] += 1
+
+
+def _decrease(counts: Counter[_Name], name: _Name) -> None:
+    """Count one less; nothing is kept of what is gone."""
+    counts[name] -= 1
+    if counts[name] <= 0:
+        del counts[name]

@@ -1,4 +1,4 @@
-"""The keyed queue: client-go's semantics, priorities, lanes."""
+"""The keyed queue: client-go's semantics, urgency, and fairness between namespaces (I5, I13)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from hypothesis import settings
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from credrotator.core.model import ObjectKey
 from credrotator.rotation.workqueue import ROUTINE, SOON, URGENT, WorkQueue
@@ -21,14 +22,19 @@ if TYPE_CHECKING:
 A, B, C, D = (ObjectKey("default", name) for name in "abcd")
 
 
-def queue(lanes_of: Callable[[ObjectKey], tuple[str, ...]] = lambda _: (), limit: int = 1) -> WorkQueue:
+def queue(lane_of: Callable[[ObjectKey], str] = lambda _: "", limit: int = 1, *, workers: int = 16) -> WorkQueue:
     """Return a queue; by default its keys depend on nothing."""
-    return WorkQueue(lanes_of, lambda _: limit)
+    return WorkQueue(workers, lane_of, lambda _: limit)
 
 
 def taken(work: WorkQueue) -> ObjectKey | None:
     """Take what can be taken at this moment."""
     return work.get(timeout_s=0)
+
+
+def take_all(work: WorkQueue) -> list[ObjectKey]:
+    """Take what can be taken, giving nothing back."""
+    return list(iter(lambda: taken(work), None))
 
 
 class TestKeys:
@@ -78,7 +84,7 @@ class TestKeys:
 
     def test_clear(self) -> None:
         """What waits is forgotten, what is handled is not handled twice for it."""
-        work = queue(lambda _: ("x",))
+        work = queue(lambda _: "x")
         for key in (A, B, C):
             work.add(key)
         assert taken(work) == A
@@ -102,7 +108,7 @@ class TestKeys:
 
     def test_giving_back_wakes_the_next(self) -> None:
         """A worker that waits for room in a lane gets it when another one gives its key back."""
-        work, got = queue(lambda _: ("x",)), []
+        work, got = queue(lambda _: "x"), []
         work.add(A)
         assert taken(work) == A
         work.add(B)
@@ -146,49 +152,51 @@ class TestPriority:
 
 
 class TestLanes:
-    """What depends on one endpoint takes a bounded number of workers."""
+    """What depends on one endpoint takes a bounded number of workers, within its namespace."""
 
     def test_limit(self) -> None:
         """A full lane lets the rest of the queue flow past, and lets its own go on as room comes."""
-        work = queue(lambda key: ("idp",) if key != D else (), limit=2)
+        work = queue(lambda key: "idp" if key != D else "", limit=2)
         for key in (A, B, C, D):
             work.add(key, URGENT)
-        assert [taken(work) for _ in range(4)] == [A, B, D, None]
+        assert [taken(work) for _ in range(4)] == [A, D, B, None]
         work.done(B)
         assert taken(work) == C
 
-    def test_several_lanes(self) -> None:
-        """A key needs room in each of its lanes; one that waits for one lane does not hold up the other."""
-        lanes = {A: ("idp", "sts"), B: ("idp", "entra"), C: ("other", "entra"), D: ("other", "sts")}
-        work = queue(lanes.__getitem__)
+    def test_in_turn(self) -> None:
+        """Lanes of a namespace are served in turn, however many keys one of them had first."""
+        work = queue(lambda key: "idp" if key != D else "other", limit=16)
         for key in (A, B, C, D):
             work.add(key)
-        assert [taken(work) for _ in range(3)] == [A, C, None]
-        work.done(A)
-        # idp is free for B, which now waits for entra; sts is free for D, which waits for other.
-        assert taken(work) is None
-        work.done(C)
-        assert {taken(work), taken(work), taken(work)} == {B, D, None}
+        assert [taken(work) for _ in range(4)] == [A, D, B, C]
+
+    def test_a_lane_is_the_namespace_s_own(self) -> None:
+        """Who names another's issuer takes no room from it."""
+        work = queue(lambda _: "idp")
+        theirs = [ObjectKey("mallory", str(number)) for number in range(9)]
+        for key in (*theirs, A):
+            work.add(key)
+        assert [taken(work) for _ in range(3)] == [theirs[0], A, None]
 
     def test_moved_to_another_lane(self) -> None:
         """A policy that was edited to name another issuer does not wait behind the old one."""
-        lanes = {A: ("hangs",), B: ("hangs",)}
+        lanes = {A: "hangs", B: "hangs"}
         work = queue(lambda key: lanes[key])
         work.add(A)
         work.add(B, SOON)
         assert taken(work) == B
         assert taken(work) is None
-        lanes[A] = ("well",)
+        lanes[A] = "well"
         work.add(A)
         assert taken(work) == A
 
     def test_moved_while_handled(self) -> None:
-        """An edit that comes while the policy hangs counts for the look after it."""
-        lanes = {A: ("hangs",), B: ("well",)}
+        """An edit that comes while the policy hangs counts for the attempt after it."""
+        lanes = {A: "hangs", B: "well"}
         work = queue(lambda key: lanes[key])
         work.add(A)
         assert taken(work) == A
-        lanes[A] = ("well",)
+        lanes[A] = "well"
         work.add(A)
         work.add(B)
         assert taken(work) == B
@@ -199,21 +207,152 @@ class TestLanes:
 
     def test_next_one_comes_up_though_the_first_moved_away(self) -> None:
         """Room that was meant for a key that left its lane goes to the next of that lane."""
-        lanes = {A: ("x",), B: ("x",), C: ("x",)}
+        lanes = {A: "x", B: "x", C: "x"}
         work = queue(lambda key: lanes[key])
         for key in (A, B, C):
             work.add(key)
         assert [taken(work), taken(work)] == [A, None]
         work.done(A)
-        lanes[B] = ("y",)
+        lanes[B] = "y"
         work.add(B)
         assert {taken(work), taken(work)} == {B, C}
+
+    def test_moving_to_and_fro_leaves_nothing_behind(self) -> None:
+        """Edits while a policy waits cost no memory (I14)."""
+        lanes = {A: "x", B: "x"}
+        work = queue(lambda key: lanes[key])
+        work.add(A)
+        assert taken(work) == A
+        for number in range(1000):
+            lanes[B] = f"lane-{number}"
+            work.add(B, ROUTINE)
+        assert sum(len(each) for lanes in work._classes for each in lanes.values()) == 1
+        assert len(work._waiting) == 1
+
+
+def tenant(namespace: str, count: int) -> list[ObjectKey]:
+    """Return keys of a namespace."""
+    return [ObjectKey(namespace, f"policy-{number:04}") for number in range(count)]
+
+
+class TestFairness:
+    """I13: a namespace pays for its own, whatever another one asks for."""
+
+    def test_invariant_13_namespaces_take_turns(self) -> None:
+        """A thousand policies that came first stand before none of another namespace but the one in hand."""
+        work = queue()
+        many, few = tenant("many", 1000), tenant("few", 3)
+        for key in (*many, *few):
+            work.add(key, URGENT)
+        order: list[ObjectKey] = []
+        while len(order) < 8 and (turn := taken(work)):
+            work.done(turn)
+            order.append(turn)
+        assert [key for key in order if key in few] == few
+        assert order.index(few[2]) <= 6
+
+    @pytest.mark.parametrize(("workers", "most"), [(16, 8), (4, 2), (3, 1), (2, 1), (1, 1)])
+    def test_invariant_13_half_of_the_workers_at_most(self, workers: int, most: int) -> None:
+        """While another namespace has policies, though they are not due, a namespace holds half of the workers."""
+        work = queue(workers=workers)
+        idle = ObjectKey("idle", "policy")
+        work.add(idle)
+        assert taken(work) == idle
+        work.done(idle)
+        for key in tenant("hangs", 100):
+            work.add(key, URGENT)
+        held = take_all(work)
+        assert len(held) == most
+        assert work.backlog() == 0
+
+    def test_invariant_13_a_quarter_is_kept_for_those_that_hold_none(self) -> None:
+        """Two namespaces that hang leave a quarter of the workers; one that hangs with them takes one of these."""
+        work = queue()
+        for key in (*tenant("hangs", 100), *tenant("hangs-too", 100)):
+            work.add(key, URGENT)
+        held = take_all(work)
+        assert Counter(key.namespace for key in held) == {"hangs": 6, "hangs-too": 6}
+        for namespace in "abcd":
+            for key in tenant(namespace, 5):
+                work.add(key, ROUTINE)
+        held = take_all(work)
+        assert sorted(key.namespace for key in held) == ["a", "b", "c", "d"]
+
+    def test_invariant_13_alone_it_leaves_one_for_the_next(self) -> None:
+        """The first policy of a second namespace finds a worker, though all of the first one's hang."""
+        work = queue()
+        for key in tenant("alone", 100):
+            work.add(key, URGENT)
+        held = take_all(work)
+        assert len(held) == 15
+        second = ObjectKey("second", "policy")
+        work.add(second, ROUTINE)
+        assert taken(work) == second
+
+    def test_all_for_one_again_when_the_other_is_gone(self) -> None:
+        """A namespace whose last policy is gone does not count any more; one that is asked for again does."""
+        work = queue()
+        gone = ObjectKey("gone", "policy")
+        work.add(gone)
+        assert taken(work) == gone
+        work.add(gone)
+        work.forget(gone)
+        work.done(gone)
+        for key in tenant("alone", 100):
+            work.add(key)
+        assert taken(work) == gone
+        assert len(take_all(work)) == 8
+        work.forget(gone)
+        work.done(gone)
+        assert len(take_all(work)) == 7
+
+    @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2)), max_size=120), st.integers(1, 16))
+    def test_invariant_13_nobody_starves(self, adds: list[tuple[str, int]], workers: int) -> None:
+        """Of one class, between two turns of a namespace that waits every other one has one at most."""
+        work = queue(workers=workers)
+        for number, (namespace, priority) in enumerate(adds):
+            work.add(ObjectKey(namespace, str(number)), priority)
+        waiting = {(priority, namespace): 0 for namespace, priority in adds}
+        counts = Counter((priority, namespace) for namespace, priority in adds)
+        priorities = {ObjectKey(namespace, str(number)): priority for number, (namespace, priority) in enumerate(adds)}
+        while (key := taken(work)) is not None:
+            work.done(key)
+            turn = (priorities[key], key.namespace)
+            counts[turn] -= 1
+            waiting[turn] = 0
+            for other in waiting:
+                if other != turn and other[0] == turn[0] and counts[other]:
+                    waiting[other] += 1
+            assert all(passed <= 2 for other, passed in waiting.items() if counts[other])
+        assert not +counts
+
+
+def test_fault_48_ten_thousand_keys_cost_little_each() -> None:
+    """Taking a key looks at no more than what hangs, however many wait: counted, not timed."""
+    asked = 0
+
+    def limit(_: str) -> int:
+        nonlocal asked
+        asked += 1
+        return 4
+
+    work = WorkQueue(16, lambda key: key.name[-1], limit)
+    for key in (*tenant("a", 5000), *tenant("b", 5000)):
+        work.add(key)
+    handled = 0
+    while turn := taken(work):
+        work.done(turn)
+        handled += 1
+    assert handled == 10_000
+    assert asked <= 20_000
+    assert not work._waiting
+    assert not any(work._classes)
 
 
 def test_many_workers_lose_nothing() -> None:
     """Real threads: each key is handled by one worker at a time, and after its last add at least once."""
     keys = [ObjectKey("default", str(number)) for number in range(50)]
-    work = WorkQueue(lambda key: (f"lane-{int(key.name) % 3}",), lambda _: 2)
+    work = WorkQueue(8, lambda key: f"lane-{int(key.name) % 3}", lambda _: 2)
     lock, handling, asked, seen = threading.Lock(), set[ObjectKey](), Counter[ObjectKey](), Counter[ObjectKey]()
     busy, wrong = Counter[int](), list[str]()
 
@@ -250,7 +389,7 @@ def test_many_workers_lose_nothing() -> None:
 def test_a_lane_that_grows_and_shrinks() -> None:
     """The limit of the moment counts: more come up at once when it has grown, none when it has shrunk."""
     limit = 1
-    work = WorkQueue(lambda _: ("x",), lambda _: limit)
+    work = WorkQueue(16, lambda _: "x", lambda _: limit)
     keys = [ObjectKey("default", f"key-{number}") for number in range(8)]
     for key in keys:
         work.add(key)
@@ -269,7 +408,7 @@ def test_a_lane_that_grows_and_shrinks() -> None:
 
 def test_the_backlog_is_what_waits_for_a_worker() -> None:
     """What waits for room in its lane could not be handled if there were more workers."""
-    work = WorkQueue(lambda key: ("x",) if key in {A, B, C} else (), lambda _: 1)
+    work = WorkQueue(16, lambda key: "x" if key in {A, B, C} else "", lambda _: 1)
     for key in (A, B, C, D):
         work.add(key)
     assert {taken(work), taken(work)} == {A, D}
@@ -282,46 +421,58 @@ def test_the_backlog_is_what_waits_for_a_worker() -> None:
 class QueueMachine(RuleBasedStateMachine):
     """The queue beside a model that knows only sets: what waits, how urgently, where, and what is handled."""
 
-    KEYS = st.sampled_from([A, B, C, D])
-    LANES = st.sampled_from([(), ("x",), ("y",), ("x", "y"), ("y", "x"), ("z", "x")])
+    KEYS = st.builds(ObjectKey, st.sampled_from(["one", "two", "three"]), st.sampled_from("abc"))
+    LANES = st.sampled_from(["", "x", "y"])
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.lanes: dict[ObjectKey, tuple[str, ...]] = {}
+    @initialize(workers=st.integers(1, 9))
+    def begin(self, workers: int) -> None:
+        self.workers = workers
+        self.lanes: dict[ObjectKey, str] = {}
         self.limit = 1
-        self.work = WorkQueue(lambda key: self.lanes.get(key, ()), lambda _: self.limit)
-        self.waiting: dict[ObjectKey, tuple[int, tuple[str, ...]]] = {}
-        self.handled: dict[ObjectKey, tuple[str, ...]] = {}
-        self.again: dict[ObjectKey, tuple[int, tuple[str, ...]]] = {}
+        self.work = WorkQueue(workers, lambda key: self.lanes.get(key, ""), lambda _: self.limit)
+        self.waiting: dict[ObjectKey, tuple[int, str]] = {}
+        self.handled: dict[ObjectKey, str] = {}
+        self.again: dict[ObjectKey, tuple[int, str]] = {}
+        self.known: set[str] = set()
 
-    def room(self, lanes: tuple[str, ...]) -> bool:
-        busy = Counter(lane for others in self.handled.values() for lane in others)
-        return all(busy[lane] < self.limit for lane in lanes)
+    def may(self, key: ObjectKey, lane: str) -> bool:
+        """Say what the module's docstring says."""
+        free = self.workers - len(self.handled)
+        held = sum(other.namespace == key.namespace for other in self.handled)
+        busy = sum((other.namespace, each) == (key.namespace, lane) for other, each in self.handled.items())
+        if not free or (lane and busy >= self.limit):
+            return False
+        if not held:
+            return True
+        if len(self.known) > 1:
+            return held < max(1, self.workers // 2) and free > self.workers // 4
+        return free > (1 if self.workers >= 4 else 0)
 
     @rule(key=KEYS, priority=st.sampled_from([URGENT, SOON, ROUTINE]))
     def add(self, key: ObjectKey, priority: int) -> None:
         self.work.add(key, priority)
         place = self.again if key in self.handled else self.waiting
-        known = place.get(key, (priority, ()))[0]
-        place[key] = (min(known, priority), self.lanes.get(key, ()))
+        urgency = place.get(key, (priority, ""))[0]
+        place[key] = (min(urgency, priority), self.lanes.get(key, ""))
+        self.known.add(key.namespace)
 
-    @rule(key=KEYS, lanes=LANES)
-    def edit(self, key: ObjectKey, lanes: tuple[str, ...]) -> None:
-        self.lanes[key] = lanes
+    @rule(key=KEYS, lane=LANES)
+    def edit(self, key: ObjectKey, lane: str) -> None:
+        self.lanes[key] = lane
 
     @rule()
     def take(self) -> None:
         key = taken(self.work)
-        able = {key: priority for key, (priority, lanes) in self.waiting.items() if self.room(lanes)}
+        able = {key: priority for key, (priority, lane) in self.waiting.items() if self.may(key, lane)}
         if key is None:
             assert not able, f"{able} could be handled, and nothing was handed out"
             return
         assert key not in self.handled, "two workers on one key"
-        assert key in able, "handed out without being asked for, or over its lane's limit"
+        assert key in able, "handed out without being asked for, or over its namespace's share or its lane's limit"
         assert able[key] == min(able.values()), "something more urgent waited"
         self.handled[key] = self.waiting.pop(key)[1]
 
-    @precondition(lambda self: self.handled)
+    @precondition(lambda self: bool(getattr(self, "handled", None)))
     @rule(data=st.data())
     def done(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(self.handled)))
@@ -332,11 +483,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def counted(self) -> None:
-        assert len(self.work) == len(self.waiting) + len(self.again)
+        if hasattr(self, "work"):
+            assert len(self.work) == len(self.waiting) + len(self.again)
 
     def teardown(self) -> None:
         """Whatever happened, all that waits comes out in the end: no key is lost."""
-        while self.waiting or self.handled:
+        while hasattr(self, "work") and (self.waiting or self.handled):
             self.take()
             for key in list(self.handled):
                 self.work.done(key)

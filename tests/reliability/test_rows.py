@@ -123,7 +123,7 @@ def test_fault_45_the_second_policy_of_one_secret_is_refused(secret: str) -> Non
 
 def test_fault_48_ten_thousand_policies_at_once() -> None:
     """The queue holds each policy once, however often it is asked for, and a new policy goes before the refreshes."""
-    queue = WorkQueue(lambda _: (), lambda _: 4)
+    queue = WorkQueue(16, lambda _: "", lambda _: 4)
     keys = [ObjectKey("default", f"policy-{number}") for number in range(10_000)]
     for key in [*keys, *keys, *keys]:
         queue.add(key, ROUTINE)
