@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
+from credrotator.rotation.edit_budget import ChargedExchange, EditBudget
 from credrotator.rotation.guard import PolicyGuard
 from credrotator.rotation.lanes import Lanes
 from credrotator.rotation.rotation import NOTHING_CACHED, Rotation
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
 
     from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy
     from credrotator.core.ports import CachedState, Clock, OutcomeListener, PolicySource, SecretStore
     from credrotator.exchange.exchanger import Exchanger
+    from credrotator.exchange.http.circuit import CircuitBreakers
 
 
 def make_queue(source: PolicySource, exchange: Exchanger, workers: int) -> WorkQueue:
     """Make the queue of policies that wait for a worker."""
     lanes = Lanes(source, exchange.has_valid_token, workers)
-    return WorkQueue(lanes.of, lanes.limit)
+    return WorkQueue(workers, lanes.of, lanes.limit)
 
 
 def make_daemon(
@@ -37,13 +40,34 @@ def make_daemon(
     leads: Callable[[], bool],
     audit: AuditLog,
     instrumentation: DaemonInstrumentation,
-    workers: int,
     cached_state: CachedState = NOTHING_CACHED,
 ) -> Daemon:
     """Put a daemon together; for what the parts are, see ``Rotation``, ``AttemptRunner`` and ``Daemon``."""
-    guard = PolicyGuard(source, leads)
+    guard, edits = PolicyGuard(source, leads), EditBudget()
     rotation = Rotation(
-        store, exchange, clock, guard, instrumentation=instrumentation, audit=audit, cached_state=cached_state
+        store,
+        ChargedExchange(exchange, edits),
+        clock,
+        guard,
+        instrumentation=instrumentation,
+        audit=audit,
+        cached_state=cached_state,
     )
+    listener = _Forgetting(listener, exchange.circuits)
     attempt = AttemptRunner(rotation, listener, guard, clock, audit=audit, instrumentation=instrumentation)
-    return Daemon(source, queue, attempt, clock, leads=leads, instrumentation=instrumentation, workers=workers)
+    return Daemon(source, queue, attempt, clock, leads=leads, instrumentation=instrumentation, edits=edits)
+
+
+class _Forgetting:
+    """A listener, and circuit breakers that forget what it forgets."""
+
+    def __init__(self, listener: OutcomeListener, circuits: CircuitBreakers) -> None:
+        self._listener = listener
+        self._circuits = circuits
+
+    def __call__(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
+        self._listener(policy, outcome)
+
+    def forget(self, key: ObjectKey) -> None:
+        self._listener.forget(key)
+        self._circuits.forget(key)

@@ -13,6 +13,7 @@ from credrotator.app.exchanging import make_exchanger
 from credrotator.app.leadership import Leader, OnlyCandidate, without_election
 from credrotator.app.process import Starting
 from credrotator.core.errors import RotationError
+from credrotator.exchange.http.circuit import slots_for
 from credrotator.kube.client.leader_election import LeaderElection
 from credrotator.kube.client.lease_term import LeaseTerm
 from credrotator.kube.deferred import DeferredWrites
@@ -20,6 +21,7 @@ from credrotator.kube.delivery import Delivery
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
+from credrotator.rotation.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +60,7 @@ def serve_cluster(
         return
     delivery = Delivery(cluster.api, clock, instrumentation)
     source = ClusterSource(cluster.api, scope, policy_reader(settings.defaults), delivery.acknowledge)
-    exchange = make_exchanger(settings, clock, instrumentation)
+    exchange = make_exchanger(settings, clock, instrumentation, slots=slots_for(workers))
     queue = make_queue(source, exchange, workers)
     # The term is made first: who writes asks it, and the election, which comes last, keeps it.
     term = LeaseTerm()
@@ -78,10 +80,9 @@ def serve_cluster(
         leads=leads,
         audit=audit,
         instrumentation=instrumentation,
-        workers=workers,
         cached_state=source.cached_state,
     )
-    exchange.circuits.recovered = daemon.enqueue_failures
+    recovery = Recovery(exchange.circuits.awake, daemon.wake)
     lease = cluster.lease(election.lease)
     leader = Leader(daemon, delivery, instrumentation, str(lease) if election.on else "")
     candidate: Candidate = OnlyCandidate(leader)
@@ -91,10 +92,12 @@ def serve_cluster(
         )
     deferred.start()
     daemon.start()
+    recovery.start()
     candidate.start()
     try:
         yield ClusterDaemon(daemon, source, delivery, cluster.api, clock=clock, instrumentation=instrumentation)
     finally:
+        recovery.stop()
         daemon.stop()
         deferred.stop()
         candidate.stop()

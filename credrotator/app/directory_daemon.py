@@ -11,9 +11,11 @@ from credrotator.app.directory_listener import RENDERED_BY_A_DAEMON, DirectoryLi
 from credrotator.app.exchanging import make_exchanger
 from credrotator.app.leadership import without_election
 from credrotator.app.rendering import LoggedRenderer, make_renderer
+from credrotator.exchange.http.circuit import slots_for
 from credrotator.files.manifest_source import ManifestSource
 from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
+from credrotator.rotation.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +41,7 @@ def serve_directory(
     reader = policy_reader(settings.defaults)
     source = ManifestSource(settings.filenames, reader, store, options=settings.manifest_options)
     renderer = LoggedRenderer(make_renderer(templates, source, store))
-    exchange = make_exchanger(settings, clock, instrumentation)
+    exchange = make_exchanger(settings, clock, instrumentation, slots=slots_for(workers))
     daemon = make_daemon(
         source,
         store,
@@ -50,14 +52,15 @@ def serve_directory(
         leads=without_election,
         audit=Audit(failures=logging.WARNING),
         instrumentation=instrumentation,
-        workers=workers,
     )
-    exchange.circuits.recovered = daemon.enqueue_failures
+    recovery = Recovery(exchange.circuits.awake, daemon.wake)
     instrumentation.note_leading(leading=True)
     daemon.start()
+    recovery.start()
     try:
         yield DirectoryDaemon(daemon, source, clock, instrumentation)
     finally:
+        recovery.stop()
         daemon.stop()
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
+from credrotator.exchange.http.circuit import SLOTS
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.providers import PROVIDERS
 
@@ -16,9 +17,16 @@ if TYPE_CHECKING:
 
 
 def make_exchanger(
-    settings: Settings, clock: Clock, instrumentation: Instrumentation = NO_INSTRUMENTATION
+    settings: Settings, clock: Clock, instrumentation: Instrumentation = NO_INSTRUMENTATION, *, slots: int = SLOTS
 ) -> Exchanger:
-    """Make the exchange that the settings describe; a SkewedClock is put right by it."""
+    """Make the exchange that the settings describe; a SkewedClock is put right by it.
+
+    Args:
+        settings: The operator's.
+        clock: The present moment.
+        instrumentation: Told of requests.
+        slots: Requests to one host at a time.
+    """
     allowed, tokens = AllowedIssuers(settings.allowed_issuers), settings.token_paths()
-    described = ExchangeSettings(allowed, settings.ca_file, settings.timeout, settings.routes, tokens)
+    described = ExchangeSettings(allowed, settings.ca_file, settings.timeout, settings.routes, tokens, slots)
     return Exchanger(described, clock, PROVIDERS, instrumentation=instrumentation)

@@ -67,7 +67,8 @@ def command(
     settings, clock = read_settings(common), SkewedClock(system_clock)
     options, audit = RotateOptions(within, force, dry_run), Audit()
     with traces() as instrumentation, open_backend(settings, clock, template) as backend:
-        store, exchange = backend.store, make_exchanger(settings, clock, instrumentation)
+        # One pass has nobody to keep slots for, and no second try for whom it would keep waiting.
+        store, exchange = backend.store, make_exchanger(settings, clock, instrumentation, slots=4 * workers)
         rotation = Rotation(store, exchange, clock, instrumentation=instrumentation, audit=audit)
         snapshot = read(backend)
         keys, renderer = chosen(snapshot, names, settings), snapshot.renderer

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SHORTEST = timedelta(seconds=1)
 LONGEST = {"transient": timedelta(minutes=5), "denied": timedelta(minutes=8), "policy": timedelta(minutes=8)}
 """Ceilings; 8 min lets a parked Secret be parked again well before the gateway's rotator would wake."""
+LONGEST_UNSERVED = timedelta(minutes=5)
+"""For so long a policy that has no credential at all obeys a Retry-After; then it asks all the same."""
 FIRST = {"transient": timedelta(seconds=1), "denied": timedelta(minutes=1), "policy": timedelta(minutes=1)}
 EARLY_TRIES = (0.5, 0.9)
 """Shares of the remaining life at which a wish for patience is overridden, if it would outlast the credential."""
@@ -64,6 +66,9 @@ def failed(streak: Streak | None, error: Failure, *, seed: str, now: datetime, e
     kind = believed(error, count, now - since)
     left = expires_at - now if expires_at else None
     due = now + _wait(kind, attempt, seed, left, error.retry_after)
+    if expires_at is None and due > now + LONGEST_UNSERVED and error.retry_after:
+        # There is no credential that could tell how long is too long.
+        return Streak(attempt, error.reason, count, since, waiting_since, now + LONGEST_UNSERVED, early=True)
     if expires_at is None or due < expires_at:
         return Streak(attempt, error.reason, count, since, waiting_since, due, early=False)
     waiting_since = waiting_since or now

@@ -73,6 +73,18 @@ class Outage(Transient):
     """Transient, and the endpoint's own: who else asks it now will hear the same, whatever the vendor's reason says."""
 
 
+class NoConnection(Outage):
+    """An outage of everything behind this host and port: no connection was made, or it broke before an answer began."""
+
+
+class Throttled(Transient):
+    """The other side limits the rate of whoever asked: this account or client, and nobody else."""
+
+
+class NotAsked(Transient):
+    """Nobody was asked: the circuit breaker is open, or no slot came free in time; no verdict on the other side."""
+
+
 class Denied(RotationError):
     """The other side said no; someone has to grant or correct something there."""
 

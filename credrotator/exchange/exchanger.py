@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from credrotator.core.clock import suspend_aware
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import ObjectKey, Rotatable, TokenFile
-from credrotator.exchange.http.circuit import CircuitBreakers
+from credrotator.exchange.http.circuit import SLOTS, CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.deadline import deadline
 from credrotator.exchange.http.retry_after import ignoring_retry_after
@@ -49,13 +49,14 @@ class ExchangeProvider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ExchangeSettings:
-    """The operator's word on how exchanges are made."""
+    """The operator's word on how exchanges are made; ``slots``: requests to one host at a time."""
 
     allowed: AllowedIssuers = field(default_factory=AllowedIssuers)
     ca_file: str | None = None
     timeout: timedelta = timedelta(seconds=30)
     routes: IssuerRoutes = field(default_factory=IssuerRoutes)
     token_files: Mapping[ObjectKey, Path] = field(default_factory=dict)
+    slots: int = SLOTS
 
 
 class Exchanger:
@@ -83,7 +84,7 @@ class Exchanger:
         *,
         seconds: Callable[[], float] = suspend_aware,
     ) -> None:
-        self.circuits = CircuitBreakers(throttled=instrumentation.throttled)
+        self.circuits = CircuitBreakers(instrumentation.throttled, slots=settings.slots, seconds=seconds)
         self._instrumentation = instrumentation
         self._settings = settings
         self._clock = clock
@@ -103,7 +104,7 @@ class Exchanger:
         self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
     ) -> Credential:
         """See ``ports.Exchange``."""
-        with deadline(self._settings.timeout), ignoring_retry_after(ignore_retry_after):
+        with deadline(self._settings.timeout), ignoring_retry_after(ignore_retry_after), self.circuits.asking(policy):
             token_source = source.token_source
             steps = ExchangeSteps(
                 policy,

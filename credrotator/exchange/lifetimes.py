@@ -6,7 +6,7 @@ import math
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.core.errors import Transient
+from credrotator.core.errors import Outage
 
 if TYPE_CHECKING:
     from credrotator.exchange.http.transport import Endpoint
@@ -20,13 +20,13 @@ def expiry(endpoint: Endpoint, expires_in: object, exp: datetime | None, now: da
     """Take the sooner of ``expires_in`` (seconds from now) and the JWT's ``exp``, at most 24 h ahead.
 
     Raises:
-        Transient: ``expires_in`` is no positive number, or the token has expired already.
+        Outage: ``expires_in`` is no positive number, or the token has expired already.
     """
     stated = None if expires_in is None else now + _span(endpoint, expires_in)
     known = [moment for moment in (stated, exp) if moment]
     expires_at = min(known) if known else now + DEFAULT_TOKEN_LIFE
     if expires_at <= now:
-        raise Transient(
+        raise Outage(
             "TokenExpired",
             f"{endpoint.title} gave a token that expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}",
             hint="compare the clock of this machine with the one over there",
@@ -34,10 +34,10 @@ def expiry(endpoint: Endpoint, expires_in: object, exp: datetime | None, now: da
     return min(expires_at, now + LONGEST_TOKEN)
 
 
-def unusable(endpoint: Endpoint, what: str) -> Transient:
+def unusable(endpoint: Endpoint, what: str) -> Outage:
     """Make the error for a token response that is JSON but nonsense."""
     message = f"the token response of {endpoint.title} is not usable: {what}"
-    return Transient("InvalidResponse", message, hint="see whether the token endpoint is the right one")
+    return Outage("InvalidResponse", message, hint="see whether the token endpoint is the right one")
 
 
 def _span(endpoint: Endpoint, value: object) -> timedelta:

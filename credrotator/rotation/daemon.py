@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from credrotator.core.model import ObjectKey, Outcome
     from credrotator.core.ports import Clock, PolicySource
     from credrotator.rotation.attempt import AttemptRunner
+    from credrotator.rotation.edit_budget import EditBudget
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Daemon:
         clock: The present moment.
         leads: Tells whether this process may write; asked before each attempt.
         instrumentation: Kept up to date.
-        workers: How many policies at a time.
+        edits: How often edits may cost an exchange.
         seconds: Seconds that only grow; retries are reckoned by them.
     """
 
@@ -62,7 +63,7 @@ class Daemon:
         *,
         leads: Callable[[], bool],
         instrumentation: DaemonInstrumentation,
-        workers: int,
+        edits: EditBudget,
         seconds: Callable[[], float] = suspend_aware,
     ) -> None:
         self._source = source
@@ -76,8 +77,9 @@ class Daemon:
         self._failures: dict[ObjectKey, Streak] = {}
         self._expiries: dict[ObjectKey, float] = {}
         self._attempted: set[ObjectKey] = set()
+        self._edits = edits
         self._workers = [
-            threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(workers)
+            threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(queue.workers)
         ]
 
     def start(self) -> None:
@@ -98,8 +100,15 @@ class Daemon:
         self._source.stop()
 
     def enqueue(self, key: ObjectKey) -> None:
-        """Have a policy looked at soon; a new one, at once. A change is a reason to forget earlier failures."""
+        """Have a policy looked at soon; a new one, at once. A change is a reason to forget earlier failures.
+
+        Where changes have cost too many exchanges of late, it waits for its turn (reliability.md, 57).
+        """
         self._failures.pop(key, None)
+        wait_s = self._edits.edited(key)
+        if wait_s > 0 and self._source.get(key) is not None:
+            self._timetable.put_after(key, timedelta(seconds=wait_s))
+            return
         self._queue.add(key, SOON if key in self._expiries else URGENT)
 
     def enqueue_all(self) -> None:
@@ -117,14 +126,13 @@ class Daemon:
         for key in [*self._expiries, *self._source.policies()]:
             self._drop(key)
 
-    def enqueue_failures(self) -> None:
-        """Have every policy looked at that failed last: an endpoint that was away is back.
+    def wake(self, key: ObjectKey) -> None:
+        """Have a policy try again that was refused because of others' failures: what it needs may be back.
 
-        Not the one whose answer told so, nor any other that is asking just now: it would be asked twice in one second.
+        Not one that is asking just now: it would ask twice in one second.
         """
-        for key in list(self._failures):
-            if not self._queue.is_handled(key):
-                self._queue.add(key, SOON)
+        if key in self._failures and not self._queue.is_handled(key):
+            self._queue.add(key, URGENT if self._is_near_expiry(key) else SOON)
 
     def trouble(self) -> str | None:
         """Say what keeps the daemon from its work, None if nothing does (liveness)."""
@@ -132,9 +140,10 @@ class Daemon:
         return f"dead threads: {', '.join(dead)}" if dead else None
 
     def _due(self, key: ObjectKey) -> None:
-        expiry = self._expiries.get(key, 0.0)
-        near = expiry - self._clock().timestamp() < NEAR_EXPIRY.total_seconds()
-        self._queue.add(key, URGENT if near else ROUTINE)
+        self._queue.add(key, URGENT if self._is_near_expiry(key) else ROUTINE)
+
+    def _is_near_expiry(self, key: ObjectKey) -> bool:
+        return self._expiries.get(key, 0.0) - self._clock().timestamp() < NEAR_EXPIRY.total_seconds()
 
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:
@@ -165,7 +174,8 @@ class Daemon:
             self._attempt.forget(key)
             return
         options = RotateOptions(ignore_retry_after=self._is_early(key))
-        self._attempt(policy, self._source.reader(key), options, schedule=self, due=due)
+        with self._edits.attempt(key):
+            self._attempt(policy, self._source.reader(key), options, schedule=self, due=due)
 
     def _is_early(self, key: ObjectKey) -> bool:
         """Tell whether this attempt comes before what was asked for, since the credential would not live to see it."""
@@ -197,4 +207,6 @@ class Daemon:
         self._timetable.take(key)
         self._failures.pop(key, None)
         self._expiries.pop(key, None)
+        self._edits.forget(key)
+        self._queue.forget(key)
         self._instrumentation.forget(key)

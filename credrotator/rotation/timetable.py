@@ -11,6 +11,7 @@ a clock that is set back would put off a job of APScheduler by as much.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import ObjectKey
     from credrotator.core.ports import Clock
+
+log = logging.getLogger(__name__)
 
 SWEEP = timedelta(seconds=10)
 
@@ -113,7 +116,11 @@ class Timetable:
 
     def _keep_sweeping(self) -> None:
         while not self._stopping.wait(self._sweep_every.total_seconds()):
-            self.sweep()
+            try:
+                self.sweep()
+            except Exception:
+                # Without the sweep a clock that is set back puts renewals off for as long as it was set.
+                log.exception("a sweep failed; the next one follows")
 
     def _set(self, key: ObjectKey, entry: _Entry) -> None:
         with self._lock:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from credrotator.core.backoff import LONGEST_UNSERVED
 from credrotator.core.errors import Conflict, Denied, Transient
 from credrotator.core.model import InvalidPolicy, Problem, Static, TokenFile, generated_secret
-from credrotator.core.secretdata import EXPIRY
+from credrotator.core.secretdata import EXPIRY, FINGERPRINT
 from credrotator.observability.logs import JsonFormatter
 from credrotator.providers.aws.source import AwsOidc
 from credrotator.providers.azure.source import AzureOidc
@@ -156,14 +157,28 @@ class TestFailures:
 
     def test_retry_after(self, world: Backend) -> None:
         """The server's wish is obeyed (fault 10)."""
-        world.exchange.failing[IDP] = Transient("Throttled", "slow", hint="wait", retry_after=10 * MINUTE)
+        world.exchange.failing[IDP] = Transient("Throttled", "slow", hint="wait", retry_after=4 * MINUTE)
         world.add("bedrock")
         world.settled()
-        world.later(10 * MINUTE - SECOND)
+        world.later(4 * MINUTE - SECOND)
         world.settled()
         assert len(world.exchange.calls) == 1
         world.later(SECOND)
         eventually(lambda: len(world.exchange.calls) == 2)
+
+    def test_fault_52_who_never_had_a_credential_does_not_wait_an_hour(self, world: Backend) -> None:
+        """An hour of Retry-After is overridden after some minutes, by a try that says so, and again after some more."""
+        world.exchange.failing[IDP] = Transient("Throttled", "slow", hint="wait", retry_after=HOUR)
+        world.add("bedrock")
+        world.settled()
+        for tries in (1, 2):
+            world.later(LONGEST_UNSERVED - SECOND)
+            world.settled()
+            assert len(world.exchange.calls) == tries
+            world.later(SECOND)
+            world.settled()
+            assert len(world.exchange.calls) == tries + 1
+        assert world.exchange.ignored_retry_after == [False, True, True]
 
     def test_a_long_exchange_is_not_tried_again_at_once(self, world: Backend) -> None:
         """Sweeps that come while a policy is looked at ask for no second look: the back-off would mean nothing."""
@@ -272,7 +287,7 @@ class TestFailures:
     [
         (builders.aws, "https://idp.example/realms/ai"),
         (builders.gcp, "https://idp.example/realms/ai"),
-        (builders.azure_secret, "entra https://login.microsoftonline.com contoso.example app"),
+        (builders.azure_secret, "entra https://login.microsoftonline.com/contoso.example app"),
         (builders.gcp_key, "google token team-a/key"),
     ],
 )
@@ -281,7 +296,7 @@ def test_what_a_policy_hangs_at_first(source: Callable[[], builders.Manifest], l
     world = Backend()
     found = builders.valid(source())
     world.source.put(found)
-    assert world.lanes.of(found.key) == (lane,)
+    assert world.lanes.of(found.key) == lane
 
 
 @pytest.mark.parametrize(
@@ -293,12 +308,49 @@ def test_what_a_policy_with_a_token_file_hangs_at_first(source: Callable[[], bui
     found = builders.valid(source())
     assert isinstance(found.source, AwsOidc | AzureOidc | GcpWorkloadIdentity)
     world.source.put(replace(found, source=replace(found.source, oidc=TokenFile("pod"))))
-    (name,) = world.lanes.of(found.key)
-    assert lane in name
+    assert lane in world.lanes.of(found.key)
 
 
 class TestChanges:
     """Edits, deletions, and what others do to a Secret."""
+
+    def test_fault_57_five_hundred_edits_in_a_minute(self, world: Backend) -> None:
+        """Three exchanges at once, then one in six seconds, twelve in a minute; the last edit is what counts."""
+        asked = []
+        for number in range(500):
+            world.add("bedrock", role=f"role-{number}")
+            world.settled()
+            world.later(timedelta(seconds=0.12))
+            asked.append(len(world.exchange.calls))
+        assert asked[2] == 3
+        assert asked[-1] <= 12
+        world.later(timedelta(seconds=6))
+        world.settled()
+        assert len(world.exchange.calls) == asked[-1] + 1
+        assert world.outcomes[-1].action == "rotated"
+        assert world.store.writes[-1].annotations[FINGERPRINT] == policy(KEY, role="role-499").fingerprint
+
+    def test_fault_57_deleting_it_and_making_it_anew_is_no_way_around(self, world: Backend) -> None:
+        """The budget outlives the policy; a deletion itself waits for nothing."""
+        for _ in range(50):
+            world.add("bedrock")
+            world.settled()
+            world.source.delete(KEY)
+            world.settled()
+            world.store.secrets.clear()
+        assert len(world.exchange.calls) == 3
+        assert len(world.gone) == 50
+
+    def test_fault_57_retries_are_not_edits(self, world: Backend) -> None:
+        """A policy that has failed again and again is tried at once when somebody corrects it."""
+        world.exchange.failing[IDP] = UNREACHABLE
+        (key,) = world.add("bedrock")
+        for _ in range(20):
+            world.settled()
+            world.later(5 * MINUTE)
+        world.settled()
+        world.exchange.failing.clear()
+        assert world.look_again(key).action == "rotated"
 
     def test_an_edit_rotates_at_once(self, world: Backend) -> None:
         """Another role, another credential, however long the old one would live (G15)."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.core.errors import Denied, RotationError, Transient
+from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
 from credrotator.core.model import ObjectKey, OidcClient, Sensitive, SubjectToken
 from credrotator.exchange.http.transport import Transport
 from credrotator.exchange.vendors import VendorContext
@@ -526,3 +526,18 @@ def test_clients_are_made_once_per_region(world: Backend) -> None:
     sts = exchanger.vendor(world.aws())
     assert isinstance(sts, Sts)
     assert set(sts._clients) == {"eu-central-1", "us-east-1"}
+
+
+@pytest.mark.parametrize("region", ["us-east-99", "eu-nowhere-1", "us-iso-north-7", "mars-central-1"])
+def test_fault_57_an_invented_region(world: Backend, region: str) -> None:
+    """A region that fits the pattern and is none is the policy's problem: no client is made, nobody is asked."""
+    exchanger = world.exchanger()
+    with refused(PolicyError, "UnknownRegion"):
+        world.exchange_aws(exchanger, region=region)
+    assert world.sandbox.sts.requests.total == 0
+
+
+@pytest.mark.parametrize("region", ["us-gov-west-1", "cn-north-1", "ap-southeast-7", "us-iso-east-1"])
+def test_regions_of_every_partition(world: Backend, region: str) -> None:
+    """Whatever the SDK knows may be used."""
+    assert world.exchanger().endpoint(world.aws(region=region)).url

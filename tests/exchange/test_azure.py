@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.errors import Denied, RotationError, Transient
-from credrotator.exchange.http.circuit import FAILURES_TO_OPEN, CircuitBreakers
+from credrotator.exchange.http.circuit import CircuitBreakers
+from credrotator.exchange.http.pauses import FAILURES_TO_OPEN
 from credrotator.providers.azure.entra import Entra
 from credrotator.sandbox import (
     DEFAULT_APP,
@@ -242,8 +243,8 @@ def test_fault_10_patience_under_an_aadsts_code(world: Backend) -> None:
     """Retry-After is the endpoint's, whatever code stands in the body: nobody else asks before it is over."""
     exchanger = world.exchanger()
     goes_wrong(world, Answer(429, json.dumps({"error_codes": [90055], "error": "x"}), retry_after=60))
-    for source in (world.azure(), world.azure_secret()):
-        with refused(Transient, "AADSTS90055") as caught:
+    for source, reason in ((world.azure(), "AADSTS90055"), (world.azure_secret(), "EntraThrottled")):
+        with refused(Transient, reason) as caught:
             world.exchange_azure(source, exchanger)
         assert caught.value.retry_after is not None
         assert timedelta(seconds=50) < caught.value.retry_after <= timedelta(seconds=60)

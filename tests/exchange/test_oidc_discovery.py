@@ -258,3 +258,20 @@ def test_discovery_fails_once_for_all(world: Backend) -> None:
         with refused(Transient, "IssuerFailed"):
             world.token(exchanger, scopes=(scope,))
     assert world.issuer.requests.total == 1
+
+
+def test_fault_58_of_discovery_little_is_kept(world: Backend) -> None:
+    """A mebibyte of methods and of what else there is leaves some hundred bytes."""
+    long = ["x" * 1000 for _ in range(500)]
+    says(world, token_endpoint_auth_methods_supported=[*long, "client_secret_post"], more=long)
+    exchanger = world.exchanger()
+    metadata = exchanger.issuers.metadata(world.issuer.url)
+    assert metadata.auth_methods[0] == "client_secret_post"
+    assert sum(map(len, metadata.auth_methods)) < 2000
+
+
+def test_fault_58_an_endpoint_without_end_is_none(world: Backend) -> None:
+    """What would be kept for as long as a discovery lives is not as long as an issuer likes."""
+    says(world, token_endpoint=f"{world.issuer.url}/{'x' * 10_000}")
+    with refused(Denied, "DiscoveryFailed"):
+        world.token()

@@ -515,3 +515,13 @@ def test_i5_an_issuer_is_well_while_its_token_is_good(world: Backend) -> None:
     with pytest.raises(Denied):
         world.token(exchanger, scopes=("other",))
     assert not exchanger.has_valid_token(issuer)
+
+
+def test_fault_58_a_token_that_is_too_long(world: Backend) -> None:
+    """AWS takes 20 000 characters; what is longer is refused before it is kept, or shown to any vendor."""
+    world.issuer.extra_claims = {"padding": "x" * 15_000}
+    exchanger = world.exchanger()
+    with refused(Denied, "TokenTooLong"):
+        world.exchange_aws(exchanger)
+    assert world.sandbox.sts.requests.total == 0
+    assert not exchanger.issuers._tokens._values

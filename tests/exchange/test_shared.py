@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.core.errors import Denied, RotationError, Transient
+from credrotator.core.errors import Denied, NotAsked, Outage, RotationError, Throttled, Transient
 from credrotator.exchange.http.deadline import deadline
-from credrotator.exchange.http.single_flight import FAILURE_LIFE, RateLimits, Shared, again
+from credrotator.exchange.http.single_flight import FAILURE_LIFE, MOST_BYTES, MOST_ENTRIES, Shared, again
 from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
@@ -163,18 +163,46 @@ def test_what_is_over_is_forgotten(frozen: FrozenClock) -> None:
     assert len(shared._values) < 4200
 
 
-def test_pauses_hold_until_they_end(frozen: FrozenClock) -> None:
-    """Fault 10: what asked for patience is not asked before; the error tells how long it still takes."""
-    pauses = RateLimits(frozen.seconds)
-    pauses.note("a", Transient("IssuerThrottled", "429", hint=HINT, retry_after=timedelta(seconds=30)))
-    pauses.note("b", Transient("IssuerFailed", "500", hint=HINT))
-    pauses.check("b")
-    frozen.advance(20)
-    with pytest.raises(Transient) as caught:
-        pauses.check("a")
-    assert caught.value.retry_after == timedelta(seconds=10)
-    frozen.advance(10)
-    pauses.check("a")
+def test_invariant_14_values_are_bounded_in_bytes(frozen: FrozenClock) -> None:
+    """However large and many, what is kept stays within the budget; what was used last stays longest."""
+    shared = Shared[str](frozen, frozen.seconds, size_bytes=len)
+    for number in range(100):
+        shared.get(number, lambda: ("x" * (MOST_BYTES // 10), frozen() + timedelta(hours=1)))
+        shared.get(0, lambda: ("x", frozen() + timedelta(hours=1)))
+    assert sum(len(value) for value, _ in shared._values.values()) <= MOST_BYTES
+    assert set(shared._values) >= {0, 99}
+
+
+def test_invariant_14_failures_are_bounded(frozen: FrozenClock) -> None:
+    """A tenant that edits a policy again and again leaves no more than so many failures behind."""
+    shared = Shared[str](frozen, frozen.seconds)
+
+    def refuse() -> tuple[str, datetime]:
+        raise Denied("InvalidClient", "no", hint=HINT)
+
+    for number in range(MOST_ENTRIES + 100):
+        with pytest.raises(Denied):
+            shared.get(number, refuse)
+    assert len(shared._failures) <= MOST_ENTRIES
+
+
+@pytest.mark.parametrize("error", [Throttled("IssuerThrottled", "429", hint=HINT), NotAsked("X", "not", hint=HINT)])
+def test_what_the_circuit_breaker_knows_better_is_not_remembered(frozen: FrozenClock, error: RotationError) -> None:
+    """A rate limit and an open circuit say nothing of the next attempt here: the breaker is asked each time."""
+    shared, source = Shared[int](frozen, frozen.seconds), Source(frozen, error)
+    with pytest.raises(type(error)):
+        shared.get("a", source)
+    assert shared.get("a", source) == 2
+
+
+def test_an_outage_answers_for_a_second(frozen: FrozenClock) -> None:
+    """Who comes right after an outage is spared the question; a blip of half a second costs no more than that."""
+    shared, source = Shared[int](frozen, frozen.seconds), Source(frozen, Outage("IssuerFailed", "500", hint=HINT))
+    for _ in range(2):
+        with pytest.raises(Outage):
+            shared.get("a", source)
+    frozen.advance(1.0)
+    assert shared.get("a", source) == 2
 
 
 @pytest.mark.parametrize("kind", [Transient, Denied])
@@ -187,14 +215,16 @@ def test_again_is_equal(kind: type[RotationError]) -> None:
     assert str(second) == str(first)
 
 
-def test_fault_10_nothing_left_of_a_wish_is_no_new_wish() -> None:
-    """The last instant of a pause says zero: it must not be taken for "nothing said" and begin the whole wish again."""
+def test_fault_10_nothing_left_of_a_retry_after_is_no_new_one(frozen: FrozenClock) -> None:
+    """The last instant of a wait says zero: it must not be taken for "nothing said" and begin all of it once more."""
     now_s = [0.1 + 0.2]
-    pauses = RateLimits(lambda: now_s[0])
-    pauses.note("key", Transient("IssuerThrottled", "busy", hint="wait", retry_after=timedelta(seconds=1)))
-    now_s[0] = math.nextafter(now_s[0] + 1.0, 0.0)
-    with pytest.raises(Transient) as caught:
-        pauses.check("key")
+    shared, source = Shared[int](frozen, lambda: now_s[0]), Source(frozen)
+    source.failures.append(Denied("Busy", "busy", hint="wait", retry_after=timedelta(minutes=1)))
+    with pytest.raises(Denied):
+        shared.get("key", source)
+    now_s[0] = math.nextafter(now_s[0] + 60.0, 0.0)
+    with pytest.raises(Denied) as caught:
+        shared.get("key", source)
     assert caught.value.retry_after == timedelta(0)
 
 
@@ -203,7 +233,6 @@ def test_fault_23_a_clock_that_is_set_changes_no_patience(frozen: FrozenClock, s
     """A failure, or a pause, lasts for as long as was said: neither shorter nor longer when the clock is put right."""
     passed_s = [0.0]
     shared: Shared[str] = Shared(frozen, lambda: passed_s[0])
-    pauses = RateLimits(lambda: passed_s[0])
     error = Transient("IssuerThrottled", "busy", hint="wait", retry_after=timedelta(minutes=1))
 
     def fail() -> tuple[str, datetime]:
@@ -211,13 +240,10 @@ def test_fault_23_a_clock_that_is_set_changes_no_patience(frozen: FrozenClock, s
 
     with pytest.raises(Transient):
         shared.get("key", fail)
-    pauses.note("key", error)
     frozen.advance(step_s)
     passed_s[0] = 59.0
-    for ask in (lambda: shared.get("key", fail), lambda: pauses.check("key")):
-        with pytest.raises(Transient) as caught:
-            ask()
-        assert caught.value.retry_after == timedelta(seconds=1)
+    with pytest.raises(Transient) as caught:
+        shared.get("key", fail)
+    assert caught.value.retry_after == timedelta(seconds=1)
     passed_s[0] = 60.0
     assert shared.get("key", lambda: ("value", frozen() + timedelta(hours=1))) == "value"
-    pauses.check("key")

@@ -7,9 +7,11 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.http.clock_offset import SkewedClock
+from credrotator.exchange.http.clock_offset import UNCONFIRMED_S, SkewedClock
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.providers import PROVIDERS
 from credrotator.sandbox import SkewedDate
@@ -134,3 +136,115 @@ def test_fault_23_an_issuer_s_date_over_the_wire(world: Backend) -> None:
     world.exchange_aws(Exchanger(settings, skewed, PROVIDERS, {}))
     assert skewed.offset == timedelta(0)
     assert skewed.seen()["issuer"] > timedelta(hours=2)
+
+
+class Passing:
+    """A machine's clock that is right, and seconds, both of which a test lets pass."""
+
+    def __init__(self) -> None:
+        self.passed_s = 0.0
+        self.clock = SkewedClock(lambda: NOW + timedelta(seconds=self.passed_s), lambda: self.passed_s)
+
+    def hear(self, endpoint: str, off: timedelta, *, trusted: bool = True) -> timedelta:
+        """Hear a Date that is off by so much; return the offset that is believed then."""
+        date = format_datetime(NOW + timedelta(seconds=self.passed_s) + off, usegmt=True)
+        self.clock.observe(endpoint, date, trusted=trusted)
+        return self.clock.offset
+
+
+HOUR_BACK = -timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+        "Mon, 01 Jan 0001 00:00:00 GMT",
+        "Mon, 01 Jan 99999 00:00:00 GMT",
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+    ],
+)
+@pytest.mark.parametrize("trusted", [True, False])
+def test_fault_59_a_date_that_is_nobodys_clock(date: str, *, trusted: bool) -> None:
+    """It changes nothing, raises nothing, and is not shown either, whoever says it, however often."""
+    skewed = clock()
+    for _ in range(3):
+        skewed.observe("sts", date, trusted=trusted)
+        skewed.suppose("api-server", date)
+    assert (skewed(), skewed.offset, skewed.seen()) == (NOW, timedelta(0), {})
+
+
+def test_fault_59_an_hour_back_once_from_the_only_source() -> None:
+    """The exchange at hand may end by it; seconds later it is as if it had not been said."""
+    passing = Passing()
+    assert passing.hear("sts", HOUR_BACK) == HOUR_BACK
+    passing.passed_s += UNCONFIRMED_S
+    assert passing.clock.offset == timedelta(0)
+
+
+@pytest.mark.parametrize("witness", ["issuer", "api-server", "entra"])
+def test_fault_59_an_hour_back_once_beside_another(witness: str) -> None:
+    """Who says something else contradicts it: it is not believed for a moment."""
+    passing = Passing()
+    passing.hear(witness, timedelta(seconds=1), trusted=witness == "entra")
+    assert passing.hear("sts", HOUR_BACK) == timedelta(0)
+    assert passing.hear("sts", timedelta(0)) == timedelta(0)
+
+
+def test_fault_59_a_vendor_that_is_wrong_all_the_time_is_outvoted() -> None:
+    """Two others that agree with this machine weigh more than one that says the same again and again."""
+    passing = Passing()
+    passing.hear("issuer", timedelta(0), trusted=False)
+    passing.hear("entra", timedelta(0))
+    for _ in range(5):
+        assert passing.hear("sts", HOUR_BACK) == timedelta(0)
+
+
+def test_fault_59_a_vendor_says_it_twice() -> None:
+    """With nobody else about, the second time is a confirmation, and it stays."""
+    passing = Passing()
+    passing.hear("sts", HOUR_BACK)
+    passing.passed_s += 60
+    assert passing.hear("sts", HOUR_BACK) == HOUR_BACK
+    passing.passed_s += 3600
+    assert passing.clock.offset == HOUR_BACK
+
+
+def test_fault_59_an_issuer_and_a_vendor_agree() -> None:
+    """A clock that is ahead is put right in the first exchange; an issuer alone puts nothing right."""
+    passing = Passing()
+    assert passing.hear("issuer", HOUR_BACK, trusted=False) == timedelta(0)
+    assert passing.hear("sts", HOUR_BACK) == HOUR_BACK
+    passing.passed_s += 3600
+    assert passing.clock.offset == HOUR_BACK
+
+
+OFFSETS_S = st.floats(-2e12, 2e12) | st.integers(-90_000, 90_000).map(float)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["sts", "entra", "issuer", "api-server"]), OFFSETS_S, st.integers(0, 2000))))
+def test_fault_59_whatever_is_said(said: list[tuple[str, float, int]]) -> None:
+    """The clock never raises, and is never off by a day."""
+    passing = Passing()
+    for endpoint, off_s, later_s in said:
+        try:
+            date = format_datetime(NOW + timedelta(seconds=off_s), usegmt=True)
+        except OverflowError:
+            date = f"Fri, 31 Dec {int(off_s)} 23:59:59 GMT"
+        if endpoint == "api-server":
+            passing.clock.suppose(endpoint, date)
+        else:
+            passing.clock.observe(endpoint, date, trusted=endpoint != "issuer")
+        passing.passed_s += later_s
+        assert abs(passing.clock() - (NOW + timedelta(seconds=passing.passed_s))) < timedelta(hours=24)
+
+
+def test_fault_59_a_date_from_a_cache(world: Backend) -> None:
+    """An answer with Age was made when its Date says, not now."""
+    skewed = SkewedClock(lambda: datetime.now(UTC))
+    settings = ExchangeSettings(AllowedIssuers((world.sandbox.issuer.url,)), str(world.sandbox.ca_file))
+    world.sandbox.issuer.faults.add(SkewedDate(timedelta(hours=-3), age=timedelta(hours=3)))
+    world.exchange_aws(Exchanger(settings, skewed, PROVIDERS, {}))
+    assert "issuer" not in skewed.seen()

@@ -17,7 +17,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from credrotator.exchange.http.circuit import FAILURES_TO_OPEN, LONGEST_PAUSE_S, SLOTS
+from credrotator.exchange.http.circuit import SLOTS
+from credrotator.exchange.http.pauses import FAILURES_TO_OPEN, LONGEST_PAUSE_S
 from credrotator.exchange.http.single_flight import FAILURE_LIFE
 from credrotator.sandbox import Answer, Hang, Sandbox
 from tests.reliability.children import running
@@ -71,7 +72,7 @@ class Drill:
         """Return the daemon's longest pauses, in fast motion."""
         scale = self._life / SHORTEST_LIFE
         return {
-            "credrotator.exchange.http.circuit:LONGEST_PAUSE_S": max(1.0, LONGEST_PAUSE_S * scale),
+            "credrotator.exchange.http.pauses:LONGEST_PAUSE_S": max(1.0, LONGEST_PAUSE_S * scale),
             "credrotator.exchange.http.single_flight:FAILURE_LIFE": FAILURE_LIFE * scale,
         }
 

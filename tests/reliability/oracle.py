@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from credrotator.core.errors import RotationError, Transient
+from credrotator.core.errors import NotAsked, RotationError, Transient
 from credrotator.core.model import ObjectKey, Published, Unreadable
 from credrotator.core.planning import LONGEST_LIFE, TINY_LIFE, WORTH, renewal_time
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, content_hash
@@ -158,6 +158,9 @@ class Oracle:
         self._attempt[task] = (key, ignore_retry_after)
         try:
             yield
+        except NotAsked as refusal:
+            self.note(f"{key} {process.name} is not let through: {refusal.reason} {refusal.retry_after or ''}")
+            raise
         except RotationError as error:
             self._failed[who] = (now_s, self.world.kernel.now_s)
             early = " early" if ignore_retry_after else ""
@@ -169,10 +172,9 @@ class Oracle:
             self._attempt.pop(task, None)
 
     @contextlib.contextmanager
-    def token_request(self, process: Process, request: TokenRequest) -> Iterator[None]:
+    def token_request(self, process: Process, request: TokenRequest, place: Place) -> Iterator[None]:
         """One token request that is really sent."""
         what = (process.name, request.key)
-        place = self.world.place(request.client.issuer)
         self.token_requests += 1
         if what in self._flights:
             self.violated(6, None, "two equal token requests in flight")
@@ -194,7 +196,8 @@ class Oracle:
     @contextlib.contextmanager
     def exchange(self, process: Process, place: Place, key: ObjectKey) -> Iterator[None]:
         """One exchange request that is really sent."""
-        with self._request(process, place, ""):
+        # What one application of Entra is asked to wait is nothing to another; here each policy has its own.
+        with self._request(process, place, str(key) if place.name.startswith("entra") else ""):
             yield
 
     @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from apscheduler.jobstores.base import JobLookupError
 
-from credrotator.core.errors import Denied, StaleToken, Transient
+from credrotator.core.errors import Denied, Outage, StaleToken, Transient
 from credrotator.core.model import (
     Credential,
     InvalidPolicy,
@@ -28,7 +28,7 @@ from credrotator.core.model import (
     SubjectToken,
 )
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.http.circuit import CircuitBreaker, CircuitBreakers
+from credrotator.exchange.http.circuit import CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.transport import Endpoint
 from credrotator.exchange.issuers.allowed import AllowedIssuers
@@ -45,8 +45,10 @@ from credrotator.providers.azure.entra import ENTRA
 from credrotator.providers.azure.source import AzureOidc
 from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
+from credrotator.rotation.edit_budget import ChargedExchange, EditBudget
 from credrotator.rotation.guard import PolicyGuard
 from credrotator.rotation.lanes import Lanes
+from credrotator.rotation.recovery import Recovery
 from credrotator.rotation.rotation import Rotation
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import WorkQueue
@@ -74,10 +76,11 @@ class SimQueue(WorkQueue):
     def __init__(
         self,
         kernel: Kernel,
-        lanes_of: Callable[[ObjectKey], tuple[str, ...]],
+        workers: int,
+        lane_of: Callable[[ObjectKey], str],
         lane_limit: Callable[[str], int],
     ) -> None:
-        super().__init__(lanes_of, lane_limit)
+        super().__init__(workers, lane_of, lane_limit)
         self._idle = Signal(kernel)
 
     def add(self, key: ObjectKey, priority: int = 2) -> None:
@@ -131,21 +134,6 @@ class SimScheduler:
         self._jobs.pop(id).cancelled = True
 
 
-class SimGates(CircuitBreakers):
-    """The real gates, before which tasks wait in made-up time."""
-
-    def __init__(self, machine: Machine) -> None:
-        super().__init__()
-        self._machine = machine
-
-    def of(self, endpoint: str, *, throttles: bool = True) -> CircuitBreaker:
-        if endpoint not in self._gates:
-            gate = CircuitBreaker(self._tell, throttles=throttles, seconds=self._machine.monotonic)
-            gate._changed = FakeCondition(self._machine.kernel)  # type: ignore[assignment]
-            self._gates[endpoint] = gate
-        return self._gates[endpoint]
-
-
 class SimIssuers(Issuers):
     """The real sharing and pausing of token requests, over made-up HTTP."""
 
@@ -158,8 +146,10 @@ class SimIssuers(Issuers):
 
     def _request(self, _transport: Any, endpoint: str, request: TokenRequest, _methods: Any) -> dict[str, Any]:
         world = self.world
-        place = world.place(request.client.issuer)
-        with world.oracle.token_request(self.process, request):
+        base = endpoint.removesuffix("/token")
+        # Whoever names a client of another namespace does not know its secret: he is answered in his own way.
+        place = world.troubled(base, f"{base} for {request.client.client_secret.secret.namespace}")
+        with world.oracle.token_request(self.process, request, place):
             world.answer(place, Endpoint("Issuer", "the issuer"))
             expires = (world.kernel.now + TOKEN_LIFE).timestamp()
             issued = int(world.kernel.now.timestamp())
@@ -178,11 +168,15 @@ class SimVendor(Vendor):
     def credential(self, source: Rotatable, steps: ExchangeSteps) -> Credential:
         """See ``Vendor``."""
         assert isinstance(source, AwsOidc | AzureOidc)
-        name, endpoint = (
-            (f"sts {source.region}", STS) if isinstance(source, AwsOidc) else (f"entra {source.app.authority}", ENTRA)
-        )
-        place = self.world.place(name)
-        return steps.exchange(name, lambda token: self._exchange(steps.policy, source, token, place, endpoint))
+        if isinstance(source, AwsOidc):
+            names, endpoint = [f"sts {source.region}", f"sts {source.region} for {source.account}"], STS
+        else:
+            names, endpoint = [f"entra {source.app.authority}"], ENTRA
+
+        def ask(token: SubjectToken) -> Credential:
+            return self._exchange(steps.policy, source, token, self.world.troubled(*names), endpoint)
+
+        return steps.exchange(source.asked, ask)
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """See ``Vendor``; nobody asks here."""
@@ -199,7 +193,7 @@ class SimVendor(Vendor):
                 raise StaleToken("ExpiredTokenException", "the token has expired", hint="look")
             credential = self.world.issue(key, source, clock(), trouble)
             if credential.expires_at <= clock():
-                raise Transient("CredentialExpired", "expired already", hint="set the clock")
+                raise Outage("CredentialExpired", "expired already", hint="set the clock")
             return credential
 
 
@@ -351,27 +345,39 @@ class Process:
         self.exchanger = self._make_exchanger()
         self.metrics = Metrics()
         guard, audit = PolicyGuard(self.source, self.leads), Audit(failures=logging.WARNING)
+        edits = EditBudget(machine.boottime)
         self.rotation = Rotation(
-            self.store, self._exchange, self.clock, guard, instrumentation=self.metrics, audit=audit
+            self.store,
+            ChargedExchange(self._exchange, edits),
+            self.clock,
+            guard,
+            instrumentation=self.metrics,
+            audit=audit,
         )
         lanes = Lanes(self.source, self.exchanger.has_valid_token, world.workers)
         self.daemon = Daemon(
             self.source,
-            SimQueue(world.kernel, lanes.of, lanes.limit),
+            SimQueue(world.kernel, world.workers, lanes.of, lanes.limit),
             AttemptRunner(
-                self.rotation, Listener(self._listen), guard, self.clock, audit=audit, instrumentation=self.metrics
+                self.rotation,
+                Listener(self._listen, self.exchanger.circuits.forget),
+                guard,
+                self.clock,
+                audit=audit,
+                instrumentation=self.metrics,
             ),
             self.clock,
             leads=self.leads,
             instrumentation=self.metrics,
-            workers=world.workers,
+            edits=edits,
             seconds=machine.boottime,
         )
         self.timetable = Timetable(self.daemon._due, self.clock, seconds=machine.boottime, machine=machine.clock)
         self.timetable._scheduler = SimScheduler(machine)
         self.timetable._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
         self.daemon._timetable = self.timetable
-        self.exchanger.circuits.recovered = self.daemon.enqueue_failures
+        self.recovery = Recovery(self.exchanger.circuits.awake, self.daemon.wake)
+        self.recovery._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
         self.election = LeaderElection(
             SimApi(self),  # type: ignore[arg-type]
             LEASE,
@@ -392,6 +398,7 @@ class Process:
             self._tasks.append(kernel.spawn(self.machine, f"{self.name}/worker-{number}", self.daemon._work))
         self._tasks.append(kernel.spawn(self.machine, f"{self.name}/sweep", self.timetable._keep_sweeping))
         self._tasks.append(kernel.spawn(self.machine, f"{self.name}/election", self.election._run))
+        self._tasks.append(kernel.spawn(self.machine, f"{self.name}/recovery", self.recovery.run))
         self.source.start(self.daemon.enqueue)
 
     def stop(self) -> None:
@@ -399,6 +406,7 @@ class Process:
         self.world.oracle.note(f"{self.name} is told to stop")
         self.timetable._stopping.set()
         self.daemon._queue.close()
+        self.recovery._stopping.set()
 
         def release() -> None:
             self.election._stopping.set()
@@ -427,7 +435,10 @@ class Process:
 
     def _make_exchanger(self) -> Exchanger:
         exchanger = Exchanger(ExchangeSettings(), self.clock, [SimProvider(self)], {})
-        circuits = exchanger.circuits = SimGates(self.machine)
+        circuits = exchanger.circuits = CircuitBreakers(
+            seconds=self.machine.monotonic,
+            condition=lambda: FakeCondition(self.machine.kernel),  # type: ignore[arg-type, return-value]
+        )
         nothing: Any = None
         issuers = SimIssuers(
             guarded=nothing,

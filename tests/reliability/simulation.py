@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.backoff import _unit_hash
-from credrotator.core.errors import Conflict, Denied, RotationError, Transient
+from credrotator.core.errors import Conflict, Denied, NoConnection, Outage, RotationError, Throttled
 from credrotator.core.model import (
     Credential,
     ObjectKey,
@@ -88,13 +88,13 @@ def fault(trouble: Trouble, endpoint: Endpoint) -> RotationError:
     patience = timedelta(seconds=trouble.retry_after_s) if trouble.retry_after_s else None
     match trouble.kind:
         case "refuse":
-            return Transient(f"{name}Unreachable", "connection refused", hint="look")
+            return NoConnection(f"{name}Unreachable", "connection refused", hint="look")
         case "hang":
-            return Transient(f"{name}Timeout", "no answer in time", hint="look")
+            return Outage(f"{name}Timeout", "no answer in time", hint="look")
         case "garbage":
-            return Transient("InvalidResponse", "not readable", hint="look")
+            return Outage("InvalidResponse", "not readable", hint="look")
         case "throttle":
-            return Transient(f"{name}Throttled", "asks for patience", hint="wait", retry_after=patience)
+            return Throttled(f"{name}Throttled", "asks for patience", hint="wait", retry_after=patience)
         case "unsure":
             reason = "InvalidIdentityToken" if endpoint is STS else "AADSTS700213"
             return Denied(reason, "not known here yet", hint="wait")
@@ -134,6 +134,11 @@ class Backend:
     def place(self, name: str) -> Place:
         """Return an endpoint by its name."""
         return self.places.setdefault(name, Place(name))
+
+    def troubled(self, *names: str) -> Place:
+        """Return the first of some endpoints that has trouble now, else the first."""
+        places = [self.place(name) for name in names]
+        return next((place for place in places if place.trouble(self.kernel.now_s)), places[0])
 
     def add_machine(self) -> Machine:
         """Set up a computer."""
@@ -304,14 +309,23 @@ class Backend:
 
 
 def policy_of(
-    name: str, *, issuer: int = 0, client: int = 0, region: str = "us-east-1", role: str = "r", azure: bool = False
+    name: str,
+    *,
+    issuer: int | str = 0,
+    client: int = 0,
+    region: str = "us-east-1",
+    role: str = "r",
+    azure: bool = False,
+    namespace: str = "default",
+    account: str = "123456789012",
+    token_endpoint: str | None = None,
 ) -> RotatablePolicy:
-    """Return a policy; clients of one number share their token requests."""
-    key = ObjectKey("default", name)
-    host = f"https://idp-{issuer}.example"
-    reference = SecretKeyRef(ObjectKey("default", f"client-{client}"), "client-secret", "spec.x")
-    oidc = OidcClient(host, f"client-{client}", reference, token_endpoint=f"{host}/token")
-    source: Rotatable = AwsOidc(oidc, f"arn:aws:iam::123456789012:role/{name}-{role}", region)
+    """Return a policy; clients of one number share their token requests, within a namespace."""
+    key = ObjectKey(namespace, name)
+    host = f"https://idp-{issuer}.example" if isinstance(issuer, int) else issuer
+    reference = SecretKeyRef(ObjectKey(namespace, f"client-{client}"), "client-secret", "spec.x")
+    oidc = OidcClient(host, f"client-{client}", reference, token_endpoint=token_endpoint or f"{host}/token")
+    source: Rotatable = AwsOidc(oidc, f"arn:aws:iam::{account}:role/{name}-{role}", region)
     if azure:
         # The client id carries the policy's key, which Entra's side of the port is not told.
         source = AzureOidc(oidc, EntraApp("contoso.example", str(key), AUTHORITY, f"https://{role}/.default"))

@@ -15,7 +15,8 @@ import pytest
 from credrotator.core.model import Published, RotatablePolicy
 from credrotator.core.planning import renewal_time
 from credrotator.core.secretdata import parse
-from credrotator.exchange.http.circuit import FAILURES_TO_OPEN, SLOTS
+from credrotator.exchange.http.circuit import SLOTS
+from credrotator.exchange.http.pauses import FAILURES_TO_OPEN
 from tests.reliability.kernel import EPOCH
 from tests.reliability.simulation import Backend, Trouble, policy_of
 

@@ -18,6 +18,7 @@ from credrotator.observability.metrics import Metrics
 from credrotator.providers.aws.source import AwsOidc
 from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
+from credrotator.rotation.edit_budget import ChargedExchange, EditBudget
 from credrotator.rotation.guard import PolicyGuard
 from credrotator.rotation.lanes import Lanes
 from credrotator.rotation.rotation import Rotation
@@ -88,6 +89,7 @@ class Exchange:
     def __init__(self, clock: StandingClock) -> None:
         self.life = HOUR
         self.calls: list[ObjectKey] = []
+        self.ignored_retry_after: list[bool] = []
         self.hanging: set[str] = set()
         self.failing: dict[str, Exception] = {}
         self.meanwhile: Callable[[], None] = _nothing
@@ -102,6 +104,7 @@ class Exchange:
         issuer = client_of(source).issuer
         with self._changed:
             self.calls.append(policy)
+            self.ignored_retry_after.append(ignore_retry_after)
             number = len(self.calls)
             meanwhile, self.meanwhile = self.meanwhile, _nothing
         meanwhile()
@@ -146,19 +149,29 @@ class Backend:
 
         guard = PolicyGuard(self.source, leads)
         audit, listener = Audit(failures=logging.WARNING), Listener(self._told, self.gone.append)
+
+        def seconds() -> float:
+            return self.clock.seconds() - self.wrong.total_seconds()
+
+        edits = EditBudget(seconds)
         self.rotation = Rotation(
-            self.store, self.exchange, self.clock, guard, instrumentation=self.metrics, audit=audit
+            self.store,
+            ChargedExchange(self.exchange, edits),
+            self.clock,
+            guard,
+            instrumentation=self.metrics,
+            audit=audit,
         )
         self.lanes = Lanes(self.source, self.has_valid_token.__contains__, self.workers)
         return Daemon(
             self.source,
-            WorkQueue(self.lanes.of, self.lanes.limit),
+            WorkQueue(self.workers, self.lanes.of, self.lanes.limit),
             AttemptRunner(self.rotation, listener, guard, self.clock, audit=audit, instrumentation=self.metrics),
             self.clock,
             leads=leads,
             instrumentation=self.metrics,
-            workers=self.workers,
-            seconds=lambda: self.clock.seconds() - self.wrong.total_seconds(),
+            edits=edits,
+            seconds=seconds,
         )
 
     def restart(self) -> None:

@@ -1,170 +1,356 @@
-"""What stands before each endpoint: how many may be inside at a time, and whether it is worth asking at all.
+"""Circuit breakers: whether it is worth asking an endpoint now, as this account, and for how many at a time.
 
-A gate per endpoint (an issuer's origin, STS of a region, an Entra authority) is shared by all policies that use it.
-Throttling halves the room and closes the gate for as long as the endpoint wished; successes widen it again, one by one
-(AIMD). After some failures in a row the gate closes, and one probe at a time goes through, at doubling intervals, while
-everybody else fails at once instead of waiting in line. A policy that would not live to see the end of a wish may ask
-before it, but not before the gate's own pause is over. Source: reliability.md I5, I7, 10, 16.
+Circuits stand for what was really asked, in three grains: host and port, for what befalls connections; the address as
+it is called, for outages; the address and as whom it is asked, for rate limits (``CircuitKey``). A namespace's own
+failures open a circuit for that namespace; failures of several namespaces, none of whom succeeds, open it for all. An
+open circuit lets one trial through at a time, at intervals that double from a quarter of a second; everybody else fails
+at once, with words of our own: what another policy was answered is nobody's business. Those that were refused are named
+again by :meth:`CircuitBreakers.awake`.
+
+Slots bound how many ask one host at a time, so that it cannot take all workers; each namespace has its share of them.
+Throttling halves what an account may have of them; successes widen it again, one by one (AIMD).
+Source: reliability.md I5, I7, I13..I15, 10, 16.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
+from collections import OrderedDict
+from contextvars import ContextVar
 from datetime import timedelta
-from functools import partial
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, Literal
 
-from credrotator.core.errors import Outage, RotationError, Transient
+from credrotator.core.circuit_key import CircuitKey
+from credrotator.core.clock import suspend_aware
+from credrotator.core.errors import NoConnection, NotAsked, Outage, PolicyError, RotationError, Transient, Untrusted
+from credrotator.core.fair_share import FairShare
+from credrotator.exchange.http.awakening import Awakening
 from credrotator.exchange.http.deadline import remaining_s
+from credrotator.exchange.http.pauses import Pauses, is_throttling
 from credrotator.exchange.http.retry_after import ignores_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SLOTS = 16
-"""Requests that an endpoint gets at a time while it is well."""
-FAILURES_TO_OPEN = 5
-"""Failures in a row after which the gate closes."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-AT_FAULT = ("Unreachable", "Timeout", "Failed", "InvalidResponse", "Expired")
-THROTTLED = "Throttled"
-"""Endings of reasons that speak of the endpoint, not of one policy's request."""
+    from credrotator.core.model import ObjectKey
+
+SLOTS = 12
+"""Requests that one host gets at a time; see ``slots_for``."""
+SWEEP_EVERY_S = 10.0
+SLOT_WAIT_S = 1.0
+"""A worker waits no longer for a slot: there are others to serve."""
+MOST_CIRCUITS = 2048
+IDLE_S = 300.0
+"""A circuit that nobody asked for so long is forgotten, unless a Retry-After is still to be obeyed."""
+_OWN_ENDINGS = ("Unreachable", "Timeout", "Failed", "Throttled", "TLS")
+_OWN_REASONS = ("ProxyFailed", "InvalidResponse", "CredentialExpired")
+"""Reasons that are our own words; any other came with somebody's answer, and is not repeated to others."""
 
 
-class CircuitBreaker:
-    """The gate of one endpoint.
+def slots_for(workers: int) -> int:
+    """Return how many requests one host gets at a time, of a daemon with so many workers: three quarters of them."""
+    return max(1, workers * 3 // 4)
+
+
+_asking: ContextVar[ObjectKey | None] = ContextVar("asking", default=None)
+
+
+class _Circuit:
+    """What is known of one endpoint and account, or of one host; all of it under its owner's lock."""
+
+    def __init__(self, key: CircuitKey, slots: int) -> None:
+        self.key = key
+        self.pauses = Pauses()
+        # One more than a namespace that is alone can have: the next one's.
+        self.share = FairShare(slots + 1)
+        self.slots = self.width = float(slots)
+        self.in_use = 0
+        self.touched_s = 0.0
+
+    def is_idle(self, now_s: float) -> bool:
+        """Tell whether nothing is lost when it is forgotten."""
+        if self.in_use:
+            return False
+        if self.pauses.is_well and self.width >= self.slots:
+            return True
+        return now_s - self.touched_s > IDLE_S and now_s > self.pauses.obeys_until_s()
+
+    def has_room(self) -> bool:
+        """Tell whether throttling leaves room for one more."""
+        return self.in_use < max(1, int(self.width))
+
+    def admits(self, namespace: str) -> bool:
+        """Tell whether a namespace may have one more of the slots."""
+        return self.share.admits(namespace, several=bool(self.share.holders() - {namespace}))
+
+    def narrow(self) -> None:
+        """Halve the room: it is too much for the endpoint."""
+        self.width = max(1.0, self.width / 2)
+
+    def widen(self) -> None:
+        """Give a little room back."""
+        self.width = min(self.slots, self.width + 1 / self.width)
+
+
+class CircuitBreakers:
+    """All circuit breakers of one process; safe to share between threads.
 
     Args:
-        recovered: Called when the gate was closed and has opened again.
-        throttles: Whether throttling is the whole endpoint's; an issuer's is one client's, and seen to elsewhere.
-        throttled: Called for each answer that asked for patience, unless that is seen to elsewhere.
+        throttled: Called with the kind of endpoint for each answer that limits the rate.
+        slots: Requests that one host gets at a time.
         seconds: Seconds that only grow.
+        condition: Makes what threads wait on, for slots and for who is to try again.
     """
 
     def __init__(
         self,
-        recovered: Callable[[], None],
+        throttled: Callable[[str], None] = lambda _: None,
         *,
-        throttles: bool = True,
-        throttled: Callable[[], None] = lambda: None,
-        seconds: Callable[[], float] = time.monotonic,
+        slots: int = SLOTS,
+        seconds: Callable[[], float] = suspend_aware,
+        condition: Callable[[], threading.Condition] = threading.Condition,
     ) -> None:
-        self._recovered = recovered
-        self._throttles = throttles
         self._throttled = throttled
+        self._slots = max(1, slots)
         self._seconds = seconds
-        self._changed = threading.Condition()
-        self._in_use = 0
-        self._slots = float(SLOTS)
-        self._failures = 0
-        self._pause_s = FIRST_PAUSE_S
-        self._open_until_s = 0.0
-        self._retry_after_until_s = 0.0
-        self._last: Transient | None = None
+        self._changed = condition()
+        self._circuits: OrderedDict[CircuitKey, _Circuit] = OrderedDict()
+        self._awakening = Awakening()
+        self._swept_s = seconds()
+
+    def count(self) -> int:
+        """Count the circuits that are remembered."""
+        with self._changed:
+            return len(self._circuits)
+
+    def of(self, key: CircuitKey | str) -> CircuitBreaker:
+        """Return the circuit breaker of who is asked, and as whom; a text is read by ``CircuitKey.parse``."""
+        return CircuitBreaker(self, CircuitKey.parse(key) if isinstance(key, str) else key)
 
     @contextlib.contextmanager
-    def slot(self) -> Iterator[None]:
-        """Wait for room, within the deadline, and note how it went.
-
-        Raises:
-            Transient: The gate is closed; the reason is that of the failure which closed it.
-            TimeoutError: No room within the deadline.
-        """
-        self._enter()
+    def asking(self, policy: ObjectKey) -> Iterator[None]:
+        """Let what is asked in the block be asked for a policy: one attempt, whose failure is taken note of."""
+        token = _asking.set(policy)
         try:
             yield
         except RotationError as error:
-            self._leave(error if isinstance(error, Transient) and self._is_at_fault(error) else None)
+            if not isinstance(error, NotAsked):
+                with self._changed:
+                    self._awakening.failed(policy, self._seconds())
             raise
-        except BaseException:
-            self._leave(None)
-            raise
-        self._leave(None)
+        finally:
+            _asking.reset(token)
 
-    def _is_at_fault(self, error: Transient) -> bool:
-        """Tell whether a failure is the endpoint's, not one request's; a wish for patience is, whatever its reason."""
-        throttled = error.reason.endswith(THROTTLED) or error.retry_after is not None
-        failed = isinstance(error, Outage) or error.reason.endswith(AT_FAULT)
-        return failed or (self._throttles and throttled)
+    def awake(self, timeout_s: float) -> list[ObjectKey]:
+        """Return the policies that should try again now: one where a trial is due, some where one has succeeded.
 
-    def _enter(self) -> None:
+        Waits for them; returns none after the timeout.
+        """
+        ends_s = self._seconds() + timeout_s
         with self._changed:
             while True:
-                self._refuse_if_open()
-                if self._in_use < max(1, int(self._slots)):
-                    break
-                self._changed.wait(remaining_s())
-            self._in_use += 1
-            if self._last is not None:
-                # The probe: until it is back, the gate stays closed for the others.
-                self._open_until_s = self._seconds() + self._pause_s
+                now_s = self._seconds()
+                self._forget_idle(now_s)
+                policies = self._awakening.due(now_s, self._pauses_of)
+                if policies or now_s >= ends_s:
+                    return policies
+                next_s = self._awakening.next_s()
+                self._changed.wait(max(0.01, min(ends_s, ends_s if next_s is None else next_s) - now_s))
 
-    def _refuse_if_open(self) -> None:
-        until_s = self._open_until_s if ignores_retry_after() else max(self._open_until_s, self._retry_after_until_s)
-        left_s = until_s - self._seconds()
-        if self._last is None or left_s <= 0:
+    def forget(self, policy: ObjectKey) -> None:
+        """Drop a policy that is gone."""
+        with self._changed:
+            self._awakening.discard(policy)
+
+    def enter(self, key: CircuitKey, policy: ObjectKey | None) -> float:
+        """Take a slot for a request; return when it began.
+
+        Raises:
+            NotAsked: The circuit is open for this namespace, or no slot came free.
+        """
+        namespace = policy.namespace if policy else ""
+        with self._changed:
+            gives_up_s = self._seconds() + SLOT_WAIT_S
+            while True:
+                # At each turn anew: what nobody holds may be forgotten meanwhile.
+                circuits = {grain: self._circuit(grain) for grain in _grains(key)}
+                for circuit in circuits.values():
+                    self._refuse_if_open(circuit, key, policy)
+                if circuits[_grains(key)[-1]].has_room() and circuits[_host(key)].admits(namespace):
+                    break
+                self._wait_for_slot(key, gives_up_s)
+            began_s = self._seconds()
+            circuits[_host(key)].share.take(namespace)
+            for circuit in circuits.values():
+                circuit.in_use += 1
+                circuit.pauses.begin(namespace, began_s)
+            return began_s
+
+    def leave(self, key: CircuitKey, policy: ObjectKey | None, began_s: float, end: BaseException | None) -> None:
+        """Give a slot back, and take note of how the request ended: None is success."""
+        with self._changed:
+            circuits = {grain: self._circuits[grain] for grain in _grains(key)}
+            circuits[_host(key)].share.give_back(policy.namespace if policy else "")
+            now_s = self._seconds()
+            for grain, circuit in circuits.items():
+                circuit.in_use -= 1
+                match _verdict(grain, key, end):
+                    case "failed" if isinstance(end, RotationError):
+                        self._fail(circuit, policy, end, began_s, now_s)
+                    case "well":
+                        self._succeed(circuit, policy, now_s)
+                    case _:
+                        circuit.pauses.end_without_verdict(policy.namespace if policy else "", now_s)
+                self._forget_if_idle(circuit, now_s)
+            self._changed.notify_all()
+        if _is_rate_limit(end):
+            self._throttled(key.endpoint)
+
+    def _refuse_if_open(self, circuit: _Circuit, key: CircuitKey, policy: ObjectKey | None) -> None:
+        now_s, namespace = self._seconds(), policy.namespace if policy else ""
+        left_s = circuit.pauses.left_s(namespace, now_s, ignore_retry_after=ignores_retry_after())
+        if left_s <= 0:
             return
-        raise Transient(
-            self._last.reason,
-            f"{self._last.message}; it is not asked again for {left_s:.0f} s",
-            hint=self._last.hint,
+        if policy:
+            self._awakening.wait(circuit.key, policy, trial_at_s=now_s + left_s)
+            self._changed.notify_all()
+        raise NotAsked(
+            circuit.pauses.reason,
+            f"{key.title} is not asked again for {ceil(left_s)} s",
+            hint="wait: it is tried again by itself; credrotator check shows what it answers",
             retry_after=timedelta(seconds=left_s),
         )
 
-    def _leave(self, failure: Transient | None) -> None:
-        with self._changed:
-            self._in_use -= 1
-            recovered = failure is None and self._last is not None
-            if failure is None:
-                self._failures, self._pause_s, self._last = 0, FIRST_PAUSE_S, None
-                self._open_until_s = self._retry_after_until_s = 0.0
-                self._slots = min(float(SLOTS), self._slots + 1 / self._slots)
-            else:
-                self._note(failure)
-            self._changed.notify_all()
-        if recovered:
-            self._recovered()
+    def _wait_for_slot(self, key: CircuitKey, gives_up_s: float) -> None:
+        try:
+            left_s = remaining_s(gives_up_s - self._seconds()) or 0.0
+        except TimeoutError:
+            left_s = 0.0
+        if left_s <= 0:
+            raise NotAsked(
+                f"{key.endpoint.capitalize()}Busy",
+                f"{key.title} has not answered those who asked before",
+                hint="see whether it is slow or overloaded; raise --workers if it is not",
+            )
+        self._changed.wait(left_s)
 
-    def _note(self, failure: Transient) -> None:
-        self._failures += 1
-        throttled = failure.retry_after is not None or failure.reason.endswith(THROTTLED)
-        if throttled:
-            self._slots = max(1.0, self._slots / 2)
-            self._throttled()
-        if not throttled and self._failures < FAILURES_TO_OPEN:
-            return
-        now_s = self._seconds()
-        self._open_until_s = max(self._open_until_s, now_s + self._pause_s)
-        if failure.retry_after:
-            self._retry_after_until_s = max(self._retry_after_until_s, now_s + failure.retry_after.total_seconds())
-        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
-        self._last = failure
-
-
-class CircuitBreakers:
-    """All gates of one process; ``recovered`` is called when a closed one has opened again.
-
-    ``throttled`` is told of each answer that asked for patience, by the first word of the endpoint.
-    """
-
-    def __init__(
-        self, recovered: Callable[[], None] = lambda: None, throttled: Callable[[str], None] = lambda _: None
+    def _fail(
+        self, circuit: _Circuit, policy: ObjectKey | None, error: RotationError, began_s: float, now_s: float
     ) -> None:
-        self.recovered = recovered
-        self._throttled = throttled
-        self._lock = threading.Lock()
-        self._gates: dict[str, CircuitBreaker] = {}
+        namespace = policy.namespace if policy else ""
+        # An hour of Retry-After is for whoever was asked to wait, not for the address.
+        limit = error if circuit.key.account and isinstance(error, Transient) else None
+        reason = _own_reason(error, circuit.key.endpoint)
+        counts = circuit.pauses.fail(namespace, reason, limit, began_s=began_s, now_s=now_s)
+        if counts and is_throttling(limit):
+            circuit.narrow()
+        if policy and circuit.pauses.is_open(namespace):
+            trial_at_s = now_s + circuit.pauses.left_s(namespace, now_s)
+            self._awakening.wait(circuit.key, policy, trial_at_s=trial_at_s, asked=True)
 
-    def of(self, endpoint: str, *, throttles: bool = True) -> CircuitBreaker:
-        """Return the gate of an endpoint."""
-        with self._lock:
-            if endpoint not in self._gates:
-                self._gates[endpoint] = CircuitBreaker(
-                    self._tell, throttles=throttles, throttled=partial(self._throttled, endpoint.partition(" ")[0])
-                )
-            return self._gates[endpoint]
+    def _succeed(self, circuit: _Circuit, policy: ObjectKey | None, now_s: float) -> None:
+        if policy:
+            self._awakening.passed(circuit.key, policy)
+        circuit.widen()
+        if circuit.pauses.succeed():
+            self._awakening.recovered(circuit.key, now_s)
 
-    def _tell(self) -> None:
-        self.recovered()
+    def _circuit(self, key: CircuitKey) -> _Circuit:
+        now_s = self._seconds()
+        if key not in self._circuits:
+            self._circuits[key] = _Circuit(key, self._slots)
+            if len(self._circuits) > MOST_CIRCUITS:
+                oldest = next((each for each in self._circuits.values() if not each.in_use and each.key != key), None)
+                if oldest:
+                    self._drop(oldest)
+        circuit = self._circuits[key]
+        circuit.touched_s = now_s
+        self._circuits.move_to_end(key)
+        return circuit
+
+    def _forget_idle(self, now_s: float) -> None:
+        """Forget, now and then, what nobody has asked for long."""
+        if now_s < self._swept_s + SWEEP_EVERY_S:
+            return
+        self._swept_s = now_s
+        for circuit in list(self._circuits.values()):
+            self._forget_if_idle(circuit, now_s)
+
+    def _forget_if_idle(self, circuit: _Circuit, now_s: float) -> None:
+        if circuit.is_idle(now_s):
+            self._drop(circuit)
+
+    def _drop(self, circuit: _Circuit) -> None:
+        if self._circuits.get(circuit.key) is circuit:
+            del self._circuits[circuit.key]
+            self._awakening.drop(circuit.key)
+
+    def _pauses_of(self, key: CircuitKey) -> Pauses | None:
+        circuit = self._circuits.get(key)
+        return circuit.pauses if circuit else None
+
+
+class CircuitBreaker:
+    """The circuit breaker of who is asked, and as whom."""
+
+    def __init__(self, breakers: CircuitBreakers, key: CircuitKey) -> None:
+        self._breakers = breakers
+        self.key = key
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[None]:
+        """Ask within the block, in the name of the policy of ``CircuitBreakers.asking``; how it ends is taken note of.
+
+        Raises:
+            NotAsked: The circuit is open, or no slot came free in time.
+        """
+        policy = _asking.get()
+        began_s = self._breakers.enter(self.key, policy)
+        end: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            end = error
+            raise
+        finally:
+            self._breakers.leave(self.key, policy, began_s, end)
+
+
+def _grains(key: CircuitKey) -> tuple[CircuitKey, ...]:
+    """Return the three circuits of a request: host and port, address, address and account."""
+    return _host(key), CircuitKey(key.endpoint, key.address), CircuitKey(key.endpoint, key.address, key.account or "-")
+
+
+def _host(key: CircuitKey) -> CircuitKey:
+    return CircuitKey(key.endpoint, key.host)
+
+
+def _verdict(grain: CircuitKey, key: CircuitKey, end: BaseException | None) -> Literal["well", "failed", "none"]:
+    """Say what the end of a request says of one of its circuits: a connection's fault is not the address's, and so on.
+
+    Any answer, a refusal as well, shows that the host is reached; a rate limit says nothing of others at the address.
+    """
+    if end is not None and (isinstance(end, NotAsked | PolicyError) or not isinstance(end, RotationError)):
+        return "none"
+    if isinstance(end, NoConnection | Untrusted):
+        return "failed" if grain == _host(key) else "none"
+    if grain == _host(key):
+        return "well"
+    if _is_rate_limit(end) and (grain.account or not isinstance(end, Outage)):
+        return "failed" if grain.account else "none"
+    if isinstance(end, Outage):
+        return "none" if grain.account else "failed"
+    return "well"
+
+
+def _is_rate_limit(end: BaseException | None) -> bool:
+    return isinstance(end, Transient) and not isinstance(end, NotAsked) and is_throttling(end)
+
+
+def _own_reason(error: RotationError, endpoint: str) -> str:
+    name = endpoint.capitalize()
+    if error.reason in _OWN_REASONS or error.reason in {name + ending for ending in _OWN_ENDINGS}:
+        return error.reason
+    return f"{name}Throttled" if isinstance(error, Transient) and is_throttling(error) else f"{name}Failed"

@@ -19,12 +19,15 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from credrotator.core.clock import suspend_aware
+from credrotator.core.keep_alive import LONGEST_IDLE_S, socket_options
 from credrotator.exchange.http.addresses import LOCAL_NAMES, is_forbidden, meant_by, plain_host, written_address
 from credrotator.exchange.http.deadline import remaining_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from urllib3.response import HTTPResponse
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -94,7 +97,12 @@ def tls_context(bundles: Iterable[str]) -> ssl.SSLContext:
 
 
 class _Connecting(HTTPConnection):
-    """Resolution, check and connection in one place, instead of urllib3's own ``_new_conn``."""
+    """Resolution, check and connection in one place, instead of urllib3's own ``_new_conn``.
+
+    One that has been idle for long counts as dropped, so that the pool makes a new one in its place.
+    """
+
+    used_s = float("inf")
 
     guarded = False
 
@@ -111,6 +119,16 @@ class _Connecting(HTTPConnection):
             raise ConnectTimeoutError(self, f"no connection to {self.host} within {timeout_s:.0f} s") from error
         except OSError as error:
             raise NewConnectionError(self, str(error)) from error
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
+        """See HTTPConnection; the connection is idle from about here on."""
+        self.used_s = suspend_aware()
+        return super().getresponse()
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether it may be used again."""
+        return super().is_connected and suspend_aware() - self.used_s < LONGEST_IDLE_S
 
 
 class _GuardedHttp(_Connecting):
@@ -232,7 +250,8 @@ def _connect(addresses: list[Any], timeout_s: float | None) -> socket.socket:
     for family, kind, protocol, _, address in addresses:
         connection = _DeadlineSocket(family, kind, protocol)
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for option in socket_options():
+                connection.setsockopt(*option)
             connection.settimeout(remaining_s(timeout_s))
             connection.connect(address)
         except OSError as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import urllib3
 from requests import exceptions as failures
 
-from credrotator.core.errors import Denied, RotationError, Transient, Untrusted, printable
+from credrotator.core.errors import Denied, NoConnection, Outage, RotationError, Untrusted, printable
 from credrotator.exchange.http.connections import ClientCertificateWantedError, ForbiddenAddressError
 
 if TYPE_CHECKING:
@@ -66,13 +66,14 @@ class answering:  # noqa: N801 - reads as the context manager it is
                 return Denied("CaFileUnreadable", f"a CA file cannot be used: {printable(error)}", hint=hint)
             case failures.ProxyError():
                 message = f"the proxy for {where} failed: {_cause(error)}"
-                return Transient("ProxyFailed", message, hint=_proxy_hint(error, self._endpoint))
+                return NoConnection("ProxyFailed", message, hint=_proxy_hint(error, self._endpoint))
             case _ if is_tls(error):
                 return _tls_failure(self._endpoint, where, root_cause(error))
             case failures.Timeout() | TimeoutError():
                 hint = "see whether it is overloaded, or a firewall drops the packets"
                 what = "began to answer, but did not end" if isinstance(error, UnfinishedError) else "did not answer"
-                return Transient(f"{name}Timeout", f"{title} at {where} {what} in time", hint=hint)
+                kind = NoConnection if isinstance(error, failures.ConnectTimeout) else Outage
+                return kind(f"{name}Timeout", f"{title} at {where} {what} in time", hint=hint)
             case failures.InvalidURL() | failures.InvalidSchema() | failures.MissingSchema():
                 hint = "correct the address in the policy, or what the issuer's discovery says"
                 return Denied("InvalidAddress", f"{where} is no address of {title} that can be used", hint=hint)
@@ -85,12 +86,12 @@ class answering:  # noqa: N801 - reads as the context manager it is
         if _is_not_http(root_cause(error)):
             message = f"what answers at {self._where} does not speak HTTP, or not well"
             hint = "see whether host and port are right, and what else listens there"
-            return Transient("InvalidResponse", message, hint=hint)
+            return Outage("InvalidResponse", message, hint=hint)
         if not isinstance(error, failures.RequestException | OSError):
             return None
         message = f"{self._endpoint.title} at {self._where} cannot be reached: {_cause(error)}"
         hint = "see whether the name resolves and the port is open from here"
-        return Transient(f"{self._endpoint.name}Unreachable", message, hint=hint)
+        return NoConnection(f"{self._endpoint.name}Unreachable", message, hint=hint)
 
     def _map_answer(self, error: BaseException) -> RotationError | None:
         """Map what is wrong with an answer that did come."""
@@ -105,7 +106,7 @@ class answering:  # noqa: N801 - reads as the context manager it is
             case _:
                 return None
         hint = "see whether something else answers at this address"
-        return Transient("InvalidResponse", f"the answer of {self._where} {what}", hint=hint)
+        return Outage("InvalidResponse", f"the answer of {self._where} {what}", hint=hint)
 
 
 def is_tls(error: BaseException) -> bool:
@@ -231,7 +232,7 @@ def _tls_failure(endpoint: Endpoint, where: str, cause: BaseException) -> Rotati
     if getattr(cause, "verify_code", None) is None and _is_alert(cause):
         message = f"{title} broke the TLS handshake off: {printable(alert.replace('_', ' ').lower(), 60)}"
         hint = "see the log of that server, or of what stands before it, for this alert"
-        return Transient(f"{endpoint.name}TLSAlert", message, hint=hint)
+        return NoConnection(f"{endpoint.name}TLSAlert", message, hint=hint)
     message = f"{title} has no certificate that can be trusted: {_cause(cause)}"
     return Untrusted(f"{endpoint.name}TLS", message, hint=_certificate_hint(cause))
 

@@ -1,17 +1,20 @@
-"""One request for all who would send the same: results shared while they are good, flights joined, failures remembered.
+"""One request for all who would send the same: results are shared while they are good, and flights are joined.
 
-Owns no knowledge of what is fetched. Source: reliability.md I6 (coalescing) and I7 (no hammering of what just failed).
+Owns no knowledge of what is fetched, and two bounds, of entries and of bytes: the longest unused goes first. Refusals
+answer for a moment; rate limits are not remembered here, since the circuit breaker behind ``fetch`` knows of them.
+Source: reliability.md I6 (coalescing), I7 (no hammering of what just failed), I14.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from concurrent.futures import Future
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from credrotator.core.clock import suspend_aware
-from credrotator.core.errors import RotationError
+from credrotator.core.errors import NotAsked, Outage, RotationError, Throttled
 from credrotator.exchange.http.deadline import remaining_s
 from credrotator.exchange.http.retry_after import ignores_retry_after
 
@@ -24,21 +27,38 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 FAILURE_LIFE = timedelta(seconds=10)
-"""How long a failure answers for those who come right after; a retry waits longer than that anyway."""
-_SWEEP_AT = 4096
+"""How long a refusal answers for those who come right after; a retry waits longer than that anyway."""
+OUTAGE_LIFE = timedelta(seconds=1)
+"""An outage may be over in a moment; how often it is asked meanwhile is the circuit breaker's business."""
+MOST_ENTRIES, MOST_BYTES = 4096, 8 * 1024 * 1024
+SWEEP_EVERY_S = 60.0
 
 
 class Shared(Generic[Value]):
     """A cache of what ``fetch`` returned, per key, with the moment up to which each is good.
 
     Failures are remembered by ``seconds`` that only grow: a clock that is set, or put right, makes none last.
+
+    Args:
+        clock: The present moment.
+        seconds: Seconds that only grow.
+        size_bytes: Estimates what a value takes in memory.
     """
 
-    def __init__(self, clock: Clock, seconds: Callable[[], float] = suspend_aware) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        seconds: Callable[[], float] = suspend_aware,
+        *,
+        size_bytes: Callable[[Value], int] = lambda _: 1024,
+    ) -> None:
         self._clock = clock
         self._seconds = seconds
+        self._size_bytes = size_bytes
         self._lock = threading.Lock()
-        self._values: dict[Hashable, tuple[Value, datetime]] = {}
+        self._values: OrderedDict[Hashable, tuple[Value, datetime]] = OrderedDict()
+        self._bytes = 0
+        self._swept_s = seconds()
         self._failures: dict[Hashable, tuple[RotationError, float, float]] = {}
         self._flights: dict[Hashable, Future[Value]] = {}
 
@@ -52,6 +72,7 @@ class Shared(Generic[Value]):
         while True:
             with self._lock:
                 if (known := self._values.get(key)) and self._clock() < known[1]:
+                    self._values.move_to_end(key)
                     return known[0]
                 now_s = self._seconds()
                 if (failed := self._failures.get(key)) and now_s < (failed[1] if ignores_retry_after() else failed[2]):
@@ -76,7 +97,7 @@ class Shared(Generic[Value]):
         """Forget a value that turned out to be of no use, unless somebody has replaced it already."""
         with self._lock:
             if (known := self._values.get(key)) and known[0] is value:
-                del self._values[key]
+                self._remove(key)
 
     def _fly(self, key: Hashable, flight: Future[Value], fetch: Callable[[], tuple[Value, datetime]]) -> Value:
         try:
@@ -97,41 +118,31 @@ class Shared(Generic[Value]):
             del self._flights[key]
             self._failures.pop(key, None)
             if value is not None:
+                self._remove(key)
                 self._values[key] = value
-            elif isinstance(failure, RotationError):
-                life_s = FAILURE_LIFE.total_seconds()
-                patience_s = max(life_s, (failure.retry_after or FAILURE_LIFE).total_seconds())
-                self._failures[key] = (again(failure), now_s + life_s, now_s + patience_s)
-            if len(self._values) + len(self._failures) > _SWEEP_AT:
-                self._values = {name: kept for name, kept in self._values.items() if now < kept[1]}
-                self._failures = {name: kept for name, kept in self._failures.items() if now_s < kept[2]}
+                self._bytes += self._size_bytes(value[0])
+            elif isinstance(failure, RotationError) and not isinstance(failure, Throttled | NotAsked):
+                life_s = (OUTAGE_LIFE if isinstance(failure, Outage) else FAILURE_LIFE).total_seconds()
+                retry_after_s = max(life_s, failure.retry_after.total_seconds() if failure.retry_after else 0.0)
+                self._failures[key] = (again(failure), now_s + life_s, now_s + retry_after_s)
+            self._shrink(now, now_s)
 
+    def _shrink(self, now: datetime, now_s: float) -> None:
+        """Drop what is not good any more, now and then, and what is too much, always."""
+        if now_s >= self._swept_s + SWEEP_EVERY_S or len(self._failures) > MOST_ENTRIES:
+            self._swept_s = now_s
+            for key in [key for key, (_, good_until) in self._values.items() if good_until <= now]:
+                self._remove(key)
+            self._failures = {name: kept for name, kept in self._failures.items() if now_s < kept[2]}
+        while len(self._failures) > MOST_ENTRIES:
+            del self._failures[next(iter(self._failures))]
+        while len(self._values) > MOST_ENTRIES or (self._bytes > MOST_BYTES and len(self._values) > 1):
+            self._remove(next(iter(self._values)))
 
-class RateLimits:
-    """Who asked for patience, and until when: Retry-After holds for all that would ask the same one."""
-
-    def __init__(self, seconds: Callable[[], float] = suspend_aware) -> None:
-        self._seconds = seconds
-        self._lock = threading.Lock()
-        self._pauses: dict[Hashable, tuple[RotationError, float]] = {}
-
-    def check(self, key: Hashable) -> None:
-        """Return when ``key`` may be asked, or a probe may.
-
-        Raises:
-            RotationError: What it answered when it asked for patience; its ``retry_after`` is what is left of it.
-        """
-        with self._lock:
-            now_s = self._seconds()
-            self._pauses = {name: kept for name, kept in self._pauses.items() if now_s < kept[1]}
-            if (found := self._pauses.get(key)) and not ignores_retry_after():
-                raise again(found[0], retry_after=timedelta(seconds=found[1] - now_s))
-
-    def note(self, key: Hashable, error: RotationError) -> None:
-        """Remember what ``error`` asks for, if anything."""
-        if error.retry_after:
-            with self._lock:
-                self._pauses[key] = (again(error), self._seconds() + error.retry_after.total_seconds())
+    def _remove(self, key: Hashable) -> None:
+        known = self._values.pop(key, None)
+        if known is not None:
+            self._bytes -= self._size_bytes(known[0])
 
 
 def again(error: RotationError, retry_after: timedelta | None = None) -> RotationError:

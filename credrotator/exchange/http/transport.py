@@ -28,7 +28,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from credrotator import __version__
-from credrotator.core.errors import Denied, Transient, printable
+from credrotator.core.errors import Denied, Outage, Throttled, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.exchange.http.connections import (
     CONNECT_TIMEOUT_S,
@@ -275,7 +275,8 @@ class _Adapter(HTTPAdapter):
 
     def _send(self, *args: Any, **kwargs: Any) -> requests.Response:
         response = super().send(*args, **{**kwargs, "stream": True})
-        self._dated(response.headers.get("Date"))
+        # An answer from a cache is as old as its Age says, and its Date as well.
+        self._dated(None if "Age" in response.headers else response.headers.get("Date"))
         # A connection whose answer was read to its end is back in the pool by then, and closing is too late to touch
         # it; any other still holds a rest that the next request would take for its own answer.
         with closing(response.raw):
@@ -337,7 +338,8 @@ def refuse_failure(response: requests.Response, endpoint: Endpoint, clock: Clock
     where = printable(response.url.partition("?")[0])
     if response.status_code in {REQUEST_TIMEOUT, TOO_MANY_REQUESTS} or response.status_code >= SERVER_ERROR:
         throttled = response.status_code == TOO_MANY_REQUESTS
-        raise Transient(
+        kind = Throttled if throttled else Outage
+        raise kind(
             f"{endpoint.name}Throttled" if throttled else f"{endpoint.name}Failed",
             f"{endpoint.title} at {where} answered {response.status_code}",
             hint="it asks for patience" if throttled else "see its status page or its log",
@@ -384,10 +386,10 @@ def text(found: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _invalid(response: requests.Response, what: str) -> Transient:
+def _invalid(response: requests.Response, what: str) -> Outage:
     where = printable(response.url.partition("?")[0])
     kind = said_to(response.request, response.headers.get("Content-Type", "no type"), 80)
-    return Transient(
+    return Outage(
         "InvalidResponse",
         f"the answer of {where} ({response.status_code}, {kind}) {what}",
         hint="see whether something else (a login page, a proxy) answers at this address",

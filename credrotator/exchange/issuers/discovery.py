@@ -15,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 from credrotator.core.errors import Denied, PolicyError, printable
 from credrotator.exchange.http.transport import json_object, redirect_target
+from credrotator.exchange.issuers.client_auth import ClientAuthMethod
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 DISCOVERY_LIFE = timedelta(minutes=10)
 LONGEST_DISCOVERY = timedelta(hours=24)
+LONGEST_ADDRESS, MOST_METHODS, LONGEST_METHOD = 2048, 16, 64
+"""What is kept of a document, in characters, entries and characters: an issuer may send a mebibyte of each."""
+KNOWN_METHODS = tuple(map(str, ClientAuthMethod))
 _REDIRECTS = 3
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
@@ -38,6 +42,11 @@ class Metadata:
 
     token_endpoint: str
     auth_methods: tuple[str, ...]
+
+
+def discovery_url(issuer: str) -> str:
+    """Return where an issuer's document is."""
+    return issuer.rstrip("/") + "/.well-known/openid-configuration"
 
 
 def discover(
@@ -56,7 +65,7 @@ def discover(
     Raises:
         RotationError: DiscoveryFailed, IssuerMismatch, RedirectRefused, or what the transport raises.
     """
-    url = issuer.rstrip("/") + "/.well-known/openid-configuration"
+    url = discovery_url(issuer)
     response = _follow(transport, url)
     refuse_failure(response)
     if not response.ok:
@@ -66,7 +75,7 @@ def discover(
     document = json_object(response)
     _check_issuer(document.get("issuer"), issuer)
     endpoint = document.get("token_endpoint")
-    if not isinstance(endpoint, str) or not _is_address(endpoint):
+    if not isinstance(endpoint, str) or len(endpoint) > LONGEST_ADDRESS or not _is_address(endpoint):
         hint = "set tokenEndpoint in the policy"
         raise Denied("DiscoveryFailed", f"{printable(url)} names no token_endpoint", hint=hint)
     if urlsplit(endpoint).netloc != urlsplit(issuer).netloc:
@@ -102,7 +111,11 @@ def _is_address(url: str) -> bool:
 def _methods(document: Mapping[str, object]) -> tuple[str, ...]:
     """Return how clients may authenticate; an empty list, or none, says nothing (OIDC Discovery 1.0 §3)."""
     methods = document.get("token_endpoint_auth_methods_supported")
-    return tuple(each for each in methods if isinstance(each, str)) if isinstance(methods, list) else ()
+    if not isinstance(methods, list):
+        return ()
+    texts = [each for each in methods if isinstance(each, str)]
+    others = [each[:LONGEST_METHOD] for each in texts if each not in KNOWN_METHODS][:MOST_METHODS]
+    return (*(method for method in KNOWN_METHODS if method in texts), *others)
 
 
 def _check_issuer(stated: object, issuer: str) -> None:

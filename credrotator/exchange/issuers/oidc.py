@@ -11,17 +11,17 @@ import contextlib
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from credrotator.core.circuit_key import CircuitKey, client_account
 from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.exchange.http.circuit import THROTTLED, CircuitBreakers
+from credrotator.exchange.http.circuit import CircuitBreakers
 from credrotator.exchange.http.foreign import masking
-from credrotator.exchange.http.single_flight import RateLimits, Shared
+from credrotator.exchange.http.single_flight import Shared
 from credrotator.exchange.http.transport import ISSUER, Transport, json_object, refuse_failure
 from credrotator.exchange.issuers.client_auth import ClientAuthMethod, WorkingMethods, methods_for
-from credrotator.exchange.issuers.discovery import Metadata, discover
+from credrotator.exchange.issuers.discovery import Metadata, discover, discovery_url
 from credrotator.exchange.issuers.refusals import AuthenticationRefused, by_every_method, has_error, refusal_of
 from credrotator.exchange.issuers.token_request import TokenRequest, send
 from credrotator.exchange.issuers.token_response import read_token
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Issuers", "TokenRequest"]
 
 TOKEN_MARGIN = timedelta(seconds=30)
+MOST_ISSUERS = 2048
+_ENDPOINT = ISSUER.name.lower()
 
 
 class Issuers:
@@ -48,7 +50,7 @@ class Issuers:
         guarded: Transport for issuers that only policies name.
         named: Transport for issuers that the operator named.
         own: Transport for an issuer that is reached in a way of its own, guarded or not; None for all others.
-        seconds: Seconds that only grow; patience is reckoned by them.
+        seconds: Seconds that only grow.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class Issuers:
         self._allowed = allowed
         self._clock = clock
         self._metadata: Shared[Metadata] = Shared(clock, seconds)
-        self._tokens: Shared[SubjectToken] = Shared(clock, seconds)
-        self._pauses = RateLimits(seconds)
+        # A token is kept with its claims, which take about three times as much.
+        self._tokens: Shared[SubjectToken] = Shared(
+            clock, seconds, size_bytes=lambda token: 1024 + 4 * len(token.token.reveal())
+        )
         self._token_valid_until: dict[str, datetime] = {}
         self._working_methods = WorkingMethods()
 
@@ -138,29 +142,29 @@ class Issuers:
             return self._metadata.get(issuer, lambda: self._discover(issuer, transport))
 
     def _fetch(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
-        circuit = self._circuits.of(f"issuer {_origin(request.client.issuer)}", throttles=False)
-        # What leaves here is kept for others, logged and shown: whatever it was made from, it holds no secret.
-        with circuit.slot(), masking(request.client_secret):
-            return self._fetch_within(request)
-
-    def _fetch_within(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
         endpoint, offered = self._endpoint(request.client)
         transport = self.token_transport(request.client, endpoint)
-        asked = (endpoint, request.client_id)
-        self._pauses.check(asked)
+        account = client_account(request.client_id, request.client_secret)
+        circuit = self._circuits.of(CircuitKey.of_url(_ENDPOINT, endpoint, account))
         try:
-            with masking(request.client_secret):
+            # What leaves here is kept for others, logged and shown: whatever it was made from, it holds no secret.
+            with circuit.slot(), masking(request.client_secret):
                 document = self._ask(request, endpoint, transport, offered)
                 token = read_token(document, request, self._clock())
                 self._allowed.check_token(token.claims.get("iss"), request.client.issuer)
-        except RotationError as error:
+        except RotationError:
             self._token_valid_until.pop(request.client.issuer, None)
-            self._pauses.note(asked, error)
             raise
         now = self._clock()
         good_until = token.expires_at - min(TOKEN_MARGIN, (token.expires_at - now) / 2)
-        self._token_valid_until[request.client.issuer] = good_until
+        self._note_valid(request.client.issuer, good_until)
         return token, good_until
+
+    def _note_valid(self, issuer: str, good_until: datetime) -> None:
+        self._token_valid_until.pop(issuer, None)
+        self._token_valid_until[issuer] = good_until
+        if len(self._token_valid_until) > MOST_ISSUERS:
+            self._token_valid_until.pop(next(iter(self._token_valid_until)), None)
 
     def _endpoint(self, client: OidcClient) -> tuple[str, tuple[str, ...]]:
         """Return the token endpoint and how clients authenticate there, as far as discovery says.
@@ -174,7 +178,10 @@ class Issuers:
         return metadata.token_endpoint, metadata.auth_methods
 
     def _discover(self, issuer: str, transport: Transport) -> tuple[Metadata, datetime]:
-        metadata, lifetime = discover(issuer, transport, self._refuse_failure)
+        with self._circuits.of(CircuitKey.of_url(_ENDPOINT, discovery_url(issuer))).slot():
+            metadata, lifetime = discover(
+                issuer, transport, partial(refuse_failure, endpoint=ISSUER, clock=self._clock)
+            )
         return metadata, self._clock() + lifetime
 
     def _ask(
@@ -205,17 +212,9 @@ class Issuers:
 
     def _check(self, request: TokenRequest, response: requests.Response) -> None:
         """Let nothing but a well-formed success pass."""
-        self._refuse_failure(response)
+        refuse_failure(response, ISSUER, self._clock)
         if not response.ok or has_error(json_object(response)):
             raise refusal_of(response, request)
-
-    def _refuse_failure(self, response: requests.Response) -> None:
-        try:
-            refuse_failure(response, ISSUER, self._clock)
-        except Transient as error:
-            if error.retry_after is not None or error.reason.endswith(THROTTLED):
-                self._instrumentation.throttled(ISSUER.name.lower())
-            raise
 
 
 @contextlib.contextmanager
@@ -227,8 +226,3 @@ def _in_time(issuer: str) -> Iterator[None]:
         hint = "see whether it is overloaded, or a firewall drops the packets"
         message = f"the issuer {printable(issuer)} did not answer in time"
         raise Transient("IssuerTimeout", message, hint=hint) from error
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.lower()}"

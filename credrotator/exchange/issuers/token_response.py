@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LONGEST_TOKEN = 20_000
+"""Characters that AWS STS takes at most (WebIdentityToken); nobody's token for a good reason is longer."""
 BOUND = frozenset({"mac", "pop", "hok", "hawk"})
 """Token types that are of no use without a key; DPoP has a reason of its own."""
 
@@ -36,7 +38,7 @@ def read_token(document: Mapping[str, Any], request: TokenRequest, now: datetime
 
     Raises:
         RotationError: DpopRequired, TokenTypeUnusable, NoIdToken, NoAccessToken, OpaqueToken, InvalidResponse,
-            TokenExpired.
+            TokenExpired, TokenTooLong.
     """
     odd = _odd_type(document.get("token_type"), request.client_secret)
     name = request.client.subject_token
@@ -44,6 +46,9 @@ def read_token(document: Mapping[str, Any], request: TokenRequest, now: datetime
     if isinstance(value := document.get(name), str) and value.isprintable() and not value.isascii():
         raise _opaque(name)
     token = token_value(ISSUER, document, name)
+    if (length := len(token.reveal())) > LONGEST_TOKEN:
+        message = f"the issuer's {name} has {length} characters, more than {LONGEST_TOKEN}"
+        raise Denied("TokenTooLong", message, hint="have the issuer put fewer claims into this client's tokens")
     claims = read_claims(token)
     if claims is None:
         raise _opaque(name)

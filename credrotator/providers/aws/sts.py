@@ -7,12 +7,14 @@ Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import re
 import threading
 import time
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,17 @@ from botocore.parsers import ResponseParserError
 
 from credrotator.core.claims import audiences
 from credrotator.core.durations import show_duration
-from credrotator.core.errors import Denied, RotationError, Settling, StaleToken, Transient, printable
+from credrotator.core.errors import (
+    Denied,
+    Outage,
+    PolicyError,
+    RotationError,
+    Settling,
+    StaleToken,
+    Throttled,
+    Transient,
+    printable,
+)
 from credrotator.core.model import ObjectKey, Rotatable, Sensitive, SubjectToken
 from credrotator.exchange.http.foreign import foreign_text, masking
 from credrotator.exchange.http.transport import (
@@ -68,6 +80,8 @@ UNREADABLE = (ResponseParserError, ValueError, RuntimeError, LookupError, TypeEr
 LONGEST_TOKEN = 20_000
 """Characters of a web identity token that AWS takes."""
 SKEW_LIMIT = timedelta(minutes=1)
+MOST_CLIENTS = 64
+"""Clients that are kept, one for a region; AWS has fewer regions."""
 THROTTLED = {"Throttling", "ThrottlingException", "SlowDown", "RequestLimitExceeded", "TooManyRequestsException"}
 
 TRUST_HINT = "run credrotator check, which prints the trust policy that fits the token"
@@ -124,7 +138,7 @@ class Sts(Vendor):
         self._clock = context.clock
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
-        self._clients: dict[str, STSClient] = {}
+        self._clients: OrderedDict[str, STSClient] = OrderedDict()
 
     def credential(self, source: Rotatable, steps: ExchangeSteps) -> AwsCredential:
         """See ``Vendor``."""
@@ -189,10 +203,15 @@ class Sts(Vendor):
             raise _misconfigured(error) from error
 
     def _client(self, region: str) -> STSClient:
-        """Return the region's client: one session (93 ms, 7 MiB) for all, one client per region (3 ms, 0.1 MiB)."""
+        """Return the region's client: one session (93 ms, 7 MiB) for all, one client per region (3 ms, 0.1 MiB).
+
+        Raises:
+            PolicyError: UnknownRegion: AWS has no such region.
+        """
         with self._lock:
             if region not in self._clients:
                 self._session = self._session or _session()
+                _check_region(self._session, region)
                 # The settings that would turn into waiting: retries in the SDK, its adaptive mode, and defaults that it
                 # would ask the metadata service for.
                 config = Config(
@@ -211,6 +230,9 @@ class Sts(Vendor):
                 )
                 client.meta.events.register("before-send.sts", self._send)  # type: ignore[arg-type]
                 self._clients[region] = client
+                if len(self._clients) > MOST_CLIENTS:
+                    self._clients.popitem(last=False)
+            self._clients.move_to_end(region)
             return self._clients[region]
 
     def _send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
@@ -243,9 +265,26 @@ def _check_length(token: SubjectToken) -> None:
         raise Denied("TokenTooLong", message, hint=hint)
 
 
-def _unreadable(what: str) -> Transient:
+def _unreadable(what: str) -> Outage:
     hint = "see whether AWS_ENDPOINT_URL_STS names an STS"
-    return Transient("InvalidResponse", f"the answer of AWS STS {what}", hint=hint)
+    return Outage("InvalidResponse", f"the answer of AWS STS {what}", hint=hint)
+
+
+def _check_region(session: boto3.Session, region: str) -> None:
+    """Refuse a region that the SDK's data does not have, though its name would fit: anybody can write one.
+
+    Raises:
+        PolicyError: There is no such region.
+    """
+    partitions = {name: session.get_available_regions("sts", name) for name in session.get_available_partitions()}
+    if any(region in regions for regions in partitions.values()):
+        return
+    with contextlib.suppress(botocore.exceptions.UnknownRegionError):
+        # A partition whose regions the data does not list has names that fit its pattern.
+        if not partitions.get(session.get_partition_for_region(region)):
+            return
+    hint = "correct region in the policy; one that is newer than this release of credrotator needs a newer release"
+    raise PolicyError("UnknownRegion", f"AWS STS has no region {printable(region, 60)}", hint=hint)
 
 
 def _misconfigured(error: Exception) -> Denied:
@@ -293,7 +332,7 @@ def _credential(
     metadata = whole.get("ResponseMetadata", {})
     if expires_at <= now:
         skew = _skew(metadata.get("HTTPHeaders", {}).get("date", ""), now)
-        raise Transient(
+        raise Outage(
             "CredentialExpired",
             f"AWS STS gave a credential that expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}",
             hint="set the clock of this machine: " + skew if skew else "compare the clock of this machine with AWS's",
@@ -334,11 +373,11 @@ def _refusal(
     message = f"AWS STS answered {code}: {said} (role {source.role_arn}, region {source.region})"
     wait = retry_after({"Retry-After": headers.get("retry-after", "")}, now)
     if code in THROTTLED or status == TOO_MANY_REQUESTS:
-        return Transient("StsThrottled", message, hint="AWS asks for patience", retry_after=wait)
+        return Throttled("StsThrottled", message, hint="AWS asks for patience", retry_after=wait)
     if code == "IDPCommunicationError":
         return Transient(code, message, hint="AWS could not reach the issuer's JWKS; see whether it is public and up")
     if status >= SERVER_ERROR:
-        return Transient("StsFailed", message, hint="see the AWS Health Dashboard", retry_after=wait)
+        return Outage("StsFailed", message, hint="see the AWS Health Dashboard", retry_after=wait)
     if source.duration and "DurationSeconds" in said:
         asked = show_duration(source.duration)
         hint = f"the role allows less than {asked}: lower {DURATION} to its MaxSessionDuration, or raise that"

@@ -20,7 +20,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.identity import ClientAssertionCredential
 
 from credrotator.core.claims import claim_time, read_claims
-from credrotator.core.errors import Denied, Outage, RotationError, Settling, StaleToken, Transient, printable
+from credrotator.core.errors import Denied, Outage, RotationError, Settling, StaleToken, Throttled, Transient, printable
 from credrotator.exchange.http.foreign import masking, said_to
 from credrotator.exchange.http.transport import (
     SERVER_ERROR,
@@ -212,7 +212,7 @@ def _refusal(found: dict[str, Any], response: requests.Response, now: datetime) 
     if TRANSIENT_CODES & set(codes) or status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
         hint = "Entra calls this a passing fault; try again"
         its_own = OUTAGE_CODES & set(codes) or (status >= SERVER_ERROR and not ELSEWHERE_CODES & set(codes))
-        kind = Outage if its_own else Transient
+        kind = Throttled if status == TOO_MANY_REQUESTS else Outage if its_own else Transient
         return kind(reason, message, hint=hint, retry_after=retry_after(response.headers, now))
     hint = next((HINTS[code] for code in codes if code in HINTS), "look the AADSTS code up in Entra's error reference")
     if STALE_CODES & set(codes[:1]):

@@ -46,7 +46,7 @@ class _EntraSource(Rotatable):
     @property
     def asked(self) -> str:
         """See ``Rotatable``: the tenant at its authority, for the application."""
-        return f"entra {self.app.authority} {self.app.tenant_id} {self.app.client_id}"
+        return f"entra {self.app.authority}/{self.app.tenant_id} {self.app.client_id}"
 
     def unusable(self, value: Sensitive) -> str | None:  # noqa: ARG002 - a token is opaque to its client
         """See ``Rotatable``."""

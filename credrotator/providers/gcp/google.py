@@ -20,7 +20,7 @@ from google.auth import impersonated_credentials, jwt
 from google.auth.exceptions import GoogleAuthError
 from google.oauth2 import credentials, sts
 
-from credrotator.core.errors import Denied, RotationError, StaleToken, Transient, printable
+from credrotator.core.errors import Denied, Outage, RotationError, StaleToken, Throttled, Transient, printable
 from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 from credrotator.core.secretdata import read_time
 from credrotator.exchange.http.foreign import masking, said_to
@@ -189,7 +189,7 @@ class Google(Vendor):
         if expires_at is None:
             raise unusable(GOOGLE, "expireTime is missing or not a time")
         if expires_at <= now:
-            raise Transient(
+            raise Outage(
                 "CredentialExpired",
                 f"Google gave a token that expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}",
                 hint="compare the clock of this machine with Google's",
@@ -295,9 +295,10 @@ class _Wire:
         code = said_to(response.request, code, 60)
         message = f"Google answered {status} {code}: {shown} ({self._whom})"
         if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
-            reason = "GoogleThrottled" if status == TOO_MANY_REQUESTS else "GoogleFailed"
-            hint = "Google asks for patience; see the project's quotas" if status == TOO_MANY_REQUESTS else STATUS_PAGE
-            return Transient(reason, message, hint=hint, retry_after=retry_after(response.headers, self._clock()))
+            throttled = status == TOO_MANY_REQUESTS
+            kind, reason = (Throttled, "GoogleThrottled") if throttled else (Outage, "GoogleFailed")
+            hint = "Google asks for patience; see the project's quotas" if throttled else STATUS_PAGE
+            return kind(reason, message, hint=hint, retry_after=retry_after(response.headers, self._clock()))
         if _ISSUER_AWAY in said:
             hint = "see that the issuer's discovery and keys are public and up, or upload its keys to the provider"
             return Transient("GoogleCannotReachIssuer", message, hint=hint)
