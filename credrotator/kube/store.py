@@ -17,6 +17,7 @@ from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import NOT_FOUND
 from credrotator.kube.refusals import as_rotation_error
+from credrotator.kube.write_budget import WriteBudget
 from credrotator.policies.reader import PREFIX
 from credrotator.policies.schema import GROUP, KIND
 
@@ -37,8 +38,9 @@ UNKNOWN_OUTCOME = 500
 class ClusterStore:
     """Secrets of one cluster; safe to share between threads."""
 
-    def __init__(self, api: KubeApi) -> None:
+    def __init__(self, api: KubeApi, budget: WriteBudget | None = None) -> None:
         self._api = api
+        self._budget = budget or WriteBudget()
 
     def read(self, key: ObjectKey) -> StoredSecret | None:
         """See ``ports.SecretStore``; the version is the resourceVersion."""
@@ -50,6 +52,7 @@ class ClusterStore:
 
         Raises:
             Denied: SecretNotOurs or ForeignOwner: the Secret is somebody else's.
+            Transient: ContestedWrite: somebody else changes it back each time.
         """
         present = None if expected is None else self._get(document.key)
         if present is not None and present["metadata"]["resourceVersion"] != expected:
@@ -58,11 +61,13 @@ class ClusterStore:
             raise Conflict(f"{document.key} was deleted meanwhile")
         if present is not None:
             refuse_foreign(present, document)
+        self._budget.check(document.key, present, MANAGER)
         try:
             self._write(document, present)
         except ApiError as error:
             if error.status not in {0, *range(UNKNOWN_OUTCOME, 600)} or not self._is_written(document):
                 raise as_rotation_error(error, f"write Secret {document.key}") from error
+        self._budget.note(document.key)
 
     def rehearse(self, document: SecretDocument) -> None:
         """Have a write judged by the server (admission, quota, ownership), with nothing stored.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from credrotator.core.errors import Conflict, Denied, RotationError, Transient
-from credrotator.core.model import Owner, SecretDocument
+from credrotator.core.model import ObjectKey, Owner, SecretDocument
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, TRUE_EXPIRY, render
 from credrotator.kube.store import LABELS, MANAGED_BY, ClusterStore, manifest, owner_reference
+from credrotator.kube.write_budget import WriteBudget
 from credrotator.policies.schema import KIND
 from tests.support.manifests import secret, values
 from tests.support.store_compliance import SecretStoreCompliance
@@ -358,3 +360,52 @@ class TestFaults:
         server.fail(status, "Refused", verb="get")
         with pytest.raises(RotationError):
             store.read(SECRET)
+
+
+class TestWriteWars:
+    """I18, row 62: another writer puts its own back each time."""
+
+    def test_fault_62_writes_are_damped_and_the_other_is_named(self, api: KubeApi, server: ApiServer) -> None:
+        """Five writes at once, then ten a minute, however often the other one writes."""
+        now_s = [0.0]
+        store = ClusterStore(api, WriteBudget(lambda: now_s[0]))
+        store.publish(credential(), None)
+        written, refusals, waits = [0.0], set(), list[timedelta]()
+        for _ in range(600):
+            now_s[0] += 0.1
+            fields = [
+                {"manager": "credrotator", "operation": "Update", "time": "2026-11-24T12:00:02Z"},
+                {"manager": "argocd-controller", "operation": "Update", "time": "2026-11-24T12:00:01Z"},
+                {"manager": "kubectl-create", "operation": "Update", "time": "2026-11-24T11:00:00Z"},
+            ]
+            server.patch("secrets", NAME, {"metadata": {"managedFields": fields}, "data": {"credentials": "b2xk"}})
+            try:
+                store.publish(credential(), version(store))
+            except Transient as refusal:
+                refusals.add((refusal.reason, refusal.message.partition(" is changed by ")[2].split()[0]))
+                waits.append(refusal.retry_after or timedelta(0))
+            else:
+                written.append(now_s[0])
+        assert timedelta(0) < min(waits) <= max(waits) <= timedelta(seconds=6)
+        assert refusals == {("ContestedWrite", "argocd-controller")}
+        assert len([at for at in written if at < 1]) == 5
+        assert len([at for at in written if at >= 1]) <= 10
+
+    def test_invariant_18_each_object_has_its_own(self) -> None:
+        """A war over one Secret delays no other one."""
+        budget = WriteBudget(lambda: 0.0)
+        for _ in range(5):
+            budget.check(SECRET, None, "credrotator")
+            budget.note(SECRET)
+        with pytest.raises(Transient, match="by somebody else"):
+            budget.check(SECRET, None, "credrotator")
+        budget.check(ObjectKey("other", "secret"), None, "credrotator")
+
+    def test_invariant_14_old_writes_are_forgotten(self) -> None:
+        """What may be written as often as ever is not kept."""
+        now_s = [0.0]
+        budget = WriteBudget(lambda: now_s[0])
+        for number in range(1000):
+            budget.note(ObjectKey("default", str(number)))
+            now_s[0] += 1
+        assert len(budget._full_s) <= 10
