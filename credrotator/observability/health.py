@@ -1,15 +1,20 @@
-"""Health and metrics over HTTP, as the kubelet and Prometheus ask for them.
+"""Serves /metrics, /healthz and /readyz, and stays answerable whoever connects.
 
-Owns the server and its paths. Must not know what is measured, nor what makes a process healthy.
+Owns the bounds: so many connections at a time, each with one deadline for all of it. Beyond that the longest waiting
+connection that has asked nothing is dropped for the new one: a probe asks as soon as it is connected, and what holds a
+connection open without asking must not have the kubelet restart the daemon. Source: reliability.md 69.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import socketserver
 import sys
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +26,12 @@ log = logging.getLogger(__name__)
 
 HealthCheck = Callable[[], str | None]
 """Returns what is wrong, or None."""
+
+
+MOST_CONNECTIONS = 64
+"""Connections, and with them threads, at a time."""
+DEADLINE_S = 10.0
+"""Time for a connection from the first byte to the last, however slowly they drip."""
 
 
 class Exposed(Protocol):
@@ -37,7 +48,14 @@ class Exposed(Protocol):
 
 
 class HealthServer:
-    """Serves /metrics, /healthz and /readyz on one address."""
+    """Serves /metrics, /healthz and /readyz on one address.
+
+    Args:
+        host: Address to listen on; empty for all.
+        port: TCP port; 0 lets the system choose.
+        metrics: Served as /metrics.
+        checks: By path, tells what is wrong.
+    """
 
     def __init__(self, host: str, port: int, metrics: Exposed, checks: Mapping[str, HealthCheck]) -> None:
         handler = type("Handler", (_Handler,), {"metrics": metrics, "checks": dict(checks)})
@@ -62,11 +80,53 @@ class HealthServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    # Fifteen hundred that connect at once must not have a probe's SYN dropped, which is sent again after a second only.
+    request_queue_size = 1024
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[socket.socket, float] = OrderedDict()
+        self._answering: dict[socket.socket, float] = {}
+        super().__init__(address, handler)
 
     def server_bind(self) -> None:
         # NOTE: HTTPServer's own looks the host's name up in DNS, which may hang, and nobody asks for it here.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[0], self.server_address[1]  # type: ignore[assignment]
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        """Answer in a thread; the longest waiting one makes room where there are too many."""
+        with self._lock:
+            surplus = len(self._waiting) + len(self._answering) + 1 - MOST_CONNECTIONS
+            dropped = [*self._waiting, *self._answering][: max(0, surplus)]
+            for connection in dropped:
+                self._waiting.pop(connection, None)
+                self._answering.pop(connection, None)
+            self._waiting[request] = time.monotonic()
+        for connection in dropped:
+            _hang_up(connection)
+        super().process_request(request, client_address)
+
+    def asked(self, request: socket.socket) -> None:
+        """Take note that a connection has sent its request: it is not dropped for a new one any more."""
+        with self._lock:
+            if (since_s := self._waiting.pop(request, None)) is not None:
+                self._answering[request] = since_s
+
+    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
+        """Close, and count it no more."""
+        with self._lock:
+            self._waiting.pop(request, None)
+            self._answering.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End what has had its time; called about twice a second."""
+        over_s = time.monotonic() - DEADLINE_S
+        with self._lock:
+            late = [each for each, since_s in (*self._waiting.items(), *self._answering.items()) if since_s < over_s]
+        for connection in late:
+            _hang_up(connection)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """Keep a prober that hangs up out of the log's traces."""
@@ -77,12 +137,20 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
+def _hang_up(connection: socket.socket) -> None:
+    """End a connection that a thread may be reading; the thread closes it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Handler(BaseHTTPRequestHandler):
     metrics: Exposed
     checks: Mapping[str, HealthCheck]
-    timeout = 10
+    server: _Server
+    timeout = DEADLINE_S
 
     def do_GET(self) -> None:
+        self.server.asked(self.connection)
         path = self.path.partition("?")[0]
         if path == "/metrics":
             self._answer(200, self.metrics.exposition(), self.metrics.content_type)

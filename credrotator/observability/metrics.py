@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import threading
 import time
 from collections import Counter as Counts
 from typing import TYPE_CHECKING
@@ -67,6 +68,7 @@ class Metrics:
         self.build = gauge("build_info", "1, with what is running.", ["version", "python"])
         self.build.labels(__version__, platform.python_version()).set(1)
         ProcessCollector(registry=self.registry)
+        self._writing = threading.Lock()
         self._reasons: dict[str, set[str]] = {}
         self._restarts: Counts[str] = Counts()
 
@@ -85,8 +87,9 @@ class Metrics:
         return gauge, counter, histogram
 
     def exposition(self) -> bytes:
-        """Write all metrics in Prometheus' text format."""
-        return generate_latest(self.registry) + self._policies.exposition()
+        """Write all metrics in Prometheus' text format; one at a time, since it takes CPU that probes need."""
+        with self._writing:
+            return generate_latest(self.registry) + self._policies.exposition()
 
     def record(self, outcome: Outcome, timing: Timing | None = None) -> None:
         """Bring a policy's series up to date with how an attempt ended."""
