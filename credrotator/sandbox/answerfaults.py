@@ -138,16 +138,19 @@ class CutShort(Fault):
 
 @dataclass(frozen=True)
 class SkewedDate(Fault):
-    """Move the Date header, and nothing else, by this much."""
+    """Move the Date header by this much; with an ``age``, the answer says that it comes from a cache."""
 
     kind: ClassVar[str] = "date"
     by: timedelta
+    age: timedelta | None = None
 
     def change(self, response: Response) -> Response:
         """Return the answer with another Date."""
         date = parse_date(response.headers["Date"])
         if date is not None:
             response.headers["Date"] = http_date(date + self.by)
+        if self.age is not None:
+            response.headers["Age"] = str(int(self.age.total_seconds()))
         return response
 
 

@@ -232,7 +232,8 @@ class KubeApi:
             except (failures.HTTPError, OSError) as error:
                 raise no_answer(error, path) from error
             self._note(response.status)
-            self._dates(response.headers.get("Date"))
+            # An answer from a cache is as old as its Age says, and its Date as well.
+            self._dates(None if "Age" in response.headers else response.headers.get("Date"))
             if response.status < MULTIPLE_CHOICES:
                 return response
             refusal = read_body(response, REFUSAL_LIMIT, path)

@@ -10,26 +10,65 @@ from typing import TYPE_CHECKING, Any
 
 import urllib3
 from urllib3 import exceptions as failures
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import printable
+from credrotator.core.keep_alive import LONGEST_IDLE_S, socket_options
 from credrotator.kube.client.api_errors import NO_ANSWER, ApiError
 
 if TYPE_CHECKING:
+    from urllib3.response import HTTPResponse
+
     from credrotator.kube.client.connection import Connection
 
 
 def make_pool(connection: Connection) -> urllib3.PoolManager:
     """Make the pool; nothing is connected yet."""
-    settings: dict[str, Any] = {"num_pools": 2, "maxsize": 32, "retries": False}
+    settings: dict[str, Any] = {"num_pools": 2, "maxsize": 32, "retries": False, "socket_options": socket_options()}
     if connection.tls:
         settings["ssl_context"] = connection.tls
         if connection.server_name:
             settings |= {"server_hostname": connection.server_name, "assert_hostname": connection.server_name}
     if connection.proxy:
-        return urllib3.ProxyManager(connection.proxy, **settings)
+        return _with_idle_limit(urllib3.ProxyManager(connection.proxy, **settings))
     # NOTE: urllib3 by itself looks at no variable of the environment, so traffic to the API server is never proxied by
     # accident (reliability.md 49).
-    return urllib3.PoolManager(**settings)
+    return _with_idle_limit(urllib3.PoolManager(**settings))
+
+
+class _IdleLimit(HTTPConnection):
+    """A connection that has been idle for long counts as dropped, so that the pool makes a new one in its place."""
+
+    used_s = float("inf")
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
+        """See HTTPConnection; the connection is idle from about here on."""
+        self.used_s = suspend_aware()
+        return super().getresponse()
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether it may be used again."""
+        return super().is_connected and suspend_aware() - self.used_s < LONGEST_IDLE_S
+
+
+class _IdleLimitTls(HTTPSConnection, _IdleLimit):
+    pass
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls: type[HTTPConnection] = _IdleLimit
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls: type[HTTPSConnection] = _IdleLimitTls
+
+
+def _with_idle_limit(manager: urllib3.PoolManager) -> urllib3.PoolManager:
+    manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+    return manager
 
 
 def read_body(response: urllib3.BaseHTTPResponse, limit: int, path: str) -> bytes:
