@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 TABLE = ROOT / "docs" / "reliability.md"
 WANTED = [
-    *(f"I{number}" for number in range(1, 13)),
-    *(str(number) for number in range(1, 51)),
+    *(f"I{number}" for number in (*range(1, 16), 18)),
+    *(str(number) for number in (*range(1, 56), *range(57, 61), 62, 69)),
     *(f"S{number}" for number in range(1, 11)),
 ]
 ON_A_REAL_SERVER = [26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 38, 39, 40, 42, 43, 48]
@@ -46,7 +46,7 @@ def prefix(number: str) -> str:
 
 
 def test_no_row_is_missing() -> None:
-    """12 invariants, 50 faults, 10 rules of security, in order, each once."""
+    """Invariants, faults and rules of security, in order, each once."""
     assert list(rows()) == WANTED
 
 
