@@ -105,8 +105,12 @@ class Daemon:
         Where changes have cost too many exchanges of late, it waits for its turn (reliability.md, 57).
         """
         self._failures.pop(key, None)
+        if self._source.get(key) is None and self._queue.discard(key):
+            # To forget takes no worker: what is kept of those that are gone must not wait for those that hang.
+            self._forget(key)
+            return
         wait_s = self._edits.edited(key)
-        if wait_s > 0 and self._source.get(key) is not None:
+        if wait_s > 0:
             self._timetable.put_after(key, timedelta(seconds=wait_s))
             return
         self._queue.add(key, SOON if key in self._expiries else URGENT)
@@ -170,8 +174,7 @@ class Daemon:
         # Off the timetable first: the sweep would else ask for another attempt as long as this one takes.
         due, policy = self._timetable.take(key), self._source.get(key)
         if policy is None:
-            self._drop(key)
-            self._attempt.forget(key)
+            self._forget(key)
             return
         options = RotateOptions(ignore_retry_after=self._is_early(key))
         with self._edits.attempt(key):
@@ -202,6 +205,11 @@ class Daemon:
     def _steady(self) -> datetime:
         """Return the moment on a clock that nobody sets, which is the one of streaks: they are made of waits."""
         return _BEGIN + timedelta(seconds=self._seconds())
+
+    def _forget(self, key: ObjectKey) -> None:
+        """Drop all that is known of a policy that is gone."""
+        self._drop(key)
+        self._attempt.forget(key)
 
     def _drop(self, key: ObjectKey) -> None:
         self._timetable.take(key)

@@ -57,6 +57,7 @@ class EditBudget:
     def attempt(self, policy: ObjectKey) -> Iterator[None]:
         """Let the first exchange in the block be charged, if the policy was edited since the last attempt."""
         with self._lock:
+            self._shrink()
             if policy in self._edited:
                 self._edited.discard(policy)
                 self._charged.add(policy)
@@ -75,8 +76,13 @@ class EditBudget:
             now_s = self._seconds()
             self._full_s[policy] = max(now_s, self._full_s.get(policy, now_s)) + EVERY_S
             self._full_s.move_to_end(policy)
-            while len(self._full_s) > MOST or next(iter(self._full_s.values())) <= now_s:
-                self._full_s.popitem(last=False)
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Forget whose bucket is full again; whoever spent last comes last."""
+        now_s = self._seconds()
+        while self._full_s and (len(self._full_s) > MOST or next(iter(self._full_s.values())) <= now_s):
+            self._full_s.popitem(last=False)
 
     def forget(self, policy: ObjectKey) -> None:
         """Take note that a policy is gone; what it has spent is remembered."""

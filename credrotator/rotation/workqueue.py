@@ -122,6 +122,15 @@ class WorkQueue:
             # One worker became free, and each worker that waits may be barred from another key: all look again.
             self._changed.notify_all()
 
+    def discard(self, key: ObjectKey) -> bool:
+        """Take a key that is gone out of the queue; False if it is handled just now, and has to come up once more."""
+        with self._changed:
+            if key in self._handled:
+                return False
+            if entry := self._queued.get(key):
+                self._remove(key, entry)
+            return True
+
     def forget(self, key: ObjectKey) -> None:
         """Take note that a key is gone, unless somebody has asked for another attempt at it."""
         with self._changed:

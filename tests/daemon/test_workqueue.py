@@ -97,6 +97,17 @@ class TestKeys:
         work.done(A)
         assert taken(work) == A
 
+    def test_discard(self) -> None:
+        """A key that is gone waits no longer; one that is handled has to come up once more."""
+        work = queue(lambda _: "x")
+        for key in (A, B):
+            work.add(key)
+        assert taken(work) == A
+        assert (work.discard(A), work.discard(B), work.discard(C)) == (False, True, True)
+        assert len(work) == 0
+        work.done(A)
+        assert taken(work) is None
+
     def test_wakes_waiting_workers(self) -> None:
         """A worker that waits gets a key as soon as there is one."""
         work, got = queue(), []

@@ -92,8 +92,8 @@ class Crowd:
     def check_memory(self) -> None:
         """I14: what is kept is bounded by what is there."""
         (process,) = self.world.processes
-        # What was deleted just now may not have been noticed.
-        self.recent = [*self.recent[-3:], len(self.world.policies)]
+        # What is deleted is forgotten within ten minutes: its turn comes after what its namespace has to do.
+        self.recent = [*self.recent[-int(600 / STEP_S) :], len(self.world.policies)]
         policies = max(self.recent)
         assert process.exchanger.circuits.count() <= MOST_CIRCUITS
         assert len(process.exchanger.circuits._awakening) <= policies + 64
