@@ -239,7 +239,6 @@ IGNORED = {
     "AWS_STS_REGIONAL_ENDPOINTS": "legacy",
     "AWS_USE_DUALSTACK_ENDPOINT": "true",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
-    "AWS_DATA_PATH": "/nonexistent",
     "AWS_ACCOUNT_ID_ENDPOINT_MODE": "nonsense",
     "AWS_CSM_ENABLED": "true",
 }

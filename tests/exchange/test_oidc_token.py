@@ -336,6 +336,23 @@ def test_fault_14_an_empty_access_token(world: Backend, token: object) -> None:
         world.token()
 
 
+@pytest.mark.parametrize("inside", ["\n", "\r\nx: y\r\n", "\x1b[31m", "\x00", " ", "\t", "\u2028", "\x85"])
+def test_fault_71_a_token_with_control_characters(world: Backend, inside: str) -> None:
+    """Fault 71: a token that would add a line, or speak to a terminal, is no token, whatever is to the left of it."""
+    token = world.issuer.issue(DEFAULT_CLIENT)
+    answers(world, access_token=token[:50] + inside + token[50:])
+    with pytest.raises((Transient, Denied)) as caught:
+        world.exchange_aws()
+    assert caught.value.reason in {"InvalidResponse", "OpaqueToken"}
+    assert world.sandbox.sts.requests.total == 0
+
+
+def test_a_line_end_around_a_token(world: Backend) -> None:
+    """What a server puts around a token is left out."""
+    answers(world, access_token=f" {world.issuer.issue(DEFAULT_CLIENT)}\r\n")
+    assert world.exchange_aws().access_key_id
+
+
 @pytest.mark.parametrize("error", [None, "", [], {}, False])
 def test_an_empty_error_is_none(world: Backend, error: object) -> None:
     """Some issuers send all members of their answer's type each time; an error that says nothing is none."""

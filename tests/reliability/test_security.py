@@ -1,4 +1,4 @@
-"""The ten rules of security, each shown at the place where it holds; docs/reliability.md names them."""
+"""The rules of security, each shown at the place where it holds; docs/reliability.md names them."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ STS = Endpoint(
 SESSION_NAME_LIMIT = 64
 FORM = "application/x-www-form-urlencoded"
 """Without the charset that the SDK adds, and that the type does not have."""
-COUNTING = ("use_fips_endpoint",)
+COUNTING = ("use_fips_endpoint", "data_path")
 """Settings of the SDK that a variable may change; beside them it reads AWS_ENDPOINT_URL_STS and AWS_ENDPOINT_URL."""
 UNREADABLE = (ResponseParserError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError)
 """What the SDK's parser stumbles with over an answer that is none of STS: all but the first are its accidents."""
