@@ -82,6 +82,10 @@ and with 0 after Ctrl-C where there is no command.
 COMPLETION = """\
 ## Shell completion
 
+Standard streams that are closed are no error. If the output cannot be written, because a disk is full for example, one
+line on standard error says so. The exit code of `rotate` still tells what was published; the commands that only print
+end with 1.
+
 `credrotator completion SHELL` prints a script for bash (4.4 or newer), zsh or fish. It completes commands, options,
 formats, files, and the policies and namespaces of the manifests that `-f` names:
 

@@ -104,6 +104,8 @@ def _texts(
         if name == "-":
             yield STDIN, _standard_input(stdin)
             continue
+        if "://" in name:
+            raise UsageError(f"cannot read {printable(name)}: it is a URL; feed what is there to -f -")
         listing = list_manifests(Path(name), recursive=options.recursive)
         notes += listing.passed_over
         for file in listing.files:

@@ -201,7 +201,7 @@ class TestFiles:
         (tmp_path / "empty").touch()
         assert refusal(tmp_path / "empty").endswith("empty is empty")
         for name in (str(tmp_path / "empty"), os.devnull, os.pathsep):
-            assert "there is no kubeconfig" in refusal(environment={"KUBECONFIG": name})
+            assert refusal(environment={"KUBECONFIG": name}) == "there is no kubeconfig, and this is no pod"
 
     def test_one_that_is_missing(self, tmp_path: Path) -> None:
         """None of those that are named is there."""
@@ -273,7 +273,7 @@ class TestFiles:
 
         monkeypatch.delenv("HOME", raising=False)
         monkeypatch.setattr(pwd, "getpwuid", nobody)
-        assert "there is no kubeconfig" in refusal()
+        assert refusal() == "there is no kubeconfig, and this is no pod"
         with pytest.raises(ConfigurationError, match="there is no kubeconfig"):
             find_connection(None, "some-context", environment={})
 

@@ -113,6 +113,11 @@ class TestFiles:
         assert "it is no name of a file" in refusal(Path("a\0b"))
         assert "File name too long" in refusal(Path("a" * 5000))
 
+    def test_addresses(self) -> None:
+        """Other tools take them; nothing is fetched that nobody can look at first."""
+        with pytest.raises(UsageError, match="it is a URL; feed what is there to -f -"):
+            read_manifests(["https://x.example/a.yaml"], io.StringIO(), policy_reader(Defaults()))
+
     def test_no_descriptor_is_left_open(self, pipe: Path) -> None:
         """However often a directory, a pipe, a missing file is named."""
         before = len(list(Path("/proc/self/fd").iterdir()))
