@@ -33,7 +33,7 @@ from credrotator.diagnosis.network import name_addresses, name_certificate, prox
 from credrotator.exchange.exchanger import Exchanger, token_request
 from credrotator.exchange.http.clock_offset import TOLERANCE, SkewedClock
 from credrotator.exchange.http.deadline import deadline, remaining_s
-from credrotator.exchange.http.transport import ISSUER
+from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.vendors import NetworkEndpoint
 from credrotator.providers import provider_of
 from credrotator.providers.provider import Advice

@@ -18,8 +18,9 @@ from credrotator.core.model import ObjectKey, Rotatable, TokenFile
 from credrotator.exchange.http.circuit import SLOTS, CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.deadline import deadline
+from credrotator.exchange.http.endpoint import ISSUER, Endpoint
 from credrotator.exchange.http.retry_after import ignoring_retry_after
-from credrotator.exchange.http.transport import ISSUER, Endpoint, Transport
+from credrotator.exchange.http.transport import Transport
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
 from credrotator.exchange.issuers.routes import DEFAULT_ROUTE, DIRECT, IssuerRoute, IssuerRoutes

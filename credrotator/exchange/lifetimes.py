@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from credrotator.core.errors import Outage
 
 if TYPE_CHECKING:
-    from credrotator.exchange.http.transport import Endpoint
+    from credrotator.exchange.http.endpoint import Endpoint
 
 LONGEST_TOKEN = timedelta(hours=24)
 DEFAULT_TOKEN_LIFE = timedelta(minutes=5)

@@ -15,7 +15,7 @@ from credrotator.exchange.lifetimes import unusable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from credrotator.exchange.http.transport import Endpoint
+    from credrotator.exchange.http.endpoint import Endpoint
 
 TOKEN = re.compile(r"[!-~]+")
 AROUND = " \t\r\n"

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from credrotator.core.model import Credential, ObjectKey, Rotatable, SecretKeyRef, Sensitive, SubjectToken
     from credrotator.core.ports import Clock, SecretReader
     from credrotator.exchange.http.circuit import CircuitBreakers
-    from credrotator.exchange.http.transport import Endpoint, Transport
+    from credrotator.exchange.http.endpoint import Endpoint
+    from credrotator.exchange.http.transport import Transport
     from credrotator.exchange.subject_tokens import SubjectTokenSource
 
 Given = TypeVar("Given")

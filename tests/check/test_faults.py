@@ -15,7 +15,8 @@ from credrotator.diagnosis.network import name_certificate
 from credrotator.exchange.http import connections
 from credrotator.exchange.http.connections import ForbiddenAddressError
 from credrotator.exchange.http.deadline import deadline
-from credrotator.exchange.http.transport import ISSUER, Transport
+from credrotator.exchange.http.endpoint import ISSUER
+from credrotator.exchange.http.transport import Transport
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT,
     DEFAULT_APP,

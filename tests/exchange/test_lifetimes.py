@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.errors import Transient
-from credrotator.exchange.http.transport import ISSUER
+from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.lifetimes import DEFAULT_TOKEN_LIFE, LONGEST_TOKEN, expiry
 from tests.support.exchanging import FrozenClock, refused
 

@@ -372,7 +372,7 @@ def test_fault_13_expires_in(world: Backend, expires_in: object, wanted_s: float
     assert wanted_s - 2 < life.total_seconds() < wanted_s + 2
 
 
-@pytest.mark.parametrize("expires_in", [0, -1, "soon", float("nan"), True, [], {"a": 1}])
+@pytest.mark.parametrize("expires_in", [0, -1, "soon", float("nan"), float("inf"), "Infinity", True, [], {"a": 1}])
 def test_fault_13_nonsense(world: Backend, expires_in: object) -> None:
     """Fault 13: nonsense is a refusal, whatever Authlib would make of it."""
     answers(world, expires_in=expires_in)

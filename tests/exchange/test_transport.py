@@ -18,9 +18,10 @@ from credrotator import __version__
 from credrotator.core.errors import Denied, RotationError, Transient
 from credrotator.exchange.http import connections
 from credrotator.exchange.http.connections import check_literal
+from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.http.failures import answering
 from credrotator.exchange.http.single_flight import FAILURE_LIFE
-from credrotator.exchange.http.transport import ISSUER, Transport
+from credrotator.exchange.http.transport import Transport
 from credrotator.sandbox import Banner, Certificate, Handshake, Proxy, Refuse, Reset
 from tests.support.exchanging import TOKEN, Backend, check_showable, refused
 

@@ -30,7 +30,7 @@ from credrotator.core.model import (
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.circuit import CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
-from credrotator.exchange.http.transport import Endpoint
+from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.core.model import Rotatable
-    from credrotator.exchange.http.transport import Endpoint
+    from credrotator.exchange.http.endpoint import Endpoint
 
 AUTHORITY = "https://login.example"
 READ_TIMEOUT_S = 15.0

@@ -12,7 +12,8 @@ import pytest
 
 from credrotator.core.keep_alive import LONGEST_IDLE_S
 from credrotator.exchange.http import connections
-from credrotator.exchange.http.transport import ISSUER, Transport
+from credrotator.exchange.http.endpoint import ISSUER
+from credrotator.exchange.http.transport import Transport
 from credrotator.kube.client import pool
 from credrotator.kube.client.api import KubeApi
 from credrotator.kube.client.connection import Connection

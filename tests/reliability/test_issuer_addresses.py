@@ -9,7 +9,8 @@ import pytest
 
 from credrotator.core.errors import Denied, RotationError
 from credrotator.exchange.http import addresses, connections
-from credrotator.exchange.http.transport import ISSUER, Transport
+from credrotator.exchange.http.endpoint import ISSUER
+from credrotator.exchange.http.transport import Transport
 from credrotator.sandbox import Sandbox
 from tests.support.exchanging import Backend, MovableClock
 

@@ -20,7 +20,7 @@ from credrotator.core.errors import Denied, NoConnection, Outage, RotationError,
 from credrotator.exchange.http.connections import ClientCertificateWantedError, ForbiddenAddressError
 
 if TYPE_CHECKING:
-    from credrotator.exchange.http.transport import Endpoint
+    from credrotator.exchange.http.endpoint import Endpoint
 
 
 class BodyTooLargeError(Exception):

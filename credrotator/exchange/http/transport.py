@@ -12,7 +12,6 @@ import json
 import os
 import ssl
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.ports import Clock
+    from credrotator.exchange.http.endpoint import Endpoint
 
 BODY_LIMIT = 1024 * 1024
 READ_TIMEOUT_S = 15.0
@@ -68,37 +68,6 @@ USER_AGENT = f"credrotator/{__version__}"
 """For all requests, the SDKs' too: firewalls turn away what names a well-known library, and logs should name us."""
 HOSTS_KEPT = 64
 """Hosts to which connections are kept; one vendor alone may have one for each region."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Whom a transport talks to.
-
-    Attributes:
-        name: As in reasons (``IssuerUnreachable``); in small letters, in metrics.
-        title: As in sentences (``the issuer``).
-        post: What metrics call a POST request; ``get`` likewise.
-        custom: What metrics call a request whose path ends so, behind a colon.
-        proxy_variable: The gateway's own variable for the proxy to it; empty where there is none.
-        ca_variables: Variables that name the CA bundle for it; the first that is set counts.
-    """
-
-    name: str
-    title: str
-    post: str = "token"
-    get: str = "discovery"
-    custom: str = ""
-    proxy_variable: str = ""
-    ca_variables: tuple[str, ...] = ("REQUESTS_CA_BUNDLE",)
-
-    def call(self, method: str | None, url: str | None) -> str:
-        """Name a request for metrics."""
-        if self.custom and url and url.partition("?")[0].endswith(f":{self.custom}"):
-            return self.custom
-        return self.get if method == "GET" else self.post
-
-
-ISSUER = Endpoint("Issuer", "the issuer")
 
 
 class Transport(requests.Session):

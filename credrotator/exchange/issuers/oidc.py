@@ -17,9 +17,10 @@ from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.exchange.http.circuit import CircuitBreakers
+from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.http.foreign import masking
 from credrotator.exchange.http.single_flight import Shared
-from credrotator.exchange.http.transport import ISSUER, Transport, json_object, refuse_failure
+from credrotator.exchange.http.transport import Transport, json_object, refuse_failure
 from credrotator.exchange.issuers.client_auth import ClientAuthMethod, WorkingMethods, methods_for
 from credrotator.exchange.issuers.discovery import Metadata, discover, discovery_url
 from credrotator.exchange.issuers.refusals import AuthenticationRefused, by_every_method, has_error, refusal_of

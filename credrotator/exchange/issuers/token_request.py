@@ -14,8 +14,9 @@ from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.client import OAuth2Client
 from requests.auth import AuthBase
 
+from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.http.failures import answering
-from credrotator.exchange.http.transport import ISSUER, Transport, json_object
+from credrotator.exchange.http.transport import Transport, json_object
 from credrotator.exchange.issuers.client_auth import Authentication, ClientAuthMethod
 
 if TYPE_CHECKING:

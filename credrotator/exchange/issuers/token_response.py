@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.errors import Denied, OpaqueToken, printable
 from credrotator.core.model import Sensitive, SubjectToken
+from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.http.foreign import foreign_text
-from credrotator.exchange.http.transport import ISSUER
 from credrotator.exchange.issuers.refusals import dpop_required
 from credrotator.exchange.lifetimes import expiry
 from credrotator.exchange.token_values import token_value

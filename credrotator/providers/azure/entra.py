@@ -21,11 +21,11 @@ from azure.identity import ClientAssertionCredential
 
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.errors import Denied, Outage, RotationError, Settling, StaleToken, Throttled, Transient, printable
+from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.http.foreign import masking, said_to
 from credrotator.exchange.http.transport import (
     SERVER_ERROR,
     TOO_MANY_REQUESTS,
-    Endpoint,
     json_object,
     refuse_failure,
     retry_after,

@@ -23,11 +23,11 @@ from google.oauth2 import credentials, sts
 from credrotator.core.errors import Denied, Outage, RotationError, StaleToken, Throttled, Transient, printable
 from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 from credrotator.core.secretdata import read_time
+from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.http.foreign import masking, said_to
 from credrotator.exchange.http.transport import (
     SERVER_ERROR,
     TOO_MANY_REQUESTS,
-    Endpoint,
     json_object,
     refuse_failure,
     retry_after,
