@@ -432,11 +432,20 @@ class Failure:
     hint: str
     retry_after: timedelta | None = field(default=None, compare=False)
     settling: Settling | None = field(default=None, compare=False)
+    hangs: bool = field(default=False, compare=False)
 
     @classmethod
     def of(cls, error: RotationError) -> Self:
         """Flatten an error."""
-        return cls(error.kind, error.reason, error.message, error.hint, error.retry_after, error.settling)
+        return cls(
+            error.kind,
+            error.reason,
+            error.message,
+            error.hint,
+            error.retry_after,
+            error.settling,
+            error.hangs,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class ClusterListener:
             self._announce(policy)
         if outcome.reason == "Adopted":
             self._adoption.adopt(policy)
-        elif outcome.action == "failed" and not policy.managed and outcome.error and outcome.error.kind != "policy":
+        elif outcome.action == "failed" and not policy.managed and outcome.error and outcome.error.hangs:
             self._parking.park(policy, outcome.error)
 
     def _announce(self, policy: RotatablePolicy) -> None:
