@@ -114,6 +114,8 @@ class Conditions:
             self._events.emit(
                 policy.key, "RotationFailed", f"{error.reason}: {error.message}; {error.hint}", warning=True
             )
+        if outcome.repaired:
+            self._events.emit(policy.key, "Repaired", "Ownership: the Secret is this policy's again")
         if outcome.action == "rotated":
             was_there = known is not None and known.ready
             repaired = outcome.reason == Reason.UNREADABLE or (outcome.reason == Reason.MISSING and was_there)
