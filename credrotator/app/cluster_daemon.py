@@ -18,6 +18,7 @@ from credrotator.kube.client.leader_election import LeaderElection
 from credrotator.kube.client.lease_term import LeaseTerm
 from credrotator.kube.deferred import DeferredWrites
 from credrotator.kube.delivery import Delivery
+from credrotator.kube.missed_deliveries import Bells, MissedDeliveries
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
@@ -84,7 +85,9 @@ def serve_cluster(
     )
     recovery = Recovery(exchange.circuits.awake, daemon.wake)
     lease = cluster.lease(election.lease)
-    leader = Leader(daemon, delivery, instrumentation, str(lease) if election.on else "")
+    missed = MissedDeliveries(cluster.api, scope.namespaces or (None,), source, delivery, clock)
+    bells = Bells(delivery, missed, deferred.defer)
+    leader = Leader(daemon, listener, missed, instrumentation, str(lease) if election.on else "")
     candidate: Candidate = OnlyCandidate(leader)
     if election.on:
         candidate = LeaderElection(
@@ -95,7 +98,7 @@ def serve_cluster(
     recovery.start()
     candidate.start()
     try:
-        yield ClusterDaemon(daemon, source, delivery, cluster.api, clock=clock, instrumentation=instrumentation)
+        yield ClusterDaemon(daemon, source, bells, cluster.api, clock=clock, instrumentation=instrumentation)
     finally:
         recovery.stop()
         daemon.stop()
@@ -110,7 +113,7 @@ class ClusterDaemon:
         self,
         daemon: Daemon,
         source: ClusterSource,
-        delivery: Delivery,
+        bells: Bells,
         api: KubeApi,
         *,
         clock: SkewedClock,
@@ -118,7 +121,7 @@ class ClusterDaemon:
     ) -> None:
         self._daemon = daemon
         self._source = source
-        self._delivery = delivery
+        self._bells = bells
         self._api = api
         self._clock = clock
         self._instrumentation = instrumentation
@@ -136,7 +139,7 @@ class ClusterDaemon:
 
     def tick(self) -> None:
         """See ``Running``."""
-        self._delivery.sweep()
+        self._bells.tick()
         self._source.sweep()
         self._instrumentation.note_restarts(self._source.restarts())
         self._instrumentation.note_silence(self._source.silences())

@@ -88,6 +88,11 @@ class Conditions:
         with self._lock:
             self._reported.pop(key, None)
 
+    def forget_all(self) -> None:
+        """Drop what was said of all policies: what another leader has written since counts, and is read back."""
+        with self._lock:
+            self._reported.clear()
+
     def reported(self, key: ObjectKey) -> Reported | None:
         """Return what was said of a policy last; after a restart, what its condition says."""
         with self._lock:
@@ -162,6 +167,7 @@ class Conditions:
                     version = ""
                     continue
                 log.debug("%s: condition not written: %s", policy.key, error)
+                self.forget(policy.key)
             return
 
     def _condition(self, outcome: Outcome, present: Mapping[str, Any], remark: str) -> dict[str, Any]:

@@ -305,6 +305,25 @@ class TestCondition:
         here.hear("kept", "Fresh")
         assert here.ours()["status"] == "True"
 
+    def test_fault_65_what_another_leader_said_is_read_back(self, here: Listening) -> None:
+        """Ready was said, then another one led and said False: all well is said anew, though it was said before."""
+        here.hear("rotated")
+        ours = here.ours() | {"status": "False", "reason": "AccessDenied", "message": "no"}
+        here.server.patch(POLICIES, here.name, {"status": {"conditions": [ours]}}, subresource="status")
+        here.listener.forget_all()
+        here.hear("kept", "Fresh")
+        assert here.ours()["status"] == "True"
+
+    def test_fault_65_what_was_not_written_was_not_said(self, here: Listening) -> None:
+        """A condition that the API server refused is written with the next outcome, whatever that is."""
+        here.fail()
+        fault = here.server.fail(500, "Busy", verb="patch")
+        here.hear("rotated")
+        assert here.ours()["status"] == "False"
+        here.server.heal(fault)
+        here.hear("kept", "Fresh")
+        assert here.ours()["status"] == "True"
+
     def test_it_holds_no_time_that_grows_old(self, here: Listening) -> None:
         """Written once for many rotations, it must be true for all of them."""
         here.hear("rotated")

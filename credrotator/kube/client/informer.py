@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from credrotator.kube.client.api_errors import GONE, NOT_FOUND, ApiError
+from credrotator.kube.client.listing import pages
 from credrotator.kube.client.live_copy import Entry, LiveCopy
 from credrotator.kube.client.reconnect import RetryWait, jitter
 
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PAGE = 500
 AFTER_S = 5.0
 DEFAULT_RETRY_WAIT = RetryWait()
 
@@ -198,18 +198,15 @@ class Informer(Generic[T]):
 
     def _list(self) -> str:
         found: dict[ObjectKey, Entry[T]] = {}
-        page: dict[str, Any] = {}
-        while True:
-            token = page.get("metadata", {}).get("continue")
-            page = self._api.get(self._path, limit=PAGE, **{"continue": token}, **self._selectors)
+        version = ""
+        for page in pages(self._api, self._path, **self._selectors):
             self.last_contact = time.monotonic()
             for item in page.get("items") or ():
                 self._copy.read(item, found)
-            if not page.get("metadata", {}).get("continue"):
-                break
+            version = str(page["metadata"]["resourceVersion"])
         self._copy.replace(found)
         self.synced.set()
-        return str(page["metadata"]["resourceVersion"])
+        return version
 
     def _follow(self, version: str) -> str:
         """Watch until the server ends it; return the version to go on from."""
