@@ -98,7 +98,16 @@ def serve_cluster(
     recovery.start()
     candidate.start()
     try:
-        yield ClusterDaemon(daemon, source, bells, cluster.api, clock=clock, instrumentation=instrumentation)
+        yield ClusterDaemon(
+            daemon,
+            source,
+            bells,
+            cluster.api,
+            clock=clock,
+            instrumentation=instrumentation,
+            deferred=deferred,
+            candidate=candidate,
+        )
     finally:
         recovery.stop()
         daemon.stop()
@@ -118,7 +127,11 @@ class ClusterDaemon:
         *,
         clock: SkewedClock,
         instrumentation: DaemonInstrumentation,
+        deferred: DeferredWrites,
+        candidate: Candidate,
     ) -> None:
+        self._deferred = deferred
+        self._candidate = candidate
         self._daemon = daemon
         self._source = source
         self._bells = bells
@@ -128,19 +141,22 @@ class ClusterDaemon:
 
     def alive(self) -> str | None:
         """See ``Running``."""
-        return self._daemon.trouble()
+        dead = [*self._source.dead(), *self._deferred.dead(), *self._candidate.dead()]
+        return self._daemon.trouble() or (f"dead threads: {', '.join(dead)}" if dead else None)
 
     def ready(self) -> str | None:
         """See ``Running``."""
         refused = self._api.unauthorized_for()
         if refused > REFUSED_TOKEN_LIMIT:
             return f"the API server has refused the token for {refused.total_seconds():.0f} s"
-        return self._daemon.trouble() or self._source.trouble()
+        return self.alive() or self._source.trouble()
 
     def tick(self) -> None:
         """See ``Running``."""
         self._bells.tick()
         self._source.sweep()
+        if self._source.awaits_grants():
+            self._deferred.defer(self._source.read_grants)
         self._instrumentation.note_restarts(self._source.restarts())
         self._instrumentation.note_silence(self._source.silences())
         self._instrumentation.note_skew(self._clock.seen())

@@ -28,6 +28,9 @@ class Candidate(Protocol):
     def stop(self) -> None:
         """Leave it to others."""
 
+    def dead(self) -> list[str]:
+        """Name the threads of it that have ended though it was not stopped."""
+
 
 class Leader:
     """What this process does when it becomes the leader, and when it ceases to be."""
@@ -75,3 +78,7 @@ class OnlyCandidate:
 
     def stop(self) -> None:
         """See ``Candidate``."""
+
+    def dead(self) -> list[str]:
+        """See ``Candidate``."""
+        return []

@@ -477,7 +477,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one pass did for one policy; ``repaired``: what is kept is its policy's again, in name too."""
+    """What one pass did for one policy.
+
+    Attributes:
+        repaired: What is kept is its policy's again, in name too.
+        abandoned: It was not to be finished: the policy is another, or another process leads.
+    """
 
     policy: ObjectKey
     provider: str
@@ -489,3 +494,4 @@ class Outcome:
     error: Failure | None = None
     warnings: tuple[str, ...] = field(default=(), compare=False)
     repaired: bool = field(default=False, compare=False)
+    abandoned: bool = field(default=False, compare=False)

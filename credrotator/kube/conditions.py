@@ -146,10 +146,11 @@ class Conditions:
         Written with the version that was seen, and read afresh where that is not the present one: what the gateway says
         at this moment must not be put back by us.
         """
-        path = paths.policy(self._version, policy.key)
         observed = self._observer.observed(policy.key)
         if observed is None or observed.subject.uid != uid:
             return
+        # As it was seen last: the version that was served at the start may not be any more.
+        path = paths.policy(observed.subject.api_version.rpartition("/")[2] or self._version, policy.key)
         version, present = observed.version, list(observed.conditions)
         for _ in range(WRITE_TRIES):
             try:

@@ -11,13 +11,15 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from credrotator.core.errors import RotationError
 from credrotator.core.model import InvalidPolicy, ObjectKey, Ownership, Policy, Problem, Published, RotatablePolicy
 from credrotator.core.secretdata import CONTENT, EXPIRY, cached_state, content_hash, read_time
 from credrotator.kube import paths
 from credrotator.kube.client import resource_paths
-from credrotator.kube.client.informer import Informer, Selection
+from credrotator.kube.client.informer import Informer, Selection, stop_all
 from credrotator.kube.client.live_copy import MALFORMED, key_of
 from credrotator.kube.events import InvolvedObject
 from credrotator.kube.publishers import Publishers
@@ -89,7 +91,8 @@ class ClusterSource:
     def __init__(
         self, api: KubeApi, scope: Scope, policies: FormReader, acknowledge: Callable[[ObjectKey, str], None]
     ) -> None:
-        self._scope = scope
+        self._api = api
+        self._version = scope.version
         self._reader = policies
         self._acknowledge = acknowledge
         self._listeners: list[Callable[[ObjectKey], None]] = []
@@ -97,7 +100,7 @@ class ClusterSource:
         self._policies: dict[ObjectKey, Observed] = {}
         self._secrets: dict[ObjectKey, OurSecret] = {}
         self._publishers = Publishers()
-        self._references = WatchedReferences(api, self._report)
+        self._references = WatchedReferences(api, self._report, self._refers)
         namespaces: Iterable[str | None] = scope.namespaces or (None,)
         self._informers: list[Informer[Any]] = []
         for namespace in dict.fromkeys(namespaces):
@@ -114,6 +117,7 @@ class ClusterSource:
                 parse=self._parse,
                 changed=self._policy_changed,
                 after=secrets.synced,
+                relocate=partial(self._relocate, namespace),
             )
             self._informers += [secrets, watched]
 
@@ -125,9 +129,7 @@ class ClusterSource:
 
     def stop(self) -> None:
         """See ``ports.PolicySource``."""
-        for informer in self._informers:
-            informer.stop()
-        self._references.stop()
+        stop_all([*self._informers, *self._references.begin_to_stop()])
 
     def get(self, key: ObjectKey) -> Policy | InvalidPolicy | None:
         """See ``ports.PolicySource``."""
@@ -160,11 +162,26 @@ class ClusterSource:
     def trouble(self) -> str | None:
         """See ``ports.PolicySource``."""
         waiting = [informer.name for informer in self._informers if not informer.synced.is_set()]
+        absent = [informer.name for informer in self._informers if informer.absent.is_set()]
+        if absent:
+            return f"not served: {', '.join(absent)}"
         return f"not listed yet: {', '.join(waiting)}" if waiting else None
+
+    def dead(self) -> list[str]:
+        """Name the threads of watches that have ended though they were not stopped."""
+        return [*(name for informer in self._informers for name in informer.dead()), *self._references.dead()]
 
     def sweep(self) -> None:
         """End the watches of Secrets that no policy refers to any more; to be called every few seconds."""
         self._references.sweep()
+
+    def awaits_grants(self) -> bool:
+        """Tell whether ReferenceGrants are to be read now: somebody lacks one."""
+        return self._references.awaits_grants()
+
+    def read_grants(self) -> None:
+        """See whether what somebody lacked was granted; such policies are reported."""
+        self._references.read_grants()
 
     def restarts(self) -> Mapping[str, int]:
         """Count the watches that began anew, by reason."""
@@ -181,6 +198,18 @@ class ClusterSource:
         for informer in self._informers:
             longest[informer.name] = max(longest.get(informer.name, 0.0), now_s - informer.last_contact)
         return longest
+
+    def _refers(self, key: ObjectKey, secret: ObjectKey) -> bool:
+        observed = self.observed(key)
+        return observed is not None and secret in _referred(observed.policy)
+
+    def _relocate(self, namespace: str | None) -> str:
+        """Return where the policies are now that they are not served where they were: in another version, perhaps."""
+        try:
+            self._version = paths.served_version(self._api)
+        except RotationError as error:
+            log.info("%s: %s", error.reason, error.message)
+        return paths.policies(self._version, namespace)
 
     def _parse(self, found: dict[str, Any]) -> Observed:
         return observe(found, self._reader)

@@ -139,7 +139,7 @@ class Rotation:
             check_static(policy.source, secrets)
             return self._outcome(policy, "skipped", static_reason(policy.source), None)
         except Abandoned as error:
-            return self._outcome(policy, "skipped", error.reason, None)
+            return replace(self._outcome(policy, "skipped", error.reason, None), abandoned=True)
         except RotationError as error:
             return self._failed(policy, error, options)
 
