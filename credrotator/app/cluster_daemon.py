@@ -13,6 +13,7 @@ from credrotator.app.exchanging import make_exchanger
 from credrotator.app.leadership import Leader, OnlyCandidate, without_election
 from credrotator.app.process import Starting
 from credrotator.core.errors import RotationError
+from credrotator.core.threads import trouble
 from credrotator.exchange.http.circuit import slots_for
 from credrotator.kube.client.leader_election import LeaderElection
 from credrotator.kube.client.lease_term import LeaseTerm
@@ -25,13 +26,14 @@ from credrotator.providers import policy_reader
 from credrotator.rotation.recovery import Recovery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from credrotator.app.cluster import Cluster
     from credrotator.app.leadership import Candidate
     from credrotator.app.process import Election, Running, Stop
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.core.threads import HasThreads
     from credrotator.exchange.http.clock_offset import SkewedClock
     from credrotator.kube.client.api import KubeApi
     from credrotator.rotation.daemon import Daemon
@@ -106,11 +108,13 @@ def serve_cluster(
             clock=clock,
             instrumentation=instrumentation,
             deferred=deferred,
-            candidate=candidate,
+            threads=(source, deferred, candidate, recovery),
         )
     finally:
-        recovery.stop()
+        # The flag first: its thread ends while the others are waited for.
+        recovery.begin_to_stop()
         daemon.stop()
+        recovery.stop()
         deferred.stop()
         candidate.stop()
 
@@ -128,10 +132,10 @@ class ClusterDaemon:
         clock: SkewedClock,
         instrumentation: DaemonInstrumentation,
         deferred: DeferredWrites,
-        candidate: Candidate,
+        threads: Sequence[HasThreads],
     ) -> None:
         self._deferred = deferred
-        self._candidate = candidate
+        self._threads = threads
         self._daemon = daemon
         self._source = source
         self._bells = bells
@@ -141,8 +145,7 @@ class ClusterDaemon:
 
     def alive(self) -> str | None:
         """See ``Running``."""
-        dead = [*self._source.dead(), *self._deferred.dead(), *self._candidate.dead()]
-        return self._daemon.trouble() or (f"dead threads: {', '.join(dead)}" if dead else None)
+        return self._daemon.trouble() or trouble(self._threads)
 
     def ready(self) -> str | None:
         """See ``Running``."""

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 AGAIN_S = 60.0
 """After which a look that was to be made counts as forgotten; longer than it may wait to be made, and take."""
 AFTER_A_FAILURE_S = 5.0
+RUNG_AT_ONCE = 50
+"""Bells that are rung again in a second: where no gateway runs, nobody reacts to any."""
 
 
 class Policies(Protocol):
@@ -187,6 +189,6 @@ class Bells:
         if self._missed.is_due():
             self._missed.postpone()
             self._defer(self._missed.ring)
-        for key in self._delivery.overdue():
+        for key in self._delivery.overdue()[:RUNG_AT_ONCE]:
             self._delivery.postpone(key)
             self._defer(partial(self._delivery.ring_again, key))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from credrotator.core.backoff import Streak, failed
 from credrotator.core.clock import suspend_aware
 from credrotator.core.model import Policy
-from credrotator.core.threads import dead
+from credrotator.core.threads import dead, trouble
 from credrotator.rotation.rotation import RotateOptions
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import ROUTINE, SOON, URGENT, WorkQueue
@@ -146,8 +146,11 @@ class Daemon:
 
     def trouble(self) -> str | None:
         """Say what keeps the daemon from its work, None if nothing does (liveness)."""
-        ended = [*dead(self._workers), *self._timetable.dead()]
-        return f"dead threads: {', '.join(ended)}" if ended else None
+        return trouble((self, self._timetable))
+
+    def dead(self) -> list[str]:
+        """Name the workers that have ended."""
+        return dead(self._workers)
 
     def _due(self, key: ObjectKey) -> None:
         self._queue.add(key, URGENT if self._is_near_expiry(key) else ROUTINE)

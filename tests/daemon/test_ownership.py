@@ -26,6 +26,7 @@ from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
+from credrotator.rotation.edit_budget import EditBudget
 from credrotator.rotation.guard import PolicyGuard
 from credrotator.rotation.lanes import Lanes
 from credrotator.rotation.rotation import Rotation
@@ -72,7 +73,7 @@ class Running:
         )
         rotation = Rotation(store, self.exchange, clock, guard, cached_state=self.source.cached_state)
         lanes = Lanes(self.source, lambda _: False, 4)
-        self.queue = WorkQueue(lanes.of, lanes.limit)
+        self.queue = WorkQueue(4, lanes.of, lanes.limit)
         self.daemon = Daemon(
             self.source,
             self.queue,
@@ -80,8 +81,7 @@ class Running:
             clock,
             leads=lambda: True,
             instrumentation=NO_INSTRUMENTATION,
-            workers=4,
-            seconds=clock.seconds,
+            edits=EditBudget(),
         )
         self.daemon.start()
         eventually(lambda: self.source.trouble() is None)

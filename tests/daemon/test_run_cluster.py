@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import copy
 import html
 import json
+import math
 import re
 import signal
 import time
@@ -33,7 +35,7 @@ from credrotator.sandbox import (
 )
 from tests.support.builders import AWS
 from tests.support.cluster import CLIENT, Cluster, patch_role
-from tests.support.manifests import POLICIES, manifest, secret, speak, values
+from tests.support.manifests import POLICIES, aws, manifest, oidc, secret, speak, values
 from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
@@ -292,6 +294,20 @@ def test_i5_a_hung_issuer(cluster: Cluster) -> None:
     lease = cluster.server.get("leases", "credrotator")
     assert lease
     assert lease["spec"]["holderIdentity"] == ""
+
+
+def test_fault_70_silent_references(cluster: Cluster) -> None:
+    """Forty client Secrets that the API server says nothing of: an end does not wait for any of them."""
+    with cluster.daemon("--workers", "40") as daemon:
+        cluster.server.delay(math.inf, resource="secrets", verb="list")
+        cluster.server.delay(math.inf, resource="secrets", verb="get")
+        for number in range(40):
+            policy = copy.deepcopy(aws(f"silent-{number}", oidc(cluster.issuer, f"client-{number}")))
+            cluster.server.create(POLICIES, policy)
+        eventually(lambda: len(cluster.server.seen("list", "secrets")) > 20)
+        code, took_s = daemon.end()
+        assert (code, took_s < 10) == (0, True)
+        cluster.server.heal()
 
 
 def test_fault_32_the_api_comes_late(cluster: Cluster) -> None:
