@@ -13,24 +13,27 @@ from credrotator.app.exchanging import make_exchanger
 from credrotator.app.leadership import Leader, OnlyCandidate, without_election
 from credrotator.app.process import Starting
 from credrotator.core.errors import RotationError
+from credrotator.core.threads import trouble
 from credrotator.exchange.http.circuit import slots_for
 from credrotator.kube.client.leader_election import LeaderElection
 from credrotator.kube.client.lease_term import LeaseTerm
 from credrotator.kube.deferred import DeferredWrites
 from credrotator.kube.delivery import Delivery
+from credrotator.kube.missed_deliveries import Bells, MissedDeliveries
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
 from credrotator.rotation.recovery import Recovery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from credrotator.app.cluster import Cluster
     from credrotator.app.leadership import Candidate
     from credrotator.app.process import Election, Running, Stop
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.core.threads import HasThreads
     from credrotator.exchange.http.clock_offset import SkewedClock
     from credrotator.kube.client.api import KubeApi
     from credrotator.rotation.daemon import Daemon
@@ -84,7 +87,9 @@ def serve_cluster(
     )
     recovery = Recovery(exchange.circuits.awake, daemon.wake)
     lease = cluster.lease(election.lease)
-    leader = Leader(daemon, delivery, instrumentation, str(lease) if election.on else "")
+    missed = MissedDeliveries(cluster.api, scope.namespaces or (None,), source, delivery, clock)
+    bells = Bells(delivery, missed, deferred.defer)
+    leader = Leader(daemon, listener, missed, instrumentation, str(lease) if election.on else "")
     candidate: Candidate = OnlyCandidate(leader)
     if election.on:
         candidate = LeaderElection(
@@ -95,10 +100,21 @@ def serve_cluster(
     recovery.start()
     candidate.start()
     try:
-        yield ClusterDaemon(daemon, source, delivery, cluster.api, clock=clock, instrumentation=instrumentation)
+        yield ClusterDaemon(
+            daemon,
+            source,
+            bells,
+            cluster.api,
+            clock=clock,
+            instrumentation=instrumentation,
+            deferred=deferred,
+            threads=(source, deferred, candidate, recovery),
+        )
     finally:
-        recovery.stop()
+        # The flag first: its thread ends while the others are waited for.
+        recovery.begin_to_stop()
         daemon.stop()
+        recovery.stop()
         deferred.stop()
         candidate.stop()
 
@@ -110,34 +126,40 @@ class ClusterDaemon:
         self,
         daemon: Daemon,
         source: ClusterSource,
-        delivery: Delivery,
+        bells: Bells,
         api: KubeApi,
         *,
         clock: SkewedClock,
         instrumentation: DaemonInstrumentation,
+        deferred: DeferredWrites,
+        threads: Sequence[HasThreads],
     ) -> None:
+        self._deferred = deferred
+        self._threads = threads
         self._daemon = daemon
         self._source = source
-        self._delivery = delivery
+        self._bells = bells
         self._api = api
         self._clock = clock
         self._instrumentation = instrumentation
 
     def alive(self) -> str | None:
         """See ``Running``."""
-        return self._daemon.trouble()
+        return self._daemon.trouble() or trouble(self._threads)
 
     def ready(self) -> str | None:
         """See ``Running``."""
         refused = self._api.unauthorized_for()
         if refused > REFUSED_TOKEN_LIMIT:
             return f"the API server has refused the token for {refused.total_seconds():.0f} s"
-        return self._daemon.trouble() or self._source.trouble()
+        return self.alive() or self._source.trouble()
 
     def tick(self) -> None:
         """See ``Running``."""
-        self._delivery.sweep()
+        self._bells.tick()
         self._source.sweep()
+        if self._source.awaits_grants():
+            self._deferred.defer(self._source.read_grants)
         self._instrumentation.note_restarts(self._source.restarts())
         self._instrumentation.note_silence(self._source.silences())
         self._instrumentation.note_skew(self._clock.seen())

@@ -11,6 +11,7 @@ from credrotator.app.directory_listener import RENDERED_BY_A_DAEMON, DirectoryLi
 from credrotator.app.exchanging import make_exchanger
 from credrotator.app.leadership import without_election
 from credrotator.app.rendering import LoggedRenderer, make_renderer
+from credrotator.core.threads import trouble
 from credrotator.exchange.http.circuit import slots_for
 from credrotator.files.manifest_source import ManifestSource
 from credrotator.observability.audit import Audit
@@ -58,7 +59,7 @@ def serve_directory(
     daemon.start()
     recovery.start()
     try:
-        yield DirectoryDaemon(daemon, source, clock, instrumentation)
+        yield DirectoryDaemon(daemon, source, recovery, clock, instrumentation)
     finally:
         recovery.stop()
         daemon.stop()
@@ -68,20 +69,26 @@ class DirectoryDaemon:
     """See ``Running``."""
 
     def __init__(
-        self, daemon: Daemon, source: ManifestSource, clock: SkewedClock, instrumentation: DaemonInstrumentation
+        self,
+        daemon: Daemon,
+        source: ManifestSource,
+        recovery: Recovery,
+        clock: SkewedClock,
+        instrumentation: DaemonInstrumentation,
     ) -> None:
         self._daemon = daemon
+        self._recovery = recovery
         self._source = source
         self._clock = clock
         self._instrumentation = instrumentation
 
     def alive(self) -> str | None:
         """See ``Running``."""
-        return self._daemon.trouble()
+        return self._daemon.trouble() or trouble((self._recovery,))
 
     def ready(self) -> str | None:
         """See ``Running``."""
-        return self._daemon.trouble() or self._source.trouble()
+        return self.alive() or self._source.trouble()
 
     def tick(self) -> None:
         """See ``Running``."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from credrotator.core.instrumentation import DaemonInstrumentation
-    from credrotator.kube.delivery import Delivery
+    from credrotator.kube.listener import ClusterListener
+    from credrotator.kube.missed_deliveries import MissedDeliveries
     from credrotator.rotation.daemon import Daemon
 
 log = logging.getLogger("credrotator.run")
@@ -27,13 +28,24 @@ class Candidate(Protocol):
     def stop(self) -> None:
         """Leave it to others."""
 
+    def dead(self) -> list[str]:
+        """Name the threads of it that have ended though it was not stopped."""
+
 
 class Leader:
     """What this process does when it becomes the leader, and when it ceases to be."""
 
-    def __init__(self, daemon: Daemon, delivery: Delivery, instrumentation: DaemonInstrumentation, lease: str) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        listener: ClusterListener,
+        missed: MissedDeliveries,
+        instrumentation: DaemonInstrumentation,
+        lease: str,
+    ) -> None:
         self._daemon = daemon
-        self._delivery = delivery
+        self._listener = listener
+        self._missed = missed
         self._instrumentation = instrumentation
         self._by = f" by Lease {lease}" if lease else ""
 
@@ -41,6 +53,8 @@ class Leader:
         """Take over: everything has to be attempted, since nobody knows what the former leader left undone."""
         log.info("leading%s", self._by)
         self._instrumentation.note_leading(leading=True)
+        self._listener.forget_all()
+        self._missed.begin()
         self._daemon.enqueue_all()
 
     def stopped(self) -> None:
@@ -48,7 +62,8 @@ class Leader:
         log.info("not leading any more")
         self._instrumentation.note_leading(leading=False)
         self._daemon.stand_down()
-        self._delivery.stand_down()
+        self._listener.forget_all()
+        self._missed.stand_down()
 
 
 class OnlyCandidate:
@@ -63,3 +78,7 @@ class OnlyCandidate:
 
     def stop(self) -> None:
         """See ``Candidate``."""
+
+    def dead(self) -> list[str]:
+        """See ``Candidate``."""
+        return []

@@ -91,7 +91,8 @@ class Health:
 
     def alive(self) -> str | None:
         """Say what is wrong with the process (liveness), None if nothing is."""
-        return self._running.alive()
+        # Threads end while it is being stopped.
+        return None if self._stopping else self._running.alive()
 
     def ready(self) -> str | None:
         """Say why it does not do its work now (readiness), None if it does."""

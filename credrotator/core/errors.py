@@ -42,6 +42,7 @@ class RotationError(Exception):
         hint: What a person can do about it.
         retry_after: The server's Retry-After, if it sent one.
         settling: How long a refusal is not taken at its word; None: it is, at once.
+        hangs: The other side did not answer in time: who asks it without a time limit waits for ever.
     """
 
     kind: ClassVar[Kind]
@@ -54,6 +55,7 @@ class RotationError(Exception):
         hint: str,
         retry_after: timedelta | None = None,
         settling: Settling | None = None,
+        hangs: bool = False,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -61,6 +63,7 @@ class RotationError(Exception):
         self.hint = hint
         self.retry_after = retry_after
         self.settling = settling
+        self.hangs = hangs
 
 
 class Transient(RotationError):

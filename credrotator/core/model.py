@@ -396,11 +396,38 @@ class SecretDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class Ownership:
+    """Whose a stored Secret is, by its metadata; all of it has to be right, or it is lost and nobody notices.
+
+    Attributes:
+        labelled: It is among those that are watched.
+        policy: Name of the policy that it leads back to.
+        uids: Of its owners: with the last of them it is deleted.
+    """
+
+    labelled: bool
+    policy: str
+    uids: frozenset[str]
+
+    def is_of(self, owner: Owner) -> bool:
+        """Tell whether it is a policy's in every respect."""
+        return self.labelled and self.policy == owner.name and owner.uid in self.uids
+
+
+@dataclass(frozen=True, slots=True)
 class StoredSecret:
-    """A Secret as read, with the version that a later write must name (optimistic concurrency)."""
+    """A Secret as read, with the version that a later write must name (optimistic concurrency).
+
+    ``ownership``: None where the store keeps none.
+    """
 
     document: SecretDocument
     version: str
+    ownership: Ownership | None = None
+
+    def is_of(self, owner: Owner) -> bool:
+        """Tell whether nothing is wrong with whose it is."""
+        return self.ownership is None or self.ownership.is_of(owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,16 +459,30 @@ class Failure:
     hint: str
     retry_after: timedelta | None = field(default=None, compare=False)
     settling: Settling | None = field(default=None, compare=False)
+    hangs: bool = field(default=False, compare=False)
 
     @classmethod
     def of(cls, error: RotationError) -> Self:
         """Flatten an error."""
-        return cls(error.kind, error.reason, error.message, error.hint, error.retry_after, error.settling)
+        return cls(
+            error.kind,
+            error.reason,
+            error.message,
+            error.hint,
+            error.retry_after,
+            error.settling,
+            error.hangs,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one pass did for one policy."""
+    """What one pass did for one policy.
+
+    Attributes:
+        repaired: What is kept is its policy's again, in name too.
+        abandoned: It was not to be finished: the policy is another, or another process leads.
+    """
 
     policy: ObjectKey
     provider: str
@@ -452,3 +493,5 @@ class Outcome:
     renew_at: datetime | None = None
     error: Failure | None = None
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    repaired: bool = field(default=False, compare=False)
+    abandoned: bool = field(default=False, compare=False)

@@ -36,6 +36,10 @@ TRUE_EXPIRY = "credrotator.io/true-expiration-time"
 """The expiry as it is, where the gateway's annotation says another: on a parked Secret, or with a short life."""
 ANNOTATED = "credrotator.io/annotated-expiration-time"
 """What we wrote under EXPIRY: another value there, with other data, is a write of the gateway's rotator."""
+PARKED_SINCE = "credrotator.io/parked-since"
+"""When a Secret without a credential was first parked."""
+LONGEST_PARKING = timedelta(hours=6)
+"""How long a Secret without a credential is parked: what keeps us from its issuer need not keep the gateway."""
 GATEWAY_WAKES = timedelta(minutes=5)
 """The gateway's rotator acts when its annotation is less than this ahead."""
 
@@ -90,7 +94,7 @@ def parse(
         return Unreadable(f"the Secret has no key {key}, or an empty one")
     if why := source.unusable(value):
         return Unreadable(why)
-    if notes.get(CONTENT, content_hash(document.data)) != content_hash(document.data):
+    if _is_edited(document):
         if not _by_gateway(notes):
             return Unreadable("its data was changed by somebody else")
         notes = {EXPIRY: notes[EXPIRY]}
@@ -114,6 +118,11 @@ def cached_state(document: SecretDocument) -> Published | None:
     return Published(expires_at, read_time(notes.get(ISSUED)), notes[FINGERPRINT])
 
 
+def _is_edited(document: SecretDocument) -> bool:
+    """Tell whether the data is not what our annotations were written for."""
+    return document.annotations.get(CONTENT, content_hash(document.data)) != content_hash(document.data)
+
+
 def _by_gateway(notes: Mapping[str, str]) -> bool:
     """Tell whether data that is not ours came from the gateway's rotator, which moves its annotation along."""
     return read_time(notes.get(EXPIRY)) is not None and notes.get(ANNOTATED, notes[EXPIRY]) != notes[EXPIRY]
@@ -121,9 +130,15 @@ def _by_gateway(notes: Mapping[str, str]) -> bool:
 
 def adopt(stored: SecretDocument, fingerprint: str, owner: Owner) -> SecretDocument:
     """Return a Secret of the gateway as one of ours: its data and expiry, as good for the policy as it stands."""
-    return _noted(
-        SecretDocument(stored.key, stored.data, {EXPIRY: stored.annotations[EXPIRY], FINGERPRINT: fingerprint}, owner)
-    )
+    notes = _notes_of_content(stored)
+    kept = {name: notes[name] for name in (EXPIRY, TRUE_EXPIRY) if name in notes}
+    return _noted(SecretDocument(stored.key, stored.data, {**kept, FINGERPRINT: fingerprint}, owner))
+
+
+def _notes_of_content(document: SecretDocument) -> Mapping[str, str]:
+    """Return what is noted of the data that is there: where the gateway has renewed it, ours is of the one before."""
+    notes = document.annotations
+    return {EXPIRY: notes[EXPIRY]} if _is_edited(document) and _by_gateway(notes) else notes
 
 
 def _noted(document: SecretDocument) -> SecretDocument:
@@ -143,19 +158,42 @@ def _expiry_notes(expires_at: datetime, issued_at: datetime) -> dict[str, str]:
     return {EXPIRY: show_time(expires_at + GATEWAY_WAKES), TRUE_EXPIRY: show_time(expires_at)}
 
 
-def park(stored: SecretDocument | None, key: ObjectKey, owner: Owner, until: datetime) -> SecretDocument:
+def park(
+    stored: SecretDocument | None, key: ObjectKey, owner: Owner, until: datetime, since: datetime | None = None
+) -> SecretDocument:
     """Return the Secret with the gateway's expiry annotation put off, so that its rotator leaves the policy alone.
 
     The data stays as it is, none if there was none; the true expiry moves to an annotation of ours.
+
+    Args:
+        stored: What is there.
+        key: The Secret.
+        owner: The policy that it belongs to.
+        until: What the gateway's annotation is to say.
+        since: When this began, where there is no credential.
     """
     data = dict(stored.data) if stored else {}
-    notes = dict(stored.annotations) if stored else {}
+    notes = dict(_notes_of_content(stored)) if stored else {}
     true_expiry = notes.get(TRUE_EXPIRY, notes.get(EXPIRY, ""))
+    if since and not data:
+        notes.setdefault(PARKED_SINCE, show_time(since))
     parked = _noted(SecretDocument(key, data, {**notes, EXPIRY: show_time(until), TRUE_EXPIRY: true_expiry}, owner))
     if CONTENT not in notes:
         return parked
     # The data is as it was found, so what was known of it stays known: parking makes no edit of a stranger sound.
     return replace(parked, annotations={**parked.annotations, CONTENT: notes[CONTENT]})
+
+
+def latest_parking(document: SecretDocument | None, now: datetime) -> datetime:
+    """Return up to when the gateway's annotation may be put off: its rotator has to wake when the credential expires.
+
+    Without a credential it may sleep for LONGEST_PARKING from the first time on.
+    """
+    notes = _notes_of_content(document) if document else {}
+    expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY)))
+    if document and document.data and expires_at:
+        return expires_at + GATEWAY_WAKES
+    return min(read_time(notes.get(PARKED_SINCE)) or now, now) + LONGEST_PARKING
 
 
 def parked_until(document: SecretDocument | None) -> datetime | None:

@@ -88,6 +88,11 @@ class Conditions:
         with self._lock:
             self._reported.pop(key, None)
 
+    def forget_all(self) -> None:
+        """Drop what was said of all policies: what another leader has written since counts, and is read back."""
+        with self._lock:
+            self._reported.clear()
+
     def reported(self, key: ObjectKey) -> Reported | None:
         """Return what was said of a policy last; after a restart, what its condition says."""
         with self._lock:
@@ -114,6 +119,8 @@ class Conditions:
             self._events.emit(
                 policy.key, "RotationFailed", f"{error.reason}: {error.message}; {error.hint}", warning=True
             )
+        if outcome.repaired:
+            self._events.emit(policy.key, "Repaired", "Ownership: the Secret is this policy's again")
         if outcome.action == "rotated":
             was_there = known is not None and known.ready
             repaired = outcome.reason == Reason.UNREADABLE or (outcome.reason == Reason.MISSING and was_there)
@@ -139,10 +146,11 @@ class Conditions:
         Written with the version that was seen, and read afresh where that is not the present one: what the gateway says
         at this moment must not be put back by us.
         """
-        path = paths.policy(self._version, policy.key)
         observed = self._observer.observed(policy.key)
         if observed is None or observed.subject.uid != uid:
             return
+        # As it was seen last: the version that was served at the start may not be any more.
+        path = paths.policy(observed.subject.api_version.rpartition("/")[2] or self._version, policy.key)
         version, present = observed.version, list(observed.conditions)
         for _ in range(WRITE_TRIES):
             try:
@@ -160,6 +168,7 @@ class Conditions:
                     version = ""
                     continue
                 log.debug("%s: condition not written: %s", policy.key, error)
+                self.forget(policy.key)
             return
 
     def _condition(self, outcome: Outcome, present: Mapping[str, Any], remark: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from credrotator.core.attempts import continuing, current
+from credrotator.core.threads import dead
 
 if TYPE_CHECKING:
     from credrotator.core.attempts import Attempt
@@ -69,6 +70,10 @@ class DeferredWrites:
         self._thread.join(max(0.0, ends_s - time.monotonic()))
         if dropped:
             log.info("%d Events and conditions were not written any more", dropped)
+
+    def dead(self) -> list[str]:
+        """Name its thread if that has ended though it was not stopped."""
+        return [] if self._stopping.is_set() else dead((self._thread,))
 
     def defer(self, work: Callable[[], None]) -> None:
         """Have something done soon; where too much waits, or at the end, at once."""

@@ -2,7 +2,8 @@
 
 The gateway's controller does not watch the Secrets that it reads. It looks again when a Secret named as the policy is
 touched (the doorbell: ours, empty, owned by the policy), or when any Secret is created or deleted whose controller
-owner is the policy. Its status write on the policy, which moves ``lastTransitionTime``, is the acknowledgement.
+owner is the policy. Its status write on the policy, which moves ``lastTransitionTime``, is the acknowledgement; until
+that comes, the bell is rung again and again, ever more rarely.
 Source: Envoy AI Gateway, ``internal/controller/backend_security_policy.go``.
 """
 
@@ -13,7 +14,7 @@ import logging
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from credrotator.core.attempts import Attempt, continuing, current
@@ -22,10 +23,13 @@ from credrotator.core.secretdata import show_time
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import CONFLICT, NOT_FOUND
+from credrotator.kube.client.reconnect import RetryWait
 from credrotator.kube.source import BELL
 from credrotator.kube.store import LABELS, MANAGED_BY, MANAGER, owner_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from credrotator.core.instrumentation import DeliveryInstrumentation
     from credrotator.core.ports import Clock
 
@@ -36,18 +40,37 @@ TRANSIENT_SECRETS = [f"credrotator-bell-{number}" for number in range(8)]
 ACKNOWLEDGE_TIMEOUT_S = 5.0
 """Longest time for the gateway to react; then the delivery counts as unacknowledged."""
 NOTIFIED_AT = "credrotator.io/rung-at"
+UNACKNOWLEDGED_WAIT = RetryWait(first_s=5.0, longest_s=600.0)
+"""Before a bell is rung again that nobody reacted to: a gateway that runs reacts within a second."""
+UNWRITTEN_WAIT = RetryWait(first_s=1.0, longest_s=60.0)
+"""Before a bell is rung again that the API server did not take."""
 
 Form = Literal["doorbell", "create-and-delete"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Notification:
-    """A bell that was rung, and what the gateway's status said before. ``blind``: it may have heard without a trace."""
+    """A bell that was rung, and what the gateway's status said before.
 
+    Attributes:
+        policy: Whose.
+        at_s: When it was rung first.
+        form: How.
+        last_transition: What the status said.
+        undetectable: It may have been heard without a trace.
+        again_s: When it is to be rung again.
+        tries: How often it was rung.
+        written: The API server took it.
+    """
+
+    policy: RotatablePolicy
     at_s: float
     form: Form
     last_transition: str
     undetectable: bool
+    again_s: float
+    tries: int = 1
+    written: bool = True
     attempt: Attempt | None = field(default_factory=current)
 
 
@@ -60,11 +83,14 @@ class Delivery:
         clock: Clock,
         instrumentation: DeliveryInstrumentation,
         timeout_s: float = ACKNOWLEDGE_TIMEOUT_S,
+        *,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._clock = clock
         self._instrumentation = instrumentation
         self._timeout_s = timeout_s
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._waiting: dict[ObjectKey, _Notification] = {}
         self._unacknowledged: set[ObjectKey] = set()
@@ -75,27 +101,78 @@ class Delivery:
     def ring(self, policy: RotatablePolicy, owner: Owner, last_transition: str) -> None:
         """Tell the gateway to look at a policy's Secret. ``last_transition`` is what its status said before.
 
-        A bell that cannot be rung is logged, not raised: the credential is published, and the gateway finds it by
-        itself five minutes before the old one expires.
+        A bell that cannot be rung is logged, not raised: the credential is published, and the bell is rung again.
         """
-        key = policy.key
         form: Form = "create-and-delete" if self._needs_transient_secret(policy) else "doorbell"
+        now_s = self._seconds()
         # NOTE: the status has whole seconds. A gateway that spoke in this very second can answer in it as well, and
         # then its status, which is how it would be heard, does not change.
         undetectable = last_transition >= show_time(self._clock())
-        self._wait_for_answer(key, _Notification(time.monotonic(), form, last_transition, undetectable))
+        again_s = now_s + UNACKNOWLEDGED_WAIT.wait_s(1, str(policy.key))
+        self._ring(_Notification(policy, now_s, form, last_transition, undetectable, again_s), owner)
+
+    def overdue(self) -> list[ObjectKey]:
+        """Return the policies whose bell is to be rung again now: it was not rung, or nobody reacted."""
+        now_s = self._seconds()
+        with self._lock:
+            return [
+                key
+                for key, notification in self._waiting.items()
+                if now_s >= notification.again_s and not (notification.written and notification.undetectable)
+            ]
+
+    def postpone(self, key: ObjectKey) -> None:
+        """Take note that a policy's bell is about to be rung; where that comes to nothing, it is overdue again."""
+        again_s = self._seconds() + UNWRITTEN_WAIT.longest_s
+        with self._lock:
+            if notification := self._waiting.get(key):
+                self._waiting[key] = replace(notification, again_s=again_s)
+
+    def ring_again(self, key: ObjectKey) -> None:
+        """Ring once more for a policy, unless the gateway has reacted meanwhile."""
+        with self._lock:
+            notification = self._waiting.get(key)
+        if notification is None:
+            return
+        tries = notification.tries + 1
+        again_s = self._seconds() + UNACKNOWLEDGED_WAIT.wait_s(tries, str(key))
+        undetectable = notification.last_transition >= show_time(self._clock())
+        self._ring(
+            replace(notification, tries=tries, again_s=again_s, undetectable=undetectable, written=True),
+            notification.policy.owner,
+        )
+
+    def is_pending(self, key: ObjectKey) -> bool:
+        """Tell whether a policy's bell is to be acknowledged still."""
+        with self._lock:
+            return key in self._waiting
+
+    def _ring(self, notification: _Notification, owner: Owner) -> None:
+        key = notification.policy.key
+        # Before it is rung: the answer may be quicker than ours.
+        self._wait_for_answer(notification)
         try:
-            if form == "doorbell" and not self._touch(key, owner):
+            if notification.form == "doorbell" and not self._touch(key, owner):
                 with self._lock:
                     self._foreign.add(key)
-                self._wait_for_answer(
-                    key, _Notification(time.monotonic(), "create-and-delete", last_transition, undetectable)
-                )
-                form = "create-and-delete"
-            if form == "create-and-delete":
+                notification = replace(notification, form="create-and-delete")
+                self._wait_for_answer(notification)
+            if notification.form == "create-and-delete":
                 self._come_and_go(key, owner)
         except ApiError as error:
-            log.warning("%s: the gateway could not be told of the new credential: %s", key, error)
+            self._not_written(notification)
+            # An outage is said once for each policy.
+            level = logging.WARNING if notification.tries == 1 else logging.DEBUG
+            log.log(level, "%s: the gateway could not be told of the new credential: %s", key, error)
+
+    def _not_written(self, notification: _Notification) -> None:
+        key = notification.policy.key
+        again_s = self._seconds() + UNWRITTEN_WAIT.wait_s(notification.tries, str(key))
+        with self._lock:
+            # A gateway that has looked meanwhile, for whatever reason, has seen the credential.
+            current = self._waiting.get(key)
+            if current and (current.at_s, current.tries) == (notification.at_s, notification.tries):
+                self._waiting[key] = replace(notification, again_s=again_s, written=False)
 
     def form(self, policy: RotatablePolicy) -> Form:
         """Tell how a policy's bell would be rung; asks the server, rings nothing.
@@ -121,11 +198,11 @@ class Delivery:
                 return
             del self._waiting[key]
             self._unacknowledged.discard(key)
-        self._instrumentation.note_delivery(notification.form, time.monotonic() - notification.at_s)
+        self._instrumentation.note_delivery(notification.form, self._seconds() - notification.at_s)
 
     def sweep(self) -> None:
         """Count what nobody reacted to in time, and say so once."""
-        now_s = time.monotonic()
+        now_s = self._seconds()
         with self._lock:
             late = {
                 key: notification
@@ -133,13 +210,13 @@ class Delivery:
                 if now_s - notification.at_s > self._timeout_s
             }
             for key, notification in late.items():
-                if notification.undetectable:
+                if notification.undetectable and notification.written:
                     del self._waiting[key]
             # The others are waited for still: an answer that comes after all ends the alarm.
             news = [
                 key
                 for key, notification in late.items()
-                if not notification.undetectable and key not in self._unacknowledged
+                if not (notification.undetectable and notification.written) and key not in self._unacknowledged
             ]
             self._unacknowledged.update(news)
             count = len(self._unacknowledged)
@@ -162,9 +239,9 @@ class Delivery:
             self._foreign.discard(key)
             self._bells.pop(key, None)
 
-    def _wait_for_answer(self, key: ObjectKey, notification: _Notification) -> None:
+    def _wait_for_answer(self, notification: _Notification) -> None:
         with self._lock:
-            self._waiting[key] = notification
+            self._waiting[notification.policy.key] = notification
 
     def _needs_transient_secret(self, policy: RotatablePolicy) -> bool:
         """Tell whether the doorbell is not heard, or not ours to ring."""

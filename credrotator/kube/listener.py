@@ -42,6 +42,11 @@ class ClusterListener:
         self._delivery.forget(key)
         self._conditions.forget(key)
 
+    def forget_all(self) -> None:
+        """Drop what is known of all policies: others wait for the gateway, and tell people, while another one leads."""
+        self._delivery.stand_down()
+        self._conditions.forget_all()
+
     def _serve(self, policy: RotatablePolicy, outcome: Outcome, known: Reported | None) -> None:
         """Do what the gateway needs."""
         # Kept after a failure: the write had happened all the same, and nobody told the gateway.
@@ -49,7 +54,7 @@ class ClusterListener:
             self._announce(policy)
         if outcome.reason == "Adopted":
             self._adoption.adopt(policy)
-        elif outcome.action == "failed" and not policy.managed and outcome.error and outcome.error.kind != "policy":
+        elif outcome.action == "failed" and not policy.managed and outcome.error and outcome.error.hangs:
             self._parking.park(policy, outcome.error)
 
     def _announce(self, policy: RotatablePolicy) -> None:

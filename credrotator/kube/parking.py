@@ -1,8 +1,9 @@
-"""Parking: the gateway's single worker is kept from a policy's issuer for as long as that fails.
+"""Parking: the gateway's single worker is kept from an issuer that does not answer, where it would hang for good.
 
 Its rotator goes by an annotation of the Secret, which is put off; the true expiry stands in one of ours. If we die, the
-gateway's comes back a quarter of an hour later. Can never fail a rotation.
-Source: Envoy AI Gateway, ``internal/controller``; reliability.md 38.
+gateway's comes back a quarter of an hour later; when the credential expires, it comes back in any case: what keeps us
+from an issuer need not keep the gateway. Can never fail a rotation.
+Source: Envoy AI Gateway, ``internal/controller``; reliability.md I17, 38.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Conflict, RotationError
-from credrotator.core.secretdata import park, parked_until
+from credrotator.core.secretdata import GATEWAY_WAKES, latest_parking, park, parked_until
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from credrotator.core.audit_log import AuditLog
-    from credrotator.core.model import Failure, RotatablePolicy
+    from credrotator.core.model import Failure, RotatablePolicy, SecretDocument
     from credrotator.core.ports import Clock, SecretStore
 
 log = logging.getLogger(__name__)
@@ -41,19 +44,31 @@ class Parking:
         self._audit = audit
 
     def park(self, policy: RotatablePolicy, failure: Failure) -> None:
-        """Put the annotation off, unless it is far enough ahead.
+        """Put the annotation off, unless it is far enough ahead, or must not be any further.
 
         With a Retry-After it is counted from its end: no attempt comes before that could park the policy again.
         """
-        now = self._clock() + (failure.retry_after or timedelta(0))
+        now = self._clock()
         try:
             stored = self._store.read(policy.secret)
-            until = parked_until(stored.document if stored else None)
-            if until is not None and until > now + PARK_AGAIN:
+            document = stored.document if stored else None
+            until = _until(document, now, now + (failure.retry_after or timedelta(0)))
+            if until is None:
                 return
-            document = park(stored.document if stored else None, policy.secret, policy.owner, now + PARKING)
-            self._store.publish(document, stored.version if stored else None)
+            parked = park(document, policy.secret, policy.owner, until, since=now)
+            self._store.publish(parked, stored.version if stored else None)
         except (RotationError, Conflict) as error:
             log.warning("%s: not parked: %s", policy.key, error)
         else:
-            self._audit.parked(policy, failure.reason, now + PARKING)
+            self._audit.parked(policy, failure.reason, until)
+
+
+def _until(document: SecretDocument | None, now: datetime, next_try: datetime) -> datetime | None:
+    """Return what the annotation is to be put off to; None to leave it as it is."""
+    until = min(next_try + PARKING, latest_parking(document, now)).replace(microsecond=0)
+    annotated = parked_until(document)
+    if until - GATEWAY_WAKES <= now:
+        return None
+    if annotated is not None and (annotated > next_try + PARK_AGAIN or annotated >= until):
+        return None
+    return until

@@ -12,6 +12,7 @@ from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import FORBIDDEN, NOT_FOUND
+from credrotator.kube.client.listing import items
 from credrotator.kube.references import ClusterReferences
 from credrotator.kube.refusals import as_rotation_error
 from credrotator.kube.source import Observed, Scope, observe
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from credrotator.core.ports import SecretReader
     from credrotator.policies.managed import FormReader
-
-PAGE = 500
 
 
 @dataclass
@@ -53,7 +52,7 @@ def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[Clus
     problems: list[str] = []
     for namespace in scope.namespaces or (None,):
         try:
-            listed = list(_list(api, paths.policies(scope.version, namespace), scope.selector))
+            listed = list(items(api, paths.policies(scope.version, namespace), labelSelector=scope.selector))
         except ApiError as error:
             raise as_rotation_error(error, "list BackendSecurityPolicies") from error
         for found in listed:
@@ -66,7 +65,7 @@ def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[Clus
             ("AIGatewayRoutes", paths.routes(scope.version, namespace)),
         ):
             try:
-                _add_dependants(inventory, kind, _list(api, path, ""))
+                _add_dependants(inventory, kind, items(api, path))
             except ApiError as error:
                 # A courtesy of status: without the right to read them, or the kind, the rest goes on.
                 if error.status not in {NOT_FOUND, FORBIDDEN}:
@@ -83,18 +82,3 @@ def _add_dependants(inventory: Inventory, kind: str, listed: Iterator[dict[str, 
             inventory.backends[key] = read_backend(found, key)
         else:
             inventory.routes[key] = read_route(found, key)
-
-
-def _list(api: KubeApi, path: str, selector: str) -> Iterator[dict[str, Any]]:
-    """List page by page.
-
-    Raises:
-        ApiError: The server's refusal.
-    """
-    following = ""
-    while True:
-        page = api.get(path, limit=PAGE, labelSelector=selector, **{"continue": following})  # type: ignore[arg-type]
-        yield from page.get("items") or []
-        following = (page.get("metadata") or {}).get("continue") or ""
-        if not following:
-            return

@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import threading
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from credrotator.core.errors import RotationError
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import NOT_FOUND
-from credrotator.kube.client.informer import Informer, Selection
+from credrotator.kube.client.informer import Informer, Selection, stop_all
 from credrotator.kube.refusals import as_rotation_error
 from credrotator.policies.inventory import Grant, read_grant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+log = logging.getLogger(__name__)
+
 Values = dict[str, bytes]
 
 SYNC_S = 10.0
+_POLL_S = 0.2
 GRANTS_LIFE_S = 10.0
+GRANTS_EVERY_S = 5.0
+"""How often grants are read that somebody lacks."""
 LINGER_S = 60.0
 """How long a watch outlives the last policy that refers to its Secret: policies are edited and put back."""
 MOST_WATCHES = 500
@@ -47,7 +54,7 @@ class ClusterReferences:
         """Return the references of one policy."""
         return PolicyReferences(self, policy)
 
-    def granted(self, source: str, secret: ObjectKey) -> bool:
+    def granted(self, source: str, secret: ObjectKey, policy: ObjectKey) -> bool:  # noqa: ARG002 - whoever it is for
         """See ``inventory.References``; grants are read anew after a few seconds."""
         if source == secret.namespace:
             return True
@@ -92,35 +99,82 @@ class WatchedReferences(ClusterReferences):
     Args:
         api: The server.
         changed: Told of each policy one of whose Secrets has changed.
+        refers: Tells whether a policy is there, and refers to a Secret.
     """
 
-    def __init__(self, api: KubeApi, changed: Callable[[ObjectKey], None]) -> None:
+    def __init__(
+        self, api: KubeApi, changed: Callable[[ObjectKey], None], refers: Callable[[ObjectKey, ObjectKey], bool]
+    ) -> None:
         super().__init__(api)
         self._changed = changed
+        self._refers = refers
+        self._stopping = threading.Event()
         self._most = MOST_WATCHES
         self._lock = threading.Lock()
         self._watches: dict[ObjectKey, Informer[Values]] = {}
         self._readers: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
         self._idle_since_s: dict[ObjectKey, float] = {}
+        self._refused: dict[ObjectKey, tuple[str, ObjectKey]] = {}
+        self._grants_due_s = 0.0
 
     def values(self, secret: ObjectKey, policy: ObjectKey) -> Values | None:
         """Return a Secret's values for a policy, from its watch; the policy is told when it changes."""
         informer = self._watch(secret, policy)
         if informer is None:
             return super().values(secret, policy)
-        if not informer.synced.wait(SYNC_S):
+        if not self._is_synced(informer):
             # The watch cannot say why; a plain read can.
             return super().values(secret, policy)
         return informer.get(secret)
+
+    def granted(self, source: str, secret: ObjectKey, policy: ObjectKey) -> bool:
+        """See ``ClusterReferences.granted``; a policy that is refused is told when that has changed."""
+        granted = super().granted(source, secret, policy)
+        with self._lock:
+            if granted:
+                self._refused.pop(policy, None)
+            else:
+                self._refused[policy] = (source, secret)
+        return granted
+
+    def awaits_grants(self) -> bool:
+        """Tell whether ``read_grants`` is due: somebody was refused, and it was not called for a few seconds."""
+        now_s = time.monotonic()
+        with self._lock:
+            if not self._refused or now_s < self._grants_due_s:
+                return False
+            self._grants_due_s = now_s + GRANTS_EVERY_S
+            return True
+
+    def read_grants(self) -> None:
+        """Read the grants that policies lack; report the policies that have them now."""
+        with self._lock:
+            refused = dict(self._refused)
+        for _, secret in refused.values():
+            self._grants.pop(secret.namespace, None)
+        for policy, (source, secret) in refused.items():
+            try:
+                granted = self.granted(source, secret, policy)
+            except RotationError as error:
+                log.debug("grants cannot be read: %s", error)
+                continue
+            if granted:
+                self._changed(policy)
+
+    def dead(self) -> list[str]:
+        """Name the threads of watches that have ended though they were not stopped."""
+        with self._lock:
+            watches = list(self._watches.values())
+        return [name for watch in watches for name in watch.dead()]
 
     def keep(self, policy: ObjectKey, secrets: Collection[ObjectKey]) -> None:
         """Take note that a policy refers to these Secrets and to no others (any more)."""
         with self._lock:
             for secret in [secret for secret, readers in self._readers.items() if policy in readers]:
                 if secret not in secrets:
-                    self._readers[secret].discard(policy)
-                    if not self._readers[secret]:
-                        del self._readers[secret]
+                    self._discard(secret, policy)
+            if policy in self._refused and self._refused[policy][1] not in secrets:
+                del self._refused[policy]
 
     def sweep(self, now_s: float | None = None) -> None:
         """End the watches that nobody has needed for a while; ``now_s``: on the clock of ``time.monotonic``."""
@@ -130,19 +184,52 @@ class WatchedReferences(ClusterReferences):
             over = [secret for secret, since_s in idle.items() if now_s - since_s >= LINGER_S]
             ended = [self._watches.pop(secret) for secret in over]
             self._idle_since_s = {secret: since_s for secret, since_s in idle.items() if secret not in over}
-        for watch in ended:
-            watch.stop()
+        stop_all(ended)
+
+    def begin_to_stop(self) -> list[Informer[Any]]:
+        """Watch nothing more; return the watches, which are to be ended."""
+        self._stopping.set()
+        with self._lock:
+            watches: list[Informer[Any]] = list(self._watches.values())
+            self._watches.clear()
+        return watches
 
     def stop(self) -> None:
         """End all watches."""
-        with self._lock:
-            watches = list(self._watches.values())
-            self._watches.clear()
-        for watch in watches:
-            watch.stop()
+        stop_all(self.begin_to_stop())
+
+    def _is_synced(self, informer: Informer[Values]) -> bool:
+        """Wait for the first list, for a while, and not when this is being stopped."""
+        ends_s = time.monotonic() + SYNC_S
+        while not informer.synced.wait(_POLL_S):
+            if self._stopping.is_set() or time.monotonic() >= ends_s:
+                return False
+        return True
 
     def _watch(self, secret: ObjectKey, policy: ObjectKey) -> Informer[Values] | None:
+        """Return the Secret's watch, None if it is not to be watched."""
+        if not self._refers(policy, secret):
+            return None
+        informer = self._watch_for(secret, policy)
+        # NOTE: one that has gone before it was noted as a reader would stay one for ever: its end is over.
+        if not self._refers(policy, secret):
+            self._drop_reader(secret, policy)
+        return informer
+
+    def _drop_reader(self, secret: ObjectKey, policy: ObjectKey) -> None:
         with self._lock:
+            self._discard(secret, policy)
+
+    def _discard(self, secret: ObjectKey, policy: ObjectKey) -> None:
+        if secret in self._readers:
+            self._readers[secret].discard(policy)
+            if not self._readers[secret]:
+                del self._readers[secret]
+
+    def _watch_for(self, secret: ObjectKey, policy: ObjectKey) -> Informer[Values] | None:
+        with self._lock:
+            if self._stopping.is_set():
+                return None
             self._readers[secret].add(policy)
             known = self._watches.get(secret)
             if known is not None or len(self._watches) >= self._most:
@@ -179,7 +266,7 @@ class PolicyReferences:
 
     def granted(self, source: str, secret: ObjectKey) -> bool:
         """See ``inventory.References``."""
-        return self._references.granted(source, secret)
+        return self._references.granted(source, secret, self._policy)
 
     def values(self, secret: ObjectKey) -> Mapping[str, bytes] | None:
         """See ``inventory.References``."""

@@ -1,7 +1,8 @@
 """Policies from the API server, by list and watch; and the Secrets of ours, by label, to notice what others do to them.
 
 A PolicySource. A change of a policy's status is no reason to look at it, but it is how the gateway acknowledges a
-delivery; a Secret of ours is one only if it was deleted, or its data is not what its annotations say.
+delivery; a Secret of ours is one only if it was lost, or its data or metadata are not as we wrote them. Of policies
+that lead to one Secret all but one are refused.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Problem, Published
+from credrotator.core.errors import RotationError
+from credrotator.core.model import InvalidPolicy, ObjectKey, Ownership, Policy, Problem, Published, RotatablePolicy
 from credrotator.core.secretdata import CONTENT, EXPIRY, cached_state, content_hash, read_time
 from credrotator.kube import paths
 from credrotator.kube.client import resource_paths
-from credrotator.kube.client.informer import Informer, Selection
+from credrotator.kube.client.informer import Informer, Selection, stop_all
 from credrotator.kube.client.live_copy import MALFORMED, key_of
 from credrotator.kube.events import InvolvedObject
+from credrotator.kube.publishers import Publishers
 from credrotator.kube.references import WatchedReferences
-from credrotator.kube.store import POLICY, SELECTOR, stored_secret
+from credrotator.kube.store import SELECTOR, stored_secret
 from credrotator.policies.inventory import secret_reader
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ log = logging.getLogger(__name__)
 ORIGIN = "the API server"
 BELL = "credrotator.io/bell"
 CONDITION = "credrotator.io/Ready"
+NOBODYS = Ownership(labelled=False, policy="", uids=frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class OurSecret:
 
     policy: ObjectKey
     intact: bool
+    ownership: Ownership
     published: Published | None = None
 
 
@@ -85,14 +91,16 @@ class ClusterSource:
     def __init__(
         self, api: KubeApi, scope: Scope, policies: FormReader, acknowledge: Callable[[ObjectKey, str], None]
     ) -> None:
-        self._scope = scope
+        self._api = api
+        self._version = scope.version
         self._reader = policies
         self._acknowledge = acknowledge
         self._listeners: list[Callable[[ObjectKey], None]] = []
         self._lock = threading.Lock()
         self._policies: dict[ObjectKey, Observed] = {}
         self._secrets: dict[ObjectKey, OurSecret] = {}
-        self._references = WatchedReferences(api, self._report)
+        self._publishers = Publishers()
+        self._references = WatchedReferences(api, self._report, self._refers)
         namespaces: Iterable[str | None] = scope.namespaces or (None,)
         self._informers: list[Informer[Any]] = []
         for namespace in dict.fromkeys(namespaces):
@@ -109,6 +117,7 @@ class ClusterSource:
                 parse=self._parse,
                 changed=self._policy_changed,
                 after=secrets.synced,
+                relocate=partial(self._relocate, namespace),
             )
             self._informers += [secrets, watched]
 
@@ -120,14 +129,15 @@ class ClusterSource:
 
     def stop(self) -> None:
         """See ``ports.PolicySource``."""
-        for informer in self._informers:
-            informer.stop()
-        self._references.stop()
+        stop_all([*self._informers, *self._references.begin_to_stop()])
 
     def get(self, key: ObjectKey) -> Policy | InvalidPolicy | None:
         """See ``ports.PolicySource``."""
-        observed = self.observed(key)
-        return observed.policy if observed else None
+        with self._lock:
+            observed = self._policies.get(key)
+            if observed is None or not isinstance(observed.policy, RotatablePolicy):
+                return observed.policy if observed else None
+            return self._publishers.judge(observed.policy, self._holder(observed.policy.secret))
 
     def observed(self, key: ObjectKey) -> Observed | None:
         """Return a policy with what its status says."""
@@ -147,16 +157,31 @@ class ClusterSource:
         """Return what a policy's Secret held when it was last heard of; None if that is not known for certain."""
         with self._lock:
             seen = self._secrets.get(policy.secret) if policy.secret else None
-        return seen.published if seen and seen.intact and seen.policy == policy.key else None
+        return seen.published if seen and seen.intact and seen.ownership.is_of(policy.owner) else None
 
     def trouble(self) -> str | None:
         """See ``ports.PolicySource``."""
         waiting = [informer.name for informer in self._informers if not informer.synced.is_set()]
+        absent = [informer.name for informer in self._informers if informer.absent.is_set()]
+        if absent:
+            return f"not served: {', '.join(absent)}"
         return f"not listed yet: {', '.join(waiting)}" if waiting else None
+
+    def dead(self) -> list[str]:
+        """Name the threads of watches that have ended though they were not stopped."""
+        return [*(name for informer in self._informers for name in informer.dead()), *self._references.dead()]
 
     def sweep(self) -> None:
         """End the watches of Secrets that no policy refers to any more; to be called every few seconds."""
         self._references.sweep()
+
+    def awaits_grants(self) -> bool:
+        """Tell whether ReferenceGrants are to be read now: somebody lacks one."""
+        return self._references.awaits_grants()
+
+    def read_grants(self) -> None:
+        """See whether what somebody lacked was granted; such policies are reported."""
+        self._references.read_grants()
 
     def restarts(self) -> Mapping[str, int]:
         """Count the watches that began anew, by reason."""
@@ -174,6 +199,18 @@ class ClusterSource:
             longest[informer.name] = max(longest.get(informer.name, 0.0), now_s - informer.last_contact)
         return longest
 
+    def _refers(self, key: ObjectKey, secret: ObjectKey) -> bool:
+        observed = self.observed(key)
+        return observed is not None and secret in _referred(observed.policy)
+
+    def _relocate(self, namespace: str | None) -> str:
+        """Return where the policies are now that they are not served where they were: in another version, perhaps."""
+        try:
+            self._version = paths.served_version(self._api)
+        except RotationError as error:
+            log.info("%s: %s", error.reason, error.message)
+        return paths.policies(self._version, namespace)
+
     def _parse(self, found: dict[str, Any]) -> Observed:
         return observe(found, self._reader)
 
@@ -189,20 +226,36 @@ class ClusterSource:
                 self._policies.pop(key, None)
             else:
                 self._policies[key] = observed
+            others = self._publishers.put(key, observed.policy if observed else None)
         self._references.keep(key, _referred(observed.policy) if observed else frozenset())
         if observed is not None:
             self._acknowledge(key, observed.last_transition)
         if observed is None or before is None or before.policy != observed.policy:
-            self._report(key)
+            for concerned in (key, *others):
+                self._report(concerned)
 
     def _secret_changed(self, key: ObjectKey, secret: OurSecret | None) -> None:
         with self._lock:
             known = self._secrets.pop(key, None)
             if secret is not None:
                 self._secrets[key] = secret
-        policy = secret or known
-        if policy is not None and (secret is None or not secret.intact):
-            self._report(policy.policy)
+            concerned = self._concerned(key, known, secret)
+        for policy in concerned:
+            self._report(policy)
+
+    def _concerned(self, key: ObjectKey, known: OurSecret | None, secret: OurSecret | None) -> set[ObjectKey]:
+        """Return the policies that have to be looked at because of a Secret's change."""
+        if secret is None or not secret.intact:
+            latest = secret or known
+            return self._publishers.of(key) | ({latest.policy} if latest else set())
+        if known is not None and known.policy != secret.policy:
+            return self._publishers.of(key)
+        keeper = self._publishers.keeper(key, secret.policy)
+        return set() if keeper is None or secret.ownership.is_of(keeper.owner) else {keeper.key}
+
+    def _holder(self, secret: ObjectKey) -> ObjectKey | None:
+        seen = self._secrets.get(secret)
+        return seen.policy if seen else None
 
 
 def observe(found: dict[str, Any], policies: FormReader) -> Observed:
@@ -237,7 +290,9 @@ def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:
 
 
 def _our_secret(found: dict[str, Any]) -> OurSecret:
-    document = stored_secret(found).document
+    stored = stored_secret(found)
+    document, ownership = stored.document, stored.ownership or NOBODYS
     notes, data = document.annotations, document.data
     intact = notes.get(CONTENT) == content_hash(data) and read_time(notes.get(EXPIRY)) is not None
-    return OurSecret(ObjectKey(document.key.namespace, notes.get(POLICY, "")), intact, cached_state(document))
+    policy = ObjectKey(document.key.namespace, ownership.policy)
+    return OurSecret(policy, intact, ownership, cached_state(document))

@@ -11,7 +11,7 @@ import binascii
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Conflict, Denied, printable
-from credrotator.core.model import ObjectKey, Owner, SecretDocument, Sensitive, StoredSecret
+from credrotator.core.model import ObjectKey, Owner, Ownership, SecretDocument, Sensitive, StoredSecret
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
@@ -116,7 +116,13 @@ def stored_secret(found: Mapping[str, Any]) -> StoredSecret:
     data = {name: Sensitive(_text(value)) for name, value in (found.get("data") or {}).items()}
     key = ObjectKey(metadata["namespace"], metadata["name"])
     annotations = dict(metadata.get("annotations") or {})
-    return StoredSecret(SecretDocument(key, data, annotations), metadata["resourceVersion"])
+    return StoredSecret(SecretDocument(key, data, annotations), metadata["resourceVersion"], _ownership(metadata))
+
+
+def _ownership(metadata: Mapping[str, Any]) -> Ownership:
+    labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    uids = frozenset(str(reference.get("uid")) for reference in metadata.get("ownerReferences") or ())
+    return Ownership(labels.get(MANAGED_BY) == MANAGER, str(notes.get(POLICY, "")), uids)
 
 
 def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -85,7 +85,12 @@ class Audit:
         """The gateway's own rotator is kept away from a policy that fails; the credential stays."""
         fields = self._fields("parked", policy, reason)
         fields |= {"secret": str(policy.secret), "parked_until": show_time(until)}
-        log.info("%s: parked until %s, while its issuer fails", policy.key, show_time(until), extra={"fields": fields})
+        log.info(
+            "%s: parked until %s, while its issuer does not answer",
+            policy.key,
+            show_time(until),
+            extra={"fields": fields},
+        )
 
     def _fields(self, decision: Decision, policy: Policy | InvalidPolicy, reason: str) -> dict[str, object]:
         return {

@@ -130,11 +130,10 @@ class Inventory:
         """Two policies that lead to one Secret would replace each other's credential for ever: the first keeps it."""
         taken: dict[ObjectKey, Policy] = {}
         rotatable = [policy for policy in self.policies.values() if isinstance(policy, RotatablePolicy)]
-        for policy in sorted(rotatable, key=lambda policy: (policy.managed, policy.key)):
+        for policy in sorted(rotatable, key=precedence):
             first = taken.setdefault(policy.secret, policy)
             if first is not policy:
-                why = f"Secret {policy.secret} is where {first.key} publishes; name another"
-                self._keep(InvalidPolicy(policy.key, policy.origin, (Problem("spec", why),), policy.provider))
+                self._keep(refuse_shared_secret(policy, first.key))
 
     def reader(self, policy: ObjectKey) -> SecretReader:
         """Return the SecretReader for one policy's references."""
@@ -162,6 +161,17 @@ class Inventory:
             return True
         names = (None, secret.name)
         return any(Grant(source, secret.namespace, name) in self.grants for name in names)
+
+
+def precedence(policy: RotatablePolicy) -> tuple[bool, ObjectKey]:
+    """Return what policies that lead to one Secret are sorted by: the first one keeps it."""
+    return policy.managed, policy.key
+
+
+def refuse_shared_secret(policy: RotatablePolicy, first: ObjectKey) -> InvalidPolicy:
+    """Return what a policy is that leads to another one's Secret."""
+    why = f"Secret {policy.secret} is where {first} publishes; name another"
+    return InvalidPolicy(policy.key, policy.origin, (Problem("spec", why),), policy.provider)
 
 
 class References(Protocol):

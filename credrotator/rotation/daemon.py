@@ -7,6 +7,7 @@ restart with everything fresh does nothing. Owns threads and their end; must not
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.backoff import Streak, failed
 from credrotator.core.clock import suspend_aware
+from credrotator.core.model import Policy
+from credrotator.core.threads import dead, trouble
 from credrotator.rotation.rotation import RotateOptions
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import ROUTINE, SOON, URGENT, WorkQueue
@@ -33,7 +36,9 @@ NEAR_EXPIRY = timedelta(minutes=5)
 STATIC_INTERVAL = timedelta(minutes=10)
 """How often a policy without rotation is looked at again: what it names may have come or gone meanwhile."""
 AFTER_A_FAULT = timedelta(minutes=1)
-STOP_S = 7.0
+AFTER_A_LAPSE = timedelta(seconds=5)
+"""After an attempt that was not to be finished: why not may have passed at once, with nobody to say so."""
+STOP_S = 6.0
 """Time for workers to finish what they write; a hanging exchange is left behind."""
 _BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
 _ROUNDING = timedelta(microseconds=2)
@@ -95,9 +100,10 @@ class Daemon:
         ends_s = time.monotonic() + STOP_S
         self._timetable.stop()
         self._queue.close()
+        # Before the workers: one that waits for what the source reads need not wait any more.
+        self._source.stop()
         for worker in self._workers:
             worker.join(max(0.0, ends_s - time.monotonic()))
-        self._source.stop()
 
     def enqueue(self, key: ObjectKey) -> None:
         """Have a policy looked at soon; a new one, at once. A change is a reason to forget earlier failures.
@@ -140,8 +146,11 @@ class Daemon:
 
     def trouble(self) -> str | None:
         """Say what keeps the daemon from its work, None if nothing does (liveness)."""
-        dead = [worker.name for worker in self._workers if worker.ident and not worker.is_alive()]
-        return f"dead threads: {', '.join(dead)}" if dead else None
+        return trouble((self, self._timetable))
+
+    def dead(self) -> list[str]:
+        """Name the workers that have ended."""
+        return dead(self._workers)
 
     def _due(self, key: ObjectKey) -> None:
         self._queue.add(key, URGENT if self._is_near_expiry(key) else ROUTINE)
@@ -192,7 +201,9 @@ class Daemon:
         if outcome.action == "failed" and outcome.error:
             now = self._steady()
             expires_at = now + (outcome.expires_at - self._clock()) if outcome.expires_at else None
-            streak = failed(self._failures.get(key), outcome.error, seed=str(key), now=now, expires_at=expires_at)
+            streak = failed(
+                self._failures.get(key), outcome.error, seed=self._seed(key), now=now, expires_at=expires_at
+            )
             self._failures[key] = streak
             self._timetable.put_after(key, streak.next_try - now)
             return
@@ -200,7 +211,14 @@ class Daemon:
         if outcome.renew_at:
             self._timetable.put(key, outcome.renew_at)
         else:
-            self._timetable.put_after(key, STATIC_INTERVAL)
+            self._timetable.put_after(key, AFTER_A_LAPSE if outcome.abandoned else STATIC_INTERVAL)
+
+    def _seed(self, key: ObjectKey) -> str:
+        """Return what spreads a policy's retries: clusters with policies of one name must not ask in step."""
+        policy = self._source.get(key)
+        uid = policy.uid if isinstance(policy, Policy) else ""
+        # A manifest without a UID has its name for one, on every machine.
+        return uid if uid and uid != str(key) else f"{socket.gethostname()}/{key}"
 
     def _steady(self) -> datetime:
         """Return the moment on a clock that nobody sets, which is the one of streaks: they are made of waits."""

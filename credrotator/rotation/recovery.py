@@ -9,6 +9,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from credrotator.core.threads import dead
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -38,9 +40,17 @@ class Recovery:
         """Begin."""
         self._thread.start()
 
+    def dead(self) -> list[str]:
+        """Name its thread if that has ended though it was not stopped."""
+        return [] if self._stopping.is_set() else dead((self._thread,))
+
+    def begin_to_stop(self) -> None:
+        """Wake nobody any more."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """End; nobody is woken any more."""
-        self._stopping.set()
+        self.begin_to_stop()
         if self._thread.ident:
             self._thread.join(2 * WAIT_S)
 

@@ -7,7 +7,7 @@ never blindly, and a credential that was issued survives a conflict. Must not kn
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -139,7 +139,7 @@ class Rotation:
             check_static(policy.source, secrets)
             return self._outcome(policy, "skipped", static_reason(policy.source), None)
         except Abandoned as error:
-            return self._outcome(policy, "skipped", error.reason, None)
+            return replace(self._outcome(policy, "skipped", error.reason, None), abandoned=True)
         except RotationError as error:
             return self._failed(policy, error, options)
 
@@ -174,8 +174,7 @@ class Rotation:
         state = self.state(policy, options)
         match state.plan:
             case Keep():
-                adopted = isinstance(state.published, Published) and state.published.fingerprint is None
-                return self._outcome(policy, "kept", "Adopted" if adopted else "Fresh", state.published)
+                return self._keep(policy, state, options)
             case Rotate(reason=reason) if options.dry_run:
                 return self._outcome(policy, "rotated", reason, state.published)
             case Rotate(reason=reason, detail=detail):
@@ -192,6 +191,22 @@ class Rotation:
         except Abandoned as error:
             self._audit.refused(policy, error.reason, "it is not ours to write any more", state.expires_at, credential)
             raise
+
+    def _keep(self, policy: RotatablePolicy, state: State, options: RotateOptions) -> Outcome:
+        """Leave a good credential alone; where its Secret does not say whose it is, write the same data once more."""
+        if isinstance(state.published, Published) and state.published.fingerprint is None:
+            return self._outcome(policy, "kept", "Adopted", state.published)
+        outcome = self._outcome(policy, "kept", "Fresh", state.published)
+        if options.dry_run or state.stored is None or state.stored.is_of(policy.owner):
+            return outcome
+        self._guard(policy)
+        try:
+            self._store.publish(replace(state.stored.document, owner=policy.owner), state.version)
+        except Conflict:
+            # Whoever wrote is heard of: it is looked at again.
+            return outcome
+        log.info("%s: Secret %s is this policy's again", policy.key, policy.secret)
+        return replace(outcome, repaired=True)
 
     def _held_credential(self, policy: RotatablePolicy, options: RotateOptions) -> Credential | None:
         """Return the latest credential of this policy, if it is still what the policy asks for and not due itself."""

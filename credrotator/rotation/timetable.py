@@ -21,6 +21,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from credrotator.core.clock import suspend_aware, system_clock
+from credrotator.core.threads import dead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +89,11 @@ class Timetable:
             self._scheduler.remove_all_jobs()
             self._scheduler.shutdown(wait=True)
             self._sweeper.join()
+
+    def dead(self) -> list[str]:
+        """Name the threads of it that have ended though it was not stopped."""
+        scheduler: threading.Thread | None = getattr(self._scheduler, "_thread", None)
+        return [] if self._stopping.is_set() else dead((self._sweeper, scheduler))
 
     def put(self, key: ObjectKey, moment: datetime) -> None:
         """Have a look at the key at that moment, instead of when it was to be before."""

@@ -628,6 +628,43 @@ class TestStartAndEnd:
         world.daemon.stop()
         eventually(lambda: set(threading.enumerate()) <= before)
 
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_a_dead_sweep_is_trouble(self, world: Backend) -> None:
+        """Without it what timers miss is missed for good."""
+        timetable = world.daemon._timetable
+        assert timetable.dead() == []
+        timetable._sweeper = threading.Thread(target=lambda: None, name="sweep")
+        timetable._sweeper.start()
+        timetable._sweeper.join()
+        assert world.daemon.trouble() == "dead threads: sweep"
+
+    def test_a_lapse_is_made_up_for_soon(self, world: Backend) -> None:
+        """What was given up because another one led at that moment is looked at again within seconds."""
+        (key,) = world.add("one")
+        world.settled()
+        lapsed = replace(world.outcomes[-1], action="skipped", reason="NotLeader", renew_at=None, abandoned=True)
+        world.daemon.plan(lapsed)
+        due = world.daemon._timetable.take(key)
+        assert due is not None
+        assert due - world.clock() <= timedelta(seconds=15)
+
+    def test_retries_differ_between_clusters(self, world: Backend) -> None:
+        """Policies of one name in two clusters have different UIDs, and must not ask in step."""
+        world.exchange.failing["https://idp.example"] = UNREACHABLE
+        (key,) = world.add("one")
+        world.settled()
+        failed = world.outcomes[-1]
+        waits = set()
+        for uid in ("a", "b"):
+            world.source.present[key] = replace(policy(key), uid=uid)
+            world.daemon._failures.clear()
+            for _ in range(6):
+                world.daemon.plan(failed)
+            due = world.daemon._timetable.take(key)
+            assert due is not None
+            waits.add(due - world.clock())
+        assert len(waits) == 2
+
     def test_dead_workers_are_trouble(self, world: Backend) -> None:
         """Liveness tells of a worker that ended though it should not have."""
         assert world.daemon.trouble() is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,6 +43,25 @@ class Ringing:
         ringing = policy or self.policy
         self.delivery.ring(ringing, ringing.owner, last_transition)
 
+    def overdue_within(self, seconds: float) -> float | None:
+        """Let time pass until a bell is overdue; return how long it took, None if none is in so many seconds."""
+        began_s = self.clock.seconds()
+        while self.clock.seconds() - began_s < seconds:
+            if self.delivery.overdue():
+                return self.clock.seconds() - began_s
+            self.clock.now += timedelta(seconds=1)
+        return None
+
+    def again_after(self, key: ObjectKey = BEDROCK) -> float:
+        """Ring again when that is due; return after how many seconds."""
+        took_s = self.overdue_within(3600)
+        assert took_s is not None
+        assert self.delivery.overdue() == [key]
+        self.delivery.postpone(key)
+        assert self.delivery.overdue() == []
+        self.delivery.ring_again(key)
+        return took_s
+
     def writes(self) -> list[tuple[str, str]]:
         """Verb and name of what was written, since the last time that this was asked."""
         found = [(request.verb, request.name) for request in self.server.requests if request.verb in WRITES]
@@ -58,7 +77,8 @@ def ringing(server: ApiServer, api: KubeApi) -> Ringing:
     """Ring for a policy that the cluster has, with no patience."""
     created = server.create(POLICIES, aws())
     metrics, clock = Metrics(), StandingClock()
-    return Ringing(server, Delivery(api, clock, metrics, timeout_s=-1), read(created), metrics, clock)
+    delivery = Delivery(api, clock, metrics, timeout_s=-1, seconds=clock.seconds)
+    return Ringing(server, delivery, read(created), metrics, clock)
 
 
 class TestDoorbell:
@@ -248,6 +268,60 @@ class TestAcknowledgement:
         ringing.ring()
         ringing.delivery.acknowledge(BEDROCK, AFTER)
         assert ringing.value("delivery_seconds_count", form="create-and-delete") == 1
+
+
+class TestRungAgain:
+    """Row 63: until the gateway has reacted."""
+
+    def test_fault_63_a_write_that_fails(self, ringing: Ringing) -> None:
+        """It is made up for, within seconds of the API server's return, whatever the status is able to tell."""
+        fault = ringing.server.fail(500, "Busy")
+        ringing.ring(last_transition=show_time(ringing.clock()))
+        waits = [ringing.again_after() for _ in range(8)]
+        assert waits[0] <= 2
+        assert max(waits) <= 60
+        ringing.server.heal(fault)
+        ringing.writes()
+        assert ringing.again_after() <= 60
+        assert ringing.writes() == [("create", "")]
+        ringing.delivery.acknowledge(BEDROCK, AFTER)
+        assert ringing.overdue_within(3600) is None
+
+    def test_fault_63_nobody_reacts(self, ringing: Ringing) -> None:
+        """It is rung again and again, ever more rarely (I18), and the time that it took counts from the first."""
+        ringing.ring()
+        waits = [ringing.again_after() for _ in range(9)]
+        assert waits[0] >= 5
+        assert max(waits) <= 600
+        assert waits[-1] >= 300
+        ringing.delivery.acknowledge(BEDROCK, AFTER)
+        assert ringing.overdue_within(3600) is None
+        assert ringing.value("delivery_seconds_sum", form="doorbell") == pytest.approx(sum(waits), abs=60)
+
+    def test_fault_63_an_answer_that_cannot_be_seen(self, ringing: Ringing) -> None:
+        """A gateway that spoke in this very second may have answered: it is not waited for."""
+        ringing.ring(last_transition=show_time(ringing.clock()))
+        assert ringing.overdue_within(3600) is None
+
+    def test_fault_63_another_leads(self, ringing: Ringing) -> None:
+        """Who does not lead any more rings no more."""
+        ringing.server.fail(500, "Busy")
+        ringing.ring()
+        ringing.delivery.stand_down()
+        assert ringing.overdue_within(3600) is None
+        ringing.writes()
+        ringing.delivery.ring_again(BEDROCK)
+        assert ringing.writes() == []
+
+    def test_fault_63_the_other_form(self, ringing: Ringing) -> None:
+        """What comes and goes is rung again as well."""
+        policy = read(ringing.server.create(POLICIES, azure_secret()))
+        fault = ringing.server.fail(503, "Busy", verb="create")
+        ringing.ring(policy)
+        ringing.server.heal(fault)
+        ringing.writes()
+        ringing.again_after(policy.key)
+        assert [verb for verb, _ in ringing.writes()] == ["create", "delete"]
 
 
 class TestTrouble:

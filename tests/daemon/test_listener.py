@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from credrotator.core.model import (
     Outcome,
     Policy,
     Problem,
+    Published,
     RotatablePolicy,
     fingerprint,
 )
@@ -26,6 +28,7 @@ from credrotator.core.secretdata import (
     EXPIRY,
     FINGERPRINT,
     GATEWAY_WAKES,
+    LONGEST_PARKING,
     TRUE_EXPIRY,
     read_time,
     render,
@@ -122,6 +125,10 @@ class Listening:
     ) -> None:
         """Tell the listener of a failure."""
         self.hear("failed", error=Failure(kind, reason, f"{reason} it is", "do something", patience))
+
+    def hang(self, patience: timedelta | None = None) -> None:
+        """Tell the listener that the issuer did not answer."""
+        self.hear("failed", error=Failure("transient", "IssuerTimeout", "no answer", "wait", patience, hangs=True))
 
     def events(self) -> list[tuple[str, str]]:
         return [(event["reason"], event["type"]) for event in self.server.items("events")]
@@ -298,6 +305,25 @@ class TestCondition:
         here.hear("kept", "Fresh")
         assert here.ours()["status"] == "True"
 
+    def test_fault_65_what_another_leader_said_is_read_back(self, here: Listening) -> None:
+        """Ready was said, then another one led and said False: all well is said anew, though it was said before."""
+        here.hear("rotated")
+        ours = here.ours() | {"status": "False", "reason": "AccessDenied", "message": "no"}
+        here.server.patch(POLICIES, here.name, {"status": {"conditions": [ours]}}, subresource="status")
+        here.listener.forget_all()
+        here.hear("kept", "Fresh")
+        assert here.ours()["status"] == "True"
+
+    def test_fault_65_what_was_not_written_was_not_said(self, here: Listening) -> None:
+        """A condition that the API server refused is written with the next outcome, whatever that is."""
+        here.fail()
+        fault = here.server.fail(500, "Busy", verb="patch")
+        here.hear("rotated")
+        assert here.ours()["status"] == "False"
+        here.server.heal(fault)
+        here.hear("kept", "Fresh")
+        assert here.ours()["status"] == "True"
+
     def test_it_holds_no_time_that_grows_old(self, here: Listening) -> None:
         """Written once for many rotations, it must be true for all of them."""
         here.hear("rotated")
@@ -437,11 +463,11 @@ class TestAdoption:
 
 
 class TestParking:
-    """While its issuer fails, the gateway's single worker is kept from a policy."""
+    """While its issuer does not answer, the gateway's single worker is kept from a policy."""
 
     def test_a_policy_without_a_secret(self, here: Listening) -> None:
         """It gets an empty one, ours and owned; to planning that is the same as none."""
-        here.fail()
+        here.hang()
         found = here.server.get("secrets", BEDROCK_SECRET.name)
         assert found
         assert not found.get("data")
@@ -455,7 +481,7 @@ class TestParking:
         """The data stays, and so does the true expiry, in a note of ours that planning goes by."""
         here.publish()
         here.clock.now += 50 * MINUTE
-        here.fail()
+        here.hang()
         assert here.notes()[TRUE_EXPIRY] == "2026-11-24T13:00:00Z"
         assert here.gateway_wakes_at() == 60 * MINUTE
         stored = here.store.read(BEDROCK_SECRET)
@@ -469,7 +495,7 @@ class TestParking:
         """While the gateway sleeps anyway nothing is written."""
         here.publish()
         here.clock.now += 40 * MINUTE
-        here.fail()
+        here.hang()
         assert TRUE_EXPIRY not in here.notes()
 
     def test_the_gateway_never_wakes(self, here: Listening) -> None:
@@ -480,14 +506,14 @@ class TestParking:
         step = LONGEST["denied"] + timedelta(seconds=30)
         for _ in range(20):
             for pause in (step, MINUTE, step / 2, timedelta(seconds=1)):
-                here.fail()
+                here.hang()
                 assert NOW + here.gateway_wakes_at() > here.clock() + step
                 here.clock.now += pause
 
     def test_few_writes(self, here: Listening) -> None:
         """Failures within a minute of the last parking write nothing."""
         for _ in range(10):
-            here.fail()
+            here.hang()
             here.clock.now += timedelta(seconds=5)
         assert [line for line in here.written() if line.endswith("secrets")] == ["create secrets"]
         assert PARKING - PARK_AGAIN == MINUTE
@@ -495,30 +521,81 @@ class TestParking:
     def test_parking_is_recorded(self, here: Listening, caplog: pytest.LogCaptureFixture) -> None:
         """It is a decision, made once for many failures: why, and until when."""
         caplog.set_level(logging.INFO, AUDIT)
-        here.fail()
-        here.fail()
+        here.hang()
+        here.hang()
         (record,) = [record.__dict__["fields"] for record in caplog.records]
         assert (record["decision"], record["parked_until"]) == ("parked", show_time(NOW + PARKING))
         assert record["policy"] == str(here.policy.key)
 
     def test_the_issuers_patience(self, here: Listening) -> None:
         """A Retry-After of an hour means no look for an hour: parked for so long."""
-        here.fail(patience=HOUR)
+        here.hang(patience=HOUR)
         assert here.gateway_wakes_at() == HOUR + PARKING - GATEWAY_WAKES
 
     def test_unparked_by_success(self, here: Listening) -> None:
         """The next publication says the true expiry again."""
         here.publish()
         here.clock.now += 50 * MINUTE
-        here.fail()
+        here.hang()
         here.publish("B")
         assert TRUE_EXPIRY not in here.notes()
         assert here.notes()[EXPIRY] == show_time(here.clock() + HOUR)
 
+    @pytest.mark.parametrize("kind", ["transient", "denied", "policy"])
+    def test_invariant_17_not_for_an_answer(self, here: Listening, kind: Kind) -> None:
+        """What is refused, or fails here, keeps the gateway's worker from nothing; its rotator may well succeed."""
+        here.publish()
+        before = here.notes()
+        for minutes in (50, 4, 4, 4):
+            here.clock.now += minutes * MINUTE
+            for reason in ("IssuerNotAllowed", "IssuerTLS", "ProxyFailed", "ApiServerTimeout", "InternalError"):
+                here.fail(reason, kind)
+        assert here.notes() == before
+
+    def test_invariant_17_never_past_the_expiry(self, here: Listening) -> None:
+        """However long the issuer hangs, the gateway's rotator wakes before the credential has expired."""
+        here.publish()
+        for _ in range(90):
+            here.clock.now += MINUTE
+            here.hang(patience=HOUR)
+            assert here.gateway_wakes_at() <= HOUR
+        assert here.notes()[TRUE_EXPIRY] == show_time(NOW + HOUR)
+
+    def test_invariant_17_without_a_credential_not_for_ever(self, here: Listening) -> None:
+        """Nobody knows whether the gateway could reach what we cannot: after some hours it may try."""
+        for _ in range(24 * 12):
+            here.hang()
+            here.clock.now += 5 * MINUTE
+        assert here.gateway_wakes_at() == LONGEST_PARKING - GATEWAY_WAKES
+
+    def test_invariant_17_over_a_write_of_the_gateway(self, here: Listening) -> None:
+        """A parked Secret that the gateway has renewed meanwhile is its credential, with its expiry and no other."""
+        here.publish()
+        here.clock.now += 50 * MINUTE
+        here.hang()
+        theirs = base64.b64encode(
+            render(BEDROCK_SECRET, aws_credential(tag="T"), "x").data["credentials"].reveal().encode()
+        )
+        expires_at = here.clock() + 12 * MINUTE
+        notes = {"metadata": {"annotations": {EXPIRY: show_time(expires_at)}}, "data": {"credentials": theirs.decode()}}
+        here.server.patch("secrets", BEDROCK_SECRET.name, notes)
+        here.clock.now += MINUTE
+        here.hang()
+        assert here.notes()[TRUE_EXPIRY] == show_time(expires_at)
+        assert NOW + here.gateway_wakes_at() == here.clock() + 10 * MINUTE
+        stored = here.store.read(BEDROCK_SECRET)
+        assert stored
+        assert parse_as(stored.document, "aws-oidc") == Published(expires_at, None, None)
+        here.hear("kept", "Adopted")
+        assert (here.notes()[TRUE_EXPIRY], here.notes()[FINGERPRINT]) == (
+            show_time(expires_at),
+            fingerprint(here.policy.source),
+        )
+
     def test_managed_policies_never(self, server: ApiServer, api: KubeApi) -> None:
         """The gateway rotates nothing there, so there is nobody to be kept away."""
         here = Listening(server, api, managed())
-        here.fail()
+        here.hang()
         assert not server.items("secrets")
 
     def test_not_for_what_only_an_edit_helps(self, here: Listening) -> None:
@@ -530,16 +607,16 @@ class TestParking:
         """Fault 40: what is somebody else's is not parked either."""
         here.server.create("secrets", secret(BEDROCK_SECRET.name, password="theirs"))
         before = here.server.get("secrets", BEDROCK_SECRET.name)
-        here.fail()
+        here.hang()
         assert here.server.get("secrets", BEDROCK_SECRET.name) == before
 
     @pytest.mark.parametrize("status", [403, 409, 500])
     def test_refused(self, here: Listening, status: int) -> None:
         """A parking that cannot be written fails nothing: Event and condition come all the same."""
         here.server.fail(status, "Refused", resource="secrets", verb="create")
-        here.fail()
+        here.hang()
         assert here.events() == [("RotationFailed", "Warning")]
-        assert here.ours()["reason"] == "IssuerUnreachable"
+        assert here.ours()["reason"] == "IssuerTimeout"
 
 
 def test_forget(here: Listening) -> None:

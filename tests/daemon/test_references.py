@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +16,7 @@ from credrotator.kube import references as module
 from credrotator.kube.references import LINGER_S, ClusterReferences, WatchedReferences
 from credrotator.policies.inventory import secret_reader
 from tests.support.manifests import BEDROCK, grant, secret
-from tests.support.waiting import eventually
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +35,17 @@ class Refers:
 
     def __init__(self, api: KubeApi) -> None:
         self.told: list[ObjectKey] = []
-        self.references = WatchedReferences(api, self.told.append)
+        self.gone: set[ObjectKey] = set()
+        self.references = WatchedReferences(api, self.told.append, lambda policy, _secret: policy not in self.gone)
 
     def text(self, ref: SecretKeyRef = REF, policy: ObjectKey = BEDROCK) -> str:
         """Read a value for a policy."""
         return secret_reader(self.references.for_policy(policy), policy)(ref).reveal()
+
+    def refused_at_the_end(self, number: int) -> None:
+        """Read the value of a Secret that is not there."""
+        ref = replace(REF, secret=ObjectKey("default", f"client-{number}"))
+        assert self.refusal(ref) == "SecretNotFound"
 
     def refusal(self, ref: SecretKeyRef = REF) -> str:
         """Read a value that cannot be read; return why."""
@@ -206,6 +216,44 @@ class TestEnd:
         server.patch("secrets", "oidc-client", secret("oidc-client", client_secret="two"))
         eventually(lambda: refers.told == [OTHER_POLICY])
 
+    def test_a_policy_that_came_and_went(self, server: ApiServer, refers: Refers) -> None:
+        """One whose end came before its reading leaves no watch; what it read was read plainly."""
+        server.create("secrets", secret("oidc-client", client_secret="one"))
+        refers.references.keep(BEDROCK, ())
+        refers.gone.add(BEDROCK)
+        assert refers.text() == "one"
+        assert not (refers.references._watches)
+        assert not (refers.references._readers)
+
+    def test_a_policy_that_goes_meanwhile(self, server: ApiServer, refers: Refers) -> None:
+        """One that goes between the question and its being noted is no reader: the watch ends like any other."""
+        server.create("secrets", secret("oidc-client", client_secret="one"))
+        answers = iter([True, False])
+        refers.references._refers = lambda _policy, _secret: next(answers)
+        assert refers.text() == "one"
+        assert not refers.references._readers
+        refers.references.sweep(1000.0)
+        refers.references.sweep(1000.0 + LINGER_S)
+        assert not refers.references._watches
+
+    def test_fault_70_many_watches_that_hang(self, server: ApiServer, refers: Refers) -> None:
+        """However many there are, and whoever waits for them: they end together."""
+        server.delay(math.inf, resource="secrets")
+        readers = [
+            threading.Thread(target=refers.refused_at_the_end, args=(number,), daemon=True) for number in range(40)
+        ]
+        for reader in readers:
+            reader.start()
+        eventually(lambda: len(refers.references._watches) == 40)
+        began_s = time.monotonic()
+        refers.references.stop()
+        assert time.monotonic() - began_s < 10
+        assert not refers.references._watches
+        server.heal()
+        for reader in readers:
+            reader.join(LIMIT_S)
+        assert not refers.references._watches
+
     def test_another_secret(self, server: ApiServer, refers: Refers) -> None:
         """A policy that refers to another Secret now keeps that one only."""
         self.needed(server, refers)
@@ -256,6 +304,35 @@ class TestGrants:
         assert refers.text(self.REF) == "theirs"
         server.delete("referencegrants", "allow", "vault")
         assert refers.refusal(self.REF) == "RefNotPermitted"
+
+    def test_fault_66_a_grant_that_comes_late(self, server: ApiServer, refers: Refers) -> None:
+        """Who was refused is told within seconds, and nobody asks any more."""
+        server.create("secrets", secret("oidc-client", "vault", client_secret="theirs"))
+        ref = replace(REF, secret=FOREIGN)
+        assert not refers.references.awaits_grants()
+        assert refers.refusal(ref) == "RefNotPermitted"
+        assert refers.references.awaits_grants()
+        assert not refers.references.awaits_grants(), "asked twice in a moment"
+        refers.references.read_grants()
+        assert not refers.told
+        server.create("referencegrants", grant("one", "default", "vault"))
+        refers.references.read_grants()
+        assert refers.told == [BEDROCK]
+        assert refers.text(ref) == "theirs"
+        refers.references.read_grants()
+        assert refers.told == [BEDROCK]
+        assert not refers.references._refused
+
+    def test_fault_66_who_needs_no_grant_any_more(self, server: ApiServer, refers: Refers) -> None:
+        """A policy that is gone, or refers to another Secret, is forgotten; one that cannot be answered is not."""
+        ref = replace(REF, secret=FOREIGN)
+        assert refers.refusal(ref) == "RefNotPermitted"
+        fault = server.fail(500, "Busy", resource="referencegrants")
+        refers.references.read_grants()
+        server.heal(fault)
+        assert refers.references._refused
+        refers.references.keep(BEDROCK, ())
+        assert not refers.references._refused
 
     def test_no_gateway_api(self, server: ApiServer, refers: Refers) -> None:
         """Where there are no ReferenceGrants at all, nothing is granted."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import copy
 import html
 import json
+import math
 import re
 import signal
 import time
@@ -33,7 +35,7 @@ from credrotator.sandbox import (
 )
 from tests.support.builders import AWS
 from tests.support.cluster import CLIENT, Cluster, patch_role
-from tests.support.manifests import POLICIES, manifest, secret, speak, values
+from tests.support.manifests import POLICIES, aws, manifest, oidc, secret, speak, values
 from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
@@ -227,9 +229,9 @@ def test_fault_42_a_wrong_client_secret_is_corrected(cluster: Cluster) -> None:
     with cluster.daemon():
         eventually(lambda: ("RotationFailed", "aws") in cluster.events())
         cluster.settled()
-        # Parked meanwhile: an empty Secret keeps the gateway's rotator away.
-        assert values(cluster.server, SECRET) == {}
-        assert "Parked" in cluster.run("status")
+        # An issuer that answers, if only with a refusal, is no reason to keep the gateway's rotator away.
+        assert values(cluster.server, SECRET) is None
+        assert "Missing" in cluster.run("status")
         cluster.server.patch("secrets", CLIENT, secret(CLIENT, client_secret="sandbox-client-secret"))
         cluster.new_key()
         cluster.settled()
@@ -240,13 +242,15 @@ def test_fault_42_a_wrong_client_secret_is_corrected(cluster: Cluster) -> None:
 def test_fault_23_parked_by_the_corrected_clock(cluster: Cluster) -> None:
     """A quarter of an hour of the vendors' time: by a clock that is behind, the gateway would find it over already."""
     sick = cluster.sandbox.add_issuer()
-    sick.faults.add(ServiceError("invalid_client"))
+    sick.faults.add(Hang())
     cluster.sandbox.sts.faults.add(SkewedDate(timedelta(minutes=20)))
     cluster.aws()
-    with cluster.daemon("--allowed-issuer", "https://localhost:*"):
+    with cluster.daemon("--timeout", "3s", "--allowed-issuer", "https://localhost:*"):
         cluster.new_key()
         cluster.aws("sick", issuer=sick.url)
-        eventually(lambda: cluster.server.get("secrets", "ai-eg-bsp-sick"))
+        # An empty Secret keeps the gateway's rotator away.
+        eventually(lambda: values(cluster.server, "ai-eg-bsp-sick") == {})
+        assert "Parked" in cluster.run("status")
     parked = cluster.server.get("secrets", "ai-eg-bsp-sick")
     assert parked
     until = datetime.fromisoformat(parked["metadata"]["annotations"]["rotators/expiration-time"])
@@ -254,13 +258,23 @@ def test_fault_23_parked_by_the_corrected_clock(cluster: Cluster) -> None:
 
 
 def test_failures_are_not_hammered(cluster: Cluster) -> None:
-    """A parked Secret's own event, the condition's and the first list of a watch ask for no further tries (I7)."""
+    """The condition's own event and the first list of a watch ask for no further tries (I7); nothing is parked."""
     cluster.sandbox.sts.faults.add(ServiceError("AccessDenied"))
     cluster.aws()
     with cluster.daemon():
         eventually(lambda: ("RotationFailed", "aws") in cluster.events())
         cluster.settled(2.0)
         assert cluster.exchanges() == 1
+        assert not [line for line in cluster.written() if line.endswith(f" secrets/{SECRET}")]
+
+
+def test_a_parked_secret_is_no_reason_to_try(cluster: Cluster) -> None:
+    """Its own event comes back from the watch, and is none of a stranger's: it is written once (I7)."""
+    cluster.sandbox.sts.faults.add(Hang())
+    cluster.aws()
+    with cluster.daemon("--timeout", "2s"):
+        eventually(lambda: values(cluster.server, SECRET) == {})
+        eventually(lambda: cluster.exchanges() > 1)
         assert cluster.written().count(f"create secrets/{SECRET}") == 1
         assert not [line for line in cluster.written() if line == f"update secrets/{SECRET}"]
 
@@ -280,6 +294,20 @@ def test_i5_a_hung_issuer(cluster: Cluster) -> None:
     lease = cluster.server.get("leases", "credrotator")
     assert lease
     assert lease["spec"]["holderIdentity"] == ""
+
+
+def test_fault_70_silent_references(cluster: Cluster) -> None:
+    """Forty client Secrets that the API server says nothing of: an end does not wait for any of them."""
+    with cluster.daemon("--workers", "40") as daemon:
+        cluster.server.delay(math.inf, resource="secrets", verb="list")
+        cluster.server.delay(math.inf, resource="secrets", verb="get")
+        for number in range(40):
+            policy = copy.deepcopy(aws(f"silent-{number}", oidc(cluster.issuer, f"client-{number}")))
+            cluster.server.create(POLICIES, policy)
+        eventually(lambda: len(cluster.server.seen("list", "secrets")) > 20)
+        code, took_s = daemon.end()
+        assert (code, took_s < 10) == (0, True)
+        cluster.server.heal()
 
 
 def test_fault_32_the_api_comes_late(cluster: Cluster) -> None:

@@ -167,6 +167,20 @@ class TestPolicies:
         eventually(lambda: BEDROCK in watching.told)
         server.heal(fault)
 
+    def test_fault_66_another_version_is_served(self, server: ApiServer, watching: Watching) -> None:
+        """Found by itself: not ready while it is deaf, then as before, with the version that is served now."""
+        server.resources[POLICIES].versions = ["v1"]
+        server.end_watches()
+        eventually(lambda: watching.source.trouble() == "not served: policies")
+        server.resources[POLICIES].versions = ["v1alpha1"]
+        eventually(lambda: watching.source.trouble() is None)
+        assert BEDROCK in watching.told
+        policy = watching.source.get(BEDROCK)
+        assert isinstance(policy, Policy)
+        assert policy.api_version.endswith("/v1alpha1")
+        server.create(POLICIES, aws("other"))
+        eventually(lambda: OTHER in watching.told)
+
     def test_scope(self, server: ApiServer, api: KubeApi) -> None:
         """Namespaces that are named, each once, and a selector; a policy that leaves the scope is gone for us."""
         for namespace in ("a", "b", "c"):

@@ -208,7 +208,7 @@ def test_an_outage_answers_for_a_second(frozen: FrozenClock) -> None:
 @pytest.mark.parametrize("kind", [Transient, Denied])
 def test_again_is_equal(kind: type[RotationError]) -> None:
     """A repeated error says all that the first one said."""
-    first = kind("Reason", "message", hint=HINT, retry_after=timedelta(seconds=3))
+    first = kind("Reason", "message", hint=HINT, retry_after=timedelta(seconds=3), hangs=True)
     second = again(first)
     assert type(second) is kind
     assert vars(second) == vars(first)

@@ -11,7 +11,9 @@ import pytest
 
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
+from credrotator.kube.client import api as api_module
 from credrotator.kube.client import informer as module
+from credrotator.kube.client import listing
 from credrotator.kube.client.informer import Informer, Selection, WatchTiming
 from credrotator.kube.client.reconnect import RetryWait
 from tests.support.waiting import LIMIT_S, eventually
@@ -143,18 +145,42 @@ def test_selectors_and_namespaces_narrow_it(server: ApiServer, start: Started) -
 
 def test_long_lists_come_in_pages(server: ApiServer, start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer is larger than a page; together they are one state."""
-    monkeypatch.setattr(module, "PAGE", 7)
+    monkeypatch.setattr(listing, "PAGE", 7)
     for number in range(20):
         server.create(POLICIES, policy(f"p{number:02}"))
     assert len(start().items()) == 20
     assert [request.query["limit"] for request in server.seen("list")] == ["7", "7", "7"]
 
 
+def test_a_list_that_is_too_long(server: ApiServer, start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may fill objects: pages are halved until one fits, and the list goes on from where it was."""
+    monkeypatch.setattr(listing, "PAGE", 16)
+    monkeypatch.setattr(api_module, "BODY_LIMIT", 100_000)
+    for number in range(10):
+        server.create(POLICIES, policy(f"p{number:02}") | {"padding": "x" * (30_000 if number < 6 else 1)})
+    informer = start()
+    assert len(informer.items()) == 10
+    assert not informer.restarts
+    limits = [int(request.query["limit"]) for request in server.seen("list")]
+    assert (limits[0], limits[-1]) == (16, 2)
+    assert limits == sorted(limits, reverse=True)
+
+
+def test_an_object_that_is_too_long(server: ApiServer, start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit alone never will; it is said, and asked for again at a slower pace."""
+    monkeypatch.setattr(listing, "PAGE", 4)
+    monkeypatch.setattr(api_module, "BODY_LIMIT", 10_000)
+    server.create(POLICIES, policy("a") | {"padding": "x" * 30_000})
+    informer = start(synced=False)
+    eventually(lambda: informer.restarts["InvalidResponse"] > 1)
+    assert not informer.synced.is_set()
+
+
 def test_a_page_token_that_expired_starts_the_list_again(
     server: ApiServer, start: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half a list is never taken for the whole: nothing seems deleted."""
-    monkeypatch.setattr(module, "PAGE", 1)
+    monkeypatch.setattr(listing, "PAGE", 1)
     for name in ("a", "b"):
         server.create(POLICIES, policy(name))
 

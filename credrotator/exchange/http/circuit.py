@@ -221,6 +221,7 @@ class CircuitBreakers:
             f"{key.title} is not asked again for {ceil(left_s)} s",
             hint="wait: it is tried again by itself; credrotator check shows what it answers",
             retry_after=timedelta(seconds=left_s),
+            hangs=circuit.pauses.hangs,
         )
 
     def _wait_for_slot(self, key: CircuitKey, gives_up_s: float) -> None:
@@ -243,7 +244,7 @@ class CircuitBreakers:
         # An hour of Retry-After is for whoever was asked to wait, not for the address.
         limit = error if circuit.key.account and isinstance(error, Transient) else None
         reason = _own_reason(error, circuit.key.endpoint)
-        counts = circuit.pauses.fail(namespace, reason, limit, began_s=began_s, now_s=now_s)
+        counts = circuit.pauses.fail(namespace, reason, limit, began_s=began_s, now_s=now_s, hangs=error.hangs)
         if counts and is_throttling(limit):
             circuit.narrow()
         if policy and circuit.pauses.is_open(namespace):

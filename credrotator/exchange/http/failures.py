@@ -73,7 +73,7 @@ class answering:  # noqa: N801 - reads as the context manager it is
                 hint = "see whether it is overloaded, or a firewall drops the packets"
                 what = "began to answer, but did not end" if isinstance(error, UnfinishedError) else "did not answer"
                 kind = NoConnection if isinstance(error, failures.ConnectTimeout) else Outage
-                return kind(f"{name}Timeout", f"{title} at {where} {what} in time", hint=hint)
+                return kind(f"{name}Timeout", f"{title} at {where} {what} in time", hint=hint, hangs=True)
             case failures.InvalidURL() | failures.InvalidSchema() | failures.MissingSchema():
                 hint = "correct the address in the policy, or what the issuer's discovery says"
                 return Denied("InvalidAddress", f"{where} is no address of {title} that can be used", hint=hint)

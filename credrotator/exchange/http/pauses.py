@@ -64,6 +64,7 @@ class Pauses:
         self._own: dict[str, _Pause] = {}
         self._shared = _Pause()
         self.reason = ""
+        self.hangs = False
 
     @property
     def is_well(self) -> bool:
@@ -99,11 +100,20 @@ class Pauses:
         for pause in self._of(namespace):
             pause.end_without_verdict(now_s)
 
-    def fail(self, namespace: str, reason: str, error: Transient | None, *, began_s: float, now_s: float) -> bool:
-        """Take note of a failure; False if it belongs to a burst that was counted."""
+    def fail(
+        self,
+        namespace: str,
+        reason: str,
+        error: Transient | None,
+        *,
+        began_s: float,
+        now_s: float,
+        hangs: bool = False,
+    ) -> bool:
+        """Take note of a failure; False if it belongs to a burst that was counted. ``hangs``: nobody answered."""
         if len(self._own) < MOST_NAMESPACES:
             self._own.setdefault(namespace, _Pause())
-        self.reason = reason
+        self.reason, self.hangs = reason, hangs
         pauses = self._of(namespace) if len(self._own) > 1 else [*filter(None, [self._own.get(namespace)])]
         counted = [pause.fail(error, began_s, now_s) for pause in pauses]
         return any(counted)

@@ -152,4 +152,11 @@ def again(error: RotationError, retry_after: timedelta | None = None) -> Rotatio
     """
     # NOTE: what is left of a wish may be nothing; that is no reason to begin with all of it once more.
     wait = error.retry_after if retry_after is None else retry_after
-    return type(error)(error.reason, error.message, hint=error.hint, retry_after=wait, settling=error.settling)
+    return type(error)(
+        error.reason,
+        error.message,
+        hint=error.hint,
+        retry_after=wait,
+        settling=error.settling,
+        hangs=error.hangs,
+    )

@@ -230,4 +230,4 @@ def _in_time(issuer: str) -> Iterator[None]:
     except TimeoutError as error:
         hint = "see whether it is overloaded, or a firewall drops the packets"
         message = f"the issuer {printable(issuer)} did not answer in time"
-        raise Transient("IssuerTimeout", message, hint=hint) from error
+        raise Transient("IssuerTimeout", message, hint=hint, hangs=True) from error

@@ -56,6 +56,10 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
 
+class BodyTooLong(ApiError):
+    """An answer of more bytes than are read; a smaller page of a list may fit."""
+
+
 def from_answer(status: int, headers: Mapping[str, str], body: bytes, *, wrote: bool) -> ApiError:
     """Read a refusal; ``wrote``: the request carried a body."""
     try:

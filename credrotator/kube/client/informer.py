@@ -14,12 +14,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from credrotator.core.threads import dead
 from credrotator.kube.client.api_errors import GONE, NOT_FOUND, ApiError
+from credrotator.kube.client.listing import pages
 from credrotator.kube.client.live_copy import Entry, LiveCopy
 from credrotator.kube.client.reconnect import RetryWait, jitter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from credrotator.core.model import ObjectKey
     from credrotator.kube.client.api import KubeApi
@@ -29,7 +31,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PAGE = 500
 AFTER_S = 5.0
 DEFAULT_RETRY_WAIT = RetryWait()
 
@@ -48,7 +49,7 @@ class WatchTiming:
     lasts_s: float = 60.0
     silent_s: float = 70.0
     stop_s: float = 1.0
-    absent_s: float = 30.0
+    absent_s: float = 5.0
 
 
 NO_TIMING = WatchTiming()
@@ -91,11 +92,14 @@ class Informer(Generic[T]):
         pace: Waits after failures.
         timing: Of watches.
         after: What is to be listed first, for ``AFTER_S`` at most: without it this one works as well.
+        relocate: Called in the thread when the path is not served (any more); returns where the objects are, as far as
+            that is known.
 
     Attributes:
         synced: Set after the first complete list.
         restarts: How often it had to list again, by reason.
         last_contact: ``time.monotonic`` of the last sign of life; of the start, before the first.
+        absent: Set while the path is not served.
     """
 
     def __init__(
@@ -108,8 +112,10 @@ class Informer(Generic[T]):
         pace: RetryWait = DEFAULT_RETRY_WAIT,
         timing: WatchTiming = NO_TIMING,
         after: threading.Event | None = None,
+        relocate: Callable[[], str] | None = None,
     ) -> None:
         self._api, self._path = api, selection.path
+        self._relocate = relocate
         self._selectors: dict[str, Any] = {
             "labelSelector": selection.label_selector,
             "fieldSelector": selection.field_selector,
@@ -119,6 +125,7 @@ class Informer(Generic[T]):
         self.name = selection.shown
         self._copy = LiveCopy(self.name, parse, changed)
         self.synced = threading.Event()
+        self.absent = threading.Event()
         self.restarts: Counter[str] = Counter()
         self.last_contact = time.monotonic()
         self._lock = threading.Lock()
@@ -134,14 +141,25 @@ class Informer(Generic[T]):
 
     def stop(self) -> None:
         """End it; returns within about a second, and no change is reported afterwards."""
+        stop_all([self], self._timing.stop_s)
+
+    def begin_to_stop(self) -> None:
+        """Have it end soon; no change is reported from now on."""
         self._stopping.set()
         self._copy.fall_silent()
         with self._lock:
             watch = self._watch
         if watch:
             watch.interrupt()
+
+    def join(self, within_s: float) -> None:
+        """Wait for its end; a request that hangs is left behind."""
         if self._thread.is_alive():
-            self._thread.join(self._timing.stop_s)
+            self._thread.join(within_s)
+
+    def dead(self) -> list[str]:
+        """Name its thread if that has ended though it was not stopped."""
+        return [] if self._stopping.is_set() else dead((self._thread,))
 
     def get(self, key: ObjectKey) -> T | None:
         """Return the value of one object, None if there is none."""
@@ -183,13 +201,23 @@ class Informer(Generic[T]):
         reason = {GONE: "Gone", NOT_FOUND: "NotFound"}.get(error.status, error.reason)
         wait_s = self._failed("Silent" if reason == "Timeout" else reason)
         if error.status == NOT_FOUND:
-            wait_s = max(wait_s, self._timing.absent_s)
+            wait_s = 0.0 if self._is_elsewhere() else self._timing.absent_s
         elif error.retry_after:
             wait_s = max(wait_s, error.retry_after.total_seconds())
         log.log(
             logging.INFO if reason == "Gone" else logging.WARNING, "%s: %s; again in %.0f s", self.name, error, wait_s
         )
         return wait_s
+
+    def _is_elsewhere(self) -> bool:
+        self.absent.set()
+        path = self._relocate() if self._relocate else self._path
+        if path == self._path:
+            return False
+        log.info("%s: served at %s now", self.name, path)
+        self._path = path
+        self._copy.distrust()
+        return True
 
     def _failed(self, reason: str) -> float:
         self._failures += 1
@@ -198,18 +226,16 @@ class Informer(Generic[T]):
 
     def _list(self) -> str:
         found: dict[ObjectKey, Entry[T]] = {}
-        page: dict[str, Any] = {}
-        while True:
-            token = page.get("metadata", {}).get("continue")
-            page = self._api.get(self._path, limit=PAGE, **{"continue": token}, **self._selectors)
+        version = ""
+        for page in pages(self._api, self._path, **self._selectors):
             self.last_contact = time.monotonic()
             for item in page.get("items") or ():
                 self._copy.read(item, found)
-            if not page.get("metadata", {}).get("continue"):
-                break
+            version = str(page["metadata"]["resourceVersion"])
+        self.absent.clear()
         self._copy.replace(found)
         self.synced.set()
-        return str(page["metadata"]["resourceVersion"])
+        return version
 
     def _follow(self, version: str) -> str:
         """Watch until the server ends it; return the version to go on from."""
@@ -231,3 +257,12 @@ class Informer(Generic[T]):
                 self.last_contact = time.monotonic()
                 version = self._copy.apply(event)
         return version
+
+
+def stop_all(informers: Collection[Informer[Any]], within_s: float = NO_TIMING.stop_s) -> None:
+    """End informers together: however many of them hang, it takes no longer than for one."""
+    ends_s = time.monotonic() + within_s
+    for informer in informers:
+        informer.begin_to_stop()
+    for informer in informers:
+        informer.join(max(0.0, ends_s - time.monotonic()))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import printable
+from credrotator.core.threads import dead
 from credrotator.kube.client.api_errors import CONFLICT, NO_ANSWER, ApiError
 from credrotator.kube.client.lease_lock import Lease, LeaseLock, holder_of, spec_of
 from credrotator.kube.client.reconnect import jitter
@@ -108,6 +109,10 @@ class LeaderElection:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(STOP_S)
+
+    def dead(self) -> list[str]:
+        """Name its thread if that has ended though it was not stopped."""
+        return [] if self._stopping.is_set() else dead((self._thread,))
 
     def is_leader(self) -> bool:
         """See ``LeaseTerm.holds``."""

@@ -58,6 +58,11 @@ class LiveCopy(Generic[T]):
         """Report no change from now on."""
         self._silent = True
 
+    def distrust(self) -> None:
+        """Parse all objects anew when they are read next, whatever their resourceVersion: they may look otherwise."""
+        with self._lock:
+            self._known = {key: ("", value) for key, (_, value) in self._known.items()}
+
     def read(self, item: dict[str, Any], found: dict[ObjectKey, Entry[T]]) -> None:
         """Parse an object into ``found``; one that cannot be parsed keeps its last good value, if it has one."""
         key, version = key_of(item), str(item["metadata"]["resourceVersion"])

@@ -16,7 +16,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import printable
 from credrotator.core.keep_alive import LONGEST_IDLE_S, socket_options
-from credrotator.kube.client.api_errors import NO_ANSWER, ApiError
+from credrotator.kube.client.api_errors import NO_ANSWER, ApiError, BodyTooLong
 
 if TYPE_CHECKING:
     from urllib3.response import HTTPResponse
@@ -84,7 +84,7 @@ def read_body(response: urllib3.BaseHTTPResponse, limit: int, path: str) -> byte
         raise no_answer(error, path) from error
     if len(body) > limit:
         response.close()
-        raise ApiError(NO_ANSWER, "InvalidResponse", f"the answer of {printable(path)} is too long")
+        raise BodyTooLong(NO_ANSWER, "InvalidResponse", f"the answer of {printable(path)} is too long")
     response.release_conn()
     return body
 
