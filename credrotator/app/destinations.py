@@ -138,11 +138,11 @@ class ClusterDestination:
 
 def published(rotation: Rotation, policy: RotatablePolicy) -> tuple[str, tuple[str, ...], datetime | None]:
     """Say what lies there now, what is odd about it, and when it was issued."""
-    found = rotation.state(policy, RotateOptions()).published
-    match found:
+    published_state = rotation.state(policy, RotateOptions()).published
+    match published_state:
         case Published():
-            detail = f"{policy.secret} holds a credential until {show_time(found.expires_at)}"
-            return detail, (), found.issued_at
+            detail = f"{policy.secret} holds a credential until {show_time(published_state.expires_at)}"
+            return detail, (), published_state.issued_at
         case Unreadable():
-            return f"{policy.secret} will be replaced", (f"Secret {policy.secret}: {found.why}",), None
+            return f"{policy.secret} will be replaced", (f"Secret {policy.secret}: {published_state.why}",), None
     return f"{policy.secret} will be made", (), None

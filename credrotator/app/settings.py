@@ -112,20 +112,20 @@ class Settings:
         Raises:
             UsageError: ``--token-file`` names none.
         """
-        found: dict[ObjectKey, Path] = {}
+        paths: dict[ObjectKey, Path] = {}
         for text in self.token_files:
             match = _TOKEN_FILE.fullmatch(text)
             if not match:
                 expected = "expected NAME=/absolute/path or NAMESPACE/NAME=/absolute/path, names in small letters"
                 raise UsageError(f"--token-file {printable(text, 120)}: {expected}")
             key = ObjectKey(match["namespace"] or "", match["name"])
-            if key in found:
+            if key in paths:
                 raise UsageError(f"--token-file: {match['who']} is named twice")
             if _opens_the_api_server(match["path"]):
                 why = "this token opens the API server to whoever is shown it; project one with an audience of its own"
                 raise UsageError(f"--token-file {match['who']}: {why}")
-            found[key] = Path(match["path"])
-        return found
+            paths[key] = Path(match["path"])
+        return paths
 
     @property
     def namespace(self) -> str | None:

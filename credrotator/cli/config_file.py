@@ -18,27 +18,27 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
     if name is None:
         return None
     try:
-        found = read_document(read_bytes(Path(name), LIMIT_BYTES).decode("utf-8-sig")) or {}
+        settings = read_document(read_bytes(Path(name), LIMIT_BYTES).decode("utf-8-sig")) or {}
     except UsageError as error:
         raise click.BadParameter(str(error)) from error
     except ValueError as error:
         raise click.BadParameter(f"{name} is not YAML: {printable(error)}") from error
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise click.BadParameter(f"{name}: expected settings, one per line, such as out: /var/lib/credrotator")
     options = _options(context.command)
     others: set[str] = set()
-    if set(found) - options.keys():
+    if set(settings) - options.keys():
         others = _options_of_other_commands(context)
-    if unknown := set(found) - options.keys() - others:
+    if unknown := set(settings) - options.keys() - others:
         listed = ", ".join(sorted(printable(key) for key in unknown))
         known = ", ".join(sorted({*options, *others}))
         raise click.BadParameter(f"{name}: unknown settings: {listed}; known are {known}")
-    for key, value in found.items():
+    for key, value in settings.items():
         if key in options and (why := _unfit(options[key], value)):
             raise click.BadParameter(f"{name}: {key}: {why}")
     entries = {
         str(options[key].name): [value] if options[key].multiple and not isinstance(value, list) else value
-        for key, value in found.items()
+        for key, value in settings.items()
         if key in options and value is not None
     }
     context.default_map = {**(context.default_map or {}), **entries}

@@ -94,7 +94,7 @@ def show_span(moment: datetime | None, now: datetime) -> str:
 
 def align(rows: Sequence[Sequence[str | Cell]], paint: Paint = plain) -> str:
     """Lay out columns with three spaces between them, as kubectl does."""
-    cells = [[Cell(found) if isinstance(found, str) else found for found in row] for row in rows]
+    cells = [[Cell(content) if isinstance(content, str) else content for content in row] for row in rows]
     widths = [max(len(cell.text) for cell in column) for column in zip(*cells, strict=True)]
     return "".join(_line(row, widths, paint) for row in cells)
 

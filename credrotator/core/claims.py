@@ -46,8 +46,8 @@ def claim_time(claims: Mapping[str, Any] | None, name: str) -> datetime | None:
 
 def audiences(claims: Mapping[str, object]) -> list[str]:
     """Return ``aud`` as a list, whichever of its two forms the token uses (RFC 7519 §4.1.3)."""
-    found = claims.get("aud")
-    values = found if isinstance(found, list) else [found] if found else []
+    audience = claims.get("aud")
+    values = audience if isinstance(audience, list) else [audience] if audience else []
     return [printable(value) for value in values]
 
 

@@ -63,11 +63,11 @@ def _take_line(line: str, section: dict[str, str], option: str) -> str:
     then it belongs to something nested, which no credential is.
     """
     indented = line.startswith((" ", "\t"))
-    found = _option(line if indented else _COMMENT.split(line, maxsplit=1)[0])
-    if found and indented and option and not section[option]:
+    options = _option(line if indented else _COMMENT.split(line, maxsplit=1)[0])
+    if options and indented and option and not section[option]:
         return option
-    if found:
-        name, value = found
+    if options:
+        name, value = options
         section[name] = _COMMENT.split(value, maxsplit=1)[0].strip() if indented else value
         return name
     if indented and option and section[option]:

@@ -43,7 +43,7 @@ def name_addresses(url: str, transport: Transport) -> str:
         return "left to the proxy"
     host, port = _address(url)
     try:
-        found = resolve(host, port, remaining_s(CONNECT_TIMEOUT_S))
+        addresses = resolve(host, port, remaining_s(CONNECT_TIMEOUT_S))
     except TimeoutError as error:
         hint = "see whether this machine's resolver answers (/etc/resolv.conf; in a pod, egress to port 53)"
         raise Transient("NameNotResolved", f"{printable(host)} was not resolved in time", hint=hint) from error
@@ -55,8 +55,8 @@ def name_addresses(url: str, transport: Transport) -> str:
         raise Transient("NameNotResolved", message, hint=hint) from error
     if transport.guarded:
         with answering(transport.endpoint, url):
-            check_addresses(host, found)
-    return f"{host} → {', '.join(dict.fromkeys(str(address[4][0]) for address in found))}"
+            check_addresses(host, addresses)
+    return f"{host} → {', '.join(dict.fromkeys(str(address[4][0]) for address in addresses))}"
 
 
 def proxy_route(url: str, transport: Transport) -> str:
@@ -111,10 +111,10 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _described(connection: ssl.SSLSocket | SSLTransport) -> str:
-    found: dict[str, Any] = connection.getpeercert() or {}  # type: ignore[assignment]
-    issuer = {key: value for part in found.get("issuer", ()) for key, value in part}
+    certificate: dict[str, Any] = connection.getpeercert() or {}  # type: ignore[assignment]
+    issuer = {key: value for part in certificate.get("issuer", ()) for key, value in part}
     by = printable(issuer.get("commonName") or issuer.get("organizationName") or "an unnamed CA", 80)
-    return f"{connection.version()}, certificate by {by}, until {printable(found.get('notAfter', 'unknown'), 40)}"
+    return f"{connection.version()}, certificate by {by}, until {printable(certificate.get('notAfter', 'unknown'), 40)}"
 
 
 def _shown(url: str, transport: Transport) -> str:
@@ -124,24 +124,29 @@ def _shown(url: str, transport: Transport) -> str:
     try:
         # NOTE: the name is resolved once more, so it is judged once more.
         with answering(transport.endpoint, url):
-            found = x509.load_der_x509_certificate(presented_certificate(*_address(url), guarded=transport.guarded))
+            certificate = x509.load_der_x509_certificate(
+                presented_certificate(*_address(url), guarded=transport.guarded)
+            )
     except (RotationError, OSError, ValueError):
         return ""
     try:
-        alternatives = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = [str(name.value) for name in alternatives]
     except (x509.ExtensionNotFound, ValueError):
         names = []
     listed = ", ".join(names[:NAMES_SHOWN]) + (f" and {len(names) - NAMES_SHOWN} more" * (len(names) > NAMES_SHOWN))
-    return printable(f"it is for {listed or _named(found.subject)}, {_by(found)}, {_times(found)}")
+    return printable(f"it is for {listed or _named(certificate.subject)}, {_by(certificate)}, {_times(certificate)}")
 
 
-def _by(found: Certificate) -> str:
-    return "signed by itself" if found.issuer == found.subject else f"signed by {_named(found.issuer)}"
+def _by(certificate: Certificate) -> str:
+    if certificate.issuer == certificate.subject:
+        return "signed by itself"
+    return f"signed by {_named(certificate.issuer)}"
 
 
-def _times(found: Certificate) -> str:
-    return f"valid from {found.not_valid_before_utc:%Y-%m-%d %H:%M} to {found.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+def _times(certificate: Certificate) -> str:
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return f"valid from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
 
 def _named(name: Name) -> str:

@@ -97,21 +97,21 @@ def _standing(
     row: Row, policy: RotatablePolicy, rotation: Rotation, *, now: datetime, acknowledged_at: datetime | None
 ) -> Row:
     try:
-        found = rotation.state(policy, RotateOptions())
+        standing = rotation.state(policy, RotateOptions())
     except RotationError as error:
         return replace(row, state="Unreadable", why=error.message, hint=error.hint)
-    expires_at, renew_at = times(policy, found.published)
+    expires_at, renew_at = times(policy, standing.published)
     row = replace(row, expires_at=expires_at, renew_at=renew_at)
-    if isinstance(found.published, Published) and (issued_at := found.published.issued_at):
+    if isinstance(standing.published, Published) and (issued_at := standing.published.issued_at):
         heard = None if acknowledged_at is None else acknowledged_at >= issued_at
         issued = {"at": show_time(issued_at), "action": "rotated", "reason": None, "error": None}
         row = replace(row, acknowledged=heard, last=row.last or issued)
-    if isinstance(found.plan, Keep):
+    if isinstance(standing.plan, Keep):
         return replace(row, state="Fresh")
-    if found.stored and not found.stored.document.data and TRUE_EXPIRY in found.stored.document.annotations:
-        until = parked_until(found.stored.document)
+    if standing.stored and not standing.stored.document.data and TRUE_EXPIRY in standing.stored.document.annotations:
+        until = parked_until(standing.stored.document)
         why = "nothing was issued yet; its empty Secret keeps the gateway's rotator from the issuer"
         return replace(row, state="Parked", why=f"{why} until {show_time(until)}" if until else why)
     if expires_at is not None and expires_at <= now:
         return replace(row, state="Expired")
-    return replace(row, state=STATES.get(found.plan.reason, "Due"), why=found.plan.detail)
+    return replace(row, state=STATES.get(standing.plan.reason, "Due"), why=standing.plan.detail)

@@ -51,7 +51,7 @@ class FileTokens:
 
     files: TokenFiles
     namespace: str
-    wanted: TokenFile
+    named: TokenFile
     clock: Clock
 
     def token(self) -> SubjectToken:
@@ -60,17 +60,17 @@ class FileTokens:
         NOTE: one that has expired by our clock is given too. The vendor is to judge, and its date puts the clock right;
         refused here, a clock that is ahead would never be put right (reliability.md 23).
         """
-        return self.files.token(self.namespace, self.wanted)
+        return self.files.token(self.namespace, self.named)
 
     def fresh(self, stale: SubjectToken, refusal: Denied) -> SubjectToken:
         """See ``Subject``; what the file still holds would be refused again."""
-        found = self.token()
-        if found.token != stale.token:
-            return found
-        if found.expires_at > self.clock():
+        current = self.token()
+        if current.token != stale.token:
+            return current
+        if current.expires_at > self.clock():
             raise refusal
         raise Transient(
             "TokenFileExpired",
-            f"the token in token file {self.wanted.name} expired at {found.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+            f"the token in token file {self.named.name} expired at {current.expires_at:%Y-%m-%dT%H:%M:%SZ}",
             hint="see why nobody has written a new one: the kubelet does at four fifths of the life, while it runs",
         ) from refusal

@@ -41,34 +41,34 @@ class TokenFiles:
         self._files = files
         self._secret = secret
 
-    def token(self, namespace: str, wanted: TokenFile) -> SubjectToken:
+    def token(self, namespace: str, asked: TokenFile) -> SubjectToken:
         """Read the token that policies of a namespace know by this name.
 
         Raises:
             Denied: There is no such file for them, or what is in it is not the token that the policy wants.
             Transient: It cannot be read at this moment.
         """
-        path = self._files.get(ObjectKey(namespace, wanted.name)) or self._files.get(ObjectKey(EVERYBODY, wanted.name))
+        path = self._files.get(ObjectKey(namespace, asked.name)) or self._files.get(ObjectKey(EVERYBODY, asked.name))
         if path is None:
             known = sorted({key.name for key in self._files if key.namespace in {EVERYBODY, namespace}})
             there = f"name one of {', '.join(known)}, or " if known else ""
             raise Denied(
                 "TokenSourceNotAllowed",
-                f"there is no token file {wanted.name} that policies of namespace {namespace} may use",
-                hint=f"{there}have the operator allow it: --token-file {wanted.name}=PATH",
+                f"there is no token file {asked.name} that policies of namespace {namespace} may use",
+                hint=f"{there}have the operator allow it: --token-file {asked.name}=PATH",
             )
-        token = Sensitive(_content(path, wanted.name, self._secret))
+        token = Sensitive(_content(path, asked.name, self._secret))
         claims = read_claims(token)
         expires_at = claim_time(claims, "exp")
         if claims is None or expires_at is None:
             what = "no signed JWT" if claims is None else "a JWT without exp"
             hint = "project a serviceAccountToken there; the token of a Secret does not expire and is not taken"
-            raise Denied("TokenFileInvalid", f"what token file {wanted.name} holds is {what}", hint=hint)
-        if wanted.audience and wanted.audience not in audiences(claims):
+            raise Denied("TokenFileInvalid", f"what token file {asked.name} holds is {what}", hint=hint)
+        if asked.audience and asked.audience not in audiences(claims):
             got = ", ".join(audiences(claims)) or "none"
             raise Denied(
                 "TokenFileAudience",
-                f"the policy wants a token for {printable(wanted.audience)}, token file {wanted.name} is for {got}",
+                f"the policy wants a token for {printable(asked.audience)}, token file {asked.name} is for {got}",
                 hint="correct aud in the policy, or the audience of the projected volume",
             )
         return SubjectToken(token, expires_at, claims)

@@ -171,8 +171,8 @@ def _warn_of_power_cuts(_device: int, why: str) -> None:
 
 def read_file(directory: int, name: str) -> bytes | None:
     """Read a regular file of an open directory; None if there is none."""
-    found = _find(directory, name)
-    return found.content if found else None
+    old_file = _find(directory, name)
+    return old_file.content if old_file else None
 
 
 def _find(directory: int, name: str) -> _Present | None:

@@ -32,6 +32,6 @@ def variables_that_beat(api: KubeApi, names: Collection[str]) -> Iterator[str]:
         for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
             if container.get("name") != FILTER:
                 continue
-            found = [each["name"] for each in container.get("env") or [] if each.get("name") in names]
-            if found:
-                yield printable(f"{metadata['namespace']}/{metadata['name']}: {', '.join(found)}")
+            variables = [each["name"] for each in container.get("env") or [] if each.get("name") in names]
+            if variables:
+                yield printable(f"{metadata['namespace']}/{metadata['name']}: {', '.join(variables)}")

@@ -55,14 +55,14 @@ def served_version(api: KubeApi) -> str:
     Raises:
         RotationError: ``CrdMissing`` while the policies' definition is not installed, or the server's own refusal.
     """
-    found = _served(api, GATEWAY_GROUP, POLICIES, GATEWAY_VERSIONS)
-    if found is None:
+    served = _served(api, GATEWAY_GROUP, POLICIES, GATEWAY_VERSIONS)
+    if served is None:
         raise Denied(
             "CrdMissing",
             f"the cluster serves no {POLICIES} of {GATEWAY_GROUP} in {' or '.join(GATEWAY_VERSIONS)}",
             hint="install the custom resource definitions of Envoy AI Gateway",
         )
-    return found
+    return served
 
 
 def served_grant_version(api: KubeApi) -> str | None:
@@ -76,11 +76,11 @@ def served_grant_version(api: KubeApi) -> str | None:
 
 def _served(api: KubeApi, group: str, resource: str, preferred: tuple[str, ...]) -> str | None:
     try:
-        versions = {str(found.get("version")) for found in _get(api, f"/apis/{group}").get("versions") or ()}
+        versions = {str(served.get("version")) for served in _get(api, f"/apis/{group}").get("versions") or ()}
         for version in preferred:
             if version in versions:
                 listed = _get(api, f"/apis/{group}/{version}").get("resources") or ()
-                if any(found.get("name") == resource for found in listed):
+                if any(served.get("name") == resource for served in listed):
                     return version
     except ApiError as error:
         raise as_rotation_error(error, f"ask which versions of {group} are served") from error

@@ -55,11 +55,11 @@ def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[Clus
             listed = list(items(api, paths.policies(scope.version, namespace), labelSelector=scope.selector))
         except ApiError as error:
             raise as_rotation_error(error, "list BackendSecurityPolicies") from error
-        for found in listed:
-            observed = observe(found, policies)
+        for manifest in listed:
+            observed = observe(manifest, policies)
             inventory.seen[observed.policy.key] = observed
             inventory.add_policy(observed.policy)
-            inventory.manifests[observed.policy.key] = {"kind": KIND, **found}
+            inventory.manifests[observed.policy.key] = {"kind": KIND, **manifest}
         for kind, path in (
             ("AIServiceBackends", paths.backends(scope.version, namespace)),
             ("AIGatewayRoutes", paths.routes(scope.version, namespace)),
@@ -76,9 +76,9 @@ def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[Clus
 
 
 def _add_dependants(inventory: Inventory, kind: str, listed: Iterator[dict[str, Any]]) -> None:
-    for found in listed:
-        key = ObjectKey(found["metadata"]["namespace"], found["metadata"]["name"])
+    for manifest in listed:
+        key = ObjectKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
         if kind == "AIServiceBackends":
-            inventory.backends[key] = read_backend(found, key)
+            inventory.backends[key] = read_backend(manifest, key)
         else:
-            inventory.routes[key] = read_route(found, key)
+            inventory.routes[key] = read_route(manifest, key)

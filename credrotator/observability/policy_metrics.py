@@ -52,7 +52,7 @@ class PolicyMetrics:
         """Write all series, those of one metric together."""
         standings = list(self._standings.values())
         lines: list[str] = []
-        for name, text, found in (
+        for name, text, samples in (
             ("expiration_timestamp_seconds", "When the published credential expires.", _times(standings, "expires_s")),
             (
                 "renewal_timestamp_seconds",
@@ -63,7 +63,7 @@ class PolicyMetrics:
         ):
             whole = f"credrotator_credential_{name}"
             lines += (f"# HELP {whole} {text}\n", f"# TYPE {whole} gauge\n")
-            lines += (f"{whole}{{{labels}}} {value}\n" for labels, value in found)
+            lines += (f"{whole}{{{labels}}} {value}\n" for labels, value in samples)
         return "".join(lines).encode()
 
 

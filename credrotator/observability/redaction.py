@@ -158,8 +158,8 @@ def install(stream: TextIO, formatter: MaskingFormatter | None = None) -> None:
 
 
 def _formatter() -> MaskingFormatter:
-    found = [handler.formatter for handler in logging.getLogger().handlers]
-    ours = [formatter for formatter in found if isinstance(formatter, MaskingFormatter)]
+    exception = [handler.formatter for handler in logging.getLogger().handlers]
+    ours = [formatter for formatter in exception if isinstance(formatter, MaskingFormatter)]
     return ours[0] if ours else MaskingFormatter(FORMAT)
 
 
@@ -167,9 +167,9 @@ def _show(_kind: type[BaseException], error: BaseException, _trace: TracebackTyp
     sys.stderr.write(_formatter().uncaught(error, None))
 
 
-def _show_in_thread(found: threading.ExceptHookArgs) -> None:
-    if found.exc_value is not None and not isinstance(found.exc_value, SystemExit):
-        sys.stderr.write(_formatter().uncaught(found.exc_value, found.thread.name if found.thread else "?"))
+def _show_in_thread(exception: threading.ExceptHookArgs) -> None:
+    if exception.exc_value is not None and not isinstance(exception.exc_value, SystemExit):
+        sys.stderr.write(_formatter().uncaught(exception.exc_value, exception.thread.name if exception.thread else "?"))
 
 
 def _unescaped(text: str) -> str:

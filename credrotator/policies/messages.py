@@ -87,9 +87,9 @@ def _beside(field: str) -> set[str]:
     return set[str]().union(*(names for names in fields if field in names))
 
 
-def instead(found: Sequence[str]) -> str:
+def instead(similar: Sequence[str]) -> str:
     """Complete a sentence about a missing field with what stands there in its place."""
-    return "".join(f"; there is {printable(name, 80)}, is that a typing error?" for name in found)
+    return "".join(f"; there is {printable(name, 80)}, is that a typing error?" for name in similar)
 
 
 def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -215,8 +215,8 @@ class Rotation:
             return None
         document = render(policy.secret, held.credential, held.fingerprint, data_key=policy.data_key)
         published = parse(document, policy.source, policy.data_key)
-        wanted = policy.fingerprint
-        decided = plan(published, fingerprint=wanted, seed=policy.uid, now=self._clock(), within=options.within)
+        asked = policy.fingerprint
+        decided = plan(published, fingerprint=asked, seed=policy.uid, now=self._clock(), within=options.within)
         return held.credential if isinstance(decided, Keep) else None
 
     def _publish(

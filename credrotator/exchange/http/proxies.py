@@ -29,9 +29,9 @@ def environment_proxy(url: str, environment: Mapping[str, str]) -> str | None:
     return variable(f"{parts.scheme}_proxy") or variable("all_proxy") or None
 
 
-def usable_proxy(found: str) -> str | None:
+def usable_proxy(setting: str) -> str | None:
     """Return a proxy as a URL, or None where it is none: SOCKS and the like would silently be gone without."""
-    proxy = found if "://" in found else f"http://{found}"
+    proxy = setting if "://" in setting else f"http://{setting}"
     try:
         parts = urlsplit(proxy)
         sound = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or True)

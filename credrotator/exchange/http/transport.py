@@ -129,10 +129,10 @@ class Transport(requests.Session):
         Raises:
             Denied: ProxyInvalid: there should be one, but it cannot be used; going without it is no way out.
         """
-        found = self._proxy or environment_proxy(url, self._environment)
-        if found is None:
+        parsed = self._proxy or environment_proxy(url, self._environment)
+        if parsed is None:
             return None
-        if proxy := usable_proxy(found):
+        if proxy := usable_proxy(parsed):
             return proxy
         where = printable(url.partition("?")[0])
         message = f"the proxy for {where} is not an http or https URL"
@@ -175,7 +175,7 @@ class _Trust:
 
     def context(self) -> ssl.SSLContext:
         try:
-            state = [(found.st_ino, found.st_mtime_ns, found.st_size) for found in map(os.stat, self._files)]
+            state = [(parsed.st_ino, parsed.st_mtime_ns, parsed.st_size) for parsed in map(os.stat, self._files)]
             made = self._made
             if made is None or made[0] != state:
                 # Two threads may both make one; either is right.
@@ -349,9 +349,9 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def text(found: Mapping[str, Any], name: str) -> str:
+def text(parsed: Mapping[str, Any], name: str) -> str:
     """Return a member that should be text; what is none can be nested too deeply even to be shown."""
-    value = found.get(name)
+    value = parsed.get(name)
     return value if isinstance(value, str) else ""
 
 

@@ -189,9 +189,9 @@ class KubeApi:
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         timeout_s = read_timeout_s or self._read_timeout_s
         response = self._send(method, path, query, timeout_s, data=data, content_type=content_type)
-        found = read_body(response, BODY_LIMIT, path)
+        body_bytes = read_body(response, BODY_LIMIT, path)
         try:
-            parsed = json.loads(found)
+            parsed = json.loads(body_bytes)
         except (ValueError, RecursionError) as error:
             raise ApiError(NO_ANSWER, "InvalidResponse", f"the answer of {printable(path)} is not JSON") from error
         if not isinstance(parsed, dict):

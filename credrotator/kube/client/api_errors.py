@@ -63,30 +63,30 @@ class BodyTooLong(ApiError):
 def from_answer(status: int, headers: Mapping[str, str], body: bytes, *, wrote: bool) -> ApiError:
     """Read a refusal; ``wrote``: the request carried a body."""
     try:
-        found = json.loads(body)
+        status_object = json.loads(body)
     except (ValueError, RecursionError):
-        found = None
-    error = from_status(found if isinstance(found, dict) else {}, status, wrote=wrote)
+        status_object = None
+    error = from_status(status_object if isinstance(status_object, dict) else {}, status, wrote=wrote)
     seconds = headers.get("Retry-After", "").strip()
     if seconds.isascii() and seconds.isdigit():
         error.retry_after = min(timedelta(seconds=int(seconds[:9])), LONGEST_RETRY_AFTER)
     return error
 
 
-def from_status(found: Mapping[str, Any], status: int | None = None, *, wrote: bool = False) -> ApiError:
+def from_status(status_object: Mapping[str, Any], status: int | None = None, *, wrote: bool = False) -> ApiError:
     """Read a Status object, as an answer's body or as the object of a watch's ERROR event."""
-    code = status or found.get("code")
+    code = status or status_object.get("code")
     code = code if isinstance(code, int) else SERVER_ERROR
-    message = found.get("message") or "no message"
+    message = status_object.get("message") or "no message"
     if wrote and code == BAD_REQUEST:
         # NOTE: decoding errors may quote what they stumbled over, and that may be a Secret's data.
         message = "the object was not understood"
-    details = found.get("details")
+    details = status_object.get("details")
     seconds = details.get("retryAfterSeconds") if isinstance(details, dict) else None
     wait = timedelta(seconds=seconds) if isinstance(seconds, int) and 0 < seconds < 10**6 else None
     return ApiError(
         code,
-        printable(found.get("reason") or f"Status{code}", 60),
+        printable(status_object.get("reason") or f"Status{code}", 60),
         printable(message),
         retry_after=min(wait, LONGEST_RETRY_AFTER) if wait else None,
     )

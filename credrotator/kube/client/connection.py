@@ -100,11 +100,13 @@ def _from_kubeconfig(paths: str, context: str | None) -> Connection:
         raise ConfigurationError(
             f"the kubeconfig's proxy-url is neither http nor https, but {printable(scheme) or 'no URL'}"
         )
-    found = config.settings
+    configuration = config.settings
     return Connection(
         server=server,
         credentials=config.token_source(),
-        tls=_tls_context(found.ssl_ca_cert, found.cert_file, found.key_file) if secure else None,
+        tls=_tls_context(configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+        if secure
+        else None,
         server_name=config.cluster.get("tls-server-name"),
         proxy=proxy or None,
         namespace=config.context.get("namespace") or "default",

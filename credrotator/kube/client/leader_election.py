@@ -171,19 +171,19 @@ class LeaderElection:
             else:
                 return
         # 2. Get the record, or make it.
-        found = self._lock.read(self._timeout_s())
-        if found is None:
+        record = self._lock.read(self._timeout_s())
+        if record is None:
             self._believe(self._lock.create)
             return
         # 3. Somebody else's counts until it was seen unchanged for as long as it says.
-        self._observe(found)
-        if holder_of(found) not in {"", self.identity} and not self._expired():
+        self._observe(record)
+        if holder_of(record) not in {"", self.identity} and not self._expired():
             if self.is_leader():
-                log.warning("Lease %s: taken by %s", self.lease, printable(holder_of(found)))
+                log.warning("Lease %s: taken by %s", self.lease, printable(holder_of(record)))
                 self._term.end()
             return
         # 4. Take it, or renew it.
-        self._believe(self._lock.take, found)
+        self._believe(self._lock.take, record)
 
     def _believe(self, write: Callable[..., Lease], *seen: Lease) -> None:
         """Write the record, and believe in it from before the request was sent."""
@@ -195,10 +195,10 @@ class LeaderElection:
             self._leading = False
             self._stopped()
 
-    def _observe(self, found: Lease) -> None:
-        if spec_of(found) != spec_of(self._seen):
+    def _observe(self, record: Lease) -> None:
+        if spec_of(record) != spec_of(self._seen):
             self._observed_at = self._seconds()
-        self._seen = found
+        self._seen = record
 
     def _expired(self) -> bool:
         lasts_s = spec_of(self._seen).get("leaseDurationSeconds") or 0
@@ -211,9 +211,9 @@ class LeaderElection:
         """Hand over at once instead of after the whole duration."""
         for _ in range(RELEASE_TRIES):
             try:
-                found = self._lock.read(self._timeout_s() / 2)
-                if found and holder_of(found) == self.identity:
-                    self._lock.release(found, self._timeout_s() / 2)
+                record = self._lock.read(self._timeout_s() / 2)
+                if record and holder_of(record) == self.identity:
+                    self._lock.release(record, self._timeout_s() / 2)
             except ApiError as error:
                 if error.status == CONFLICT:
                     continue

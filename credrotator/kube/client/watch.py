@@ -53,18 +53,18 @@ class Watch(Iterator[dict[str, Any]]):
 
     def _fill(self) -> bool:
         try:
-            found = self._response.read1(65536)
+            chunk = self._response.read1(65536)
         except (HTTPError, OSError, ValueError) as error:
             # A ValueError is what ssl makes of a socket that was shut down between two looks at it.
             self.close()
             if self._interrupted:
                 return False
             raise self._translate(error) from error
-        *self._lines, self._rest = (self._rest + found).split(b"\n")
+        *self._lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > LINE_LIMIT:
             self.close()
             raise ApiError(NO_ANSWER, "InvalidResponse", "an event is longer than 16 MiB")
-        return bool(found)
+        return bool(chunk)
 
     def _event(self, line: bytes) -> dict[str, Any]:
         try:

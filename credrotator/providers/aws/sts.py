@@ -296,9 +296,9 @@ class _Raw(io.BytesIO):
 
 def session_name(policy: ObjectKey) -> str:
     """Name the role session after the policy, as the gateway does; what AWS does not take is told apart by a hash."""
-    wanted = f"ai-gateway-{policy.name}"
-    name = _NOT_IN_SESSION_NAME.sub("-", wanted)
-    if name == wanted and len(name) <= SESSION_NAME_LIMIT:
+    full_name = f"ai-gateway-{policy.name}"
+    name = _NOT_IN_SESSION_NAME.sub("-", full_name)
+    if name == full_name and len(name) <= SESSION_NAME_LIMIT:
         return name
     digest = hashlib.sha256(str(policy).encode()).hexdigest()[:10]
     return f"{name[: SESSION_NAME_LIMIT - len(digest) - 1]}-{digest}"

@@ -172,18 +172,18 @@ class Entra(Vendor):
         """
         if response.is_redirect or (not response.ok and b"error_codes" not in response.content):
             refuse_failure(response, ENTRA, self._clock)
-        found = json_object(response)
+        answer = json_object(response)
         if not response.ok:
-            raise _refusal(found, response, self._clock())
+            raise _refusal(answer, response, self._clock())
         if response.request.method == "POST":
-            self._received.token = self._token(found, response.headers.get("x-ms-request-id"))
+            self._received.token = self._token(answer, response.headers.get("x-ms-request-id"))
 
-    def _token(self, found: dict[str, Any], request_id: str | None) -> AzureToken:
+    def _token(self, answer: dict[str, Any], request_id: str | None) -> AzureToken:
         """Read the token response (RFC 6749 §5.1)."""
-        if str(found.get("token_type")).lower() != "bearer":
+        if str(answer.get("token_type")).lower() != "bearer":
             raise unusable(ENTRA, "token_type is not Bearer")
-        token, now = token_value(ENTRA, found, "access_token"), self._clock()
-        expires_at = expiry(ENTRA, found.get("expires_in"), claim_time(read_claims(token), "exp"), now)
+        token, now = token_value(ENTRA, answer, "access_token"), self._clock()
+        expires_at = expiry(ENTRA, answer.get("expires_in"), claim_time(read_claims(token), "exp"), now)
         return AzureToken(token, now, expires_at, printable(request_id, 60) if request_id else None)
 
 
@@ -198,15 +198,15 @@ class _Received(threading.local):
         return token
 
 
-def _refusal(found: dict[str, Any], response: requests.Response, now: datetime) -> RotationError:
+def _refusal(answer: dict[str, Any], response: requests.Response, now: datetime) -> RotationError:
     """Class an error response by its AADSTS codes (``error_codes``, a list of numbers)."""
-    whole = text(found, "error_description")
-    listed = found.get("error_codes")
+    whole = text(answer, "error_description")
+    listed = answer.get("error_codes")
     codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
     codes = codes or [int(code) for code in _CODE.findall(whole)[:1]]
     described = said_to(response.request, next(iter(whole.splitlines()), ""))
-    trace = said_to(response.request, text(found, "correlation_id") or "none", 60)
-    status, error = response.status_code, said_to(response.request, text(found, "error"), 60)
+    trace = said_to(response.request, text(answer, "correlation_id") or "none", 60)
+    status, error = response.status_code, said_to(response.request, text(answer, "error"), 60)
     message = f"Microsoft Entra answered {status} {error}: {described} (correlation {trace})"
     reason = f"AADSTS{codes[0]}" if codes and 0 < codes[0] < CODE_LIMIT else "EntraRefused"
     if TRANSIENT_CODES & set(codes) or status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:

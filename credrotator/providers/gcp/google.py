@@ -103,11 +103,11 @@ _ADDRESS = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)
 
 
 def _address(environment: Mapping[str, str], variable: str, default: str) -> str:
-    found = environment.get(variable, "").strip() or default
-    if not _ADDRESS.fullmatch(found):
+    answer = environment.get(variable, "").strip() or default
+    if not _ADDRESS.fullmatch(answer):
         hint = f"correct or remove {variable} in credrotator's environment"
-        raise Denied("GoogleConfig", f"{variable}={printable(found, 80)}: expected an https address", hint=hint)
-    return found.rstrip("/")
+        raise Denied("GoogleConfig", f"{variable}={printable(answer, 80)}: expected an https address", hint=hint)
+    return answer.rstrip("/")
 
 
 class Google(Vendor):
@@ -149,7 +149,7 @@ class Google(Vendor):
         client = sts.Client(f"{self.endpoints.sts}/v1/token")
         wire = _Wire(self.transport, self._clock, f"provider {source.pool.audience}", FEDERATION)
         with masking(token.token):
-            found = wire.ask(
+            answer = wire.ask(
                 lambda: client.exchange_token(
                     wire,
                     grant_type=TOKEN_EXCHANGE,
@@ -161,7 +161,7 @@ class Google(Vendor):
                     subject_token_type=JWT,
                 )
             )
-            return self._token(found, source)
+            return self._token(answer, source)
 
     def impersonate(self, source: GcpWorkloadIdentity, federated: GcpToken) -> GcpToken:
         """Turn the pool's token into one of the policy's service account (``generateAccessToken``).
@@ -184,8 +184,8 @@ class Google(Vendor):
             iam_endpoint_override=f"{self.endpoints.iam}/v1/projects/-/serviceAccounts/{email}:generateAccessToken",
         )
         with masking(federated.token):
-            found = wire.ask(lambda: impersonated.refresh(wire))
-        expires_at, now = read_time(text(found, "expireTime")), self._clock()
+            answer = wire.ask(lambda: impersonated.refresh(wire))
+        expires_at, now = read_time(text(answer, "expireTime")), self._clock()
         if expires_at is None:
             raise unusable(GOOGLE, "expireTime is missing or not a time")
         if expires_at <= now:
@@ -196,7 +196,7 @@ class Google(Vendor):
             )
         issued_at = now - timedelta(seconds=time.monotonic() - asked_s)
         return GcpToken(
-            token_value(GOOGLE, found, "accessToken"), issued_at, expires_at, None, source.project, source.region
+            token_value(GOOGLE, answer, "accessToken"), issued_at, expires_at, None, source.project, source.region
         )
 
     def by_key(self, source: GcpServiceAccount, key_file: Sensitive) -> GcpToken:
@@ -219,15 +219,15 @@ class Google(Vendor):
         form = {"grant_type": JWT_BEARER, "assertion": assertion.decode()}
         wire = _Wire(self.transport, self._clock, f"service account {account.email}", KEY_HINT)
         with masking(Sensitive(form["assertion"])):
-            found = wire.ask(lambda: wire(self.endpoints.token, "POST", form))
-            return self._token(found, None)
+            answer = wire.ask(lambda: wire(self.endpoints.token, "POST", form))
+            return self._token(answer, None)
 
-    def _token(self, found: dict[str, Any], source: GcpWorkloadIdentity | None) -> GcpToken:
+    def _token(self, answer: dict[str, Any], source: GcpWorkloadIdentity | None) -> GcpToken:
         """Read a token response (RFC 6749 §5.1, RFC 8693 §2.2.1)."""
-        if text(found, "token_type").lower() != "bearer":
+        if text(answer, "token_type").lower() != "bearer":
             raise unusable(GOOGLE, "token_type is not Bearer")
-        token, now = token_value(GOOGLE, found, "access_token"), self._clock()
-        expires_at = expiry(GOOGLE, found.get("expires_in"), None, now)
+        token, now = token_value(GOOGLE, answer, "access_token"), self._clock()
+        expires_at = expiry(GOOGLE, answer.get("expires_in"), None, now)
         return GcpToken(
             token, now, expires_at, None, source.project if source else None, source.region if source else None
         )
@@ -282,13 +282,13 @@ class _Wire:
     def _refusal(self, response: requests.Response) -> RotationError:
         """Class a refusal by its code: OAuth's (RFC 6749 §5.2) or that of Google's APIs (AIP-193)."""
         try:
-            found = json_object(response)
+            answer = json_object(response)
         except Transient:
-            found = {}
-        error = found.get("error")
-        body: Mapping[str, Any] = error if isinstance(error, dict) else found
-        code = _detail(body) or text(body, "status") or text(found, "error")
-        said = text(body, "message") or text(found, "error_description")
+            answer = {}
+        error = answer.get("error")
+        body: Mapping[str, Any] = error if isinstance(error, dict) else answer
+        code = _detail(body) or text(body, "status") or text(answer, "error")
+        said = text(body, "message") or text(answer, "error_description")
         if not code:
             refuse_failure(response, GOOGLE, self._clock)
         status, shown = response.status_code, said_to(response.request, said)
