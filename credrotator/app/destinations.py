@@ -145,4 +145,6 @@ def published(rotation: Rotation, policy: RotatablePolicy) -> tuple[str, tuple[s
             return detail, (), published_state.issued_at
         case Unreadable():
             return f"{policy.secret} will be replaced", (f"Secret {policy.secret}: {published_state.why}",), None
+        case _:
+            pass
     return f"{policy.secret} will be made", (), None

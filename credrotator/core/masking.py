@@ -137,6 +137,8 @@ def _character(kind: str, written: str) -> str:
             return html5.get(f"{written};", " ")[0]
         case "plain":
             return _CONTROLS.get(written, written)
+        case _:
+            pass
     code = int(written, 10 if kind == "decimal" else 16)
     return chr(code) if code <= sys.maxunicode else " "
 

@@ -208,6 +208,8 @@ class Rotatable(ABC):
                 return (client_secret, client_id, *self.own_references)
             case OidcClient(client_secret=client_secret):
                 return (client_secret, *self.own_references)
+            case _:
+                pass
         return self.own_references
 
 

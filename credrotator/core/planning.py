@@ -86,6 +86,8 @@ def plan(
             return Rotate(Reason.MISSING)
         case Unreadable(why=why):
             return Rotate(Reason.UNREADABLE, why)
+        case _:
+            pass
     if published.expires_at > now + LONGEST_LIFE:
         return Rotate(Reason.UNREADABLE, f"expires more than {LONGEST_LIFE.total_seconds() / 3600:.0f} h ahead")
     if published.fingerprint is not None and published.fingerprint != fingerprint:

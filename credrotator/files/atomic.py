@@ -342,4 +342,6 @@ def _explained(error: OSError, where: str) -> RotationError:
         case errno.EACCES | errno.EPERM | errno.EROFS:
             hint = "let the user who runs credrotator write there, or name another directory"
             return Denied("NotWritable", f"{where}: {text}", hint=hint)
+        case _:
+            pass
     return Transient("StorageFailed", f"{where}: {text}", hint="see the system's log for this device")

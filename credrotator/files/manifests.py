@@ -191,6 +191,8 @@ class _Sorter:
                 self._inventory.routes[key] = read_route(manifest, key)
             case "ReferenceGrant":
                 self._inventory.grants.update(read_grant(manifest, key))
+            case _:
+                pass
 
     def _unknown(self, manifest: dict[str, Any], kind: str, origin: str) -> None:
         """Pass over what is no concern of ours, and say so where it looks like a slip of the pen."""

@@ -345,4 +345,6 @@ def _explained(error: Exception) -> tuple[int, str]:
             return 0, TOO_DEEP
         case yaml.MarkedYAMLError(problem=str(problem)):
             return (error.problem_mark.line if error.problem_mark else 0), printable(problem)
+        case _:
+            pass
     return 0, printable(error)

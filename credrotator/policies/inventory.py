@@ -266,6 +266,8 @@ def read_backend(manifest: Mapping[str, Any], key: ObjectKey) -> ObjectKey | Non
     match manifest:
         case {"spec": {"backendSecurityPolicyRef": {"name": str(name)}}}:
             return ObjectKey(key.namespace, name)
+        case _:
+            pass
     return None
 
 

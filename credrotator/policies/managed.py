@@ -54,6 +54,8 @@ class ManagedForm:
         match policy.source:
             case Static(provider=self.carrier, secret=secret, profile=None | "default"):
                 return secret is not None
+            case _:
+                pass
         return False
 
 

@@ -65,6 +65,8 @@ def _sentence(kind: str, message: str, location: Sequence[str | int], got: objec
             return f"{message.replace('Input should be a valid', 'expected a')}, got {_kind_of(got)}"
         case "too_long":
             return message.replace("List should have at most", "expected at most").partition(" after")[0]
+        case _:
+            pass
     return printable(message)
 
 

@@ -117,6 +117,8 @@ def listed(entry: Any) -> list[str]:
             return [page for part in entry for page in listed(part)]
         case dict():
             return [page for part in entry.values() for page in listed(part)]
+        case _:
+            pass
     raise TypeError(type(entry))
 
 

@@ -57,6 +57,8 @@ class Kubelet:
                 return self.world.aws(oidc=wanted)
             case "azure":
                 return replace(self.world.azure(), oidc=wanted)
+            case _:
+                pass
         return self.world.gcp(oidc=wanted)
 
     def exchange(self, way: str, exchanger: Exchanger | None = None, **changes: str | None) -> object:

@@ -38,6 +38,8 @@ def _loud() -> None:
             where._credential = _explode_with_answer
         case "token":
             where.Sts.exchange = _explode_with_token
+        case _:
+            pass
     if os.environ.pop("LOUD_UNMASKED", ""):
         redaction.masked = redaction.by_pattern = _unmasked
     main()

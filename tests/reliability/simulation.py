@@ -98,6 +98,8 @@ def fault(trouble: Trouble, endpoint: Endpoint) -> RotationError:
         case "unsure":
             reason = "InvalidIdentityToken" if endpoint is STS else "AADSTS700213"
             return Denied(reason, "not known here yet", hint="wait")
+        case _:
+            pass
     return Denied("AccessDenied" if endpoint is STS else "InvalidClient", "no", hint="grant")
 
 
@@ -339,4 +341,6 @@ def places_of(policy: Policy) -> list[str]:
             return [client_of(aws).issuer, f"sts {aws.region}"]
         case AzureOidc() as azure:
             return [client_of(azure).issuer, f"entra {azure.app.authority}"]
+        case _:
+            pass
     return []

@@ -77,6 +77,8 @@ class answering:  # noqa: N801 - reads as the context manager it is
             case failures.InvalidURL() | failures.InvalidSchema() | failures.MissingSchema():
                 hint = "correct the address in the policy, or what the issuer's discovery says"
                 return Denied("InvalidAddress", f"{where} is no address of {title} that can be used", hint=hint)
+            case _:
+                pass
         return self._map_connection(error) or self._map_answer(error)
 
     def _map_connection(self, error: BaseException) -> RotationError | None:
@@ -161,6 +163,8 @@ def _proxy_hint(error: BaseException, endpoint: Endpoint) -> str:
             return "it wants a user: write http://user:password@host:port into the variable that names it"
         case 403:
             return "it does not let requests to this host through: have that allowed, or add the host to NO_PROXY"
+        case _:
+            pass
     return f"see whether it runs and its address is right; {proxy_settings(endpoint)}"
 
 
@@ -263,4 +267,6 @@ def _certificate_hint(cause: BaseException) -> str:
             return "use a name that is in the certificate, or have one issued for this name"
         case 66 | 67 | 68:
             return "have a certificate issued with a longer key and a newer hash, by a CA that has them too"
+        case _:
+            pass
     return "add its CA with --ca-file, or have the certificate corrected"

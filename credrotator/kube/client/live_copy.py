@@ -95,6 +95,8 @@ class LiveCopy(Generic[T]):
                     self._store(key, entry)
             case "DELETED":
                 self._store(key_of(item), None)
+            case _:
+                pass
         return str(item["metadata"]["resourceVersion"])
 
     def _store(self, key: ObjectKey, entry: Entry[T] | None) -> None:

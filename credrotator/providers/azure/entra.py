@@ -103,6 +103,8 @@ class Entra(Vendor):
             case AzureClientSecret(app=app):
                 secret = steps.secret(source.client_secret)
                 return steps.ask(source.asked, lambda: self.by_secret(app, secret))
+            case _:
+                pass
         raise TypeError(type(source))
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:

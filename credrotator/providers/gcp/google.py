@@ -133,6 +133,8 @@ class Google(Vendor):
             case GcpServiceAccount(key_file=reference):
                 key_file = steps.secret(reference)
                 return steps.ask(source.asked, lambda: self.by_key(source, key_file))
+            case _:
+                pass
         raise TypeError(type(source))
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:

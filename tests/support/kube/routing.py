@@ -66,6 +66,8 @@ def discovery(simulator: ApiServer, request: Request) -> Json:
             return _resource_list(simulator, group, version)
         case ["api", "v1"]:
             return _resource_list(simulator, "", "v1")
+        case _:
+            pass
     raise NotServed
 
 

@@ -247,6 +247,8 @@ def _event(change: Change, request: Request) -> Json | None:
                 "type": "DELETED",
                 "object": {**old, "metadata": old["metadata"] | {"resourceVersion": str(change.revision)}},
             }
+        case _:
+            pass
     return None
 
 
