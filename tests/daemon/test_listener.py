@@ -44,6 +44,7 @@ from credrotator.kube.parking import PARK_AGAIN, PARKING, Parking
 from credrotator.kube.policy_events import PolicyEvents
 from credrotator.kube.source import CONDITION, Observed, observe
 from credrotator.kube.store import ClusterStore
+from credrotator.kube.write_budget import WriteBudget
 from credrotator.observability.audit import Audit
 from credrotator.observability.logs import AUDIT
 from credrotator.policies.reader import Defaults
@@ -68,7 +69,7 @@ class Listening:
         self.server, self.api = server, api
         self.clock = StandingClock()
         self.skew: timedelta | None = None
-        self.store = ClusterStore(api)
+        self.store = ClusterStore(api, WriteBudget(self.clock.seconds))
         server.create(POLICIES, manifest)
         self.name = manifest["metadata"]["name"]
         self.restart()
