@@ -144,7 +144,7 @@ class SimIssuers(Issuers):
         super().forget(request, token)
         self.world.oracle.forgotten(self.process, request)
 
-    def _request(self, _transport: Any, endpoint: str, request: TokenRequest, _methods: Any) -> dict[str, Any]:
+    def _ask(self, request: TokenRequest, endpoint: str, transport: Any, offered: Any) -> dict[str, Any]:
         world = self.world
         base = endpoint.removesuffix("/token")
         # Whoever names a client of another namespace does not know its secret: he is answered in his own way.

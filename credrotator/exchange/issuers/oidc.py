@@ -143,13 +143,17 @@ class Issuers:
             return self._metadata.get(issuer, lambda: self._discover(issuer, transport))
 
     def _fetch(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
+        # What leaves here is kept for others, logged and shown: whatever it was made from, it holds no secret.
+        with masking(request.client_secret):
+            return self._fetch_within(request)
+
+    def _fetch_within(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
         endpoint, offered = self._endpoint(request.client)
         transport = self.token_transport(request.client, endpoint)
         account = client_account(request.client_id, request.client_secret)
         circuit = self._circuits.of(CircuitKey.of_url(_ENDPOINT, endpoint, account))
         try:
-            # What leaves here is kept for others, logged and shown: whatever it was made from, it holds no secret.
-            with circuit.slot(), masking(request.client_secret):
+            with circuit.slot():
                 document = self._ask(request, endpoint, transport, offered)
                 token = read_token(document, request, self._clock())
                 self._allowed.check_token(token.claims.get("iss"), request.client.issuer)
