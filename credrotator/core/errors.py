@@ -106,6 +106,10 @@ class Untrusted(Denied):
     """The other side showed a certificate that cannot be trusted."""
 
 
+class HandshakeRefused(Untrusted):
+    """TLS failed before a certificate was judged: what is behind this host and port cannot be spoken to."""
+
+
 class PolicyError(RotationError):
     """The policy, or what it refers to, cannot work as written; only an edit helps."""
 

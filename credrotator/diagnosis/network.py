@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from credrotator.core.errors import Denied, RotationError, Transient, Untrusted, printable
+from credrotator.core.errors import Denied, HandshakeRefused, RotationError, Transient, Untrusted, printable
 from credrotator.exchange.http.connections import (
     CONNECT_TIMEOUT_S,
     check_addresses,
@@ -92,6 +92,8 @@ def name_certificate(url: str, transport: Transport) -> str:
     try:
         with transport.connection(url) as connection:
             return _described(connection)
+    except HandshakeRefused:
+        raise
     except Untrusted as error:
         if _proxied(url, transport) or not (shown := _shown(url, transport)):
             raise

@@ -264,6 +264,7 @@ WORDS = [
     ("The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)", "JWT access"),
     ("Missing a required claim: sub", "claim that AWS names"),
     ("Not authorized to perform: sts:TagSession on resource: arn:aws:iam::1:role/x", "sts:TagSession"),
+    ("User is not authorized to perform x with an explicit deny in a service control policy", "service control policy"),
     ("Unsupported signing algorithm in the JWT header: none", "RS256"),
     ("Issuer must be a valid URL", "https address"),
 ]

@@ -156,6 +156,8 @@ CODES = [
     (7002137, Denied, "by case too"),
     (7002138, Denied, "by case too"),
     (700222, Denied, "outside Entra"),
+    (7000112, Denied, "enable the application"),
+    (50027, Denied, "JWTs that Entra can read"),
     (700212, Denied, "credrotator check"),
     (700213, Denied, "credrotator check"),
     (70011, Denied, "azure-scope"),

@@ -16,6 +16,7 @@ class Endpoint:
         custom: What metrics call a request whose path ends so, behind a colon.
         proxy_variable: The gateway's own variable for the proxy to it; empty where there is none.
         ca_variables: Variables that name the CA bundle for it; the first that is set counts.
+        address_setting: What names its address.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Endpoint:
     custom: str = ""
     proxy_variable: str = ""
     ca_variables: tuple[str, ...] = ("REQUESTS_CA_BUNDLE",)
+    address_setting: str = ""
 
     def call(self, method: str | None, url: str | None) -> str:
         """Name a request for metrics."""
@@ -33,4 +35,4 @@ class Endpoint:
         return self.get if method == "GET" else self.post
 
 
-ISSUER = Endpoint("Issuer", "the issuer")
+ISSUER = Endpoint("Issuer", "the issuer", address_setting="tokenEndpoint of the policy")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import urllib3
 from requests import exceptions as failures
 
-from credrotator.core.errors import Denied, NoConnection, Outage, RotationError, Untrusted, printable
+from credrotator.core.errors import Denied, HandshakeRefused, NoConnection, Outage, RotationError, Untrusted, printable
 from credrotator.exchange.http.connections import ClientCertificateWantedError, ForbiddenAddressError
 
 if TYPE_CHECKING:
@@ -229,10 +229,10 @@ def _tls_failure(endpoint: Endpoint, where: str, cause: BaseException) -> Rotati
     title, alert = f"{endpoint.title} at {where}", _alert_name(cause)
     for failure in _TLS_FAILURES:
         if alert in failure.names:
-            return Denied(f"{endpoint.name}{failure.suffix}", f"{title} {failure.message}", hint=failure.hint)
+            return HandshakeRefused(f"{endpoint.name}{failure.suffix}", f"{title} {failure.message}", hint=failure.hint)
     if alert in _NOT_TLS:
         hint = "something else than TLS answers there; see whether host and port are right"
-        return Denied(f"{endpoint.name}TLS", f"{title} does not answer with TLS: {_cause(cause)}", hint=hint)
+        return HandshakeRefused(f"{endpoint.name}TLS", f"{title} does not answer with TLS: {_cause(cause)}", hint=hint)
     if getattr(cause, "verify_code", None) is None and _is_alert(cause):
         message = f"{title} broke the TLS handshake off: {printable(alert.replace('_', ' ').lower(), 60)}"
         hint = "see the log of that server, or of what stands before it, for this alert"

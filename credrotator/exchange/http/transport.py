@@ -316,7 +316,8 @@ def refuse_failure(response: requests.Response, endpoint: Endpoint, clock: Clock
         )
     if response.is_redirect or response.is_permanent_redirect:
         message = f"{where} redirects to {redirect_target(response)}, which is not followed"
-        hint = "name the address that it redirects to in the policy (tokenEndpoint), if it is the right one"
+        setting = f" ({endpoint.address_setting})" if endpoint.address_setting else ""
+        hint = f"name the address that it redirects to{setting}, if it is the right one"
         raise Denied("RedirectRefused", message, hint=hint)
 
 

@@ -63,6 +63,7 @@ STS = Endpoint(
     proxy_variable="AI_GATEWAY_STS_PROXY_URL",
     # Botocore falls back in the same way.
     ca_variables=("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
+    address_setting="AWS_ENDPOINT_URL_STS",
 )
 SESSION_NAME_LIMIT = 64
 FORM = "application/x-www-form-urlencoded"
@@ -116,6 +117,7 @@ WORDS = {
     ),
     "not a valid JWT": "have the issuer give JWT access tokens to this client",
     "required claim": "have the issuer put the claim that AWS names into this client's tokens",
+    "explicit deny": "have the policy that denies it (service control policy, permissions boundary) let this call pass",
     "sts:TagSession": "allow sts:TagSession too in the role's trust policy: the token carries session tags",
     "sts:SetSourceIdentity": "allow sts:SetSourceIdentity too in the role's trust policy: the token carries one",
     "algorithm": "have the issuer sign this client's tokens with RS256 or ES256",

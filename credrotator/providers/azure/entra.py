@@ -44,7 +44,12 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 
-ENTRA = Endpoint("Entra", "Microsoft Entra", proxy_variable="AI_GATEWAY_AZURE_PROXY_URL")
+ENTRA = Endpoint(
+    "Entra",
+    "Microsoft Entra",
+    proxy_variable="AI_GATEWAY_AZURE_PROXY_URL",
+    address_setting="AZURE_AUTHORITY_HOST, or the policy's authority host",
+)
 OUTAGE_CODES = {90006, 90012, 90024, 90033}
 """What Entra says of itself, at whatever status."""
 ELSEWHERE_CODES = {50001, 50196, 90055, 90061}
@@ -75,6 +80,8 @@ HINTS = {
     7002137: f"the federated credential's subject must be written as the token has it, by case too: {FEDERATION}",
     7002138: f"the federated credential's subject must be written as the token has it, by case too: {FEDERATION}",
     700222: "name an issuer outside Entra: tokens of Entra itself are not taken as federated assertions",
+    7000112: "enable the application (Entra, enterprise applications), or correct clientID",
+    50027: "have the issuer give this client JWTs that Entra can read (RS256, with kid)",
     50013: "see that the issuer's published keys are those it signs with",
     500011: "correct the scope (credrotator.io/azure-scope): nothing in this tenant has that name",
     70003: "report this: the request's grant type is refused",

@@ -48,7 +48,13 @@ if TYPE_CHECKING:
     from credrotator.core.ports import Clock
     from credrotator.exchange.http.transport import Transport
 
-GOOGLE = Endpoint("Google", "Google", custom="generateAccessToken", proxy_variable="AI_GATEWAY_GCP_AUTH_PROXY_URL")
+GOOGLE = Endpoint(
+    "Google",
+    "Google",
+    custom="generateAccessToken",
+    proxy_variable="AI_GATEWAY_GCP_AUTH_PROXY_URL",
+    address_setting="CLOUDSDK_API_ENDPOINT_OVERRIDES_… and CLOUDSDK_AUTH_TOKEN_HOST",
+)
 STS_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_STS"
 IAM_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
 TOKEN_VARIABLE = "CLOUDSDK_AUTH_TOKEN_HOST"
