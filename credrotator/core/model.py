@@ -443,9 +443,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A published Secret that cannot be used as it is, and why."""
+    """A published Secret that cannot be used as it is, and why; ``expires_at``: its credential's, where it is known."""
 
     why: str
+    expires_at: datetime | None = None
 
 
 Action = Literal["rotated", "kept", "skipped", "failed"]

@@ -35,7 +35,7 @@ CONTENT = "credrotator.io/content-hash"
 TRUE_EXPIRY = "credrotator.io/true-expiration-time"
 """The expiry as it is, where the gateway's annotation says another: on a parked Secret, or with a short life."""
 ANNOTATED = "credrotator.io/annotated-expiration-time"
-"""What we wrote under EXPIRY: another value there, with other data, is a write of the gateway's rotator."""
+"""What we wrote under EXPIRY: another value there is a write of the gateway's rotator, or with our data an edit."""
 PARKED_SINCE = "credrotator.io/parked-since"
 """When a Secret without a credential was first parked."""
 LONGEST_PARKING = timedelta(hours=6)
@@ -98,6 +98,9 @@ def parse(
         if not _by_gateway(notes):
             return Unreadable("its data was changed by somebody else")
         notes = {EXPIRY: notes[EXPIRY]}
+    elif _is_moved(notes):
+        expires_at = read_time(_recorded_expiry(notes))
+        return Unreadable(f"its annotation {EXPIRY} was changed by somebody else", expires_at)
     expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY))) or source.own_expiry(value)
     if expires_at is None:
         return Unreadable(f"its annotation {EXPIRY} is missing or not a time")
@@ -113,14 +116,31 @@ def cached_state(document: SecretDocument) -> Published | None:
     expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY)))
     if not document.data or FINGERPRINT not in notes or expires_at is None:
         return None
-    if notes.get(CONTENT) != content_hash(document.data):
+    if notes.get(CONTENT) != content_hash(document.data) or _is_moved(notes):
         return None
     return Published(expires_at, read_time(notes.get(ISSUED)), notes[FINGERPRINT])
+
+
+def is_intact(document: SecretDocument) -> bool:
+    """Tell whether data and expiry annotation of a Secret of ours are what we wrote."""
+    notes = document.annotations
+    is_same = notes.get(CONTENT) == content_hash(document.data)
+    return is_same and read_time(notes.get(EXPIRY)) is not None and not _is_moved(notes)
 
 
 def _is_edited(document: SecretDocument) -> bool:
     """Tell whether the data is not what our annotations were written for."""
     return document.annotations.get(CONTENT, content_hash(document.data)) != content_hash(document.data)
+
+
+def _is_moved(notes: Mapping[str, str]) -> bool:
+    """Tell whether somebody put another expiry where ours was; of a Secret whose data is as we wrote it."""
+    return ANNOTATED in notes and notes[ANNOTATED] != notes.get(EXPIRY)
+
+
+def _recorded_expiry(notes: Mapping[str, str]) -> str:
+    """Return the expiry as we wrote it, where we did: an edit of the gateway's annotation makes nothing true."""
+    return notes.get(TRUE_EXPIRY, notes.get(ANNOTATED if _is_moved(notes) else EXPIRY, ""))
 
 
 def _by_gateway(notes: Mapping[str, str]) -> bool:
@@ -174,7 +194,7 @@ def park(
     """
     data = dict(stored.data) if stored else {}
     notes = dict(_notes_of_content(stored)) if stored else {}
-    true_expiry = notes.get(TRUE_EXPIRY, notes.get(EXPIRY, ""))
+    true_expiry = _recorded_expiry(notes)
     if since and not data:
         notes.setdefault(PARKED_SINCE, show_time(since))
     parked = _noted(SecretDocument(key, data, {**notes, EXPIRY: show_time(until), TRUE_EXPIRY: true_expiry}, owner))
@@ -190,7 +210,7 @@ def latest_parking(document: SecretDocument | None, now: datetime) -> datetime:
     Without a credential it may sleep for LONGEST_PARKING from the first time on.
     """
     notes = _notes_of_content(document) if document else {}
-    expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY)))
+    expires_at = read_time(_recorded_expiry(notes))
     if document and document.data and expires_at:
         return expires_at + GATEWAY_WAKES
     return min(read_time(notes.get(PARKED_SINCE)) or now, now) + LONGEST_PARKING

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from credrotator.core.errors import RotationError
 from credrotator.core.model import InvalidPolicy, ObjectKey, Ownership, Policy, Problem, Published, RotatablePolicy
-from credrotator.core.secretdata import CONTENT, EXPIRY, cached_state, content_hash, read_time
+from credrotator.core.secretdata import CONTENT, cached_state, is_intact
 from credrotator.kube import paths
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.informer import Informer, Selection, stop_all
@@ -67,13 +67,21 @@ class Observer(Protocol):
 class OurSecret:
     """What matters of a Secret of ours: whose it is, and whether what the gateway reads of it is what we wrote.
 
-    ``published`` is what it holds, as far as that can be told without its data, which is not kept.
+    ``published`` is what it holds, as far as that can be told without its data, which is not kept; ``content`` is the
+    hash of that.
     """
 
     policy: ObjectKey
     intact: bool
     ownership: Ownership
     published: Published | None = None
+    content: str = ""
+
+    def contradicts(self, other: OurSecret | None) -> bool:
+        """Tell whether the same credential is said to live otherwise than before: somebody edited what we noted."""
+        if other is None or self.published is None or other.published is None or self.content != other.content:
+            return False
+        return self.published != other.published
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +253,7 @@ class ClusterSource:
 
     def _concerned(self, key: ObjectKey, known: OurSecret | None, secret: OurSecret | None) -> set[ObjectKey]:
         """Return the policies that have to be looked at because of a Secret's change."""
-        if secret is None or not secret.intact:
+        if secret is None or not secret.intact or secret.contradicts(known):
             latest = secret or known
             return self._publishers.of(key) | ({latest.policy} if latest else set())
         if known is not None and known.policy != secret.policy:
@@ -292,7 +300,6 @@ def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:
 def _our_secret(found: dict[str, Any]) -> OurSecret:
     stored = stored_secret(found)
     document, ownership = stored.document, stored.ownership or NOBODYS
-    notes, data = document.annotations, document.data
-    intact = notes.get(CONTENT) == content_hash(data) and read_time(notes.get(EXPIRY)) is not None
     policy = ObjectKey(document.key.namespace, ownership.policy)
-    return OurSecret(policy, intact, ownership, cached_state(document))
+    content = document.annotations.get(CONTENT, "")
+    return OurSecret(policy, is_intact(document), ownership, cached_state(document), content)

@@ -25,6 +25,7 @@ from credrotator.core.model import (
     Published,
     Rotatable,
     RotatablePolicy,
+    SecretDocument,
     Source,
     StoredSecret,
     Unreadable,
@@ -32,7 +33,7 @@ from credrotator.core.model import (
 )
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
 from credrotator.core.profiles import read_profile
-from credrotator.core.secretdata import parse, render
+from credrotator.core.secretdata import content_hash, parse, render
 from credrotator.rotation.guard import UNGUARDED
 
 if TYPE_CHECKING:
@@ -49,12 +50,22 @@ PUBLISH_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class RotateOptions:
-    """What the caller asks of an attempt; ``ignore_retry_after``: it would outlast the credential."""
+    """What the caller asks of an attempt.
+
+    Attributes:
+        within: Also rotate what becomes due in this span.
+        force: Rotate whatever is published.
+        dry_run: Only tell what would be done.
+        ignore_retry_after: Ask although a Retry-After is not over: it would outlast the credential.
+        is_retry: An attempt has failed, and nothing was heard of policy and Secret since. The exchange, whose circuit
+            may be open, comes before the store then: in an outage of thousands of policies neither is asked in vain.
+    """
 
     within: timedelta = timedelta(0)
     force: bool = False
     dry_run: bool = False
     ignore_retry_after: bool = False
+    is_retry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +84,21 @@ class State:
     @property
     def expires_at(self) -> datetime | None:
         """The end of the published credential, as far as it is known."""
-        return self.published.expires_at if isinstance(self.published, Published) else None
+        return self.published.expires_at if self.published else None
+
+    def has_data_of(self, other: State) -> bool:
+        """Tell whether both hold the same values, whatever is noted beside them."""
+        mine, others = (state.stored.document.data if state.stored else None for state in (self, other))
+        return mine == others
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    fingerprint: str
+    """The latest credential of a policy, how it reads back, and the hash of its data."""
+
     credential: Credential
+    published: Published | Unreadable | None
+    content: str
 
 
 class NothingCached:
@@ -128,6 +147,7 @@ class Rotation:
         self._audit = audit
         self._cached_state = cached_state
         self._held: dict[ObjectKey, _Held] = {}
+        self._known: dict[ObjectKey, Published | Unreadable | None] = {}
 
     def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader, options: RotateOptions) -> Outcome:
         """Do what is due for one policy; a failure becomes part of the outcome, never an exception."""
@@ -146,6 +166,7 @@ class Rotation:
     def forget(self, key: ObjectKey) -> None:
         """Drop what is held for a policy that is gone."""
         self._held.pop(key, None)
+        self._known.pop(key, None)
 
     def state(self, policy: RotatablePolicy, options: RotateOptions) -> State:
         """Read the store and decide; changes nothing.
@@ -155,7 +176,21 @@ class Rotation:
         """
         stored = self._store.read(policy.secret)
         published = parse(stored.document if stored else None, policy.source, policy.data_key)
+        if stored and isinstance(published, Published):
+            published = self._unedited(policy.key, stored, published)
+        self._known[policy.key] = published
         return State(stored, published, self._plan(policy, published, options))
+
+    def _unedited(self, key: ObjectKey, stored: StoredSecret, published: Published) -> Published | Unreadable:
+        """Believe no other times beside the credential that we wrote: it lives for as long as it was issued for."""
+        held = self._held.get(key)
+        if held is None or _have_same_times(published, held.published):
+            return published
+        if content_hash(stored.document.data) != held.content:
+            return published
+        return Unreadable(
+            "its times were changed by somebody else", held.published.expires_at if held.published else None
+        )
 
     def _plan(self, policy: RotatablePolicy, published: Published | Unreadable | None, options: RotateOptions) -> Plan:
         return plan(
@@ -168,29 +203,49 @@ class Rotation:
         )
 
     def _rotate(self, policy: RotatablePolicy, secrets: SecretReader, options: RotateOptions) -> Outcome:
-        seen = self._cached_state(policy)
+        seen = self._seen(policy)
         if seen is not None and isinstance(self._plan(policy, seen, options), Keep):
             return self._outcome(policy, "kept", "Fresh", seen)
+        if options.is_retry and self._is_known_to_be_due(policy, options):
+            credential = self._credential(policy, secrets, options)
+            return self._publish(policy, credential, self.state(policy, options), options)
         state = self.state(policy, options)
         match state.plan:
             case Keep():
                 return self._keep(policy, state, options)
             case Rotate(reason=reason) if options.dry_run:
                 return self._outcome(policy, "rotated", reason, state.published)
-            case Rotate(reason=reason, detail=detail):
-                # What comes of it is in the audit record.
+            case Rotate(reason=reason, detail=detail):  # what comes of it is in the audit record
                 log.debug("rotating %s: %s %s", policy.key, reason, detail)
+        return self._publish(policy, self._credential(policy, secrets, options), state, options)
+
+    def _is_known_to_be_due(self, policy: RotatablePolicy, options: RotateOptions) -> bool:
+        """Decide by what was read or heard last."""
+        if policy.key not in self._known:
+            return False
+        return isinstance(self._plan(policy, self._known[policy.key], options), Rotate)
+
+    def _credential(self, policy: RotatablePolicy, secrets: SecretReader, options: RotateOptions) -> Credential:
+        """Return the latest credential, or a new one; it is held until there is a later one."""
         credential = self._held_credential(policy, options)
         if credential is None:
             credential = self._exchange(
                 policy.key, policy.source, secrets, ignore_retry_after=options.ignore_retry_after
             )
-        self._held[policy.key] = _Held(policy.fingerprint, credential)
-        try:
-            return self._publish(policy, credential, state, options)
-        except Abandoned as error:
-            self._audit.refused(policy, error.reason, "it is not ours to write any more", state.expires_at, credential)
-            raise
+        document = self._document(policy, credential)
+        published = parse(document, policy.source, policy.data_key)
+        self._held[policy.key] = _Held(credential, published, content_hash(document.data))
+        return credential
+
+    def _document(self, policy: RotatablePolicy, credential: Credential) -> SecretDocument:
+        return render(policy.secret, credential, policy.fingerprint, data_key=policy.data_key, owner=policy.owner)
+
+    def _seen(self, policy: RotatablePolicy) -> Published | None:
+        """Return what was heard of the Secret, unless it contradicts what we wrote: then only the store can tell."""
+        seen, held = self._cached_state(policy), self._held.get(policy.key)
+        if seen is not None:
+            self._known[policy.key] = seen
+        return seen if seen is None or held is None or _have_same_times(seen, held.published) else None
 
     def _keep(self, policy: RotatablePolicy, state: State, options: RotateOptions) -> Outcome:
         """Leave a good credential alone; where its Secret does not say whose it is, write the same data once more."""
@@ -213,45 +268,54 @@ class Rotation:
         held = self._held.get(policy.key)
         if held is None or options.force:
             return None
-        document = render(policy.secret, held.credential, held.fingerprint, data_key=policy.data_key)
-        published = parse(document, policy.source, policy.data_key)
-        asked = policy.fingerprint
-        decided = plan(published, fingerprint=asked, seed=policy.uid, now=self._clock(), within=options.within)
-        return held.credential if isinstance(decided, Keep) else None
+        return held.credential if isinstance(self._plan(policy, held.published, options), Keep) else None
 
     def _publish(
         self, policy: RotatablePolicy, credential: Credential, state: State, options: RotateOptions
     ) -> Outcome:
         """Write the credential; when somebody else was quicker, read and decide again with it in hand."""
-        document = render(policy.secret, credential, policy.fingerprint, data_key=policy.data_key, owner=policy.owner)
+        document = self._document(policy, credential)
         candidate = parse(document, policy.source, policy.data_key)
+        first, still = state, options
         for _ in range(PUBLISH_TRIES):
             decided = state.plan
             if isinstance(decided, Keep):
                 self._audit.refused(policy, "Adopted", "somebody else was quicker", state.expires_at, credential)
                 return self._outcome(policy, "kept", "Adopted", state.published)
-            if why := _worse(candidate, state, self._clock(), options):
-                return self._keep_better(policy, credential, why)
-            self._guard(policy)
+            if why := _worse(candidate, state, self._clock(), still):
+                return self._keep_better(policy, credential, why, still)
+            self._refuse_abandoned(policy, credential, state)
             try:
                 with self._instrumentation.stage("write"):
                     self._store.publish(document, state.version)
             except Conflict:
-                # Somebody else renewed it this very moment: what was asked for (force, within) is done.
-                options = RotateOptions()
                 state = self.state(policy, options)
+                # Somebody else renewed it this very moment: what was asked for (force, within) is done. Where only its
+                # metadata was touched, it is not: the credential that was to be replaced is still there.
+                still = options if state.has_data_of(first) else RotateOptions()
+                state = replace(state, plan=self._plan(policy, state.published, still))
                 continue
+            self._known[policy.key] = candidate
             self._audit.published(policy, decided.reason, state.expires_at, document, credential)
             return self._outcome(policy, "rotated", decided.reason, candidate)
         message = f"Secret {policy.secret} was changed by somebody else {PUBLISH_TRIES} times in a row"
         raise Transient("Conflict", message, hint="look for another program that writes this Secret")
 
-    def _keep_better(self, policy: RotatablePolicy, credential: Credential, why: str) -> Outcome:
-        """Leave the published credential alone; that is a failure only if it is due by its own times.
+    def _refuse_abandoned(self, policy: RotatablePolicy, credential: Credential, state: State) -> None:
+        try:
+            self._guard(policy)
+        except Abandoned as error:
+            self._audit.refused(policy, error.reason, "it is not ours to write any more", state.expires_at, credential)
+            raise
+
+    def _keep_better(
+        self, policy: RotatablePolicy, credential: Credential, why: str, options: RotateOptions
+    ) -> Outcome:
+        """Leave the published credential alone; that is a failure only if it is due by its own times, or was forced.
 
         An early pass (``within``) may well get a token that the vendor kept for us, or one with a shorter life.
         """
-        state = self.state(policy, RotateOptions())
+        state = self.state(policy, RotateOptions(force=options.force))
         if isinstance(state.plan, Keep):
             self._audit.refused(policy, "NotBetter", why, state.expires_at, credential)
             return self._outcome(policy, "kept", "NotBetter", state.published)
@@ -277,14 +341,11 @@ class Rotation:
         expires_at: datetime | None = None
         renew_at: datetime | None = None
         reason = error.reason
-        if isinstance(policy, RotatablePolicy):
-            try:
-                state = self.state(policy, options)
-            except RotationError:
-                log.debug("%s: the store cannot be read either", policy.key)
-            else:
-                expires_at, renew_at = times(policy, state.published)
-                reason = state.plan.reason if isinstance(state.plan, Rotate) else error.reason
+        if isinstance(policy, RotatablePolicy) and policy.key in self._known:
+            known = self._known[policy.key]
+            expires_at, renew_at = times(policy, known)
+            decided = self._plan(policy, known, options)
+            reason = decided.reason if isinstance(decided, Rotate) else error.reason
         return Outcome(
             policy.key,
             policy.provider,
@@ -303,6 +364,10 @@ def static_reason(source: Source) -> str:
     if isinstance(source, Unsupported):
         return "NotSupported"
     return "Static" if source.references else "DefaultChain"
+
+
+def _have_same_times(one: Published, other: Published | Unreadable | None) -> bool:
+    return isinstance(other, Published) and (one.expires_at, one.issued_at) == (other.expires_at, other.issued_at)
 
 
 def check_static(source: Source, secrets: SecretReader) -> None:
@@ -338,7 +403,7 @@ def invalid(policy: InvalidPolicy) -> Outcome:
 def times(policy: Policy, published: Published | Unreadable | None) -> tuple[datetime | None, datetime | None]:
     """Return when the published credential expires and when it is renewed, as far as either is known."""
     if not isinstance(published, Published):
-        return None, None
+        return published.expires_at if published else None, None
     return published.expires_at, renewal_time(published, policy.uid)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef, fingerprint
-from credrotator.core.secretdata import CONTENT, EXPIRY, park, render
+from credrotator.core.secretdata import ANNOTATED, CONTENT, EXPIRY, ISSUED, TRUE_EXPIRY, park, render, show_time
 from credrotator.kube.client.informer import AFTER_S
 from credrotator.kube.source import ClusterSource, Scope
 from credrotator.kube.store import LABELS, ClusterStore
@@ -49,6 +49,9 @@ EDITS: dict[str, dict[str, Any]] = {
     "key": {"data": {"azureAccessToken": "eA=="}},
     "expiry": {"metadata": {"annotations": {EXPIRY: "soon"}}},
     "hash": {"metadata": {"annotations": {CONTENT: None}}},
+    "later": {"metadata": {"annotations": {EXPIRY: show_time(NOW + 6 * HOUR)}}},
+    "sooner": {"metadata": {"annotations": {EXPIRY: show_time(NOW - HOUR)}}},
+    "ours": {"metadata": {"annotations": {ANNOTATED: show_time(NOW + 6 * HOUR)}}},
 }
 
 
@@ -225,14 +228,14 @@ class TestSecrets:
         ClusterStore(api).publish(park(None, BEDROCK_SECRET, owner, NOW + HOUR), None)
         assert watching.told_after(count=0) == []
 
-    @pytest.mark.parametrize("what", ["data", "key", "expiry", "hash"])
+    @pytest.mark.parametrize("what", list(EDITS))
     def test_fault_38_edited(self, watching: Watching, api: KubeApi, what: str) -> None:
         """Whatever the gateway reads of it, or we know it by."""
         self.published(watching, api)
         watching.server.patch("secrets", BEDROCK_SECRET.name, EDITS[what])
         assert watching.told_after() == [BEDROCK]
 
-    @pytest.mark.parametrize("what", ["data", "key", "expiry", "hash"])
+    @pytest.mark.parametrize("what", list(EDITS))
     def test_edited_is_not_known(self, watching: Watching, api: KubeApi, what: str) -> None:
         """Only of what is as we wrote it can be told, without its data, what it holds."""
         store, policy = self.published(watching, api), read(watching.server.get(POLICIES, "bedrock") or {})
@@ -245,6 +248,18 @@ class TestSecrets:
         assert watching.source.cached_state(elsewhere) is None
         watching.server.patch("secrets", BEDROCK_SECRET.name, EDITS[what])
         eventually(lambda: watching.source.cached_state(policy) is None)
+
+    @pytest.mark.parametrize("names", [(TRUE_EXPIRY,), (EXPIRY, ANNOTATED), (ISSUED,)], ids=str)
+    def test_fault_37_another_life_of_the_same_data(
+        self, watching: Watching, api: KubeApi, names: tuple[str, ...]
+    ) -> None:
+        """However whole it looks: a credential that was known lives for as long as it was said to."""
+        self.published(watching, api)
+        policy = read(watching.server.get(POLICIES, "bedrock") or {})
+        eventually(lambda: watching.source.cached_state(policy) is not None)
+        notes = dict.fromkeys(names, show_time(NOW + HOUR / 2))
+        watching.server.patch("secrets", BEDROCK_SECRET.name, {"metadata": {"annotations": notes}})
+        assert watching.told_after() == [BEDROCK]
 
     def test_fault_39_deleted(self, watching: Watching, api: KubeApi) -> None:
         """It is put back at once."""

@@ -15,6 +15,7 @@ from credrotator.core.model import (
     Credential,
     InvalidPolicy,
     ObjectKey,
+    Owner,
     Policy,
     Problem,
     Published,
@@ -26,7 +27,20 @@ from credrotator.core.model import (
     generated_secret,
 )
 from credrotator.core.planning import TINY_LIFE
-from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, render, show_time
+from credrotator.core.secretdata import (
+    ANNOTATED,
+    CONTENT,
+    EXPIRY,
+    FINGERPRINT,
+    ISSUED,
+    TRUE_EXPIRY,
+    cached_state,
+    is_intact,
+    park,
+    read_time,
+    render,
+    show_time,
+)
 from credrotator.observability.audit import Audit
 from credrotator.rotation.rotation import PUBLISH_TRIES, RotateOptions, Rotation
 from tests.support.builders import parse_as
@@ -361,6 +375,84 @@ class TestBetterOnly:
         assert (world.stored, world.store.writes) == (before, [])
 
 
+EDITS = [timedelta(hours=5), timedelta(minutes=-50), timedelta(hours=-1), timedelta(seconds=1)]
+
+
+class TestEditedTimes:
+    """Fault 37: an expiry that somebody edited is not believed, and put right at once."""
+
+    def publish(self, life: timedelta) -> tuple[Backend, SecretDocument]:
+        """Let a pass of before have published a credential, and nobody remember it."""
+        world = Backend(aws_credential(NOW, life, tag="NEW"))
+        return world, world.publish(aws_credential(life=life))
+
+    @pytest.mark.parametrize("moved", EDITS, ids=str)
+    @pytest.mark.parametrize("name", [EXPIRY, ANNOTATED])
+    @pytest.mark.parametrize("life", [HOUR, 10 * MINUTE], ids=str)
+    def test_fault_37_an_edited_expiry_is_not_believed(self, moved: timedelta, name: str, life: timedelta) -> None:
+        """Later or sooner, ours or the gateway's: it is repaired once, with a credential that lives as it says."""
+        world, before = self.publish(life)
+        edited = show_time((read_time(before.annotations[name]) or NOW) + moved)
+        world.store.put(with_annotation(before, name, edited))
+        assert cached_state(with_annotation(before, name, edited)) is None
+        assert not is_intact(with_annotation(before, name, edited))
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
+        assert (outcome.action, outcome.reason, outcome.expires_at) == ("rotated", "Unreadable", NOW + life)
+        assert world.stored is not None
+        assert all(world.stored.annotations[each] == before.annotations[each] for each in (EXPIRY, ANNOTATED, ISSUED))
+        assert world.rotation(world.policy, no_secrets, RotateOptions()).action == "kept"
+
+    @pytest.mark.parametrize("moved", EDITS, ids=str)
+    def test_fault_37_ours_is_known_while_it_cannot_be_repaired(self, moved: timedelta) -> None:
+        """Where no new credential is to be had, what is known of the old one's life is still what we wrote."""
+        world, before = self.publish(HOUR)
+        world.exchange.script = [FAILURES[0]]
+        world.store.put(with_annotation(before, EXPIRY, show_time(NOW + HOUR + moved)))
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
+        assert (outcome.action, outcome.reason, outcome.expires_at) == ("failed", "Unreadable", NOW + HOUR)
+
+    @pytest.mark.parametrize("names", [(TRUE_EXPIRY,), (EXPIRY, ANNOTATED, TRUE_EXPIRY), (ISSUED,)], ids=str)
+    @pytest.mark.parametrize("life", [HOUR, 10 * MINUTE], ids=str)
+    def test_fault_37_who_wrote_it_knows_its_times(self, names: tuple[str, ...], life: timedelta) -> None:
+        """A daemon believes no other times beside its own credential, however whole they look; no exchange is made."""
+        world = Backend(aws_credential(NOW, life))
+        rotation, seen = world.rotation, None
+        rotation(world.policy, no_secrets, RotateOptions())
+        assert world.stored is not None
+        before = world.stored
+        for name in names:
+            if name in world.stored.annotations or name == TRUE_EXPIRY:
+                world.store.put(with_annotation(world.stored, name, show_time(NOW + 5 * HOUR)))
+        if names != (ISSUED,):
+            seen = cached_state(world.stored)
+            assert seen is None or seen.expires_at == NOW + 5 * HOUR
+        outcome = rotation(world.policy, no_secrets, RotateOptions())
+        assert (outcome.action, outcome.expires_at) == ("rotated", NOW + life)
+        assert (world.stored.annotations, len(world.exchange.calls)) == (before.annotations, 1)
+
+    def test_fault_37_what_is_heard_of_an_edit_is_not_believed(self) -> None:
+        """What the watch says of the Secret counts only as far as it agrees with what was written."""
+        world = Backend(aws_credential())
+        heard: list[Published] = []
+        rotation = Rotation(
+            world.store, world.exchange, world.clock, cached_state=lambda _: heard[0] if heard else None
+        )
+        rotation(world.policy, no_secrets, RotateOptions())
+        heard.append(Published(NOW + 5 * HOUR, NOW, fingerprint(aws_source())))
+        world.clock.now = NOW + 50 * MINUTE
+        world.exchange.script = [aws_credential(world.clock.now, tag="NEW")]
+        assert rotation(world.policy, no_secrets, RotateOptions()).action == "rotated"
+
+    def test_parking_makes_no_edit_true(self) -> None:
+        """A Secret that is parked with an edited annotation keeps our expiry as the true one."""
+        _, before = self.publish(HOUR)
+        edited = with_annotation(before, EXPIRY, show_time(NOW + 5 * HOUR))
+        parked = park(edited, SECRET, Owner("v1", "bedrock", "uid"), NOW + 15 * MINUTE)
+        found = parse_as(parked, "aws-oidc")
+        assert isinstance(found, Published)
+        assert found.expires_at == NOW + HOUR
+
+
 class TestConflicts:
     """I3: one write per rotation, and never a blind one."""
 
@@ -404,6 +496,41 @@ class TestConflicts:
         assert (outcome.error.kind, outcome.error.reason) == ("transient", "Conflict")
         assert len(world.store.before_publish) == 100 - PUBLISH_TRIES
         assert world.store.writes == []
+
+    @pytest.mark.parametrize(
+        "wish", [RotateOptions(force=True), RotateOptions(within=2 * HOUR)], ids=["force", "within"]
+    )
+    @pytest.mark.parametrize("times", [1, PUBLISH_TRIES - 1])
+    def test_fault_26_a_touched_secret_is_still_to_be_replaced(self, wish: RotateOptions, times: int) -> None:
+        """Somebody annotates the Secret meanwhile: its credential, which was to go, is still there, and goes."""
+        world = Backend(aws_credential(NOW + MINUTE, tag="NEW"))
+        old = world.publish(aws_credential(tag="LEAKED"))
+
+        def touch() -> None:
+            world.store.put(with_annotation(old, "team.example/owner", "me"))
+
+        world.store.before_publish = [touch] * times
+        outcome = world.rotation(world.policy, no_secrets, wish)
+        assert (outcome.action, outcome.reason) == ("rotated", "Forced" if wish.force else "Expiring")
+        assert world.stored is not None
+        assert "LEAKED" not in world.stored.data["credentials"].reveal()
+
+    def test_fault_26_a_secret_that_is_put_back_is_still_to_be_replaced(self) -> None:
+        """Deleted and restored while it is being replaced by force: what is there is the credential that was to go."""
+        world = Backend(aws_credential(tag="NEW"))
+        old = world.publish(aws_credential(tag="LEAKED"))
+        world.store.before_publish = [world.store.secrets.clear, lambda: world.store.put(old)]
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions(force=True))
+        assert (outcome.action, outcome.reason) == ("rotated", "Forced")
+
+    def test_forced_and_no_better(self) -> None:
+        """A forced rotation that gets nothing usable has failed: the credential that was to go is still there."""
+        world = Backend(aws_credential(NOW - HOUR, HOUR + timedelta(seconds=1)))
+        world.publish(aws_credential(tag="LEAKED"))
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions(force=True))
+        assert (outcome.action, outcome.reason) == ("failed", "Forced")
+        assert outcome.error is not None
+        assert outcome.error.reason == "NotBetter"
 
     def test_forced_against_a_better_one(self) -> None:
         """After a conflict, ``force`` is no licence to replace what somebody else just wrote by something worse."""
