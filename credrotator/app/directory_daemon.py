@@ -93,3 +93,4 @@ class DirectoryDaemon:
     def tick(self) -> None:
         """See ``Running``."""
         self._instrumentation.note_skew(self._clock.seen())
+        self._instrumentation.note_unreadable(self._source.unreadable())

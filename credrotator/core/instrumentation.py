@@ -89,6 +89,9 @@ class DaemonInstrumentation(Instrumentation, DeliveryInstrumentation, Protocol):
     def note_skew(self, seen: Mapping[str, timedelta]) -> None:
         """Show by how much others' clocks differ from this machine's: theirs minus ours, by endpoint."""
 
+    def note_unreadable(self, count: int) -> None:
+        """Show of how many files of manifests an earlier reading stays in force, since they cannot be read by now."""
+
 
 class _NoInstrumentation:
     def attempt(self, attempt: Attempt) -> AbstractContextManager[None]:  # noqa: ARG002
@@ -131,6 +134,9 @@ class _NoInstrumentation:
         pass
 
     def note_skew(self, seen: Mapping[str, timedelta]) -> None:
+        pass
+
+    def note_unreadable(self, count: int) -> None:
         pass
 
 

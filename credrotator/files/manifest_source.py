@@ -6,21 +6,19 @@ and a few seconds do not matter here.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import threading
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import RotationError, UsageError, printable
-from credrotator.files.listing import list_manifests
-from credrotator.files.manifests import DEFAULT_OPTIONS, ManifestOptions, read_manifests
+from credrotator.files.last_good import FileState, LastGoodFiles, file_state
+from credrotator.files.manifests import DEFAULT_OPTIONS, ManifestOptions, sort_manifests
 from credrotator.policies.inventory import Inventory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
     from credrotator.core.ports import SecretReader, SecretStore
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL = timedelta(seconds=2)
+
+_Signature = tuple["Mapping[str, FileState | None]", "tuple[FileState | None, ...]"]
 
 
 class ManifestSource:
@@ -45,10 +45,10 @@ class ManifestSource:
     ) -> None:
         if "-" in names:
             raise UsageError("run watches its manifests, so -f - is not possible; name files or directories")
-        self._names = names
         self._reader = policies
         self._store = store
         self._options = options
+        self._files = LastGoodFiles(names, policies, options)
         self._further: list[Path] = []
         self._poll_s = poll.total_seconds()
         self._stopping = threading.Event()
@@ -57,6 +57,7 @@ class ManifestSource:
         self._seen: object = None
         self._versions: dict[ObjectKey, str | None] = {}
         self._trouble: str | None = "the manifests are not read yet"
+        self._reported: dict[str, str] = {}
         self.inventory = Inventory()
 
     def start(self, changed: Callable[[ObjectKey], None]) -> None:
@@ -93,7 +94,11 @@ class ManifestSource:
         """See ``ports.PolicySource``."""
         if self._thread and not self._thread.is_alive():
             return "the manifests are not watched any more"
-        return self._trouble
+        return self._trouble or self._files.trouble()
+
+    def unreadable(self) -> int:
+        """Count the files of which an earlier reading stays in force, or none is there; 1 where none can be listed."""
+        return max(len(self._files.amiss), int(self._trouble is not None))
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._poll_s):
@@ -108,37 +113,36 @@ class ManifestSource:
                     log.warning("%s; the policies stay as they were", error)
                 self._trouble = str(error)
 
-    def _signature(self) -> object:
-        """Name every file with its time and size; a change of any of them is a reason to read all again.
+    def _signature(self) -> _Signature:
+        """Name every file with its state; a change of any of them is a reason to read.
 
-        Files that Secrets are filled from count as well; one that is not there yet has no time.
+        Files that Secrets are filled from count as well; one that is not there yet has none.
         """
-        signature: list[tuple[str, int, int]] = []
-        for name in self._names:
-            for file in list_manifests(Path(name), recursive=self._options.recursive).files:
-                try:
-                    status = file.stat()
-                except OSError as error:
-                    raise UsageError(f"cannot read {printable(file)}: {error.strerror}") from error
-                signature.append((str(file), status.st_mtime_ns, status.st_size))
-        for file in self._further:
-            with contextlib.suppress(OSError):
-                signature.append((str(file), file.stat().st_mtime_ns, file.stat().st_size))
-        return signature
+        return self._files.states(), tuple(file_state(str(file)) for file in self._further)
 
-    def _read(self, signature: object) -> None:
-        reading = read_manifests(self._names, io.StringIO(), self._reader, self._options)
+    def _read(self, signature: _Signature) -> None:
+        reading = sort_manifests(self._files.read(signature[0]), self._reader, self._options)
+        self._report_amiss()
         for problem in reading.problems:
             log.warning("%s", problem)
         for note in reading.notes:
             log.info("%s", note)
         old, self.inventory = self.inventory, reading.inventory
-        if set(reading.files) != set(self._further):
-            self._further, signature = reading.files, None  # their times are part of the next look
         self._seen, self._trouble = signature, None
+        if set(reading.files) != set(self._further):
+            self._further, self._seen = reading.files, None  # their states are part of the next look
         for key in sorted(_keys(old) | _keys(self.inventory)):
             if _facts(old, key) != _facts(self.inventory, key) or old.secrets != self.inventory.secrets:
                 self._changed(key)
+
+    def _report_amiss(self) -> None:
+        """Log what is amiss with a file, once."""
+        for file, why in self._files.amiss.items():
+            if self._reported.get(file) != why:
+                log.warning("%s: %s; what was read of it before stays in force", printable(file), why)
+        for file in self._reported.keys() - self._files.amiss.keys():
+            log.info("%s is readable again", printable(file))
+        self._reported = dict(self._files.amiss)
 
     def _check_store(self) -> None:
         """Notice a published Secret that somebody removed or replaced."""

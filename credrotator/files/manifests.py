@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from credrotator.core.errors import UsageError, printable
-from credrotator.core.model import ObjectKey
+from credrotator.core.model import InvalidPolicy, ObjectKey
 from credrotator.files.bounded import MIB, read_text
 from credrotator.files.listing import list_manifests
 from credrotator.files.substitution import ENV, FILE, PREFIX, from_a_cluster, substitutes
@@ -26,7 +26,7 @@ from credrotator.policies.selectors import parse_selector
 from credrotator.policies.stand_ins import stand_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from credrotator.policies.managed import FormReader
 
@@ -71,12 +71,22 @@ class ManifestReading:
         problems: What is wrong, as sentences.
         notes: What was passed over, which may be as it should.
         files: Further files whose content is part of the reading.
+        lost: What is so wrong that objects are missing: policies may well be among them.
     """
 
     inventory: Inventory = field(default_factory=Inventory)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """A file's documents, each with the line that it begins in; ``origin`` is how messages call the file."""
+
+    origin: str
+    documents: tuple[tuple[int, object], ...]
 
 
 def read_manifests(
@@ -87,29 +97,45 @@ def read_manifests(
     Raises:
         UsageError: A name does not exist or cannot be read; nothing was read then.
     """
+    notes: list[str] = []
+    reading = sort_manifests(_files(names, stdin, options, notes), policies, options)
+    reading.notes[:0] = notes
+    return reading
+
+
+def sort_manifests(
+    files: Iterable[ManifestFile], policies: FormReader, options: ManifestOptions = DEFAULT_OPTIONS
+) -> ManifestReading:
+    """Sort what files hold."""
     reading = ManifestReading()
     sorter = _Sorter(reading, policies, options)
-    for origin, text in _texts(names, stdin, options, reading.notes):
-        for line, manifest in read_documents(text):
-            sorter.sort_in(manifest, f"{origin}:{line}")
+    for file in files:
+        for line, manifest in file.documents:
+            sorter.sort_in(manifest, f"{file.origin}:{line}")
     reading.inventory.refuse_shared_backends()
     reading.inventory.refuse_shared_secrets()
     return reading
 
 
-def _texts(
-    names: Sequence[str], stdin: TextIO, options: ManifestOptions, notes: list[str]
-) -> Iterator[tuple[str, str]]:
+def read_manifest_file(path: Path) -> ManifestFile:
+    """Read one file.
+
+    Raises:
+        UsageError: It cannot be read, or is no text.
+    """
+    return ManifestFile(printable(path), tuple(read_documents(read_text(path, LIMIT_BYTES))))
+
+
+def _files(names: Sequence[str], stdin: TextIO, options: ManifestOptions, notes: list[str]) -> Iterator[ManifestFile]:
     for name in names:
         if name == "-":
-            yield STDIN, _standard_input(stdin)
+            yield ManifestFile(STDIN, tuple(read_documents(_standard_input(stdin))))
             continue
         if "://" in name:
             raise UsageError(f"cannot read {printable(name)}: it is a URL; feed what is there to -f -")
         listing = list_manifests(Path(name), recursive=options.recursive)
         notes += listing.passed_over
-        for file in listing.files:
-            yield printable(file), read_text(file, LIMIT_BYTES)
+        yield from map(read_manifest_file, listing.files)
 
 
 def _standard_input(stdin: TextIO) -> str:
@@ -140,9 +166,9 @@ class _Sorter:
         if manifest is None:
             return
         if isinstance(manifest, DocumentError):
-            self._problems.append(f"{origin}: not readable as YAML or JSON: {manifest.reason}")
+            self._lose(f"{origin}: not readable as YAML or JSON: {manifest.reason}")
         elif not isinstance(manifest, dict) or not isinstance(kind := manifest.get("kind"), str):
-            self._problems.append(f"{origin}: expected a Kubernetes object with apiVersion, kind and metadata")
+            self._lose(f"{origin}: expected a Kubernetes object with apiVersion, kind and metadata")
         elif kind == "List" or (kind.endswith("List") and "items" in manifest):
             self._list(manifest, origin, lists + 1)
         elif kind == KIND:
@@ -156,6 +182,8 @@ class _Sorter:
         if not all(requirement.holds(_labels(manifest)) for requirement in self._selector):
             return
         policy = self._policies.read(manifest, origin)
+        if isinstance(policy, InvalidPolicy) and policy.key.name.startswith("("):
+            self._reading.lost.append(f"{origin}: {policy.problems[0]}")
         self._inventory.add_policy(policy)
         self._inventory.manifests[policy.key] = manifest
 
@@ -164,7 +192,7 @@ class _Sorter:
         items = manifest.get("items") or []
         if not isinstance(items, list) or lists > MAX_LISTS:
             why = "expected a list" if lists <= MAX_LISTS else TOO_DEEP
-            self._problems.append(f"{origin}: items: {why}")
+            self._lose(f"{origin}: items: {why}")
             return
         typed = {"apiVersion": manifest.get("apiVersion"), "kind": manifest["kind"].removesuffix("List")}
         for index, item in enumerate(items):
@@ -175,12 +203,13 @@ class _Sorter:
         """Take what policies refer to or what refers to them."""
         version = manifest.get("apiVersion")
         if not isinstance(version, str):
-            self._problems.append(f"{origin}: {kind}: apiVersion: required field is missing")
+            self._lose(f"{origin}: {kind}: apiVersion: required field is missing")
             return
         if version.rpartition("/")[0] != _GROUPS[kind]:
             return  # a kind of the same name in somebody else's API
-        key = _key(manifest, f"{origin}: {kind}", self._problems, self._namespace)
-        if key is None:
+        key = _key(manifest, f"{origin}: {kind}", self._namespace)
+        if isinstance(key, str):
+            self._lose(key)
             return
         match kind:
             case "Secret":
@@ -197,10 +226,12 @@ class _Sorter:
     def _unknown(self, manifest: dict[str, Any], kind: str, origin: str) -> None:
         """Pass over what is no concern of ours, and say so where it looks like a slip of the pen."""
         if encrypted := stand_in(kind):
-            self._problems.append(f"{origin}: kind: {encrypted.what}; {encrypted.hint}")
+            self._lose(f"{origin}: kind: {encrypted.what}; {encrypted.hint}")
         elif meant := difflib.get_close_matches(kind[:80].lower(), _KINDS, 1, _ALIKE):
             shown = printable(kind, 80)
-            self._reading.notes.append(f"{origin}: passed over: kind {shown}; did you mean {_KINDS[meant[0]]}?")
+            note = f"{origin}: passed over: kind {shown}; did you mean {_KINDS[meant[0]]}?"
+            self._reading.notes.append(note)
+            self._reading.lost.append(note)
         elif kind.endswith("Secret"):
             name = printable(_metadata(manifest).get("name"), 80)
             self._reading.notes.append(
@@ -247,6 +278,10 @@ class _Sorter:
             for name, why in result.problems.items():
                 self._damaged(key, name, f"{where}: {name}: {why}")
 
+    def _lose(self, problem: str) -> None:
+        self._problems.append(problem)
+        self._reading.lost.append(problem)
+
     def _damaged(self, key: ObjectKey, name: str, problem: str) -> None:
         self._inventory.damaged.add((key, name))
         self._problems.append(problem)
@@ -262,18 +297,17 @@ def _labels(manifest: Mapping[str, Any]) -> Mapping[str, object]:
     return labels if isinstance(labels, dict) else {}
 
 
-def _key(manifest: dict[str, Any], where: str, problems: list[str], default: str) -> ObjectKey | None:
+def _key(manifest: dict[str, Any], where: str, default: str) -> ObjectKey | str:
+    """Return an object's key, or what is wrong with its name."""
     fields = _metadata(manifest)
     name, namespace = fields.get("name"), fields.get("namespace")
     if name is None:
-        problems.append(f"{where}: metadata.name: required field is missing")
-    elif not isinstance(name, str) or not api.NAME.fullmatch(name):
-        problems.append(f"{where}: metadata.name: expected a Kubernetes name{_got(name)}")
-    elif namespace is not None and not (isinstance(namespace, str) and api.NAMESPACE.fullmatch(namespace)):
-        problems.append(f"{where}: metadata.namespace: expected a Kubernetes namespace{_got(namespace)}")
-    else:
-        return ObjectKey(namespace or default, name)
-    return None
+        return f"{where}: metadata.name: required field is missing"
+    if not isinstance(name, str) or not api.NAME.fullmatch(name):
+        return f"{where}: metadata.name: expected a Kubernetes name{_got(name)}"
+    if namespace is not None and not (isinstance(namespace, str) and api.NAMESPACE.fullmatch(namespace)):
+        return f"{where}: metadata.namespace: expected a Kubernetes namespace{_got(namespace)}"
+    return ObjectKey(namespace or default, name)
 
 
 def _got(value: object) -> str:

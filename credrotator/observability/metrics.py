@@ -65,6 +65,7 @@ class Metrics:
         self.restarts = counter("watch_restarts", "Watches that began anew, by reason.", ["reason"])
         self.silence = gauge("watch_silence_seconds", "For how long a watch has said nothing.", ["watch"])
         self.skew = gauge("clock_skew_seconds", "Their clock minus ours.", ["endpoint"])
+        self.unreadable = gauge("manifests_unreadable", "Files of manifests that cannot be read as they are.", [])
         self.build = gauge("build_info", "1, with what is running.", ["version", "python"])
         self.build.labels(__version__, platform.python_version()).set(1)
         ProcessCollector(registry=self.registry)
@@ -155,6 +156,10 @@ class Metrics:
         """Show by how much others' clocks differ from this machine's."""
         for endpoint, difference in seen.items():
             self.skew.labels(endpoint).set(difference.total_seconds())
+
+    def note_unreadable(self, count: int) -> None:
+        """Show of how many files of manifests an earlier reading stays in force."""
+        self.unreadable.set(count)
 
     def note_restarts(self, total: Mapping[str, int]) -> None:
         """Bring the count of watches that began anew up to date."""

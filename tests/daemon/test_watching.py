@@ -112,6 +112,104 @@ def test_a_mistake(watching: Watching) -> None:
     assert watching.told == [A, A, A]
 
 
+BROKEN = {
+    "no YAML": "kind: [BackendSecurityPolicy\n",
+    "cut off": "apiVersion: v1\nkind",
+    "tab": "kind:\tBackendSecurityPolicy\n\tname: a\n",
+    "no object": "- a\n- b\n",
+    "no kind": yaml.safe_dump({name: value for name, value in aws("a").items() if name != "kind"}),
+    "misspelt kind": yaml.safe_dump(aws("a") | {"kind": "BackendSecurityPolcy"}),
+    "misspelt name": yaml.safe_dump(aws("a") | {"metadata": {"nmae": "a"}}),
+    "no text": b"\xff\xfek\0i\0n\0d\0",
+    "not closed": '{"kind": "BackendSecurityPolicy"',
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_fault_67_a_file_that_becomes_unreadable(
+    watching: Watching, content: str | bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its policies stay as they were last read; not ready, counted, and logged once; other files are read on."""
+    watching.write("b.yaml", aws("b"))
+    watching.start()
+    path, whole = watching.directory / "a.yaml", watching.source.get(A)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    eventually(lambda: watching.source.trouble() is not None)
+    assert "a.yaml" in str(watching.source.trouble())
+    assert (watching.source.get(A), watching.source.unreadable()) == (whole, 1)
+    watching.write("b.yaml", aws("b", role="other"))
+    eventually(lambda: watching.told == [A, B, B])
+    assert watching.source.get(A) == whole
+    assert len([record for record in caplog.records if "stays in force" in record.message]) == 1
+    watching.write("a.yaml", aws("a", role="other"))
+    eventually(lambda: watching.source.trouble() is None)
+    assert (watching.source.get(A) != whole, watching.source.unreadable()) == (True, 0)
+
+
+@pytest.mark.parametrize("what", ["removed", "a directory", "a broken link", "a pipe"])
+def test_fault_67_a_named_file_that_is_away(tmp_path: Path, what: str) -> None:
+    """A file that was named by itself, and is something else by now, keeps its policies."""
+    watching = Watching(tmp_path)
+    watching.write("a.yaml", aws("a"))
+    watching.write("b.yaml", aws("b"))
+    file = watching.directory / "a.yaml"
+    names = [str(file), str(watching.directory / "b.yaml")]
+    watching.source = ManifestSource(names, policy_reader(Defaults()), watching.store, POLL)
+    watching.start()
+    try:
+        whole = watching.source.get(A)
+        file.unlink()
+        if what == "a broken link":
+            file.symlink_to("none")
+        elif what == "a pipe":
+            os.mkfifo(file)
+        elif what == "a directory":
+            file.mkdir()
+        eventually(lambda: watching.source.trouble() is not None)
+        assert (watching.source.get(A), watching.source.unreadable()) == (whole, 1)
+    finally:
+        watching.source.stop()
+
+
+def test_fault_67_one_document_of_many(watching: Watching) -> None:
+    """A file stays whole: the last good reading of all its documents counts, edits beside the mistake do not."""
+    watching.write("a.yaml", aws("a"), aws("b"))
+    watching.start()
+    before = watching.source.get(B)
+    text = yaml.safe_dump_all([aws("a"), aws("b", role="other")])
+    (watching.directory / "a.yaml").write_text(text.replace("kind: Backend", "kind: [Backend", 1))
+    eventually(lambda: watching.source.trouble() is not None)
+    assert (watching.source.get(B), set(watching.source.policies())) == (before, {A, B})
+
+
+def test_fault_67_unreadable_from_the_start(watching: Watching) -> None:
+    """What can be read of it is served; that something is missing is said all the same."""
+    text = yaml.safe_dump_all([aws("a"), aws("b")]).replace("kind: Backend", "kind: [Backend", 1)
+    (watching.directory / "a.yaml").write_text(text)
+    watching.start()
+    assert (set(watching.source.policies()), watching.source.unreadable()) == ({B}, 1)
+    assert watching.source.trouble() is not None
+
+
+def test_fault_67_a_deleted_document_is_no_mistake(watching: Watching) -> None:
+    """Who takes a policy out of a file that can be read means it."""
+    watching.write("a.yaml", aws("a"), aws("b"))
+    watching.start()
+    watching.write("a.yaml", aws("b"))
+    eventually(lambda: watching.source.get(A) is None)
+    assert watching.source.trouble() is None
+
+
+def test_an_edit_that_keeps_time_and_size(watching: Watching) -> None:
+    """As ``rsync -t`` and ``touch -r`` leave it: the file is another one all the same."""
+    watching.start()
+    path = watching.directory / "a.yaml"
+    status = path.stat()
+    path.write_text(path.read_text().replace("bedrock", "kcordeb"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    eventually(lambda: watching.told == [A, A])
+
+
 def test_fault_42_a_new_client_secret(watching: Watching) -> None:
     """Everybody is looked at, and reads the new one."""
     watching.start()

@@ -1,0 +1,123 @@
+"""Files of manifests that change: of each the last reading in which nothing was lost stays in force.
+
+Owns what was read of each file, and what is amiss with it by now. A slip of the pen must not take policies away: who
+deletes one deletes its document, or its file. Source: reliability.md, 67.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from credrotator.core.errors import UsageError, printable
+from credrotator.files.listing import list_manifests
+from credrotator.files.manifests import ManifestFile, ManifestOptions, read_manifest_file, sort_manifests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from credrotator.policies.managed import FormReader
+
+
+class FileState(NamedTuple):
+    """What changes when a file does; a write that keeps time and size still moves the inode, or the time of change."""
+
+    modified_ns: int
+    changed_ns: int
+    size_bytes: int
+    inode: int
+
+
+def file_state(path: str, *, links: bool = False) -> FileState | None:
+    """Return the state of a file, None if there is none; with ``links`` of a link, not of where it leads."""
+    try:
+        status = os.stat(path, follow_symlinks=not links)  # noqa: PTH116 - thousands of these, every few seconds
+    except (OSError, ValueError):
+        return None
+    return FileState(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+
+
+class LastGoodFiles:
+    """The files that some names stand for.
+
+    Args:
+        names: Files and directories.
+        policies: Reads policies; what it cannot even name is lost.
+        options: How manifests are read.
+
+    Attributes:
+        amiss: What is wrong with a file whose last good reading is in force, or that has none, by the file's name.
+    """
+
+    def __init__(self, names: Sequence[str], policies: FormReader, options: ManifestOptions) -> None:
+        self._names = names
+        self._policies = policies
+        self._options = options
+        self._directories: set[str] = set()
+        self._states: dict[str, FileState | None] = {}
+        self._files: dict[str, ManifestFile] = {}
+        self.amiss: dict[str, str] = {}
+
+    def states(self) -> Mapping[str, FileState | None]:
+        """Return all files in order, with their states as they are now.
+
+        Raises:
+            UsageError: A directory is not there, cannot be read, or holds no manifest.
+        """
+        return {file: file_state(file) for file in self._list()}
+
+    def read(self, states: Mapping[str, FileState | None]) -> Iterable[ManifestFile]:
+        """Read the files that have changed, and return what is in force of all.
+
+        Args:
+            states: Of all files.
+
+        Raises:
+            UsageError: A file cannot be read at the very first reading.
+        """
+        is_first = not self._states
+        for file in self._files.keys() - states.keys():
+            del self._files[file]
+        self.amiss = {file: why for file, why in self.amiss.items() if file in states}
+        for file, state in states.items():
+            if state is None or state != self._states.get(file):
+                self._read(file, is_first=is_first)
+        self._states = dict(states)
+        return [self._files[file] for file in states if file in self._files]
+
+    def _read(self, file: str, *, is_first: bool) -> None:
+        try:
+            reading = read_manifest_file(Path(file))
+        except UsageError as error:
+            if is_first:
+                raise
+            self.amiss[file] = str(error)
+            return
+        lost = sort_manifests([reading], self._policies, self._options).lost
+        if lost:
+            self.amiss[file] = lost[0]
+            # What can be read of one that was never whole is better than nothing.
+            self._files.setdefault(file, reading)
+        else:
+            self.amiss.pop(file, None)
+            self._files[file] = reading
+
+    def _list(self) -> Iterable[str]:
+        for name in self._names:
+            files = [str(file) for file in list_manifests(Path(name), recursive=self._options.recursive).files]
+            if files != [str(Path(name))]:
+                self._directories.add(name)
+            elif name in self._directories:
+                raise UsageError(f"cannot read {printable(name)}: it was a directory, and is away")
+            yield from files
+
+    def trouble(self) -> str | None:
+        """Say what is amiss, None if nothing is."""
+        if not self.amiss:
+            return None
+        more = f" (and {len(self.amiss) - 1} more files)" if len(self.amiss) > 1 else ""
+        file, why = next(iter(self.amiss.items()))
+        # A message may name the place within the file, or the file at its end.
+        where = "" if printable(file) in why else f"{printable(file)}: "
+        return f"{where}{why}; what was read of it before stays in force{more}"
