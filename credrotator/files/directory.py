@@ -79,7 +79,7 @@ class DirectoryStore:
 
     def read(self, key: ObjectKey) -> StoredSecret | None:
         """See ``ports.SecretStore``; a Secret that was never published, or is half made, is None."""
-        path = self._path(key)
+        path = self.path(key)
         failed: str | None = None
         with storage_errors(str(path)):
             for _ in range(_READ_TRIES):
@@ -95,12 +95,12 @@ class DirectoryStore:
 
     def _version(self, key: ObjectKey) -> str | None:
         with contextlib.suppress(FileNotFoundError), self._open(key) as secret:
-            return _current(secret, self._path(key))
+            return _current(secret, self.path(key))
         return None
 
     def publish(self, document: SecretDocument, expected: str | None) -> None:
         """See ``ports.SecretStore``; the version is the generation's name."""
-        path = self._path(document.key)
+        path = self.path(document.key)
         with storage_errors(str(path)):
             self._make_root()
             with self._open(document.key, create=True) as secret, locked(secret, LOCK, path):
@@ -133,7 +133,7 @@ class DirectoryStore:
         Raises:
             RotationError: It could not: ownership, modes, a full or read-only file system, what stands there.
         """
-        path = self._path(key)
+        path = self.path(key)
         with storage_errors(str(path)):
             with contextlib.suppress(FileNotFoundError), self._open(key) as secret:
                 _current(secret, path)
@@ -190,7 +190,12 @@ class DirectoryStore:
             return None
         return found if isinstance(found, dict) else None
 
-    def _path(self, key: ObjectKey) -> Path:
+    def path(self, key: ObjectKey) -> Path:
+        """Return where a Secret is.
+
+        Raises:
+            PolicyError: It has no name that could be one of a file.
+        """
         return self._root / _plain(key.namespace) / _plain(key.name)
 
     def _make_root(self) -> None:
@@ -211,7 +216,7 @@ class DirectoryStore:
 
     @contextlib.contextmanager
     def _open(self, key: ObjectKey, *, create: bool = False) -> Iterator[int]:
-        path = self._path(key)
+        path = self.path(key)
         with (
             self._open_root(create=create) as root,
             self._inside(root, key.namespace, create=create, shown=path.parent) as namespace,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from credrotator.core.errors import UsageError, printable
 from credrotator.files.listing import list_manifests
@@ -20,22 +20,17 @@ if TYPE_CHECKING:
     from credrotator.policies.managed import FormReader
 
 
-class FileState(NamedTuple):
-    """What changes when a file does; a write that keeps time and size still moves the inode, or the time of change."""
-
-    modified_ns: int
-    changed_ns: int
-    size_bytes: int
-    inode: int
+FileState = tuple[int, int, int, int]
+"""Times of modification and of change in ns, size in bytes, inode; a write that spares some of them moves others."""
 
 
-def file_state(path: str, *, links: bool = False) -> FileState | None:
-    """Return the state of a file, None if there is none; with ``links`` of a link, not of where it leads."""
+def file_state(path: str) -> FileState | None:
+    """Return the state of a file, or of what a link leads to; None if there is none."""
     try:
-        status = os.stat(path, follow_symlinks=not links)  # noqa: PTH116 - thousands of these, every few seconds
+        status = os.stat(path)  # noqa: PTH116 - thousands of these, every few seconds
     except (OSError, ValueError):
         return None
-    return FileState(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 class LastGoodFiles:

@@ -11,9 +11,10 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.core.errors import RotationError, UsageError, printable
+from credrotator.core.errors import UsageError, printable
 from credrotator.files.last_good import FileState, LastGoodFiles, file_state
 from credrotator.files.manifests import DEFAULT_OPTIONS, ManifestOptions, sort_manifests
+from credrotator.files.published_states import published_states
 from credrotator.policies.inventory import Inventory
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class ManifestSource:
         if "-" in names:
             raise UsageError("run watches its manifests, so -f - is not possible; name files or directories")
         self._reader = policies
-        self._store = store
+        self._published = published_states(store)
         self._options = options
         self._files = LastGoodFiles(names, policies, options)
         self._further: list[Path] = []
@@ -55,7 +56,7 @@ class ManifestSource:
         self._thread: threading.Thread | None = None
         self._changed: Callable[[ObjectKey], None] = lambda _: None
         self._seen: object = None
-        self._versions: dict[ObjectKey, str | None] = {}
+        self._versions: dict[ObjectKey, object] = {}
         self._trouble: str | None = "the manifests are not read yet"
         self._reported: dict[str, str] = {}
         self.inventory = Inventory()
@@ -131,6 +132,7 @@ class ManifestSource:
         self._seen, self._trouble = signature, None
         if set(reading.files) != set(self._further):
             self._further, self._seen = reading.files, None  # their states are part of the next look
+        self._note_published()
         for key in sorted(_keys(old) | _keys(self.inventory)):
             if _facts(old, key) != _facts(self.inventory, key) or old.secrets != self.inventory.secrets:
                 self._changed(key)
@@ -144,22 +146,25 @@ class ManifestSource:
             log.info("%s is readable again", printable(file))
         self._reported = dict(self._files.amiss)
 
+    def _note_published(self) -> None:
+        """Take note of what is there before policies are looked at: an edit may come right after."""
+        secrets = {key: secret for key, secret in self._secrets().items() if key not in self._versions}
+        states = self._published.states(secrets.values())
+        self._versions |= {key: state for key, secret in secrets.items() if (state := states.get(secret)) is not None}
+
+    def _secrets(self) -> dict[ObjectKey, ObjectKey]:
+        return {policy.key: policy.secret for policy in self.inventory.policies.values() if policy.secret}
+
     def _check_store(self) -> None:
-        """Notice a published Secret that somebody removed or replaced."""
-        versions: dict[ObjectKey, str | None] = {}
-        for policy in self.inventory.policies.values():
-            if policy.secret is None:
-                continue
-            try:
-                stored = self._store.read(policy.secret)
-            except RotationError as error:
-                log.debug("%s: %s", policy.secret, error.message)
-                versions[policy.key] = self._versions.get(policy.key)
-                continue
-            version = versions[policy.key] = stored.version if stored else None
-            if self._versions.get(policy.key, version) != version:
-                self._changed(policy.key)
-        self._versions = versions
+        """Notice a published Secret that somebody removed, replaced or edited."""
+        secrets = self._secrets()
+        states = self._published.states(secrets.values())
+        # What cannot be looked at is not taken for changed.
+        versions = {key: states.get(secret, self._versions.get(key)) for key, secret in secrets.items()}
+        before, self._versions = self._versions, versions
+        for key, version in versions.items():
+            if before.get(key, version) != version:
+                self._changed(key)
 
 
 def _keys(inventory: Inventory) -> set[ObjectKey]:

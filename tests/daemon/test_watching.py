@@ -12,15 +12,17 @@ import yaml
 
 from credrotator.core.errors import PolicyError, UsageError
 from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef
+from credrotator.files.directory import DirectoryStore
 from credrotator.files.manifest_source import ManifestSource
+from credrotator.files.published_states import DirectoryStates
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from tests.support.manifests import aws, secret
-from tests.support.twins import MemoryStore, document
+from tests.support.twins import MemoryStore, StandingClock, document
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 A, B = ObjectKey("default", "a"), ObjectKey("default", "b")
@@ -269,6 +271,89 @@ def test_a_store_that_is_away(watching: Watching) -> None:
     watching.store.broken = None
     del watching.store.secrets[PUBLISHED]
     eventually(lambda: watching.told == [A, B, A])
+
+
+def edit_in_place(secret: Path) -> None:
+    """Type into the file that the link leads to."""
+    (secret / "credentials").write_text("typed")
+
+
+def replace_the_link(secret: Path) -> None:
+    """Save as most editors do: a new file takes the link's place."""
+    (secret / "new").write_text("typed")
+    (secret / "new").rename(secret / "credentials")
+
+
+def replace_the_file(secret: Path) -> None:
+    """Save as ``sed -i --follow-symlinks`` does."""
+    target = (secret / "credentials").resolve()
+    (target.parent / "new").write_text("typed")
+    (target.parent / "new").rename(target)
+
+
+def edit_the_annotations(secret: Path) -> None:
+    """Change what is noted beside the data."""
+    (secret / "..data" / "..annotations.json").write_text("{}")
+
+
+def edit_unseen(secret: Path) -> None:
+    """Edit it, and leave the file's time as it was."""
+    path = secret / "credentials"
+    status = path.stat()
+    path.write_text("Y")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def swap_back(secret: Path) -> None:
+    """Put an older generation back."""
+    (secret / "..old").mkdir(mode=0o700)
+    (secret / "..link").symlink_to("..old")
+    (secret / "..link").rename(secret / "..data")
+
+
+HAND_EDITS = [
+    edit_in_place,
+    replace_the_link,
+    replace_the_file,
+    edit_the_annotations,
+    edit_unseen,
+    swap_back,
+    lambda secret: (secret / "credentials").unlink(),
+    lambda secret: shutil.rmtree((secret / "..data").resolve()),
+    shutil.rmtree,
+]
+
+
+@pytest.mark.parametrize("edit", HAND_EDITS)
+def test_fault_38_a_directory_edited_by_hand(tmp_path: Path, edit: Callable[[Path], None]) -> None:
+    """Noticed by the next poll, however it was edited; what nobody touched is no news."""
+    watching = Watching(tmp_path)
+    store = DirectoryStore(tmp_path / "out", StandingClock(), durable=False)
+    store.publish(document(PUBLISHED, credentials="x"), None)
+    watching.source = ManifestSource([str(watching.directory)], policy_reader(Defaults()), store, POLL)
+    watching.write("a.yaml", aws("a"))
+    watching.start()
+    try:
+        edit(store.path(PUBLISHED))
+        eventually(lambda: watching.told == [A, A])
+    finally:
+        watching.source.stop()
+
+
+def test_a_poll_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing changes, a poll looks at names and times only: thousands of policies cost little."""
+    store = DirectoryStore(tmp_path / "out", StandingClock(), durable=False)
+    store.publish(document(PUBLISHED, credentials="x"), None)
+    states = DirectoryStates(store)
+    first = states.states([PUBLISHED, B])
+
+    def refuse(*arguments: object, **options: object) -> int:
+        raise AssertionError(arguments, options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert states.states([PUBLISHED, B]) == first
+    assert first[B] is None
 
 
 def test_nothing_grows(watching: Watching) -> None:
