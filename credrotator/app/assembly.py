@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from credrotator.exchange.asked_time import AskedTime
 from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
 from credrotator.rotation.edit_budget import ChargedExchange, EditBudget
@@ -52,6 +53,7 @@ def make_daemon(
         instrumentation=instrumentation,
         audit=audit,
         cached_state=cached_state,
+        ask_time=AskedTime(exchange, clock),
     )
     listener = _Forgetting(listener, exchange.circuits)
     attempt = AttemptRunner(rotation, listener, guard, clock, audit=audit, instrumentation=instrumentation)

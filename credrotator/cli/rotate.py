@@ -18,6 +18,7 @@ from credrotator.cli.parameters import Span
 from credrotator.cli.progress import progress
 from credrotator.cli.selection import chosen, read
 from credrotator.core.clock import system_clock
+from credrotator.exchange.asked_time import AskedTime
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.audit import Audit
 from credrotator.rotation.batch import Batch
@@ -69,7 +70,8 @@ def command(
     with traces() as instrumentation, open_backend(settings, clock, template) as backend:
         # One pass has nobody to keep slots for, and no second try for whom it would keep waiting.
         store, exchange = backend.store, make_exchanger(settings, clock, instrumentation, slots=4 * workers)
-        rotation = Rotation(store, exchange, clock, instrumentation=instrumentation, audit=audit)
+        time = AskedTime(exchange, clock)
+        rotation = Rotation(store, exchange, clock, instrumentation=instrumentation, audit=audit, ask_time=time)
         snapshot = read(backend)
         keys, renderer = chosen(snapshot, names, settings), snapshot.renderer
         batch = Batch(rotation, snapshot.listener(), clock, audit=audit, instrumentation=instrumentation)

@@ -34,6 +34,11 @@ WriteGuard = Callable[["Policy"], None]
 CachedState = Callable[["Policy"], "Published | None"]
 """Returns what a policy's Secret held when it was last heard of; None where that is not known for certain."""
 
+AskTime = Callable[["Rotatable"], "datetime | None"]
+"""Asks those that a source's exchange goes to for the time (aware UTC); raises Transient where nobody tells, and
+returns None where there is nobody to ask.
+"""
+
 
 class SecretStore(Protocol):
     """Where credentials are published."""

@@ -41,11 +41,13 @@ if TYPE_CHECKING:
 
     from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.ports import CachedState, Clock, Exchange, SecretReader, SecretStore, WriteGuard
+    from credrotator.core.ports import AskTime, CachedState, Clock, Exchange, SecretReader, SecretStore, WriteGuard
 
 log = logging.getLogger(__name__)
 
 PUBLISH_TRIES = 5
+DELAY = timedelta(minutes=1)
+"""Two clocks that are right may differ by this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,16 @@ class NothingCached:
 NOTHING_CACHED: CachedState = NothingCached()
 
 
+class NobodyToAsk:
+    """An ``AskTime`` that knows nobody."""
+
+    def __call__(self, source: Rotatable) -> None:
+        """See ``AskTime``."""
+
+
+NOBODY_TO_ASK: AskTime = NobodyToAsk()
+
+
 class Rotation:
     """Rotates single policies; safe to share between threads, one thread per policy.
 
@@ -126,6 +138,7 @@ class Rotation:
         audit: Told of what is decided about credentials that were issued.
         cached_state: See ``CachedState``. Where a credential need not be renewed by that, the store is not asked:
             whoever knows also tells when it changes.
+        ask_time: See ``AskTime``: asked before a credential is called fresh that was issued in the future.
     """
 
     def __init__(
@@ -138,6 +151,7 @@ class Rotation:
         instrumentation: Instrumentation = NO_INSTRUMENTATION,
         audit: AuditLog = NO_AUDIT,
         cached_state: CachedState = NOTHING_CACHED,
+        ask_time: AskTime = NOBODY_TO_ASK,
     ) -> None:
         self._store = store
         self._exchange = exchange
@@ -146,6 +160,7 @@ class Rotation:
         self._instrumentation = instrumentation
         self._audit = audit
         self._cached_state = cached_state
+        self._ask_time = ask_time
         self._held: dict[ObjectKey, _Held] = {}
         self._known: dict[ObjectKey, Published | Unreadable | None] = {}
 
@@ -192,24 +207,32 @@ class Rotation:
             "its times were changed by somebody else", held.published.expires_at if held.published else None
         )
 
-    def _plan(self, policy: RotatablePolicy, published: Published | Unreadable | None, options: RotateOptions) -> Plan:
+    def _plan(
+        self,
+        policy: RotatablePolicy,
+        published: Published | Unreadable | None,
+        options: RotateOptions,
+        now: datetime | None = None,
+    ) -> Plan:
         return plan(
             published,
             fingerprint=policy.fingerprint,
             seed=policy.uid,
-            now=self._clock(),
+            now=now or self._clock(),
             within=options.within,
             force=options.force,
         )
 
     def _rotate(self, policy: RotatablePolicy, secrets: SecretReader, options: RotateOptions) -> Outcome:
         seen = self._seen(policy)
-        if seen is not None and isinstance(self._plan(policy, seen, options), Keep):
+        if seen is not None and isinstance(self._plan(policy, seen, options), Keep) and not self._is_ahead(seen):
             return self._outcome(policy, "kept", "Fresh", seen)
         if options.is_retry and self._is_known_to_be_due(policy, options):
             credential = self._credential(policy, secrets, options)
             return self._publish(policy, credential, self.state(policy, options), options)
         state = self.state(policy, options)
+        if isinstance(state.plan, Keep) and isinstance(state.published, Published) and self._is_ahead(state.published):
+            policy, state = self._doubted(policy, state, options)
         match state.plan:
             case Keep():
                 return self._keep(policy, state, options)
@@ -218,6 +241,27 @@ class Rotation:
             case Rotate(reason=reason, detail=detail):  # what comes of it is in the audit record
                 log.debug("rotating %s: %s %s", policy.key, reason, detail)
         return self._publish(policy, self._credential(policy, secrets, options), state, options)
+
+    def _is_ahead(self, published: Published) -> bool:
+        """Tell whether a credential was issued later than now, so that this machine's clock must be behind."""
+        return published.issued_at is not None and published.issued_at > self._clock() + DELAY
+
+    def _doubted(self, policy: RotatablePolicy, state: State, options: RotateOptions) -> tuple[RotatablePolicy, State]:
+        """Ask what time it is, and decide by that; the policy comes back with a warning.
+
+        Raises:
+            Transient: Nobody tells: a credential that may be dead is not called fresh.
+        """
+        warning = "its credential was issued later than it is by this machine's clock, which is behind; set the clock"
+        policy = replace(policy, warnings=(*policy.warnings, warning))
+        now = None if options.dry_run else self._ask_time(policy.source)
+        if now is None or now <= self._clock():
+            return policy, replace(state, plan=self._plan(policy, state.published, options))
+        state = replace(state, plan=self._plan(policy, state.published, options, now))
+        if isinstance(state.plan, Rotate):
+            # What is held is as old as it.
+            self._held.pop(policy.key, None)
+        return policy, state
 
     def _is_known_to_be_due(self, policy: RotatablePolicy, options: RotateOptions) -> bool:
         """Decide by what was read or heard last."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -19,6 +19,7 @@ from credrotator.core.model import (
     Policy,
     Problem,
     Published,
+    Rotatable,
     SecretDocument,
     SecretKeyRef,
     Sensitive,
@@ -373,6 +374,61 @@ class TestBetterOnly:
         outcome = world.rotation(world.policy, no_secrets, RotateOptions(within=2 * HOUR))
         assert (outcome.action, outcome.reason, outcome.expires_at) == ("kept", "NotBetter", NOW + HOUR)
         assert (world.stored, world.store.writes) == (before, [])
+
+
+class TestClockBehind:
+    """Fault 68: a machine whose clock is behind, in cron: what was issued in the future is not simply fresh."""
+
+    def world(self, behind: timedelta, true_age: timedelta, tells: datetime | Exception | None) -> Backend:
+        """Let a credential be issued, and a machine that is behind look at it later; it may ask for the time."""
+        world = Backend(aws_credential(NOW + true_age, tag="NEW"))
+        world.publish(aws_credential())
+        world.clock.now = NOW + true_age - behind
+        self.asked: list[Rotatable] = []
+
+        def ask(source: Rotatable) -> datetime | None:
+            self.asked.append(source)
+            if isinstance(tells, Exception):
+                raise tells
+            return tells
+
+        world.rotation = Rotation(world.store, world.exchange, world.clock, ask_time=ask)
+        return world
+
+    @pytest.mark.parametrize("age_min", [41, 59, 61, 600])
+    def test_fault_68_a_credential_that_is_over_is_not_fresh(self, age_min: int) -> None:
+        """By this clock it will be issued tonight; by the vendor's it is due: it is renewed, with a warning."""
+        world = self.world(12 * HOUR, age_min * MINUTE, NOW + age_min * MINUTE)
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
+        assert (outcome.action, outcome.reason) == ("rotated", "Expiring")
+        assert "set the clock" in outcome.warnings[0]
+
+    def test_fault_68_a_fresh_one_stays(self) -> None:
+        """Where the vendor's clock says that it is fresh, it is; the warning stays, and no exchange is made."""
+        world = self.world(2 * HOUR, 5 * MINUTE, NOW + 5 * MINUTE)
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
+        assert (outcome.action, outcome.reason, len(self.asked)) == ("kept", "Fresh", 1)
+        assert "set the clock" in outcome.warnings[0]
+        assert world.exchange.calls == []
+
+    def test_fault_68_nobody_tells(self) -> None:
+        """A credential that may be dead is not called fresh: the pass fails, and says what to do."""
+        world = self.world(2 * HOUR, 70 * MINUTE, Transient("ClockBehind", "behind", hint="set the clock"))
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
+        assert (outcome.action, outcome.reason) == ("failed", "ClockBehind")
+
+    @pytest.mark.parametrize("behind", [timedelta(0), timedelta(seconds=40)], ids=str)
+    def test_a_clock_that_is_right_asks_nobody(self, behind: timedelta) -> None:
+        """I4: where all is well no one is asked."""
+        world = self.world(behind, timedelta(0), None)
+        assert world.rotation(world.policy, no_secrets, RotateOptions()).warnings == ()
+        assert self.asked == []
+
+    def test_a_dry_run_asks_nobody(self) -> None:
+        """A dry run calls no service; it warns."""
+        world = self.world(2 * HOUR, 5 * MINUTE, None)
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions(dry_run=True))
+        assert (outcome.action, len(outcome.warnings), self.asked) == ("kept", 1, [])
 
 
 EDITS = [timedelta(hours=5), timedelta(minutes=-50), timedelta(hours=-1), timedelta(seconds=1)]
