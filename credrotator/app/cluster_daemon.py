@@ -24,6 +24,7 @@ from credrotator.kube.source import ClusterSource, Scope
 from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
 from credrotator.rotation.recovery import Recovery
+from credrotator.rotation.store_recovery import StoreRecovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,6 +64,7 @@ def serve_cluster(
         return
     delivery = Delivery(cluster.api, clock, instrumentation)
     source = ClusterSource(cluster.api, scope, policy_reader(settings.defaults), delivery.acknowledge)
+    store = StoreRecovery(cluster.store)
     exchange = make_exchanger(settings, clock, instrumentation, slots=slots_for(workers))
     queue = make_queue(source, exchange, workers)
     # The term is made first: who writes asks it, and the election, which comes last, keeps it.
@@ -75,7 +77,7 @@ def serve_cluster(
     )
     daemon = make_daemon(
         source,
-        cluster.store,
+        store,
         exchange,
         queue,
         listener=listener,
@@ -85,7 +87,7 @@ def serve_cluster(
         instrumentation=instrumentation,
         cached_state=source.cached_state,
     )
-    recovery = Recovery(exchange.circuits.awake, daemon.wake)
+    recoveries = [Recovery(each.awake, daemon.wake) for each in (exchange.circuits, store)]
     lease = cluster.lease(election.lease)
     missed = MissedDeliveries(cluster.api, scope.namespaces or (None,), source, delivery, clock)
     bells = Bells(delivery, missed, deferred.defer)
@@ -97,7 +99,8 @@ def serve_cluster(
         )
     deferred.start()
     daemon.start()
-    recovery.start()
+    for recovery in recoveries:
+        recovery.start()
     candidate.start()
     try:
         yield ClusterDaemon(
@@ -108,13 +111,15 @@ def serve_cluster(
             clock=clock,
             instrumentation=instrumentation,
             deferred=deferred,
-            threads=(source, deferred, candidate, recovery),
+            threads=(source, deferred, candidate, *recoveries),
         )
     finally:
-        # The flag first: its thread ends while the others are waited for.
-        recovery.begin_to_stop()
+        # The flags first: their threads end while the others are waited for.
+        for recovery in recoveries:
+            recovery.begin_to_stop()
         daemon.stop()
-        recovery.stop()
+        for recovery in recoveries:
+            recovery.stop()
         deferred.stop()
         candidate.stop()
 

@@ -80,6 +80,10 @@ class NoConnection(Outage):
     """An outage of everything behind this host and port: no connection was made, or it broke before an answer began."""
 
 
+class StoreAway(Transient):
+    """The store as a whole is not reached, or does not work: whatever is read or written there now fails alike."""
+
+
 class Throttled(Transient):
     """The other side limits the rate of whoever asked: this account or client, and nobody else."""
 

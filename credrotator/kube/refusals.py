@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from credrotator.core.errors import Conflict, Denied, RotationError, Transient
+from credrotator.core.errors import Conflict, Denied, RotationError, StoreAway, Transient
 from credrotator.kube.client.api_errors import SERVER_ERROR
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ def as_rotation_error(error: ApiError, what: str) -> RotationError | Conflict:  
             return Transient("ApiServerThrottled", sentence, hint=hint, retry_after=error.retry_after)
         case 0:
             hint = "see whether the API server's address, port and certificate are right from here"
-            return Transient(f"ApiServer{error.reason}", sentence, hint=hint)
+            return StoreAway(f"ApiServer{error.reason}", sentence, hint=hint)
         case 408 | 410:
-            return Transient("ApiServerFailed", sentence, hint="it passes when asked anew")
+            return StoreAway("ApiServerFailed", sentence, hint="it passes when asked anew")
         case status if status >= SERVER_ERROR:
             hint = "see the health of the API server and etcd"
-            return Transient("ApiServerFailed", sentence, hint=hint, retry_after=error.retry_after)
+            return StoreAway("ApiServerFailed", sentence, hint=hint, retry_after=error.retry_after)
         case _:
             return Denied("ApiServerRefused", sentence, hint="see the API server's audit log")

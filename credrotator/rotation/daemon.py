@@ -185,7 +185,7 @@ class Daemon:
         if policy is None:
             self._forget(key)
             return
-        options = RotateOptions(ignore_retry_after=self._is_early(key))
+        options = RotateOptions(ignore_retry_after=self._is_early(key), is_retry=key in self._failures)
         with self._edits.attempt(key):
             self._attempt(policy, self._source.reader(key), options, schedule=self, due=due)
 

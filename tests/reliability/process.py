@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from apscheduler.jobstores.base import JobLookupError
 
-from credrotator.core.errors import Denied, Outage, StaleToken, Transient
+from credrotator.core.errors import Denied, Outage, StaleToken, StoreAway
 from credrotator.core.model import (
     Credential,
     InvalidPolicy,
@@ -50,6 +50,7 @@ from credrotator.rotation.guard import PolicyGuard
 from credrotator.rotation.lanes import Lanes
 from credrotator.rotation.recovery import Recovery
 from credrotator.rotation.rotation import Rotation
+from credrotator.rotation.store_recovery import StoreRecovery
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import WorkQueue
 from tests.reliability.kernel import FakeCondition, FakeEvent, Kernel, Machine, Signal, Task
@@ -262,7 +263,7 @@ class SimStore:
 
     def read(self, key: ObjectKey) -> StoredSecret | None:
         if self.process.cut_off():
-            raise Transient("ApiUnreachable", "no answer", hint="look")
+            raise StoreAway("ApiUnreachable", "no answer", hint="look")
         stored = self.world.secrets.get(key)
         self.read_versions[key] = stored.version if stored else None
         return stored
@@ -280,7 +281,7 @@ class SimStore:
         if kind == "deny":
             raise Denied("Forbidden", "no", hint="grant")
         if kind == "drop" or (kind == "lost" and world.random.random() < 0.5):
-            raise Transient("ApiTimeout", "no answer to the write", hint="look")
+            raise StoreAway("ApiTimeout", "no answer to the write", hint="look")
         if answers[0]:
             raise answers[0]
 
@@ -346,8 +347,13 @@ class Process:
         self.metrics = Metrics()
         guard, audit = PolicyGuard(self.source, self.leads), Audit(failures=logging.WARNING)
         edits = EditBudget(machine.boottime)
-        self.rotation = Rotation(
+        recovering = StoreRecovery(
             self.store,
+            machine.boottime,
+            lambda: FakeCondition(machine.kernel),  # type: ignore[return-value, arg-type]
+        )
+        self.rotation = Rotation(
+            recovering,
             ChargedExchange(self._exchange, edits),
             self.clock,
             guard,
@@ -376,8 +382,9 @@ class Process:
         self.timetable._scheduler = SimScheduler(machine)
         self.timetable._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
         self.daemon._timetable = self.timetable
-        self.recovery = Recovery(self.exchanger.circuits.awake, self.daemon.wake)
-        self.recovery._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
+        self.recoveries = [Recovery(each.awake, self.daemon.wake) for each in (self.exchanger.circuits, recovering)]
+        for recovery in self.recoveries:
+            recovery._stopping = FakeEvent(world.kernel)  # type: ignore[assignment]
         self.election = LeaderElection(
             SimApi(self),  # type: ignore[arg-type]
             LEASE,
@@ -398,7 +405,8 @@ class Process:
             self._tasks.append(kernel.spawn(self.machine, f"{self.name}/worker-{number}", self.daemon._work))
         self._tasks.append(kernel.spawn(self.machine, f"{self.name}/sweep", self.timetable._keep_sweeping))
         self._tasks.append(kernel.spawn(self.machine, f"{self.name}/election", self.election._run))
-        self._tasks.append(kernel.spawn(self.machine, f"{self.name}/recovery", self.recovery.run))
+        for number, recovery in enumerate(self.recoveries):
+            self._tasks.append(kernel.spawn(self.machine, f"{self.name}/recovery-{number}", recovery.run))
         self.source.start(self.daemon.enqueue)
 
     def stop(self) -> None:
@@ -406,7 +414,8 @@ class Process:
         self.world.oracle.note(f"{self.name} is told to stop")
         self.timetable._stopping.set()
         self.daemon._queue.close()
-        self.recovery._stopping.set()
+        for recovery in self.recoveries:
+            recovery._stopping.set()
 
         def release() -> None:
             self.election._stopping.set()

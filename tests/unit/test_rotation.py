@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
+from credrotator.core.errors import Denied, PolicyError, RotationError, StoreAway, Transient
 from credrotator.core.model import (
     Credential,
     InvalidPolicy,
@@ -24,6 +24,7 @@ from credrotator.core.model import (
     SecretKeyRef,
     Sensitive,
     Static,
+    StoredSecret,
     fingerprint,
     generated_secret,
 )
@@ -374,6 +375,85 @@ class TestBetterOnly:
         outcome = world.rotation(world.policy, no_secrets, RotateOptions(within=2 * HOUR))
         assert (outcome.action, outcome.reason, outcome.expires_at) == ("kept", "NotBetter", NOW + HOUR)
         assert (world.stored, world.store.writes) == (before, [])
+
+
+class CountingStore(MemoryStore):
+    """A store that counts how often it is read."""
+
+    reads = 0
+
+    def read(self, key: ObjectKey) -> StoredSecret | None:
+        self.reads += 1
+        return super().read(key)
+
+
+AWAY = StoreAway("ApiServerTimeout", "no answer", hint="look")
+RETRY = RotateOptions(is_retry=True)
+
+
+class TestStoreAway:
+    """Fault 61, I16: what is known of a credential's life is not forgotten, and the store is not asked in vain."""
+
+    def world(self) -> Backend:
+        """Let a credential of an hour be due."""
+        world = Backend(aws_credential(NOW + 50 * MINUTE, tag="NEW"))
+        world.store = CountingStore()
+        world.rotation = Rotation(world.store, world.exchange, world.clock)
+        world.publish(aws_credential())
+        world.rotation(world.policy, no_secrets, RotateOptions())
+        world.clock.now = NOW + 50 * MINUTE
+        return world
+
+    def test_invariant_16_the_expiry_stays_known(self) -> None:
+        """While the store is away, an outcome tells the expiry that was read before."""
+        world = self.world()
+        world.store.broken = AWAY
+        outcome = world.rotation(world.policy, no_secrets, RotateOptions())
+        assert (outcome.action, outcome.reason, outcome.expires_at) == ("failed", "Expiring", NOW + HOUR)
+        assert outcome.renew_at is not None
+
+    def test_invariant_16_what_was_heard_is_known(self) -> None:
+        """So does what was heard of it, before it was ever read."""
+        world = self.world()
+        world.store.broken = AWAY
+        seen = Published(NOW + HOUR, NOW, fingerprint(aws_source()))
+        rotation = Rotation(world.store, world.exchange, world.clock, cached_state=lambda _: seen)
+        assert rotation(world.policy, no_secrets, RotateOptions()).expires_at == NOW + HOUR
+
+    def test_fault_61_one_exchange_for_all_of_the_outage(self) -> None:
+        """A retry gets the credential meanwhile, once; when the store is back it has only to be written."""
+        world = self.world()
+        world.store.broken = AWAY
+        for options in (RotateOptions(), RETRY, RETRY, RETRY):
+            assert world.rotation(world.policy, no_secrets, options).action == "failed"
+        assert len(world.exchange.calls) == 1
+        world.store.broken = None
+        outcome = world.rotation(world.policy, no_secrets, RETRY)
+        assert (outcome.action, len(world.exchange.calls)) == ("rotated", 1)
+
+    @pytest.mark.parametrize("options", [RotateOptions(), RETRY], ids=["first", "retry"])
+    def test_fault_61_a_failing_attempt_reads_once_at_most(self, options: RotateOptions) -> None:
+        """The first one reads the store once; a retry asks the exchange, and with it the circuit breaker, before it."""
+        world = self.world()
+        assert isinstance(world.store, CountingStore)
+        world.exchange.script = [FAILURES[0]]
+        world.store.reads = 0
+        outcome = world.rotation(world.policy, no_secrets, options)
+        assert (outcome.action, outcome.expires_at) == ("failed", NOW + HOUR)
+        assert world.store.reads == (0 if options.is_retry else 1)
+
+    def test_a_retry_adopts_what_somebody_else_wrote(self) -> None:
+        """A credential that was got before the store was read does not replace a fresh one."""
+        world = self.world()
+        theirs = world.publish(aws_credential(world.clock.now, tag="THEIRS"))
+        outcome = world.rotation(world.policy, no_secrets, RETRY)
+        assert (outcome.action, outcome.reason, world.stored) == ("kept", "Adopted", theirs)
+
+    def test_nothing_is_kept_of_what_is_gone(self) -> None:
+        """I14: what is known of a policy goes with it."""
+        world = self.world()
+        world.rotation.forget(KEY)
+        assert (world.rotation._known, world.rotation._held) == ({}, {})
 
 
 class TestClockBehind:
