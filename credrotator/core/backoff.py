@@ -21,6 +21,8 @@ LONGEST = {"transient": timedelta(minutes=5), "denied": timedelta(minutes=8), "p
 LONGEST_UNSERVED = timedelta(minutes=5)
 """For so long a policy that has no credential at all obeys a Retry-After; then it asks all the same."""
 FIRST = {"transient": timedelta(seconds=1), "denied": timedelta(minutes=1), "policy": timedelta(minutes=1)}
+LAST_OWN_TRY = timedelta(minutes=1)
+"""With less life than this, what a circuit refused waits for the circuit: it is thousands that are in a hurry then."""
 EARLY_TRIES = (0.5, 0.9)
 """Shares of the remaining life at which a wish for patience is overridden, if it would outlast the credential."""
 
@@ -65,7 +67,10 @@ def failed(streak: Streak | None, error: Failure, *, seed: str, now: datetime, e
             count, since = streak.count + 1, min(streak.since, now)
     kind = believed(error, count, now - since)
     left = expires_at - now if expires_at else None
-    due = now + _wait(kind, attempt, seed, left, error.retry_after)
+    if error.is_refusal:
+        due = now + _wait_of_refused(attempt, seed, left, error.retry_after)
+    else:
+        due = now + _wait(kind, attempt, seed, left, error.retry_after)
     if expires_at is None and due > now + LONGEST_UNSERVED and error.retry_after:
         # There is no credential that could tell how long is too long.
         return Streak(attempt, error.reason, count, since, waiting_since, now + LONGEST_UNSERVED, early=True)
@@ -98,6 +103,18 @@ def _wait(kind: Kind, attempt: int, seed: str, left: timedelta | None, retry_aft
     wait = max(SHORTEST, ceiling * _unit_hash(seed, attempt)) if kind == "transient" else ceiling
     if left is not None and left > timedelta(0):
         wait = min(wait, max(SHORTEST, left / 2))
+    return max(wait, retry_after or SHORTEST)
+
+
+def _wait_of_refused(attempt: int, seed: str, left: timedelta | None, retry_after: timedelta | None) -> timedelta:
+    """Return when to ask a circuit again that was open; it has the policy woken sooner, unless it is forgotten.
+
+    Where the life ends before that, somewhere in its middle: all that share an expiry must not come at once.
+    """
+    spread = _unit_hash(seed, attempt)
+    wait = LONGEST["transient"] * (0.5 + 0.5 * spread)
+    if left is not None and LAST_OWN_TRY < left <= wait + LAST_OWN_TRY:
+        wait = left * (0.3 + 0.5 * spread)
     return max(wait, retry_after or SHORTEST)
 
 

@@ -65,6 +65,11 @@ class RotationError(Exception):
         self.settling = settling
         self.hangs = hangs
 
+    @property
+    def is_refusal(self) -> bool:
+        """Tell whether an open circuit breaker answered, which has the policy woken when it recovers."""
+        return False
+
 
 class Transient(RotationError):
     """Likely to pass on its own: unreachable, throttled, 5xx, garbage."""
@@ -90,6 +95,11 @@ class Throttled(Transient):
 
 class NotAsked(Transient):
     """Nobody was asked: the circuit breaker is open, or no slot came free in time; no verdict on the other side."""
+
+    @property
+    def is_refusal(self) -> bool:
+        """See ``RotationError``; who found no slot is woken by nobody."""
+        return self.retry_after is not None
 
 
 class Denied(RotationError):

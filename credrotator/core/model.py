@@ -463,19 +463,13 @@ class Failure:
     retry_after: timedelta | None = field(default=None, compare=False)
     settling: Settling | None = field(default=None, compare=False)
     hangs: bool = field(default=False, compare=False)
+    is_refusal: bool = field(default=False, compare=False)
 
     @classmethod
     def of(cls, error: RotationError) -> Self:
         """Flatten an error."""
-        return cls(
-            error.kind,
-            error.reason,
-            error.message,
-            error.hint,
-            error.retry_after,
-            error.settling,
-            error.hangs,
-        )
+        about = error.retry_after, error.settling, error.hangs, error.is_refusal
+        return cls(error.kind, error.reason, error.message, error.hint, *about)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,16 @@ returns None where there is nobody to ask.
 """
 
 
+class NobodyToAsk:
+    """An ``AskTime`` that knows nobody."""
+
+    def __call__(self, source: Rotatable) -> None:
+        """See ``AskTime``."""
+
+
+NOBODY_TO_ASK: AskTime = NobodyToAsk()
+
+
 class SecretStore(Protocol):
     """Where credentials are published."""
 

@@ -17,6 +17,7 @@ from credrotator.core.backoff import Streak, failed
 from credrotator.core.clock import suspend_aware
 from credrotator.core.model import Policy
 from credrotator.core.threads import dead, trouble
+from credrotator.rotation.refusal_pace import RefusalPace
 from credrotator.rotation.rotation import RotateOptions
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import ROUTINE, SOON, URGENT, WorkQueue
@@ -83,6 +84,7 @@ class Daemon:
         self._expiries: dict[ObjectKey, float] = {}
         self._attempted: set[ObjectKey] = set()
         self._edits = edits
+        self._pace = RefusalPace()
         self._workers = [
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(queue.workers)
         ]
@@ -205,7 +207,11 @@ class Daemon:
                 self._failures.get(key), outcome.error, seed=self._seed(key), now=now, expires_at=expires_at
             )
             self._failures[key] = streak
-            self._timetable.put_after(key, streak.next_try - now)
+            wait = streak.next_try - now
+            if outcome.error.is_refusal:
+                wait_s = self._pace.wait_s(key.namespace, wait.total_seconds(), self._seconds())
+                wait = timedelta(seconds=wait_s)
+            self._timetable.put_after(key, wait)
             return
         self._failures.pop(key, None)
         if outcome.renew_at:

@@ -32,6 +32,7 @@ from credrotator.core.model import (
     Unsupported,
 )
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
+from credrotator.core.ports import NOBODY_TO_ASK
 from credrotator.core.profiles import read_profile
 from credrotator.core.secretdata import content_hash, parse, render
 from credrotator.rotation.guard import UNGUARDED
@@ -111,16 +112,6 @@ class NothingCached:
 
 
 NOTHING_CACHED: CachedState = NothingCached()
-
-
-class NobodyToAsk:
-    """An ``AskTime`` that knows nobody."""
-
-    def __call__(self, source: Rotatable) -> None:
-        """See ``AskTime``."""
-
-
-NOBODY_TO_ASK: AskTime = NobodyToAsk()
 
 
 class Rotation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from credrotator.core.backoff import FIRST, LONGEST, SHORTEST, Streak, failed
 from credrotator.core.model import Failure
+from credrotator.rotation.refusal_pace import TRIES_PER_S, RefusalPace
 from tests.support.twins import NOW
 
 if TYPE_CHECKING:
@@ -49,6 +52,56 @@ def test_bounds(kind: Kind, attempt: int, seed: str, life: timedelta | None, pat
 def test_reproducible(kind: Kind, attempt: int, seed: str) -> None:
     """Jitter is a hash: a restart tells the same times (I11)."""
     assert wait(kind, attempt, seed=seed) == wait(kind, attempt, seed=seed)
+
+
+def crowd_of_refused(count: int, life: timedelta) -> list[float]:
+    """Return when policies of one expiry try, that an open circuit refuses all the time, in seconds from now."""
+    pace, moments = RefusalPace(), []
+    error = Failure("transient", "IssuerUnreachable", "no", "wait", SECOND, is_refusal=True)
+    agenda = [(0.0, number) for number in range(count)]
+    streaks: dict[int, Streak] = {}
+    while agenda:
+        at_s, number = heapq.heappop(agenda)
+        now = NOW + at_s * SECOND
+        if now >= NOW + life:
+            continue
+        moments.append(at_s)
+        streak = failed(streaks.get(number), error, seed=f"default/p{number}", now=now, expires_at=NOW + life)
+        streaks[number] = streak
+        wait_s = pace.wait_s("default", (streak.next_try - now).total_seconds(), at_s)
+        heapq.heappush(agenda, (at_s + wait_s, number))
+    return moments
+
+
+@pytest.mark.parametrize("count", [100, 1000, 10_000])
+def test_invariant_07_a_crowd_near_its_expiry(count: int) -> None:
+    """Refused by an open circuit, thousands of one expiry ask for a bounded number of attempts, to the very end."""
+    life_s = 1200
+    moments = [at_s for at_s in crowd_of_refused(count, life_s * SECOND) if at_s > 0]
+    per_s = Counter(int(at_s) for at_s in moments)
+    # One second's tries may begin at its end, and the next one's at its beginning.
+    assert max(per_s.values()) <= 2 * TRIES_PER_S
+    assert len(moments) / life_s <= TRIES_PER_S
+
+
+def test_a_neighbour_s_crowd_delays_nobody() -> None:
+    """I13: the tries of a namespace are spaced among themselves."""
+    pace = RefusalPace()
+    for _ in range(10_000):
+        pace.wait_s("crowd", 1.0, 0.0)
+    assert pace.wait_s("crowd", 1.0, 0.0) == pytest.approx(10_000 / TRIES_PER_S, abs=2)
+    assert pace.wait_s("alone", 1.0, 0.0) == 1.0
+
+
+@given(st.integers(1, 100), st.text(max_size=20), st.none() | SPANS)
+def test_refused_by_an_open_circuit(attempt: int, seed: str, life: timedelta | None) -> None:
+    """It is woken by the circuit; its own try is a precaution, and never in a hurry."""
+    before = Streak(attempt, "Refused", attempt, NOW, None, NOW, early=False)
+    error = Failure("transient", "Refused", "no", "wait", SECOND, is_refusal=True)
+    streak = failed(before, error, seed=seed, now=NOW, expires_at=NOW + life if life else None)
+    assert SECOND <= streak.next_try - NOW <= LONGEST["transient"]
+    if life and life > 2 * MINUTE:
+        assert streak.next_try < NOW + life
 
 
 def test_doubling() -> None:
