@@ -262,7 +262,8 @@ class SimStore:
         self.read_versions: dict[ObjectKey, str | None] = {}
 
     def read(self, key: ObjectKey) -> StoredSecret | None:
-        if self.process.cut_off():
+        trouble = self.world.api.trouble(self.world.kernel.now_s)
+        if self.process.cut_off() or (trouble and trouble.kind == "store"):
             raise StoreAway("ApiUnreachable", "no answer", hint="look")
         stored = self.world.secrets.get(key)
         self.read_versions[key] = stored.version if stored else None
@@ -272,7 +273,7 @@ class SimStore:
         world, trouble = self.world, self.world.api.trouble(self.world.kernel.now_s)
         kind = "drop" if self.process.cut_off() else trouble.kind if trouble else ""
         answers: list[Exception | None] = []
-        if kind not in {"drop", "deny"}:
+        if kind not in {"drop", "deny", "store"}:
             world.kernel.at(
                 world.random.uniform(0.001, 0.5),
                 lambda: answers.append(world.land(self.process, document, expected)),
@@ -280,7 +281,7 @@ class SimStore:
         world.kernel.sleep(0.6 if kind != "drop" else API_PATIENCE_S, timer=False)
         if kind == "deny":
             raise Denied("Forbidden", "no", hint="grant")
-        if kind == "drop" or (kind == "lost" and world.random.random() < 0.5):
+        if kind in {"drop", "store"} or (kind == "lost" and world.random.random() < 0.5):
             raise StoreAway("ApiTimeout", "no answer to the write", hint="look")
         if answers[0]:
             raise answers[0]
