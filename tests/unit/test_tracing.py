@@ -28,6 +28,7 @@ from credrotator.policies.inventory import Inventory
 from credrotator.rotation.batch import Batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
 from tests.support.twins import KEY, SECRET, Listener, MemoryStore, StandingClock, aws_credential, aws_policy
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -266,7 +267,8 @@ def test_a_collector_that_is_away(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     with attempting(KEY) as attempt, made.attempt(attempt), made.stage("token"):
         pass
     made.close(within_s=0.0)
-    (ending,) = [thread for thread in enumerate_threads() if thread.name == "last spans"]
-    ending.join(30)
-    assert not ending.is_alive()
+    # On a busy machine it may be over by now.
+    for ending in [thread for thread in enumerate_threads() if thread.name == "last spans"]:
+        ending.join(LIMIT_S)
+        assert not ending.is_alive()
     assert {record.name.partition(".")[0] for record in caplog.records} == {"opentelemetry"}
