@@ -92,8 +92,8 @@ class ClusterDestination:
 
     def delivery(self, policy: RotatablePolicy) -> tuple[str, tuple[str, ...]]:
         """See ``preflight.Destination``."""
+        from credrotator.kube.api_refusals import as_rotation_error  # noqa: PLC0415 - with a cluster only
         from credrotator.kube.client.api import ApiError  # noqa: PLC0415 - with a cluster only
-        from credrotator.kube.refusals import as_rotation_error  # noqa: PLC0415 - with a cluster only
 
         data = {policy.data_key or policy.source.kind.data_key: Sensitive("rehearsal")}
         self._store.rehearse(SecretDocument(policy.secret, data, {}, policy.owner))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from credrotator.app.documents import outcome_document
+from credrotator.app.outcome_documents import outcome_document
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.app.documents import rotate_document
 from credrotator.app.exchanging import make_exchanger
 from credrotator.app.opening import open_backend
+from credrotator.app.outcome_documents import rotate_document
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
 from credrotator.cli.colours import painter, show

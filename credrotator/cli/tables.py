@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from credrotator.app.documents import rotate_document
+from credrotator.app.outcome_documents import rotate_document
 from credrotator.core.durations import show_duration
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import UsageError, printable
-from credrotator.files.listing import list_manifests
+from credrotator.files.manifest_names import list_manifests
 from credrotator.files.manifests import ManifestFile, ManifestOptions, read_manifest_file, sort_manifests
 
 if TYPE_CHECKING:

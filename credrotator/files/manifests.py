@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import InvalidPolicy, ObjectKey
 from credrotator.files.bounded import MIB, read_text
-from credrotator.files.listing import list_manifests
+from credrotator.files.manifest_names import list_manifests
 from credrotator.files.substitution import ENV, FILE, PREFIX, from_a_cluster, substitutes
 from credrotator.policies import schema as api
 from credrotator.policies.documents import TOO_DEEP, DocumentError, read_documents

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from credrotator.core.errors import Denied
+from credrotator.kube.api_refusals import as_rotation_error
 from credrotator.kube.client.api_errors import NOT_FOUND, ApiError
 from credrotator.kube.client.resource_paths import collection, item
-from credrotator.kube.refusals import as_rotation_error
 
 if TYPE_CHECKING:
     from credrotator.core.model import ObjectKey

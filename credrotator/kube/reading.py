@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
+from credrotator.kube.api_refusals import as_rotation_error
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import FORBIDDEN, NOT_FOUND
 from credrotator.kube.client.listing import items
 from credrotator.kube.references import ClusterReferences
-from credrotator.kube.refusals import as_rotation_error
 from credrotator.kube.source import Observed, Scope, observe
 from credrotator.policies.inventory import Inventory, read_backend, read_route, secret_reader
 from credrotator.policies.schema import KIND

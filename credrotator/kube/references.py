@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from credrotator.core.errors import RotationError
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
+from credrotator.kube.api_refusals import as_rotation_error
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import NOT_FOUND
 from credrotator.kube.client.informer import Informer, Selection, stop_all
-from credrotator.kube.refusals import as_rotation_error
 from credrotator.policies.inventory import Grant, read_grant
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from credrotator.core.errors import Conflict, Denied, printable
 from credrotator.core.model import ObjectKey, Owner, Ownership, SecretDocument, Sensitive, StoredSecret
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT
+from credrotator.kube.api_refusals import as_rotation_error
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import NOT_FOUND
-from credrotator.kube.refusals import as_rotation_error
 from credrotator.kube.write_budget import WriteBudget
 from credrotator.policies.reader import PREFIX
 from credrotator.policies.schema import GROUP, KIND

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from credrotator.core.errors import Conflict, Denied, Transient
+from credrotator.core.errors import Conflict, Denied, StoreAway, Transient
 from credrotator.core.model import ObjectKey
+from credrotator.kube.api_refusals import as_rotation_error
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.connection import Connection
-from credrotator.kube.refusals import as_rotation_error
 from tests.support.kube.simulator import ApiServer, FixedToken
 from tests.support.waiting import LIMIT_S, eventually
 
@@ -72,8 +72,8 @@ def test_requests_say_who_asks_and_carry_their_parameters(server: ApiServer, api
         (409, "AlreadyExists", Conflict),
         (422, "Invalid", Denied),
         (429, "TooManyRequests", Transient),
-        (500, "InternalError", Transient),
-        (503, "ServiceUnavailable", Transient),
+        (500, "InternalError", StoreAway),
+        (503, "ServiceUnavailable", StoreAway),
     ],
 )
 def test_refusals_are_classed_by_what_to_do_next(

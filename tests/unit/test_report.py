@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from credrotator.app.documents import rotate_document
+from credrotator.app.outcome_documents import rotate_document
 from credrotator.cli.tables import align, explanation, rotate_table, show_span, structured
 from credrotator.core.model import Failure, ObjectKey, Outcome
 from tests.support.twins import HOUR, KEY, NOW, SECRET

@@ -26,7 +26,7 @@ METADATA = (
 )
 """Services of a cloud's own machines, its credentials among them, that are not at a link-local address.
 
-EC2 with EKS Pod Identity, its resolver and clock; Compute Engine, Azure, Alibaba, Oracle, Scaleway.
+A machine, its pod identity, resolver and clock over IPv6; then five more clouds, as each documents it.
 """
 THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 """Some systems connect to themselves for any of these (RFC 1122 §3.2.1.3)."""

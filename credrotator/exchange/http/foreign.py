@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROOFS = frozenset(
     {"client_secret", "client_assertion", "assertion", "subject_token", "actor_token", "WebIdentityToken"}
 )
-"""Fields of token requests by which a client or a subject proves itself (RFC 6749, 7521, 7523, 8693; STS)."""
+"""Fields of token requests by which a client or a subject proves itself (RFC 6749, 7521, 7523, 8693; web identity)."""
 
 
 def foreign_text(text: object, secrets: Iterable[str], limit: int = MESSAGE_LIMIT) -> str:

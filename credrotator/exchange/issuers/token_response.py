@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONGEST_TOKEN = 20_000
-"""Characters that AWS STS takes at most (WebIdentityToken); nobody's token for a good reason is longer."""
+"""Characters; no exchange takes a longer web identity token, and nobody has one for a good reason."""
 BOUND = frozenset({"mac", "pop", "hok", "hawk"})
 """Token types that are of no use without a key; DPoP has a reason of its own."""
 
