@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 POLICIES = int(os.environ.get("DRILL", "150"))
 LIFE = timedelta(minutes=15)
 AWAY, RECOVERED = LIFE / 4, LIFE / 12
-LONGEST_WAVE = LIFE * 0.06
-"""Renewals come up to 5 % of the life earlier than they must, and take a moment."""
+LONGEST_WAVE = LIFE * 0.05 + RECOVERED
+"""Renewals come up to 5 % of the life earlier than they must, and the last outage's end may have spread them."""
 POLL_S = 0.5
-TRIALS = 15
-"""An endpoint that is away gets one request for each pause of the breaker, and they grow."""
+TRIALS = 17
+"""An endpoint that is away gets one request for each pause of the breaker; they grow from 0.25 s to half a minute."""
 
 
 class Readers:
