@@ -10,6 +10,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.support.logging_state import kept_logging
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 PREFIXES = ("AWS_", "AZURE_", "MSAL_", "AI_GATEWAY_", "CREDROTATOR_")
 NAMES = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC"}
 SUFFIX = "_PROXY"
+
+# How long an example takes is the machine's business, not a rule. Here, as decorators read it when they are imported.
+settings.register_profile("credrotator", deadline=None)
+settings.load_profile("credrotator")
 
 
 def pytest_configure() -> None:

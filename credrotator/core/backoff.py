@@ -71,7 +71,8 @@ def failed(streak: Streak | None, error: Failure, *, seed: str, now: datetime, e
         due = now + _wait_of_refused(attempt, seed, left, error.retry_after)
     else:
         due = now + _wait(kind, attempt, seed, left, error.retry_after)
-    if expires_at is None and due > now + LONGEST_UNSERVED and error.retry_after:
+    asked_long = error.retry_after is not None and error.retry_after > LONGEST_UNSERVED
+    if expires_at is None and asked_long and due > now + LONGEST_UNSERVED:
         # There is no credential that could tell how long is too long.
         return Streak(attempt, error.reason, count, since, waiting_since, now + LONGEST_UNSERVED, early=True)
     if expires_at is None or due < expires_at:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.core.backoff import FIRST, LONGEST, SHORTEST, Streak, failed
+from credrotator.core.backoff import FIRST, LONGEST, LONGEST_UNSERVED, SHORTEST, Streak, failed
 from credrotator.core.model import Failure
 from credrotator.rotation.refusal_pace import TRIES_PER_S, RefusalPace
 from tests.support.twins import NOW
@@ -128,9 +128,15 @@ def test_not_a_moment_before_expiry(kind: Kind) -> None:
 
 
 def test_retry_after_is_obeyed() -> None:
-    """The server's own wish counts, however long, while no credential is at stake (fault 10)."""
-    assert wait(retry_after=HOUR) == HOUR
+    """The server's own wish counts, however long, while a credential outlasts it (fault 10)."""
+    assert wait(retry_after=HOUR, expires_at=NOW + 10 * HOUR) == HOUR
     assert wait("denied", 4, retry_after=MINUTE) == 8 * MINUTE
+
+
+def test_no_credential_yet() -> None:
+    """Who has never been served is tried within minutes, whatever the server wishes."""
+    assert wait(retry_after=HOUR) == LONGEST_UNSERVED
+    assert wait(retry_after=MINUTE) == MINUTE
 
 
 @pytest.mark.parametrize(("left_s", "expected_s"), [(600, 300), (100, 50), (2, 1)])
