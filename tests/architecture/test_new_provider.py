@@ -149,8 +149,8 @@ def _add(copy: Path) -> list[str]:
         ),
         ("class TargetRef(", f"{(MADE_UP / 'schema_block.py.in').read_text()}\n\nclass TargetRef("),
         (
-            '    "GCPCredentials": Mechanism("gcpCredentials"),',
-            '    "GCPCredentials": Mechanism("gcpCredentials"),\n    "MadeUpCredentials": Mechanism("madeUp"),',
+            '    "GCPCredentials": Mechanism(',
+            '    "MadeUpCredentials": Mechanism("madeUp"),\n    "GCPCredentials": Mechanism(',
         ),
     ):
         assert old in text, old
