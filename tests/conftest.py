@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.support.logging_state import kept_logging
+# Before they are imported: an assertion that fails there says what it saw, as one in a test does.
+pytest.register_assert_rewrite("tests.support")
+
+from tests.support.logging_state import kept_logging  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -320,8 +320,9 @@ class TestChanges:
         for number in range(500):
             world.add("bedrock", role=f"role-{number}")
             world.settled()
-            world.later(timedelta(seconds=0.12))
             asked.append(len(world.exchange.calls))
+            world.later(timedelta(seconds=0.12))
+            world.settled()
         assert asked[2] == 3
         assert asked[-1] <= 12
         world.later(timedelta(seconds=6))

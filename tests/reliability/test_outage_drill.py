@@ -90,7 +90,7 @@ def _outage(world: Backend, name: str, kind: str) -> None:
     ]
     begins_s = min(due_s) - 1.0
     ends_s = begins_s + AWAY.total_seconds()
-    assert max(due_s) - begins_s < LONGEST_WAVE.total_seconds(), "they do not fall due together"
+    assert max(due_s) < ends_s - LONGEST_WAVE.total_seconds(), "they do not all fall due while it is away"
     place = world.place(name)
     place.troubles.append(Trouble(kind, begins_s, ends_s))
     world.run(ends_s)

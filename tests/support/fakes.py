@@ -11,6 +11,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from apscheduler.schedulers.background import BackgroundScheduler
+
 from credrotator.core.errors import Transient
 from credrotator.core.model import ObjectKey, Policy, RotatablePolicy
 from credrotator.observability.audit import Audit
@@ -22,6 +24,7 @@ from credrotator.rotation.edit_budget import ChargedExchange, EditBudget
 from credrotator.rotation.guard import PolicyGuard
 from credrotator.rotation.lanes import Lanes
 from credrotator.rotation.rotation import Rotation
+from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import WorkQueue
 from tests.support.builders import client_of
 from tests.support.twins import HOUR, Listener, MemoryStore, StandingClock, aws_credential, aws_policy, no_secrets
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from credrotator.core.model import InvalidPolicy, Outcome, Rotatable
     from credrotator.core.ports import SecretReader
     from credrotator.providers.aws.source import AwsCredential
+
+
+NEVER = timedelta(days=1)
 
 
 def _nothing() -> None:
@@ -126,6 +132,13 @@ class Exchange:
 UNREACHABLE = Transient("IssuerUnreachable", "nobody answers", hint="see the network")
 
 
+class Timers(BackgroundScheduler):  # type: ignore[misc]
+    """APScheduler that runs, and whose jobs are never due."""
+
+    def _process_jobs(self) -> None:
+        """Find none, and sleep until there is another one."""
+
+
 class Backend:
     """A daemon and everything around it; ``outcomes`` is what its listener was told."""
 
@@ -163,7 +176,7 @@ class Backend:
             audit=audit,
         )
         self.lanes = Lanes(self.source, self.has_valid_token.__contains__, self.workers)
-        return Daemon(
+        daemon = Daemon(
             self.source,
             WorkQueue(self.workers, self.lanes.of, self.lanes.limit),
             AttemptRunner(self.rotation, listener, guard, self.clock, audit=audit, instrumentation=self.metrics),
@@ -173,6 +186,10 @@ class Backend:
             edits=edits,
             seconds=seconds,
         )
+        # Time passes by ``later`` alone: a timer of the machine's time, or a sweep, would fire beside it.
+        daemon._timetable = Timetable(daemon._due, self.clock, NEVER, seconds=seconds)
+        daemon._timetable._scheduler = Timers()
+        return daemon
 
     def restart(self) -> None:
         """End the daemon and start another one: all that it knew is gone."""
