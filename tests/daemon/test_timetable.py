@@ -71,10 +71,12 @@ def test_2000_jobs_due_together() -> None:
     """None vanishes, which APScheduler's default grace of a second would let happen to those that wait for a thread."""
     moment = datetime.now(UTC) + timedelta(seconds=1.5)
     keys = [ObjectKey("default", str(number)) for number in range(2000)]
-    gate, due = threading.Event(), list[ObjectKey]()
+    gate, due, test = threading.Event(), list[ObjectKey](), threading.current_thread()
 
     def hand_over(key: ObjectKey) -> None:
-        gate.wait(LIMIT_S)
+        # On a slow machine the last ones are due when they are put, and handed over there.
+        if threading.current_thread() is not test:
+            gate.wait(LIMIT_S)
         due.append(key)
 
     table = Timetable(hand_over, lambda: datetime.now(UTC), NEVER)
