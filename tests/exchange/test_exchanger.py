@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from credrotator.exchange.exchanger import Exchanger
     from credrotator.sandbox import Fault
 
-DEADLINE_S = 0.4
+DEADLINE_S = 1.5
 SLACK_S = 10.0
 """Far less than the read timeout, which is what would end them without a deadline."""
 # Made anew for each test: a Hang that was lifted once hangs no more.
@@ -79,7 +79,7 @@ def test_fault_02_token_and_exchange_share_the_deadline(world: Backend) -> None:
     exchanger = world.exchanger(timeout_s=DEADLINE_S)
     warm(world, exchanger)
     for service in (world.issuer, world.sandbox.sts):
-        service.faults.add(Latency(0.25))
+        service.faults.add(Latency(0.6 * DEADLINE_S))
     began = time.monotonic()
     with pytest.raises(Transient) as caught:
         world.exchange_aws(exchanger)
