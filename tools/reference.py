@@ -1,7 +1,7 @@
-"""Write docs/cli.md, the man page docs/credrotator.1 and the packages in docs/architecture.md; --check compares them.
+"""Write docs/cli.md, docs/reasons.md, the man page and the packages in docs/architecture.md; --check compares them.
 
-They are made from the commands and from the packages' docstrings. What commands have in common stands once. The text
-around the commands is here, all else is what ``--help`` says.
+They are made from the commands, the packages' docstrings and the reasons that the packages explain. What commands have
+in common stands once. The text around the commands is here, all else is what ``--help`` says.
 Source: man-pages(7), groff_man(7).
 """
 
@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING
 import click
 
 from credrotator.cli.main import COMMANDS, cli
+from credrotator.diagnosis.reasons import explanations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from credrotator.diagnosis.reasons import Explanation
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -78,6 +81,16 @@ EXIT_CODES = {
 EXIT_CODES_TAIL = """\
 `run` ends with 0 after SIGTERM or Ctrl-C. `sandbox` ends with its command's exit code, 128 + N where signal N ended it,
 and with 0 after Ctrl-C where there is no command.
+"""
+REASONS_HEAD = """\
+# Reasons
+
+Every outcome has a reason: in tables, in `-o json`, in conditions and Events, in the log, and as a label of metrics.
+This page says what each means and what to do. `credrotator explain REASON` says the same in a terminal.
+
+What happens next depends on the kind of a failure. **transient**: credrotator tries again soon, with back-off.
+**denied**: it tries again slowly, as somebody has to grant or correct something; an edit of the policy or of its client
+secret is tried at once. **policy**: only an edit helps. The last good credential stays in all cases.
 """
 COMPLETION = """\
 ## Shell completion
@@ -274,6 +287,29 @@ def _roff(text: str) -> str:
     return re.sub(r"^([.'])", r"\\&\1", escaped, flags=re.MULTILINE)
 
 
+def reasons() -> str:
+    """Return docs/reasons.md."""
+    known = explanations()
+    parts = [REASONS_HEAD]
+    # What people run into first comes first; what needs no action comes last.
+    for title in sorted({each.title for each in known}, key=lambda title: (title == "Decisions", title)):
+        parts.append(f"## {title}\n")
+        parts += [_reason(each) for each in known if each.title == title]
+    return "\n".join(parts)
+
+
+def _reason(known: Explanation) -> str:
+    """Return one reason, with an anchor for each of its names."""
+    first, *others = known.names
+    anchors = "".join(f'<a id="{name}"></a>' for name in others)
+    shown = known.name.replace("<", "&lt;").replace(">", "&gt;")
+    identity = "" if "<" in first else f" {{#{first}}}"
+    also = f"{anchors}Here {', '.join(f'`{name}`' for name in known.names)}.\n\n" if others else ""
+    kind = f" (*{known.kind}*)" if known.kind else ""
+    cause, cure = _wrapped(known.cause + kind), _wrapped(f"**What to do:** {known.cure}")
+    return f"### {shown}{identity}\n\n{also}{cause}\n\n{cure}\n"
+
+
 def architecture() -> str:
     """Return docs/architecture.md with the packages as they are."""
     begin, end = "<!-- packages -->\n", "<!-- /packages -->"
@@ -295,7 +331,7 @@ def _packages() -> Iterator[tuple[str, str]]:
         yield str(file.parent.relative_to(PACKAGE)), " ".join(paragraph.split())
 
 
-PAGES = {"cli.md": markdown, "credrotator.1": man, "architecture.md": architecture}
+PAGES = {"cli.md": markdown, "credrotator.1": man, "architecture.md": architecture, "reasons.md": reasons}
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from credrotator.core.errors import printable
+from credrotator.core.errors import printable, reference
 from credrotator.core.secretdata import read_time
 from credrotator.kube.source import CONDITION
 
@@ -26,7 +26,13 @@ class ClusterStatus:
         for condition in self._conditions(key):
             if condition.get("type") == CONDITION and condition.get("status") == "False":
                 reason, message = condition.get("reason"), condition.get("message")
-                error = {"kind": None, "reason": reason, "message": message, "hint": None}
+                error = {
+                    "kind": None,
+                    "reason": reason,
+                    "message": message,
+                    "hint": None,
+                    "see": reference(str(reason)),
+                }
                 at = condition.get("lastTransitionTime")
                 return {"at": at, "action": "failed", "reason": reason, "error": error}
         return None

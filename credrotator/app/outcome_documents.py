@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, get_args
 
+from credrotator.core.errors import reference
 from credrotator.core.model import Action, Outcome
 from credrotator.core.secretdata import show_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from credrotator.core.errors import RotationError
+    from credrotator.core.model import Failure
 
 
 def rotate_document(outcomes: Iterable[Outcome]) -> dict[str, Any]:
@@ -19,6 +23,17 @@ def rotate_document(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     return {
         "results": [outcome_document(outcome) for outcome in results],
         "summary": {action: counts[action] for action in get_args(Action)},
+    }
+
+
+def error_document(error: RotationError | Failure) -> dict[str, str]:
+    """Return a failure; ``see`` is the page and anchor of the documents that explain its reason."""
+    return {
+        "kind": error.kind,
+        "reason": error.reason,
+        "message": error.message,
+        "hint": error.hint,
+        "see": reference(error.reason),
     }
 
 
@@ -33,7 +48,5 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
         "secret": str(outcome.secret) if outcome.secret else None,
         "expiresAt": show_time(outcome.expires_at) if outcome.expires_at else None,
         "renewAt": show_time(outcome.renew_at) if outcome.renew_at else None,
-        "error": {"kind": error.kind, "reason": error.reason, "message": error.message, "hint": error.hint}
-        if error
-        else None,
+        "error": error_document(error) if error else None,
     }

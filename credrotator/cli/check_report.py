@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from credrotator.app.outcome_documents import error_document
 from credrotator.cli.tables import Cell, align, plain
 from credrotator.diagnosis import terraform
 from credrotator.providers import PROVIDERS, provider_of
@@ -58,9 +59,7 @@ def _step(step: Step) -> dict[str, Any]:
         "result": step.result,
         "detail": step.detail or None,
         "tookMs": None if step.took_s is None else round(step.took_s * 1000),
-        "error": {"kind": error.kind, "reason": error.reason, "message": error.message, "hint": error.hint}
-        if error
-        else None,
+        "error": error_document(error) if error else None,
     }
 
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "status": "Show the state of each credential, and what depends on it.",
     "check": "Test every step of each exchange, without writing anything.",
     "convert": "Print OIDC policies in the managed form.",
+    "explain": "Explain a reason that a table, condition, Event or log shows.",
     "sandbox": "Run a local OIDC issuer and local clouds to try things against.",
     "completion": "Print a shell completion script.",
 }

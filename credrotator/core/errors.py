@@ -24,6 +24,11 @@ def printable(text: object, limit: int = MESSAGE_LIMIT) -> str:
     return shown[:limit] + ("…" if max(len(whole), len(shown)) > limit else "")
 
 
+def reference(reason: str) -> str:
+    """Return where the documents explain a reason: page and anchor, as in ``reasons#IssuerTLS``."""
+    return f"reasons#{reason}"
+
+
 @dataclass(frozen=True, slots=True)
 class Settling:
     """A refusal that often passes by itself: it counts as transient for so many tries in a row, or for so long."""

@@ -10,6 +10,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Literal
 
+from credrotator.core.errors import reference
 from credrotator.core.secretdata import CONTENT, show_time
 from credrotator.observability.logs import AUDIT
 
@@ -70,9 +71,9 @@ class Audit:
             return
         fields = self._fields("failed", policy, error.reason)
         fields |= _change(outcome.secret, outcome.expires_at, None)
-        fields |= {"kind": error.kind, "hint": error.hint}
-        said = (outcome.policy, error.reason, error.kind, error.message)
-        log.log(self._failures, "%s: %s (%s): %s", *said, extra={"fields": fields})
+        fields |= {"kind": error.kind, "hint": error.hint, "see": reference(error.reason)}
+        said = (outcome.policy, error.reason, error.kind, error.message, fields["see"])
+        log.log(self._failures, "%s: %s (%s): %s; see %s", *said, extra={"fields": fields})
 
     def adopted(self, policy: Policy, document: SecretDocument, expires_at: datetime | None) -> None:
         """A Secret that another program wrote is kept fresh from now on; its credential stays."""

@@ -140,10 +140,11 @@ def test_failed(records: Any, caplog: pytest.LogCaptureFixture) -> None:
             "new_expiry": None,
             "kind": "denied",
             "hint": "grant",
+            "see": "reasons#AccessDenied",
         }
     ]
     assert [(record.levelno, record.getMessage()) for record in caplog.records if record.name == AUDIT] == [
-        (logging.WARNING, "default/bedrock: AccessDenied (denied): no".replace("default/bedrock", str(KEY)))
+        (logging.WARNING, "default/bedrock: AccessDenied (denied): no; see reasons#AccessDenied".replace("default/bedrock", str(KEY)))
     ]
 
 

@@ -70,6 +70,7 @@ class TestDocument:
                         "reason": "AADSTS7000215",
                         "message": "the client secret is wrong",
                         "hint": "replace it",
+                        "see": "reasons#AADSTS7000215",
                     },
                 },
                 {

@@ -1,0 +1,82 @@
+"""``credrotator explain``: what a reason in a table, condition, Event or log means, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import textwrap
+
+import click
+
+from credrotator.core.errors import UsageError, printable
+from credrotator.diagnosis.reasons import Explanation, explain, explanations
+
+WIDTH = 100
+NEXT = {
+    "": "nothing failed",
+    "transient": "credrotator tries again by itself, soon",
+    "denied": "credrotator tries again by itself, slowly; somebody has to grant or correct something",
+    "policy": "only an edit helps, and is noticed at once",
+}
+
+
+@click.command("explain")
+@click.argument("reason", required=False)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Output format.")
+def command(reason: str | None, output: str) -> int:
+    """Explain a reason, such as IssuerTLS; without one, list them all.
+
+    \b
+    Examples:
+      credrotator explain IssuerTLS
+      credrotator explain AADSTS700213 -o json
+    """  # noqa: D301 - \b keeps click from filling the paragraph
+    wanted = explanations() if reason is None else (_known(reason),)
+    if output == "json":
+        document = [_document(each) for each in wanted]
+        click.echo(json.dumps(document if reason is None else document[0] | {"reason": reason}, indent=2))
+    elif reason is None:
+        width = max(len(name) for each in wanted for name in each.names)
+        rows = sorted((name, each.cause) for each in wanted for name in each.names)
+        for name, cause in rows:
+            click.echo(f"{name:{width}}  {textwrap.shorten(cause, WIDTH - width, placeholder=' …')}")
+    else:
+        click.echo(_text(reason, wanted[0]))
+    return 0
+
+
+def _known(reason: str) -> Explanation:
+    known = explain(reason)
+    if known is None:
+        names = {name.lower(): name for each in explanations() for name in each.names}
+        close = difflib.get_close_matches(reason.lower(), names, n=3)
+        meant = f"; did you mean {' or '.join(names[name] for name in close)}?" if close else ""
+        raise UsageError(
+            f"no reason is called {printable(reason, 60)}{meant or '; credrotator explain lists them all'}"
+        )
+    return known
+
+
+def _text(reason: str, known: Explanation) -> str:
+    lines = [reason if known.covers(reason) and known.pattern is None else f"{reason} (one of {known.name})"]
+    parts = {
+        "what happened": known.cause,
+        "what to do": known.cure,
+        "what happens next": NEXT.get(known.kind, "it depends on the code"),
+    }
+    for title, marked in parts.items():
+        sentence = marked.replace("`", "")
+        lines += textwrap.wrap(
+            f"{title}: {sentence}", WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+        )
+    return "\n".join(lines)
+
+
+def _document(known: Explanation) -> dict[str, object]:
+    return {
+        "reason": known.name,
+        "names": list(known.names),
+        "kind": known.kind or None,
+        "cause": known.cause,
+        "cure": known.cure,
+    }
