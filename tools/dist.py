@@ -1,22 +1,28 @@
 #!/usr/bin/env python3
-"""Make what a release consists of, into dist/: wheel, source archive, parts list (SBOM), checksums; and try the wheel.
+"""Make what a release consists of, into dist/, and try it.
 
-The wheel is installed into an empty environment with the versions and hashes of the lock, has to rotate a policy there
-against its own sandbox, and the parts list is made of that very environment (CycloneDX, by cyclonedx-py).
+Wheel and source archive, built twice and equal byte for byte; the chart's archive; the plugin for kubectl with krew's
+manifest; parts list (SBOM), provenance and checksums. The wheel is installed into an empty environment with the
+versions and hashes of the lock, has to rotate a policy there against its own sandbox, and parts list and plugin are
+made of that very environment. With DIST_KEY=FILE (an EC key on P-256, PEM), checksums and attestations are signed.
 
     dist.py CYCLONEDX_PY     run by `make dist`, with the Python of .venv
 """
 
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+
+import archives
+import attestation
 
 ROOT = Path(__file__).parent.parent
 DIST = ROOT / "dist"
@@ -28,11 +34,13 @@ WRITTEN_FOR = "https://localhost:9443"
 
 
 def main(cyclonedx: str) -> None:
-    """Build, install, try, list, and add up."""
+    """Build, install, try, list, attest, and add up."""
+    key = signing_key()
+    commit, at_s = attestation.revision(ROOT)
     shutil.rmtree(DIST, ignore_errors=True)
-    run(sys.executable, "-m", "hatchling", "build", "-d", str(DIST))
-    (wheel,) = DIST.glob("*.whl")
+    wheel = build(at_s)
     version = wheel.name.split("-")[1]
+    archives.pack(DIST / f"credrotator-{version}.tgz", archives.chart(ROOT / "charts" / "credrotator"), at_s)
     with tempfile.TemporaryDirectory(prefix="credrotator-dist-") as temporary:
         place = Path(temporary)
         # Without pip: the parts list is of what runs, not of what installs.
@@ -40,9 +48,76 @@ def main(cyclonedx: str) -> None:
         install(wheel, place)
         rotate(place, version)
         inventory(cyclonedx, place, version)
-    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in sorted(DIST.iterdir())]
-    (DIST / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
+        plugin(place, version, at_s)
+    attest(version, commit, at_s, key)
+    add_up(key)
     print("\n".join(sorted(file.name for file in DIST.iterdir())))  # noqa: T201 - what a person waits for
+
+
+def signing_key() -> attestation.Key | None:
+    """Read the key of DIST_KEY; DIST_KEY_PASSWORD opens an encrypted one."""
+    if not (path := os.environ.get("DIST_KEY")):
+        return None
+    try:
+        return attestation.Key(Path(path).read_bytes(), os.environ.get("DIST_KEY_PASSWORD", "").encode() or None)
+    except (OSError, ValueError, TypeError) as error:
+        sys.exit(f"DIST_KEY={path}: {error}")
+
+
+def build(at_s: int) -> Path:
+    """Build wheel and source archive twice, see that both are the same, and return the wheel."""
+    os.environ["SOURCE_DATE_EPOCH"] = str(at_s)
+    with tempfile.TemporaryDirectory(prefix="credrotator-twice-") as again:
+        for target in (str(DIST), again):
+            run(sys.executable, "-m", "hatchling", "build", "-d", target)
+        for file in sorted(DIST.iterdir()):
+            if file.read_bytes() != (Path(again) / file.name).read_bytes():
+                sys.exit(f"{file.name} differs from one build to the next")
+    (wheel,) = DIST.glob("*.whl")
+    return wheel
+
+
+def plugin(place: Path, version: str, at_s: int) -> None:
+    """Pack the environment as a plugin for kubectl, try it behind a link as krew makes one, and write its manifest."""
+    (packages,) = (place / "venv" / "lib").glob("python*/site-packages")
+    archive = DIST / f"kubectl-credrotator-{version}-{'-'.join(archives.system())}.tar.gz"
+    archives.pack(archive, archives.plugin(packages, ROOT / "LICENSE"), at_s)
+    store, path = place / "store", place / "path"
+    with tarfile.open(archive) as packed:
+        packed.extractall(store, filter="data")
+    path.mkdir()
+    (path / "kubectl-credrotator").symlink_to(store / "kubectl-credrotator")
+    if run(str(path / "kubectl-credrotator"), "--version", there=place).split()[-1] != version:
+        sys.exit("the plugin does not run behind a link")
+    location = os.environ.get("DIST_URL", "https://example.invalid/credrotator").rstrip("/")
+    said = archives.manifest(version, archive.name, attestation.sha256(archive), location)
+    (DIST / "credrotator.krew.yaml").write_text(said, encoding="utf-8")
+
+
+def attest(version: str, commit: str, at_s: int, key: attestation.Key | None) -> None:
+    """Write the provenance of all files, and the parts list as a statement about the wheel; signed, with a key."""
+    files = sorted(DIST.iterdir())
+    parts = json.loads((DIST / f"credrotator-{version}.cdx.json").read_text(encoding="utf-8"))
+    locks = [ROOT / name for name in ("requirements.lock", "requirements.docs.lock")]
+    made = attestation.provenance(version, commit, locks, datetime.fromtimestamp(at_s, UTC))
+    statements = {
+        "provenance": attestation.statement(attestation.PROVENANCE, made, files),
+        "sbom": attestation.statement(attestation.PARTS_LIST, parts, [*DIST.glob("*.whl")]),
+    }
+    for name, said in statements.items():
+        document = attestation.envelope(said, key) if key else said
+        ending = "intoto.jsonl" if key else "statement.json"
+        (DIST / f"credrotator-{version}.{name}.{ending}").write_text(json.dumps(document) + "\n", encoding="utf-8")
+
+
+def add_up(key: attestation.Key | None) -> None:
+    """Write the checksums; with a key, their signature and the public key too."""
+    sums = DIST / "SHA256SUMS"
+    lines = [f"{attestation.sha256(file)}  {file.name}\n" for file in sorted(DIST.iterdir())]
+    sums.write_text("".join(lines), encoding="utf-8")
+    if key:
+        (DIST / "SHA256SUMS.sig").write_text(key.sign(sums.read_bytes()) + "\n", encoding="utf-8")
+        (DIST / "release.pub").write_bytes(key.public())
 
 
 def install(wheel: Path, place: Path) -> None:

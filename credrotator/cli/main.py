@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -131,7 +132,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     gc.set_threshold(*COLLECT_AT)
     try:
-        code = cli(prog_name="credrotator", standalone_mode=False)
+        code = cli(prog_name=_program(), standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
         _leave("interrupted", INTERRUPTED)
     except _Terminated:
@@ -147,6 +148,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_CLOSED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _program() -> str:
+    """Return what was typed: kubectl calls a plugin by the name of its file."""
+    return "kubectl credrotator" if Path(sys.argv[0]).name == "kubectl-credrotator" else "credrotator"
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -24,6 +24,8 @@ REASONS = {
     "needs a cluster",
     "needs a registry",
     "needs AWS",
+    "needs krew",
+    "needs a signed release",
     "needs Entra",
     "needs Google Cloud",
     "needs Keycloak",

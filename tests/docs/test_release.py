@@ -60,6 +60,7 @@ def test_the_wheel_holds_the_package(wheel: Path) -> None:
     data = [name for name in names if name.startswith(f"credrotator-{VERSION}.data/")]
     assert data == [f"credrotator-{VERSION}.data/data/share/man/man1/credrotator.1"]
     assert "credrotator = credrotator.cli.main:main" in entry_points
+    assert "kubectl-credrotator = credrotator.cli.main:main" in entry_points
 
 
 def test_the_image_is_built_of_what_the_wheel_needs() -> None:

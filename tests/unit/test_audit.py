@@ -144,7 +144,7 @@ def test_failed(records: Any, caplog: pytest.LogCaptureFixture) -> None:
         }
     ]
     assert [(record.levelno, record.getMessage()) for record in caplog.records if record.name == AUDIT] == [
-        (logging.WARNING, "default/bedrock: AccessDenied (denied): no; see reasons#AccessDenied".replace("default/bedrock", str(KEY)))
+        (logging.WARNING, f"{KEY}: AccessDenied (denied): no; see reasons#AccessDenied")
     ]
 
 
