@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 AT_ONCE := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow reference version lint docs docs-serve dist e2e e2e-smoke bench soak image lock clean
+.PHONY: help demo test test-slow reference picture version lint docs docs-serve dist e2e e2e-smoke bench soak image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-slow: $(READY) ## the slowest of these tests, which make test leaves out: k
 
 reference: $(READY) ## write the generated pages again: docs/cli.md, the man page, the packages in docs/architecture.md
 	$(BIN)/python tools/reference.py
+
+picture: $(READY) ## draw docs/pictures/terminal.svg again, from what the commands print
+	$(BIN)/python tools/record.py
 
 version: $(READY) ## write the version of credrotator/__init__.py into the chart and the pages
 	$(BIN)/python tools/version.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shutil
 import textwrap
 
 import click
@@ -12,6 +13,7 @@ from credrotator.core.errors import UsageError, printable
 from credrotator.diagnosis.reasons import Explanation, explain, explanations
 
 WIDTH = 100
+"""Of text; lines that are longer are hard to read."""
 NEXT = {
     "": "nothing failed",
     "transient": "credrotator tries again by itself, soon",
@@ -39,7 +41,7 @@ def command(reason: str | None, output: str) -> int:
         width = max(len(name) for each in wanted for name in each.names)
         rows = sorted((name, each.cause) for each in wanted for name in each.names)
         for name, cause in rows:
-            click.echo(f"{name:{width}}  {textwrap.shorten(cause, WIDTH - width, placeholder=' …')}")
+            click.echo(f"{name:{width}}  {textwrap.shorten(cause, _width() - width - 2, placeholder=' …')}")
     else:
         click.echo(_text(reason, wanted[0]))
     return 0
@@ -67,9 +69,14 @@ def _text(reason: str, known: Explanation) -> str:
     for title, marked in parts.items():
         sentence = marked.replace("`", "")
         lines += textwrap.wrap(
-            f"{title}: {sentence}", WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+            f"{title}: {sentence}", _width(), initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
         )
     return "\n".join(lines)
+
+
+def _width() -> int:
+    """Return the characters of a line; piped, that is 80, or what COLUMNS says."""
+    return max(40, min(WIDTH, shutil.get_terminal_size().columns))
 
 
 def _document(known: Explanation) -> dict[str, object]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import importlib.util
 import re
+import sys
 
 import pytest
 
@@ -37,3 +40,23 @@ def test_chapters_are_not_empty() -> None:
         outside = re.sub(r"^```.*?^```$", "text", text, flags=re.MULTILINE | re.DOTALL)
         headings = re.findall(r"^(#+) .+\n+(?=(#+) |\Z)", outside, re.MULTILINE)
         assert [head for head, following in headings if len(following) <= len(head)] == [], name
+
+
+@pytest.mark.parametrize("name", ["WIDE", "NARROW"])
+def test_the_terminal_shows_what_was_run(name: str) -> None:
+    """The front page's picture has the commands of its program, and a summary of what they did."""
+    spec = importlib.util.spec_from_file_location("record", ROOT / "tools" / "record.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["record"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    session = getattr(module, name)
+    picture = (DOCS / "pictures" / f"{session.name}.svg").read_text(encoding="utf-8")
+    lines: dict[str, str] = {}
+    for y, text in re.findall(r'<text [^>]*?y="([\d.]+)"[^>]*>([^<]*)</text>', picture):
+        lines[y] = lines.get(y, "") + html.unescape(text).replace("\xa0", " ")
+    shown = "\n".join(line.rstrip() for line in lines.values())
+    places = [shown.index(f"$ {command.rstrip()}\n") for command in session.commands]
+    assert places[0] == places[2] < places[1] < places[3]
+    assert "\n3 rotated, 0 kept, 0 skipped, 0 failed\n" in shown
+    assert "\n0 rotated, 3 kept, 0 skipped, 0 failed\n" in shown
