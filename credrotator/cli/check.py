@@ -9,6 +9,7 @@ import click
 
 from credrotator.app.exchanging import make_exchanger
 from credrotator.app.opening import open_backend
+from credrotator.cli import check_formats
 from credrotator.cli import check_report as checkreport
 from credrotator.cli.colours import painter, show
 from credrotator.cli.options import (
@@ -21,18 +22,23 @@ from credrotator.cli.progress import waiting
 from credrotator.cli.selection import chosen, read
 from credrotator.cli.tables import structured
 from credrotator.core.clock import system_clock
+from credrotator.core.errors import UsageError
 from credrotator.diagnosis import terraform
+from credrotator.diagnosis.offline import OfflineCheck
 from credrotator.diagnosis.preflight import Check, Report
 from credrotator.exchange.http.clock_offset import SkewedClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
 
 
 @click.command("check", cls=PolicyCommand)
-@partial(reads_policies, more_formats=("terraform",))
+@partial(reads_policies, more_formats=("terraform", *check_formats.FORMATS))
 @lease_option
-def command(names: tuple[str, ...], *, output: str, lease: str | None, **common: Any) -> int:
+@click.option("--offline", is_flag=True, help="With -f, check shape, references and issuers only; ask nobody.")
+def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: bool, **common: Any) -> int:
     """Test every step of each exchange, without writing anything.
 
     The steps are DNS, proxy, TLS, discovery, token, claims, the exchange itself, rights and delivery. Each is shown
@@ -49,17 +55,22 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, **common:
       credrotator check -A
       # print what has to be set up at AWS, Entra and Google Cloud
       credrotator check -f policies/ -o terraform > trust.tf
+      # check manifests in CI, before anything is applied
+      credrotator check --offline -f policies/ -o github
       # list the policies that failed, for a script
       credrotator check -A -o json | jq '.policies[] | select(.result == "failed")'
 
     Exit codes: 0 success, 1 a step failed, 2 usage error.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock, paint = read_settings(common), SkewedClock(system_clock), painter()
+    if offline and not settings.filenames:
+        raise UsageError("--offline asks no cluster: name the manifests with -f")
     exchange = make_exchanger(settings, clock)
     with open_backend(settings, clock) as backend:
         snapshot = read(backend)
-        inventory, destination = snapshot.inventory, snapshot.destination(exchange, clock, lease)
-        check = Check(exchange, settings.timeout, destination, clock)
+        inventory = snapshot.inventory
+        destination = None if offline else snapshot.destination(exchange, clock, lease)
+        check = OfflineCheck(exchange) if offline else Check(exchange, settings.timeout, destination, clock)
         reports: list[Report] = []
         for key in chosen(snapshot, names, settings):
             policy = inventory.policies.get(key) or inventory.invalid[key]
@@ -71,6 +82,9 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, **common:
         rights = destination.all_rights if destination else None
     if output == "terraform":
         _print_terraform(reports)
+    elif output in check_formats.FORMATS:
+        policies: dict[ObjectKey, Policy | InvalidPolicy] = {**inventory.policies, **inventory.invalid}
+        _print_findings(reports, check_formats.findings(reports, policies, snapshot.problems), output)
     elif output in {"json", "yaml"}:
         document = checkreport.document(reports, rights or (), in_cluster=rights is not None)
         click.echo(structured(document, output), nl=False)
@@ -78,6 +92,18 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, **common:
         show(checkreport.rights_text(rights or (), paint) + checkreport.summary(reports, paint))
     failed = any(report.failed for report in reports) or any(right.lack for right in rights or ())
     return int(failed or bool(snapshot.problems))
+
+
+def _print_findings(reports: Sequence[Report], found: Sequence[check_formats.Finding], output: str) -> None:
+    """Print what a review of a change shows beside its lines."""
+    match output:
+        case "sarif":
+            text = check_formats.sarif(found)
+        case "junit":
+            text = check_formats.junit(reports, found)
+        case _:
+            text = check_formats.github(found)
+    click.echo(text, nl=False)
 
 
 def _print_terraform(reports: Iterable[Report]) -> None:

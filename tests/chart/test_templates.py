@@ -46,6 +46,12 @@ SWITCHES: list[dict[str, Any]] = [
     {"networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}], "extraEgress": [{"to": [{"podSelector": {}}]}]}},
     {"networkPolicy": {"dnsPorts": [], "extraPorts": [8443]}},
     {"serviceAccount": {"create": False, "name": "mine"}},
+    {"admission": {"enabled": True}},
+    {
+        "admission": {"enabled": True, "actions": ["Warn", "Audit"]},
+        "allowedIssuers": ["https://*.idp.example.com/realms/?x/*"],
+        "watchNamespaces": ["team-a"],
+    },
     {"serviceAccount": {"annotations": {"azure.workload.identity/client-id": "x"}}, "podLabels": {"a": "b"}},
     {"podAnnotations": {"a": "1"}, "priorityClassName": "high", "nodeSelector": {"a": "b"}, "verbosity": 2},
     {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {}}, "topologySpreadConstraints": []},

@@ -1,0 +1,178 @@
+"""What ``check`` prints for machines that review changes: SARIF, JUnit's XML, and GitHub's annotations.
+
+Owns the three formats, and from which of a report's lines they are made. Each finding has the place of its policy in
+the file, where the manifests say it.
+Source: SARIF 2.1.0 (OASIS), JUnit's XML as CI servers read it, GitHub Actions' workflow commands.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+from xml.etree import ElementTree as ET
+
+from credrotator import __version__
+from credrotator.core.model import InvalidPolicy
+from credrotator.diagnosis.reasons import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from credrotator.core.model import ObjectKey, Policy
+    from credrotator.diagnosis.preflight import Report
+
+FORMATS = ("sarif", "junit", "github")
+WARNING = "Warning"
+"""The rule of findings that have no reason of their own."""
+MANIFEST = "ManifestUnreadable"
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_Said = tuple[Literal["error", "warning"], str, str]
+"""Level, rule and message."""
+_PLACE = re.compile(r"\A(?P<file>.+?):(?P<line>[1-9][0-9]*)(?P<rest>(?::| ).*)?\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a reviewer has to see.
+
+    Attributes:
+        level: An error fails the check.
+        policy: Whose it is; empty for a manifest that could not be read.
+        rule: The reason, or what stands for one.
+        message: One sentence, with what to do.
+        file: Where it stands; empty where that is not known.
+        line: From 1.
+    """
+
+    level: Literal["error", "warning"]
+    policy: str
+    rule: str
+    message: str
+    file: str = ""
+    line: int = 1
+
+
+def findings(
+    reports: Iterable[Report], policies: Mapping[ObjectKey, Policy | InvalidPolicy], problems: Iterable[str]
+) -> list[Finding]:
+    """Return what the reports and the reading found wrong or odd, in their order."""
+    found = [_unread(problem) for problem in problems]
+    for report in reports:
+        policy = policies[report.policy]
+        said = _problems(policy) if isinstance(policy, InvalidPolicy) else _said(report)
+        found += [Finding(level, str(report.policy), rule, text, *_place(policy.origin)) for level, rule, text in said]
+    return found
+
+
+def _problems(policy: InvalidPolicy) -> Iterator[_Said]:
+    """Make a finding of each field, as a review shows them one by one."""
+    for problem in policy.problems:
+        yield "error", "InvalidPolicy", str(problem)
+
+
+def _said(report: Report) -> Iterator[_Said]:
+    for step in report.steps:
+        if step.error and step.result == "failed":
+            yield "error", step.error.reason, f"{step.error.message}; {step.error.hint}"
+    for warning in report.warnings:
+        yield "warning", WARNING, warning
+
+
+def _unread(problem: str) -> Finding:
+    place = _PLACE.match(problem)
+    if place is None or place["rest"] is None:
+        return Finding("error", "", MANIFEST, problem)
+    return Finding("error", "", MANIFEST, place["rest"].lstrip(": "), place["file"], int(place["line"]))
+
+
+def _place(origin: str) -> tuple[str, int]:
+    place = _PLACE.match(origin)
+    return (place["file"], int(place["line"])) if place else ("", 1)
+
+
+def github(found: Iterable[Finding]) -> str:
+    """Return workflow commands, which GitHub shows beside the lines of a change."""
+    return "".join(f"::{each.level} {_properties(each)}::{_data(_whole(each))}\n" for each in found)
+
+
+def _properties(finding: Finding) -> str:
+    values = {"file": finding.file, "line": str(finding.line), "title": finding.rule}
+    if not finding.file:
+        del values["file"], values["line"]
+    return ",".join(f"{name}={_data(value, ',:')}" for name, value in values.items())
+
+
+def _data(text: str, more: str = "") -> str:
+    """Escape what would end a command; in properties, what would end one of them."""
+    return "".join(f"%{ord(char):02X}" if char in "%\r\n" or char in more else char for char in text)
+
+
+def _whole(finding: Finding) -> str:
+    return f"{finding.policy}: {finding.message}" if finding.policy else finding.message
+
+
+def junit(reports: Sequence[Report], found: Sequence[Finding]) -> str:
+    """Return one test case for each policy, and one for each manifest that could not be read."""
+    unread = [each for each in found if not each.policy]
+    failures = sum(report.failed for report in reports) + len(unread)
+    counts = {"tests": str(len(reports) + len(unread)), "failures": str(failures)}
+    suites = ET.Element("testsuites", counts)
+    suite = ET.SubElement(suites, "testsuite", {"name": "credrotator check", **counts})
+    for report in reports:
+        attributes = {"classname": report.policy.namespace, "name": report.policy.name}
+        own = [each for each in found if each.policy == str(report.policy)]
+        _case(suite, attributes, own)
+    for each in unread:
+        _case(suite, {"classname": "manifests", "name": each.file or "manifest"}, [each])
+    ET.indent(suites)
+    return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _case(suite: ET.Element, attributes: Mapping[str, str], found: Sequence[Finding]) -> None:
+    place = next(({"file": each.file, "line": str(each.line)} for each in found if each.file), {})
+    case = ET.SubElement(suite, "testcase", {**attributes, **place})
+    for each in found:
+        if each.level == "error":
+            failure = ET.SubElement(case, "failure", {"type": each.rule, "message": _xml(each.message)})
+            failure.text = _xml(f"{each.file}:{each.line}: {each.message}" if each.file else each.message)
+    warnings = [_xml(each.message) for each in found if each.level == "warning"]
+    if warnings:
+        ET.SubElement(case, "system-out").text = "\n".join(warnings)
+
+
+def _xml(text: str) -> str:
+    """Leave out what XML 1.0 has no way to write."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+
+
+def sarif(found: Sequence[Finding]) -> str:
+    """Return a SARIF log of one run; each reason is a rule, with its cause and what to do."""
+    rules = list(dict.fromkeys(each.rule for each in found))
+    driver = {"name": "credrotator", "version": __version__, "rules": [_rule(rule) for rule in rules]}
+    run = {"tool": {"driver": driver}, "results": [_result(each, rules.index(each.rule)) for each in found]}
+    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+
+
+def _rule(rule: str) -> dict[str, Any]:
+    known = explain(rule)
+    if known is None:
+        return {"id": rule}
+    return {"id": rule, "shortDescription": {"text": known.cause}, "help": {"text": known.cure}}
+
+
+def _result(finding: Finding, index: int) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "ruleId": finding.rule,
+        "ruleIndex": index,
+        "level": finding.level,
+        "message": {"text": _whole(finding)},
+    }
+    if finding.file:
+        place = {"artifactLocation": {"uri": finding.file}, "region": {"startLine": finding.line}}
+        result["locations"] = [{"physicalLocation": place}]
+    if finding.policy:
+        logical = [{"fullyQualifiedName": finding.policy, "kind": "resource"}]
+        result.setdefault("locations", [{}])[0]["logicalLocations"] = logical
+    return result
