@@ -132,7 +132,18 @@ class TokenFile:
     audience: str | None = None
 
 
-TokenSource = OidcClient | TokenFile
+@dataclass(frozen=True, slots=True)
+class ServiceAccountToken:
+    """A token of a service account in the policy's namespace, which the API server gives (TokenRequest).
+
+    ``audience``: whom it is for; never empty in a sound policy.
+    """
+
+    name: str
+    audience: str
+
+
+TokenSource = OidcClient | TokenFile | ServiceAccountToken
 """Where a subject token comes from."""
 
 

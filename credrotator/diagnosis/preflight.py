@@ -24,6 +24,7 @@ from credrotator.core.model import (
     Policy,
     RotatablePolicy,
     SecretKeyRef,
+    ServiceAccountToken,
     SubjectToken,
     TokenFile,
     Unsupported,
@@ -147,7 +148,7 @@ class Check:
         match token_source:
             case None:
                 self._read_references(report, source.own_references, secrets)
-            case TokenFile():
+            case TokenFile() | ServiceAccountToken():
                 subject = self._exchanger.subject(policy.key, token_source, secrets)
                 self._advise(report, policy, self._read(report, subject, token_source))
             case OidcClient():
@@ -196,13 +197,17 @@ class Check:
             report.warnings += (*token.warnings, *_odd_claims(client, token))
         return token
 
-    def _read(self, report: Report, subject: SubjectTokenSource, wanted: TokenFile) -> SubjectToken:
-        """Take the steps up to a file's token."""
+    def _read(
+        self, report: Report, subject: SubjectTokenSource, wanted: TokenFile | ServiceAccountToken
+    ) -> SubjectToken:
+        """Take the steps up to a file's token, or a service account's."""
+        what = "token file" if isinstance(wanted, TokenFile) else "service account"
         with _step(report, "token") as step:
             token = subject.token()
-            step.detail = f"token file {wanted.name}, good until {show_time(token.expires_at)}"
+            step.detail = f"{what} {wanted.name}, good until {show_time(token.expires_at)}"
         with _step(report, "claims") as step:
             step.detail = _claims(token)
+            report.warnings += (*token.warnings, *_unreachable_issuer(token))
         return token
 
     def _exchange(self, report: Report, policy: RotatablePolicy, secrets: SecretReader) -> None:
@@ -322,7 +327,8 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _claims(token: SubjectToken) -> str:
-    return ", ".join(f"{name} {printable(token.claims[name], 80)}" for name in SHOWN if name in token.claims)
+    shown = {**token.claims, "aud": " and ".join(audiences(token.claims))}
+    return ", ".join(f"{name} {printable(shown[name], 80)}" for name in SHOWN if name in token.claims)
 
 
 def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
@@ -334,6 +340,14 @@ def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
     if client.audience and named and client.audience not in named:
         what = f"the policy asks for audience {printable(client.audience)}, the token has {', '.join(named)}"
         yield f"{what}: set it at the issuer (an audience mapper, an API identifier), which ignores the parameter"
+
+
+def _unreachable_issuer(token: SubjectToken) -> Iterator[str]:
+    """Say where vendors cannot read the keys of whoever signed the token, as with a cluster of one's own."""
+    host = urlsplit(printable(token.claims.get("iss", ""))).hostname or ""
+    if host.endswith((".svc", ".svc.cluster.local", ".local")) or host in {"localhost", "kubernetes.default"}:
+        what = f"the token's issuer {host} is known in this cluster only, so a vendor cannot fetch its keys"
+        yield f"{what}: give the API server a public --service-account-issuer, and publish its discovery and keys there"
 
 
 def _lacking(token: SubjectToken) -> str:

@@ -11,8 +11,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, RotatablePolicy, Static, TokenFile, fingerprint
-from credrotator.policies.reader import PREFIX, Defaults
+from credrotator.core.model import (
+    InvalidPolicy,
+    ObjectKey,
+    Policy,
+    RotatablePolicy,
+    ServiceAccountToken,
+    Static,
+    TokenFile,
+    fingerprint,
+)
+from credrotator.policies.annotations import PREFIX
+from credrotator.policies.reader import Defaults
 from credrotator.providers.aws.source import AwsOidc
 from credrotator.providers.azure.source import AzureOidc
 from credrotator.providers.gcp.source import GcpWorkloadIdentity
@@ -144,6 +154,46 @@ class TestReading:
         found = problems(managed(azure_secret()["spec"]["azureCredentials"], AZURE, **TOKEN_SOURCE))
         assert "applies to oidcExchangeToken only" in found[f"metadata.annotations[{PREFIX}token-source]"]
 
+    @pytest.mark.parametrize(
+        ("name", "audience"),
+        [
+            (AWS, "sts.amazonaws.com"),
+            (AZURE, "api://AzureADTokenExchange"),
+            (GCP, "//iam.googleapis.com/projects/"),
+        ],
+    )
+    def test_a_service_account(self, name: str, audience: str) -> None:
+        """No issuer and no client secret; the audience is the policy's, else what the vendor expects."""
+        found = valid(managed(without_oidc(name), name, **SERVICE_ACCOUNT))
+        assert isinstance(found.source, AwsOidc | AzureOidc | GcpWorkloadIdentity)
+        assert isinstance(found.source.oidc, ServiceAccountToken)
+        assert found.source.oidc.name == "bedrock"
+        assert found.source.oidc.audience.startswith(audience)
+        assert not found.references
+        own = valid(managed(without_oidc(name, aud="x"), name, **SERVICE_ACCOUNT))
+        assert isinstance(own.source, AwsOidc | AzureOidc | GcpWorkloadIdentity)
+        assert own.source.oidc == ServiceAccountToken("bedrock", "x")
+        assert fingerprint(own.source) != fingerprint(found.source)
+
+    @pytest.mark.parametrize("value", ["Bedrock", "", "team-b/bedrock", "../x", "a" * 254])
+    def test_a_service_account_of_elsewhere(self, value: str) -> None:
+        """A policy names an account of its own namespace, so there is nothing but a name to be written."""
+        found = problems(managed(without_oidc(AWS), **{PREFIX + "service-account": value}))
+        assert "service account in the policy's namespace" in found[f"metadata.annotations[{PREFIX}service-account]"]
+
+    def test_a_service_account_beside_others(self) -> None:
+        """Which is meant, nobody can tell; each other place for a token is named."""
+        found = problems(managed(BLOCKS_OF[AWS], **SERVICE_ACCOUNT, **{PREFIX + "subject-token": "id_token"}))
+        assert "must not be set beside credrotator.io/service-account" in found[f"{ANNOTATION}.oidcExchangeToken.oidc"]
+        assert "about a service account" in found[f"metadata.annotations[{PREFIX}subject-token]"]
+        both = problems(managed(without_oidc(AWS), **SERVICE_ACCOUNT, **TOKEN_SOURCE))
+        assert "remove one" in both[f"metadata.annotations[{PREFIX}service-account]"]
+
+    def test_a_service_account_in_the_gateways_own_form(self) -> None:
+        """There the gateway's rotator stands by, which needs a client secret."""
+        found = problems(changed(aws(), "metadata.annotations", SERVICE_ACCOUNT))
+        assert "managed form only" in found[f"metadata.annotations[{PREFIX}service-account]"]
+
     def test_neither_issuer_nor_token_file(self) -> None:
         """Without the annotation ``oidc`` is required, as the API has it; what may have been meant is said."""
         block = without_oidc(AWS)
@@ -263,6 +313,7 @@ class TestMistakes:
 
 
 BLOCK = {AWS: "awsCredentials", AZURE: "azureCredentials"}
+SERVICE_ACCOUNT = {PREFIX + "service-account": "bedrock"}
 TOKEN_SOURCE = {PREFIX + "token-source": "pod"}
 BLOCKS_OF: dict[str, Manifest] = {
     AWS: aws()["spec"]["awsCredentials"],

@@ -22,7 +22,8 @@ from credrotator.core.model import (
 )
 from credrotator.core.secretdata import parse
 from credrotator.files.manifests import ManifestReading, read_manifests
-from credrotator.policies.reader import PREFIX, Defaults
+from credrotator.policies.annotations import PREFIX
+from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from credrotator.providers.aws.source import AwsCredential, AwsOidc
 from credrotator.providers.azure.source import AzureClientSecret, AzureOidc, AzureToken, EntraApp

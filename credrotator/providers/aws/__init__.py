@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from credrotator.policies.annotations import DURATION, PREFIX
 from credrotator.policies.managed import ManagedForm
-from credrotator.policies.reader import DURATION, PREFIX, AnnotationUse
+from credrotator.policies.reader import AnnotationUse
 from credrotator.providers.aws import advice as trust
 from credrotator.providers.aws.policy import CREDENTIALS_FILE, read_block
 from credrotator.providers.aws.source import AwsOidc

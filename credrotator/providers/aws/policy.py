@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from credrotator.policies.reader import Reading
 
 PATH = "spec.awsCredentials"
+AUDIENCE = "sts.amazonaws.com"
+"""Whom IAM's identity providers want tokens for, unless they are set up otherwise."""
 CREDENTIALS_FILE = "aws-credentials-file"
 # Longest prefix first; https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
 PARTITIONS = (
@@ -47,7 +49,12 @@ def _exchanged(reading: Reading, region: str, exchange: schema.AwsOidcExchange, 
             f"is in partition {own}, but region {region} is in {partition}; "
             "a role can be assumed in its own partition only",
         )
-    return AwsOidc(reading.token_source(exchange, path), exchange.aws_role_arn, region, reading.duration())
+    return AwsOidc(
+        reading.token_source(exchange, path, default_audience=AUDIENCE),
+        exchange.aws_role_arn,
+        region,
+        reading.duration(),
+    )
 
 
 def partition_of(region: str) -> str:

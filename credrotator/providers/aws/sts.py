@@ -45,7 +45,7 @@ from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.http.foreign import foreign_text, masking
 from credrotator.exchange.http.transport import SERVER_ERROR, TOO_MANY_REQUESTS, refuse_failure, retry_after, text
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
-from credrotator.policies.reader import DURATION
+from credrotator.policies.annotations import DURATION
 from credrotator.providers.aws.source import AwsCredential, AwsOidc
 
 if TYPE_CHECKING:
