@@ -90,7 +90,7 @@ def _token(answer: dict[str, object], account: ObjectKey, audience: str) -> Subj
 
 def _own_audience(account: ObjectKey, audience: str) -> PolicyError:
     return PolicyError(
-        "ServiceAccountAudience",
+        "ServiceAccountForApiServer",
         f"a token of service account {account} for {printable(audience)} would open the API server itself",
         hint="set aud in the policy to the audience that the vendor expects",
     )

@@ -545,7 +545,7 @@ class TestCommands:
         details = {step["name"]: step["detail"] for step in found["policies"][0]["steps"]}
         assert details["token"].startswith("service account bedrock, good until ")
         assert "aud sts.amazonaws.com" in details["claims"]
-        (statement,) = found["policies"][0]["trust"]["awsTrustPolicy"]["Statement"]
+        (statement,) = found["policies"][0]["advice"]["awsTrustPolicy"]["Statement"]
         assert statement["Condition"]["StringEquals"]
         cluster.run("rotate")
         assert values(cluster.server, "aws")

@@ -84,7 +84,7 @@ def test_an_admission_policy(server: ApiServer, status: int) -> None:
 )
 def test_security_12_a_token_for_the_api_server(server: ApiServer, audience: str) -> None:
     """Security 12: a policy's author chooses the audience, and must not get hold of what opens the API server."""
-    with refused(PolicyError, "ServiceAccountAudience"):
+    with refused(PolicyError, "ServiceAccountForApiServer"):
         tokens(server)(ACCOUNT, audience)
     assert not server.seen("create", "serviceaccounts/token")
 
@@ -92,14 +92,14 @@ def test_security_12_a_token_for_the_api_server(server: ApiServer, audience: str
 def test_security_12_by_the_audience_of_the_own_token(server: ApiServer) -> None:
     """Security 12: whatever name the API server goes by, credrotator's own token has it."""
     own = SigningKeys("ES256").sign({"aud": [API_AUDIENCE], "iss": "x"})
-    with refused(PolicyError, "ServiceAccountAudience"):
+    with refused(PolicyError, "ServiceAccountForApiServer"):
         tokens(server, own)(ACCOUNT, API_AUDIENCE)
     assert not server.seen("create", "serviceaccounts/token")
 
 
 def test_security_12_by_the_issuer(server: ApiServer) -> None:
     """Security 12: an API server without further names takes tokens that are for its issuer."""
-    with refused(PolicyError, "ServiceAccountAudience"):
+    with refused(PolicyError, "ServiceAccountForApiServer"):
         tokens(server)(ACCOUNT, server.account_tokens.issuer)
 
 
