@@ -6,7 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Denied, Transient
-from credrotator.core.model import ObjectKey, Published, SecretDocument, Sensitive, ServiceAccountToken, Unreadable
+from credrotator.core.model import (
+    ObjectKey,
+    OidcClient,
+    Published,
+    SecretDocument,
+    Sensitive,
+    ServiceAccountToken,
+    Unreadable,
+)
 from credrotator.core.secretdata import show_time
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
@@ -143,7 +151,8 @@ class ClusterDestination:
 def service_accounts(policy: RotatablePolicy) -> list[ObjectKey]:
     """List the service accounts that a policy wants tokens of."""
     source = policy.source.token_source
-    return [ObjectKey(policy.key.namespace, source.name)] if isinstance(source, ServiceAccountToken) else []
+    wanted = source.assertion if isinstance(source, OidcClient) else source
+    return [ObjectKey(policy.key.namespace, wanted.name)] if isinstance(wanted, ServiceAccountToken) else []
 
 
 def published(rotation: Rotation, policy: RotatablePolicy) -> tuple[str, tuple[str, ...], datetime | None]:

@@ -17,6 +17,7 @@ from credrotator.core.claims import audiences
 from credrotator.core.durations import show_duration
 from credrotator.core.errors import OpaqueToken, RotationError, Transient, printable
 from credrotator.core.model import (
+    ClientKey,
     Failure,
     InvalidPolicy,
     ObjectKey,
@@ -31,7 +32,6 @@ from credrotator.core.model import (
 )
 from credrotator.core.secretdata import show_time
 from credrotator.diagnosis.network import name_addresses, name_certificate, proxy_route
-from credrotator.exchange.exchanger import Exchanger, token_request
 from credrotator.exchange.http.clock_offset import TOLERANCE, SkewedClock
 from credrotator.exchange.http.deadline import deadline, remaining_s
 from credrotator.exchange.http.endpoint import ISSUER
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from credrotator.core.ports import Clock, SecretReader
+    from credrotator.exchange.exchanger import Exchanger
     from credrotator.exchange.subject_tokens import SubjectTokenSource
 
 ISSUER_NAME = ISSUER.name.lower()
@@ -152,7 +153,7 @@ class Check:
                 subject = self._exchanger.subject(policy.key, token_source, secrets)
                 self._advise(report, policy, self._read(report, subject, token_source))
             case OidcClient():
-                self._advise(report, policy, self._token(report, token_source, secrets))
+                self._advise(report, policy, self._token(report, policy.key, token_source, secrets))
         self._exchange(report, policy, secrets)
 
     def _read_references(self, report: Report, references: Iterable[SecretKeyRef], secrets: SecretReader) -> None:
@@ -170,12 +171,12 @@ class Check:
         if document is not None:
             report.advice = Advice(policy.key, policy.source, document)
 
-    def _token(self, report: Report, client: OidcClient, secrets: SecretReader) -> SubjectToken:
+    def _token(self, report: Report, policy: ObjectKey, client: OidcClient, secrets: SecretReader) -> SubjectToken:
         """Take the steps up to the issuer's token."""
         issuers = self._exchanger.issuers
         with _step(report, "references") as step:
-            request = token_request(client, secrets)
-            step.detail = _reference(client.client_secret)
+            request = self._exchanger.token_request(policy, client, secrets)
+            step.detail = _proof(client)
         with _step(report, "allowed") as step:
             transport = issuers.transport_for(client.issuer)
             step.detail = f"issuer {client.issuer}"
@@ -315,6 +316,20 @@ def _without_claims(report: Report, ask: Callable[[], SubjectToken]) -> SubjectT
         if opaque:
             raise opaque
     return token
+
+
+def _proof(client: OidcClient) -> str:
+    """Say by what a client proves who it is."""
+    match client.assertion:
+        case ServiceAccountToken(name=name, audience=audience):
+            return f"none; the client proves itself by a token of service account {name} for {audience}"
+        case TokenFile(name=name, audience=audience):
+            return f"none; the client proves itself by token file {name} for {audience}"
+        case ClientKey(private_key=private_key):
+            return _reference(private_key)
+        case None:
+            pass
+    return _reference(client.client_secret) if client.client_secret else "none"
 
 
 def _reference(ref: SecretKeyRef) -> str:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from credrotator.core.clock import suspend_aware
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import ObjectKey, OidcClient, Rotatable, ServiceAccountToken, SubjectToken, TokenFile
+from credrotator.core.model import (
+    ClientKey,
+    ObjectKey,
+    OidcClient,
+    Rotatable,
+    Sensitive,
+    ServiceAccountToken,
+    SubjectToken,
+    TokenFile,
+)
 from credrotator.exchange.http.circuit import SLOTS, CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.deadline import deadline
@@ -23,6 +32,7 @@ from credrotator.exchange.http.retry_after import ignoring_retry_after
 from credrotator.exchange.http.single_flight import Shared
 from credrotator.exchange.http.transport import Transport
 from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.exchange.issuers.client_assertions import ClientProof, KeyProof, TokenProof
 from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
 from credrotator.exchange.issuers.routes import DEFAULT_ROUTE, DIRECT, IssuerRoute, IssuerRoutes
 from credrotator.exchange.subject_tokens import (
@@ -40,7 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import Credential, TokenSource
+    from credrotator.core.model import ClientAssertion, Credential, TokenSource
     from credrotator.core.ports import AccountTokens, Clock, SecretReader
 
 
@@ -140,7 +150,38 @@ class Exchanger:
                 account, kept, ask = ObjectKey(policy.namespace, name), self._kept_account_tokens, self._account_tokens
                 return ServiceAccountTokens(kept, ask, self._clock, policy, account, audience)
             case OidcClient():
-                return IssuerTokens(self.issuers, token_request(source, secrets))
+                return IssuerTokens(self.issuers, self.token_request(policy, source, secrets))
+
+    def token_request(self, policy: ObjectKey, client: OidcClient, secrets: SecretReader) -> TokenRequest:
+        """Resolve what an OIDC client refers to.
+
+        Raises:
+            PolicyError: A Secret or key is missing, or may not be read by this policy.
+        """
+        client_id = client.client_id if isinstance(client.client_id, str) else secrets(client.client_id).reveal()
+        if client.assertion:
+            return TokenRequest(
+                client, client_id, Sensitive(""), self._proof(policy, client_id, client.assertion, secrets)
+            )
+        assert client.client_secret is not None  # noqa: S101 - the one or the other is there
+        return TokenRequest(client, client_id, secrets(client.client_secret))
+
+    def _proof(
+        self, policy: ObjectKey, client_id: str, assertion: ClientAssertion, secrets: SecretReader
+    ) -> ClientProof:
+        """Return how a client comes to its assertions, none of which is kept: an issuer may take each but once."""
+        match assertion:
+            case ServiceAccountToken(name=name, audience=audience):
+                account, ask = ObjectKey(policy.namespace, name), self._account_tokens
+                who = f"service account {account}"
+                return TokenProof(Sensitive(who), who, lambda: ask(account, audience))
+            case TokenFile(name=name):
+                files = TokenFiles(self._settings.token_files)
+                identity = Sensitive(f"token file {name} for {policy.namespace}")
+                return TokenProof(identity, f"token file {name}", lambda: files.token(policy.namespace, assertion))
+            case ClientKey(private_key=private_key, key_id=key_id):
+                key, known_as = secrets(private_key), secrets(key_id).reveal()
+                return KeyProof(client_id, key, known_as, private_key, self._clock)
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """Return where the exchange itself takes place.
@@ -212,13 +253,3 @@ class Exchanger:
 def _token_size(token: SubjectToken) -> int:
     # With its claims, which take about three times as much.
     return 1024 + 4 * len(token.token.reveal())
-
-
-def token_request(client: OidcClient, secrets: SecretReader) -> TokenRequest:
-    """Resolve what an OIDC client refers to.
-
-    Raises:
-        PolicyError: A Secret or key is missing, or may not be read by this policy.
-    """
-    client_id = client.client_id if isinstance(client.client_id, str) else secrets(client.client_id).reveal()
-    return TokenRequest(client, client_id, secrets(client.client_secret))

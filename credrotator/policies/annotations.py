@@ -11,6 +11,7 @@ DURATION: Final = PREFIX + "duration"
 SUBJECT_TOKEN: Final = PREFIX + "subject-token"
 TOKEN_SOURCE: Final = PREFIX + "token-source"
 SERVICE_ACCOUNT: Final = PREFIX + "service-account"
+CLIENT_ASSERTION: Final = PREFIX + "client-assertion"
 
 
 def annotation_path(name: str) -> str:

@@ -21,6 +21,7 @@ from credrotator.core.errors import printable
 from credrotator.core.model import (
     InvalidPolicy,
     ObjectKey,
+    OidcClient,
     Policy,
     Problem,
     Rotatable,
@@ -33,7 +34,7 @@ from credrotator.core.model import (
     generated_secret,
 )
 from credrotator.policies import schema
-from credrotator.policies.annotations import DURATION, PREFIX, SUBJECT_TOKEN, annotation_path
+from credrotator.policies.annotations import CLIENT_ASSERTION, DURATION, PREFIX, SUBJECT_TOKEN, annotation_path
 from credrotator.policies.messages import (
     MANY,
     choice_problems,
@@ -164,6 +165,7 @@ def _annotations(readers: Iterable[BlockReader]) -> Mapping[str, AnnotationUse]:
             uses[use.name].append(use)
     for name in (SUBJECT_TOKEN, *IN_PLACE):
         uses[name].append(AnnotationUse(name, exchanging, "oidcExchangeToken"))
+    uses[CLIENT_ASSERTION].append(AnnotationUse(CLIENT_ASSERTION, exchanging, "oidcExchangeToken.oidc"))
     return {
         name: AnnotationUse(name, tuple(s for use in of for s in use.sources), " and to ".join(use.where for use in of))
         for name, of in uses.items()
@@ -328,9 +330,11 @@ class Reading:
                 )
 
     def _check_annotations(self, source: Source) -> None:
-        exchanging = isinstance(source, Rotatable) and source.token_source is not None
+        token_source = source.token_source if isinstance(source, Rotatable) else None
+        general = dict.fromkeys((SUBJECT_TOKEN, *IN_PLACE), token_source is not None)
+        general[CLIENT_ASSERTION] = isinstance(token_source, OidcClient)
         for name, use in self._reader.annotations.items():
-            applies = exchanging if name in {SUBJECT_TOKEN, *IN_PLACE} else isinstance(source, use.sources)
+            applies = general.get(name, isinstance(source, use.sources))
             if name in self.annotations and not applies:
                 self.wrong(annotation_path(name), f"applies to {use.where} only; remove it")
 

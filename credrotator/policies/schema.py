@@ -166,14 +166,17 @@ class OidcProvider(SchemaModel):
 
 
 class Oidc(SchemaModel):
-    """Envoy Gateway's OIDC type; what only serves a browser log-in is left as unknown and passed over."""
+    """Envoy Gateway's OIDC type; what only serves a browser log-in is left as unknown and passed over.
+
+    ``clientSecret`` is required, unless the client proves itself otherwise.
+    """
 
     choice = Choice(("clientID", "clientIDRef"), required=(True, True))
 
     provider: OidcProvider
     client_id: Text | None = Field(None, alias="clientID")
     client_id_ref: SecretRef | None = Field(None, alias="clientIDRef")
-    client_secret: SecretRef = Field(alias="clientSecret")
+    client_secret: SecretRef | None = Field(None, alias="clientSecret")
     scopes: list[Text] = []
     resources: list[Text] = []
 

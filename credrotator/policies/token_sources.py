@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from credrotator.core.errors import printable
-from credrotator.core.model import OidcClient, SecretKeyRef, ServiceAccountToken, TokenFile, TokenSource
+from credrotator.core.model import (
+    ClientAssertion,
+    ClientKey,
+    OidcClient,
+    SecretKeyRef,
+    ServiceAccountToken,
+    TokenFile,
+    TokenSource,
+)
 from credrotator.policies import schema
-from credrotator.policies.annotations import SERVICE_ACCOUNT, SUBJECT_TOKEN, TOKEN_SOURCE, annotation_path
+from credrotator.policies.annotations import (
+    CLIENT_ASSERTION,
+    SERVICE_ACCOUNT,
+    SUBJECT_TOKEN,
+    TOKEN_SOURCE,
+    annotation_path,
+)
 from credrotator.policies.messages import missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROUTED = "routes through Envoy, which credrotator does not use; remove it, and set tokenEndpoint if the issuer needs it"
+ASSERTIONS = ("service-account", "token-file", "secret")
+"""What can stand before the slash of a client assertion."""
 IN_PLACE = (TOKEN_SOURCE, SERVICE_ACCOUNT)
 """Annotations that name another place for the subject token than an issuer."""
 
@@ -107,16 +124,55 @@ def _oidc_client(reading: PolicyReading, exchange: schema.OidcExchange, oidc: sc
         if getattr(provider, name):
             alias = schema.OidcProvider.model_fields[name].alias
             reading.wrong(f"{path}.oidc.provider.{alias}", ROUTED)
+    assertion = _client_assertion(reading, provider, f"{path}.oidc.provider")
     return OidcClient(
         issuer=provider.issuer,
         client_id=_client_id(reading, oidc, f"{path}.oidc"),
-        client_secret=reading.secret_key(oidc.client_secret, "client-secret", f"{path}.oidc.clientSecret"),
+        client_secret=_client_secret(reading, oidc, f"{path}.oidc.clientSecret", asserts=assertion is not None),
         token_endpoint=provider.token_endpoint,
         scopes=tuple(oidc.scopes),
         resources=tuple(oidc.resources),
         audience=exchange.aud or None,
         subject_token="id_token" if _asks_for_id_token(reading) else "access_token",
+        assertion=assertion,
     )
+
+
+def _client_secret(reading: PolicyReading, oidc: schema.Oidc, path: str, *, asserts: bool) -> SecretKeyRef | None:
+    """Only the managed form can do without: the gateway's own definition of a policy requires the field."""
+    if ref := oidc.client_secret:
+        return None if asserts else reading.secret_key(ref, "client-secret", path)
+    if not (asserts and reading.managed):
+        reading.wrong(path, missing("clientSecret", oidc.model_extra))
+    return None
+
+
+def _client_assertion(reading: PolicyReading, provider: schema.OidcProvider, path: str) -> ClientAssertion | None:
+    """Read by what the client proves who it is; tokens for that are for the issuer, as OpenID Connect names it."""
+    text = reading.annotations.get(CLIENT_ASSERTION)
+    if text is None:
+        return None
+    where = annotation_path(CLIENT_ASSERTION)
+    kind, _, name = text.partition("/")
+    if kind not in ASSERTIONS or not schema.NAME.fullmatch(name):
+        expected = " or ".join(f"{each}/NAME" for each in ASSERTIONS)
+        reading.wrong(where, f"expected {expected}, got {printable(text, 80)}")
+        return None
+    if kind == "service-account":
+        return ServiceAccountToken(name, provider.issuer)
+    if kind == "token-file":
+        if provider.token_endpoint and _origin(provider.token_endpoint) != _origin(provider.issuer):
+            # Or whoever writes a policy could have the operator's token sent to a server of his own.
+            message = f"must be of the issuer's own host beside {CLIENT_ASSERTION}: {kind}/{name}; remove it"
+            reading.wrong(f"{path}.tokenEndpoint", message)
+        return TokenFile(name, provider.issuer)
+    ref = schema.SecretRef(name=name)
+    return ClientKey(reading.secret_key(ref, "private-key", where), reading.secret_key(ref, "key-id", where))
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme.lower(), parts.netloc.lower()
 
 
 def _client_id(reading: PolicyReading, oidc: schema.Oidc, path: str) -> str | SecretKeyRef:

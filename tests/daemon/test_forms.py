@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.model import (
+    ClientKey,
     InvalidPolicy,
     ObjectKey,
+    OidcClient,
     Policy,
     RotatablePolicy,
+    SecretKeyRef,
     ServiceAccountToken,
     Static,
     TokenFile,
@@ -49,6 +52,13 @@ from tests.support.builders import (
 
 FORMS = {"aws": aws, "azure": azure, "azure by secret": azure_secret}
 ANNOTATION = f"metadata.annotations[{AWS}]"
+CLIENT_ASSERTION = PREFIX + "client-assertion"
+ISSUER = oidc()["provider"]["issuer"]
+
+
+def key_of(name: str) -> SecretKeyRef:
+    """Refer to a key of the Secret with a client's own key."""
+    return SecretKeyRef(ObjectKey("team-a", "client-key"), name, f"metadata.annotations[{CLIENT_ASSERTION}]")
 
 
 def read(manifest: Manifest) -> Policy | InvalidPolicy:
@@ -193,6 +203,57 @@ class TestReading:
         """There the gateway's rotator stands by, which needs a client secret."""
         found = problems(changed(aws(), "metadata.annotations", SERVICE_ACCOUNT))
         assert "managed form only" in found[f"metadata.annotations[{PREFIX}service-account]"]
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("service-account/gateway", ServiceAccountToken("gateway", ISSUER)),
+            ("token-file/pod", TokenFile("pod", ISSUER)),
+            ("secret/client-key", ClientKey(key_of("private-key"), key_of("key-id"))),
+        ],
+    )
+    def test_a_client_assertion(self, value: str, expected: Any) -> None:
+        """The client needs no secret then, and the managed form none of its fields; the credential is the same one."""
+        block = copy.deepcopy(BLOCKS_OF[AWS])
+        del block["oidcExchangeToken"]["oidc"]["clientSecret"]
+        found = valid(managed(block, **{CLIENT_ASSERTION: value}))
+        assert isinstance(found.source, AwsOidc)
+        assert isinstance(found.source.oidc, OidcClient)
+        assert (found.source.oidc.assertion, found.source.oidc.client_secret) == (expected, None)
+        named = [ref.key for ref in found.references]
+        assert named == (["private-key", "key-id"] if value.startswith("secret") else [])
+        assert fingerprint(found.source) == fingerprint(valid(managed(BLOCKS_OF[AWS])).source)
+
+    def test_a_client_assertion_in_the_gateways_own_form(self) -> None:
+        """The gateway's definition requires a client secret, which is not read."""
+        found = valid(changed(aws(), "metadata.annotations", {CLIENT_ASSERTION: "service-account/gateway"}))
+        assert not found.references
+        without = changed(aws(), "spec.awsCredentials.oidcExchangeToken.oidc.clientSecret", ...)
+        without["metadata"]["annotations"] = {CLIENT_ASSERTION: "service-account/gateway"}
+        assert problems(without)["spec.awsCredentials.oidcExchangeToken.oidc.clientSecret"] == (
+            "required field is missing"
+        )
+
+    @pytest.mark.parametrize("value", ["", "gateway", "service-account/", "secret/A", "file/x", "secret/a/b"])
+    def test_a_client_assertion_of_no_kind(self, value: str) -> None:
+        """What there is to choose from is said."""
+        found = problems(managed(BLOCKS_OF[AWS], **{CLIENT_ASSERTION: value}))
+        assert "expected service-account/NAME or token-file/NAME" in found[f"metadata.annotations[{CLIENT_ASSERTION}]"]
+
+    def test_security_3_a_token_file_for_a_server_of_the_authors(self) -> None:
+        """Security 3: the operator's token goes to the issuer that it is for, and not where a policy has it sent."""
+        block = copy.deepcopy(BLOCKS_OF[AWS])
+        provider = block["oidcExchangeToken"]["oidc"]["provider"]
+        provider["tokenEndpoint"] = "https://elsewhere.example/token"
+        field = f"{ANNOTATION}.oidcExchangeToken.oidc.provider.tokenEndpoint"
+        assert field in problems(managed(block, **{CLIENT_ASSERTION: "token-file/pod"}))
+        provider["tokenEndpoint"] = f"{ISSUER}/token"
+        valid(managed(block, **{CLIENT_ASSERTION: "token-file/pod"}))
+
+    def test_a_client_assertion_for_nothing(self) -> None:
+        """Without an issuer's client there is nothing to prove."""
+        found = problems(managed(without_oidc(AWS), **SERVICE_ACCOUNT, **{CLIENT_ASSERTION: "secret/x"}))
+        assert "applies to oidcExchangeToken.oidc only" in found[f"metadata.annotations[{CLIENT_ASSERTION}]"]
 
     def test_neither_issuer_nor_token_file(self) -> None:
         """Without the annotation ``oidc`` is required, as the API has it; what may have been meant is said."""
