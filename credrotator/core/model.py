@@ -341,7 +341,8 @@ def fingerprint(source: Source) -> str:
     facts.pop("client_secret", None)
     for proof in ("client_secret", "assertion"):
         facts.get("oidc", {}).pop(proof, None)
-    named = {"provider": source.provider, **facts}
+    # What is left empty is no fact: a release that lets more be said does not rotate what says nothing of it.
+    named = {"provider": source.provider, **{name: fact for name, fact in facts.items() if fact != ()}}
     return hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

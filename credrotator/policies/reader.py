@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -35,6 +35,7 @@ from credrotator.core.model import (
 )
 from credrotator.policies import schema
 from credrotator.policies.annotations import CLIENT_ASSERTION, DURATION, PREFIX, SUBJECT_TOKEN, annotation_path
+from credrotator.policies.documents import DocumentError, read_tenant_list
 from credrotator.policies.messages import (
     MANY,
     choice_problems,
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 # The shortest and the longest life that vendors let a policy choose; they all have these two.
 DURATION_RANGE = (timedelta(minutes=15), timedelta(hours=12))
 NAME_LIMIT = 253
+Shape = TypeVar("Shape", bound=schema.SchemaModel)
+"""What an annotation holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +291,32 @@ class Reading:
         elif duration % timedelta(seconds=1):
             self.wrong(path, f"expected whole seconds, got {printable(text, 80)}")
         return duration
+
+    def listed(self, name: str, shape: type[Shape], field: str) -> Shape | None:
+        """Read an annotation that holds a list; None where there is none, or it cannot be read.
+
+        Args:
+            name: The annotation.
+            shape: Has the list as its only field.
+            field: That field's name.
+        """
+        text = self.annotations.get(name)
+        if text is None:
+            return None
+        path = annotation_path(name)
+        try:
+            found = shape.model_validate({field: read_tenant_list(text)})
+        except DocumentError as error:
+            self.wrong(path, error.reason)
+            return None
+        except ValidationError as error:
+            problems = schema_problems(error)
+            self.problems += [Problem(path + each.path.removeprefix(field), each.message) for each in problems]
+            return None
+        for unknown in unknown_fields(found, ""):
+            where, _, message = unknown.removeprefix(f".{field}").partition(": ")
+            self.wrong(path + where, message)
+        return found
 
     def token_source(self, exchange: schema.OidcExchange, path: str, *, default_audience: str = "") -> TokenSource:
         """Read where the subject token comes from (``oidcExchangeToken``, or what an annotation puts in its place).

@@ -26,7 +26,7 @@ from credrotator.core.model import (
 )
 from credrotator.policies.annotations import PREFIX
 from credrotator.policies.reader import Defaults
-from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.aws.source import AwsOidc, ChainedRole
 from credrotator.providers.azure.source import AzureOidc
 from credrotator.providers.gcp.source import GcpWorkloadIdentity
 from tests.support.builders import (
@@ -52,6 +52,7 @@ from tests.support.builders import (
 
 FORMS = {"aws": aws, "azure": azure, "azure by secret": azure_secret}
 ANNOTATION = f"metadata.annotations[{AWS}]"
+CHAIN, SECOND = PREFIX + "role-chain", "arn:aws:iam::210987654321:role/shared"
 CLIENT_ASSERTION = PREFIX + "client-assertion"
 ISSUER = oidc()["provider"]["issuer"]
 
@@ -254,6 +255,58 @@ class TestReading:
         """Without an issuer's client there is nothing to prove."""
         found = problems(managed(without_oidc(AWS), **SERVICE_ACCOUNT, **{CLIENT_ASSERTION: "secret/x"}))
         assert "applies to oidcExchangeToken.oidc only" in found[f"metadata.annotations[{CLIENT_ASSERTION}]"]
+
+    @pytest.mark.parametrize("form", ["managed", "drop-in"])
+    def test_a_role_chain(self, form: str) -> None:
+        """Beside AWS's block in either form; tags are sorted, and a session policy is written without blanks."""
+        role = {"roleArn": SECOND, "externalID": "ours:42", "sessionTags": {"b": "2", "a": "1"}, "sourceIdentity": "me"}
+        policies = ({"Version": "1", "Statement": []}, '{"Version": "1", "Statement": []}')
+        for narrowing in policies:
+            text = json.dumps([{**role, "sessionPolicy": narrowing}, {"roleArn": SECOND}])
+            manifest = managed(**{CHAIN: text}) if form == "managed" else aws()
+            manifest["metadata"].setdefault("annotations", {})[CHAIN] = text
+            found = valid(manifest).source
+            assert isinstance(found, AwsOidc)
+            first = ChainedRole(SECOND, "ours:42", (("a", "1"), ("b", "2")), '{"Version":"1","Statement":[]}', "me")
+            assert found.chain == (first, ChainedRole(SECOND))
+
+    @pytest.mark.parametrize(
+        ("content", "field", "message"),
+        [
+            ("{}", "", "expected a list"),
+            ("[", "", "not readable"),
+            ("[]", "", "at least 1"),
+            ("[{}]", "[0].roleArn", "required"),
+            ([{"roleArn": "arn:aws:iam::1:role/x"}], "[0].roleArn", "expected arn:aws:iam::<12 digits>"),
+            ([{"roleArn": "arn:aws-cn:iam::123456789012:role/x"}], "[0].roleArn", "in partition aws-cn"),
+            ([{"roleArn": None, "externalID": "x y"}], "[0].externalID", "expected 2 to 1224"),
+            ([{"roleArn": None, "sessionTags": {"aws:x": "y"}}], "[0].sessionTags", "a tag's key"),
+            ([{"roleArn": None, "sessionPolicy": "{"}], "[0].sessionPolicy", "expected an IAM policy"),
+            ([{"roleArn": None, "sessionPolicy": {"Statement": "x" * 2048}}], "[0].sessionPolicy", "2048 at most"),
+            ([{"roleArn": None, "sourceIdentity": "x"}], "[0].sourceIdentity", "expected 2 to 64"),
+            ([{"roleArn": None, "externalId": "xx"}], "[0].externalId", "did you mean externalID"),
+            ([{"roleArn": None}] * 5, "", "at most 4"),
+        ],
+    )
+    def test_a_wrong_role_chain(self, content: Any, field: str, message: str) -> None:
+        """Each problem has its field; an unknown one is a problem too, for it would be left out in silence."""
+        roles = (
+            [{**role, "roleArn": role["roleArn"] or SECOND} for role in content] if isinstance(content, list) else []
+        )
+        found = problems(managed(**{CHAIN: json.dumps(roles) if roles else content}))
+        where = [path for path in found if path.startswith(f"metadata.annotations[{CHAIN}]{field}")]
+        assert any(message in found[path] for path in where), found
+
+    def test_how_long_a_chained_role_lives(self) -> None:
+        """AWS gives an hour at most, so a longer wish is told before it is sent."""
+        chain = {CHAIN: json.dumps([{"roleArn": SECOND}])}
+        assert (
+            "at most 1h"
+            in problems(managed(**chain, **{PREFIX + "duration": "2h"}))[f"metadata.annotations[{PREFIX}duration]"]
+        )
+        valid(managed(**chain, **{PREFIX + "duration": "1h"}))
+        azure = problems(managed(BLOCKS_OF[AZURE], AZURE, **chain))
+        assert "applies to awsCredentials.oidcExchangeToken only" in azure[f"metadata.annotations[{CHAIN}]"]
 
     def test_neither_issuer_nor_token_file(self) -> None:
         """Without the annotation ``oidc`` is required, as the API has it; what may have been meant is said."""
