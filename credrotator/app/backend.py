@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from credrotator.app.rendering import Renderer
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.model import ObjectKey
-    from credrotator.core.ports import Clock, Exchange, OutcomeListener, SecretStore
+    from credrotator.core.ports import AccountTokens, Clock, Exchange, OutcomeListener, SecretStore
     from credrotator.kube.access import Right
     from credrotator.policies.inventory import Inventory
 
@@ -85,6 +85,10 @@ class Backend(Protocol):
         Raises:
             UsageError: Nobody said where.
         """
+
+    @property
+    def account_tokens(self) -> AccountTokens:
+        """What gets tokens of service accounts."""
 
     def read(self) -> Snapshot:
         """Read everything once.

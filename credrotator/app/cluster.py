@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from credrotator import __version__
 from credrotator.core.errors import UsageError
 from credrotator.core.model import ObjectKey
-from credrotator.kube.access import check_rights
+from credrotator.kube.access import check_account_right, check_rights
+from credrotator.kube.account_tokens import ClusterAccountTokens
 from credrotator.kube.client.api import NO_OBSERVER, KubeApi
 from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError
 from credrotator.kube.paths import served_version
@@ -37,6 +38,7 @@ class Cluster:
     Attributes:
         api: The server.
         store: Its Secrets.
+        account_tokens: What gets tokens of its service accounts.
         identity: This process, among replicas.
 
     Raises:
@@ -47,6 +49,7 @@ class Cluster:
         self._settings = settings
         self.api = connect(settings.kubeconfig, settings.context, dates)
         self.store = ClusterStore(self.api)
+        self.account_tokens = ClusterAccountTokens(self.api)
         # NOTE: host name and pid are not enough: pods in the host's network share the one, and have pid 1 each.
         self.identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
 
@@ -76,6 +79,10 @@ class Cluster:
         """Ask what this account may do where the policies are, and with the Lease of the election."""
         namespaces: Sequence[str | None] = (None,) if self._settings.all_namespaces else self._namespaces()
         return list(check_rights(self.api, namespaces, self.lease(lease)))
+
+    def account_right(self, account: ObjectKey) -> Right:
+        """Ask whether this account may have tokens of a service account."""
+        return check_account_right(self.api, account)
 
     def _namespaces(self) -> tuple[str, ...]:
         return self._settings.namespaces or (self.api.default_namespace,)

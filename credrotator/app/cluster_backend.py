@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.model import ObjectKey
-    from credrotator.core.ports import Clock, Exchange
+    from credrotator.core.ports import AccountTokens, Clock, Exchange
     from credrotator.exchange.http.clock_offset import SkewedClock
     from credrotator.kube.listener import ClusterListener
     from credrotator.kube.reading import ClusterInventory
@@ -65,6 +65,11 @@ class ClusterBackend:
     def store(self) -> ClusterStore:
         """See ``Backend``."""
         return self._cluster.store
+
+    @property
+    def account_tokens(self) -> AccountTokens:
+        """See ``Backend``."""
+        return self._cluster.account_tokens
 
     def read(self) -> ClusterSnapshot:
         """See ``Backend``."""
@@ -143,4 +148,5 @@ class ClusterSnapshot:
             self._status,
             rotation=rotation,
             ask_rights=partial(cluster.rights, lease),
+            ask_account=cluster.account_right,
         )

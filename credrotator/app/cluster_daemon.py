@@ -65,7 +65,9 @@ def serve_cluster(
     delivery = Delivery(cluster.api, clock, instrumentation)
     source = ClusterSource(cluster.api, scope, policy_reader(settings.defaults), delivery.acknowledge)
     store = StoreRecovery(cluster.store)
-    exchange = make_exchanger(settings, clock, instrumentation, slots=slots_for(workers))
+    exchange = make_exchanger(
+        settings, clock, instrumentation, account_tokens=cluster.account_tokens, slots=slots_for(workers)
+    )
     queue = make_queue(source, exchange, workers)
     # The term is made first: who writes asks it, and the election, which comes last, keeps it.
     term = LeaseTerm()

@@ -6,7 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Denied, Transient
-from credrotator.core.model import Published, SecretDocument, Sensitive, Unreadable
+from credrotator.core.model import (
+    ObjectKey,
+    OidcClient,
+    Published,
+    SecretDocument,
+    Sensitive,
+    ServiceAccountToken,
+    Unreadable,
+)
 from credrotator.core.secretdata import show_time
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
@@ -61,6 +69,7 @@ class ClusterDestination:
         *,
         rotation: Rotation,
         ask_rights: Callable[[], list[Right]],
+        ask_account: Callable[[ObjectKey], Right],
     ) -> None:
         self._api = api
         self._store = store
@@ -68,6 +77,7 @@ class ClusterDestination:
         self._status = status
         self._rotation = rotation
         self._ask_rights = ask_rights
+        self._ask_account = ask_account
         self._rights: list[Right] | None = None
         self._strong: dict[tuple[str, ...], str] = {}
 
@@ -81,9 +91,11 @@ class ClusterDestination:
     def rights(self, policy: RotatablePolicy) -> str:
         """See ``preflight.Destination``."""
         asked = [right for right in self.all_rights if right.namespace in {None, policy.key.namespace}]
+        asked += [self._ask_account(account) for account in service_accounts(policy)]
         lacks = [f"{right.what}: {right.lack}" for right in asked if right.lack]
         if any(right.missing for right in asked):
-            hint = "grant them to this account, as the chart's Role does (helm template charts/credrotator)"
+            hint = "grant them to this account, as the chart's Role does (helm template charts/credrotator"
+            hint += "; serviceaccounts/token by its value serviceAccountTokens)" if service_accounts(policy) else ")"
             raise Denied("RightsMissing", "; ".join(lacks), hint=hint)
         if lacks:
             hint = "see whether this account may create SelfSubjectAccessReviews, as every account may by default"
@@ -134,6 +146,13 @@ class ClusterDestination:
         except ApiError:
             # Without the right to list Pods there is nothing to be said; nobody needs it for anything else.
             return []
+
+
+def service_accounts(policy: RotatablePolicy) -> list[ObjectKey]:
+    """List the service accounts that a policy wants tokens of."""
+    source = policy.source.token_source
+    wanted = source.assertion if isinstance(source, OidcClient) else source
+    return [ObjectKey(policy.key.namespace, wanted.name)] if isinstance(wanted, ServiceAccountToken) else []
 
 
 def published(rotation: Rotation, policy: RotatablePolicy) -> tuple[str, tuple[str, ...], datetime | None]:

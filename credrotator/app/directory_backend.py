@@ -11,6 +11,7 @@ from credrotator.app.directory_listener import RENDERED_IN_A_PASS, DirectoryList
 from credrotator.app.rendering import NoTemplates, make_renderer
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError
+from credrotator.exchange.subject_tokens import no_cluster
 from credrotator.files.directory import DirectoryStore
 from credrotator.files.manifests import read_manifests
 from credrotator.providers import policy_reader
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.model import ObjectKey
-    from credrotator.core.ports import Clock, Exchange
+    from credrotator.core.ports import AccountTokens, Clock, Exchange
     from credrotator.exchange.http.clock_offset import SkewedClock
     from credrotator.files.manifests import ManifestReading
 
@@ -49,6 +50,11 @@ class DirectoryBackend:
     def store(self) -> DirectoryStore:
         """See ``Backend``."""
         return _named(self._store)
+
+    @property
+    def account_tokens(self) -> AccountTokens:
+        """See ``Backend``: there is no API server to ask."""
+        return no_cluster
 
     def read(self) -> DirectorySnapshot:
         """See ``Backend``."""

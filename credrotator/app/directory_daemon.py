@@ -13,6 +13,7 @@ from credrotator.app.leadership import without_election
 from credrotator.app.rendering import LoggedRenderer, make_renderer
 from credrotator.core.threads import trouble
 from credrotator.exchange.http.circuit import slots_for
+from credrotator.exchange.subject_tokens import no_cluster
 from credrotator.files.manifest_source import ManifestSource
 from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
@@ -42,7 +43,7 @@ def serve_directory(
     reader = policy_reader(settings.defaults)
     source = ManifestSource(settings.filenames, reader, store, options=settings.manifest_options)
     renderer = LoggedRenderer(make_renderer(templates, source, store))
-    exchange = make_exchanger(settings, clock, instrumentation, slots=slots_for(workers))
+    exchange = make_exchanger(settings, clock, instrumentation, account_tokens=no_cluster, slots=slots_for(workers))
     daemon = make_daemon(
         source,
         store,

@@ -65,8 +65,8 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
     settings, clock, paint = read_settings(common), SkewedClock(system_clock), painter()
     if offline and not settings.filenames:
         raise UsageError("--offline asks no cluster: name the manifests with -f")
-    exchange = make_exchanger(settings, clock)
     with open_backend(settings, clock) as backend:
+        exchange = make_exchanger(settings, clock, account_tokens=backend.account_tokens)
         snapshot = read(backend)
         inventory = snapshot.inventory
         destination = None if offline else snapshot.destination(exchange, clock, lease)

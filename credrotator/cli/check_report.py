@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 ADVICE = {provider.advice_member: provider.advice_title for provider in PROVIDERS}
 """Titles of what has to stand at a vendor, by the member of the JSON that holds it."""
 
+FURTHER = {member: title for provider in PROVIDERS for member, title in provider.further_advice.items()}
+"""The same of what some policies need besides."""
+
 
 def document(reports: Sequence[Report], rights: Iterable[Right], *, in_cluster: bool) -> dict[str, Any]:
     """Return the stable result of ``check -o json``; every member is always there, null where it does not apply."""
@@ -44,11 +47,12 @@ def _policy(report: Report) -> dict[str, Any]:
 
 
 def _advice(advice: Advice | None) -> dict[str, Any]:
-    members: dict[str, Any] = {**dict.fromkeys(ADVICE), "terraform": None}
+    members: dict[str, Any] = {**dict.fromkeys((*ADVICE, *FURTHER)), "terraform": None}
     if advice is None:
         return members
-    member = provider_of(advice.source).advice_member
-    return {**members, member: advice.document, "terraform": terraform.document([advice])}
+    provider = provider_of(advice.source)
+    further = provider.advise_further(advice.source)
+    return {**members, **further, provider.advice_member: advice.document, "terraform": terraform.document([advice])}
 
 
 def _step(step: Step) -> dict[str, Any]:
@@ -95,9 +99,15 @@ def text(report: Report, *, wide: bool, paint: Paint = plain) -> str:
     lines += [f"  {paint('warning', 'warn')}: {warning}\n" for warning in report.warnings]
     refused = any(step.name == "exchange" and step.result == "failed" for step in report.steps)
     if report.advice and (wide or refused):
-        indented = "".join(f"    {line}\n" for line in json.dumps(report.advice.document, indent=2).splitlines())
+        indented = _indented(report.advice.document)
         lines += [f"  {provider_of(report.advice.source).advice_title} (as Terraform: -o terraform):\n", indented]
+        for member, further in provider_of(report.advice.source).advise_further(report.advice.source).items():
+            lines += [f"  {FURTHER[member]}:\n", _indented(further)]
     return "".join(lines)
+
+
+def _indented(document: object) -> str:
+    return "".join(f"    {line}\n" for line in json.dumps(document, indent=2).splitlines())
 
 
 def failures(report: Report) -> Iterator[str]:

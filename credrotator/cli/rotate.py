@@ -69,9 +69,11 @@ def command(
     options, audit = RotateOptions(within, force, dry_run), Audit()
     with traces() as instrumentation, open_backend(settings, clock, template) as backend:
         # One pass has nobody to keep slots for, and no second try for whom it would keep waiting.
-        store, exchange = backend.store, make_exchanger(settings, clock, instrumentation, slots=4 * workers)
+        exchange = make_exchanger(
+            settings, clock, instrumentation, account_tokens=backend.account_tokens, slots=4 * workers
+        )
         time = AskedTime(exchange, clock)
-        rotation = Rotation(store, exchange, clock, instrumentation=instrumentation, audit=audit, ask_time=time)
+        rotation = Rotation(backend.store, exchange, clock, instrumentation=instrumentation, audit=audit, ask_time=time)
         snapshot = read(backend)
         keys, renderer = chosen(snapshot, names, settings), snapshot.renderer
         batch = Batch(rotation, snapshot.listener(), clock, audit=audit, instrumentation=instrumentation)

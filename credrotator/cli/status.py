@@ -74,7 +74,8 @@ def command(names: tuple[str, ...], *, output: str, again: bool, interval: timed
 def _rows(settings: Settings, names: tuple[str, ...]) -> list[Row]:
     """Read everything, and describe each policy that is meant."""
     with open_backend(settings, SkewedClock(system_clock)) as backend:
-        rotation = Rotation(backend.store, make_exchanger(settings, system_clock), system_clock)
+        exchange = make_exchanger(settings, system_clock, account_tokens=backend.account_tokens)
+        rotation = Rotation(backend.store, exchange, system_clock)
         snapshot, now = read(backend), system_clock()
         return [
             overview(

@@ -105,23 +105,6 @@ class SecretKeyRef:
 
 
 @dataclass(frozen=True, slots=True)
-class OidcClient:
-    """The client-credentials request that a policy asks for (RFC 6749 §4.4; RFC 8707 for ``resources``).
-
-    ``token_endpoint`` set means: no discovery. ``audience`` is sent as the ``audience`` parameter.
-    """
-
-    issuer: str
-    client_id: str | SecretKeyRef
-    client_secret: SecretKeyRef
-    token_endpoint: str | None = None
-    scopes: tuple[str, ...] = ()
-    resources: tuple[str, ...] = ()
-    audience: str | None = None
-    subject_token: Literal["access_token", "id_token"] = "access_token"
-
-
-@dataclass(frozen=True, slots=True)
 class TokenFile:
     """A token that somebody keeps fresh in a file, by the name under which the operator allows it.
 
@@ -132,7 +115,59 @@ class TokenFile:
     audience: str | None = None
 
 
-TokenSource = OidcClient | TokenFile
+@dataclass(frozen=True, slots=True)
+class ServiceAccountToken:
+    """A token of a service account in the policy's namespace, which the API server gives (TokenRequest).
+
+    ``audience``: whom it is for; never empty in a sound policy.
+    """
+
+    name: str
+    audience: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """A client's own key (PEM), with which it signs its assertions, and the id by which the issuer knows the key."""
+
+    private_key: SecretKeyRef
+    key_id: SecretKeyRef
+
+
+ClientAssertion = ServiceAccountToken | TokenFile | ClientKey
+"""By what a client proves who it is without a client secret (RFC 7523 §2.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OidcClient:
+    """The client-credentials request that a policy asks for (RFC 6749 §4.4; RFC 8707 for ``resources``).
+
+    ``token_endpoint`` set means: no discovery. ``audience`` is sent as the ``audience`` parameter. Where there is an
+    ``assertion``, the client secret is not read.
+    """
+
+    issuer: str
+    client_id: str | SecretKeyRef
+    client_secret: SecretKeyRef | None
+    token_endpoint: str | None = None
+    scopes: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    audience: str | None = None
+    subject_token: Literal["access_token", "id_token"] = "access_token"
+    assertion: ClientAssertion | None = None
+
+    @property
+    def references(self) -> tuple[SecretKeyRef, ...]:
+        """List every key of a Secret that the request is made from."""
+        proof: tuple[SecretKeyRef | str | None, ...] = (self.client_secret,)
+        if isinstance(self.assertion, ClientKey):
+            proof = self.assertion.private_key, self.assertion.key_id
+        elif self.assertion:
+            proof = ()
+        return tuple(ref for ref in (*proof, self.client_id) if isinstance(ref, SecretKeyRef))
+
+
+TokenSource = OidcClient | TokenFile | ServiceAccountToken
 """Where a subject token comes from."""
 
 
@@ -203,13 +238,8 @@ class Rotatable(ABC):
     @property
     def references(self) -> tuple[SecretKeyRef, ...]:
         """List every key of a Secret that the exchange reads."""
-        match self.token_source:
-            case OidcClient(client_secret=client_secret, client_id=SecretKeyRef() as client_id):
-                return (client_secret, client_id, *self.own_references)
-            case OidcClient(client_secret=client_secret):
-                return (client_secret, *self.own_references)
-            case _:
-                pass
+        if isinstance(self.token_source, OidcClient):
+            return (*self.token_source.references, *self.own_references)
         return self.own_references
 
 
@@ -304,13 +334,15 @@ class RotatablePolicy(Policy):
 def fingerprint(source: Source) -> str:
     """Hash what a credential depends on, in 16 hexadecimal digits.
 
-    The client secret is no part of it: a new secret for the same client leaves a good credential good. Where a key
-    file lies is: another file is another account's, most likely.
+    What a client proves itself by is no part of it: a new secret for the same client leaves a good credential good.
+    Where a key file lies is: another file is another account's, most likely.
     """
     facts: dict[str, Any] = asdict(cast("Any", source))
     facts.pop("client_secret", None)
-    facts.get("oidc", {}).pop("client_secret", None)
-    named = {"provider": source.provider, **facts}
+    for proof in ("client_secret", "assertion"):
+        facts.get("oidc", {}).pop(proof, None)
+    # What is left empty is no fact: a release that lets more be said does not rotate what says nothing of it.
+    named = {"provider": source.provider, **{name: fact for name, fact in facts.items() if fact != ()}}
     return hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

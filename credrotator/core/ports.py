@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SecretKeyRef,
         Sensitive,
         StoredSecret,
+        SubjectToken,
     )
 
 Clock = Callable[[], "datetime"]
@@ -27,6 +28,9 @@ Clock = Callable[[], "datetime"]
 
 SecretReader = Callable[["SecretKeyRef"], "Sensitive"]
 """Reads the value that a policy refers to; raises PolicyError that says which Secret and key, and what to do."""
+
+AccountTokens = Callable[["ObjectKey", str], "SubjectToken"]
+"""Gets a new token of a service account, for an audience; raises RotationError."""
 
 WriteGuard = Callable[["Policy"], None]
 """Asked right before each write; raises Abandoned if the policy is not to be published any more."""

@@ -17,6 +17,7 @@ from credrotator.core.claims import audiences
 from credrotator.core.durations import show_duration
 from credrotator.core.errors import OpaqueToken, RotationError, Transient, printable
 from credrotator.core.model import (
+    ClientKey,
     Failure,
     InvalidPolicy,
     ObjectKey,
@@ -24,13 +25,13 @@ from credrotator.core.model import (
     Policy,
     RotatablePolicy,
     SecretKeyRef,
+    ServiceAccountToken,
     SubjectToken,
     TokenFile,
     Unsupported,
 )
 from credrotator.core.secretdata import show_time
 from credrotator.diagnosis.network import name_addresses, name_certificate, proxy_route
-from credrotator.exchange.exchanger import Exchanger, token_request
 from credrotator.exchange.http.clock_offset import TOLERANCE, SkewedClock
 from credrotator.exchange.http.deadline import deadline, remaining_s
 from credrotator.exchange.http.endpoint import ISSUER
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from credrotator.core.ports import Clock, SecretReader
+    from credrotator.exchange.exchanger import Exchanger
     from credrotator.exchange.subject_tokens import SubjectTokenSource
 
 ISSUER_NAME = ISSUER.name.lower()
@@ -147,11 +149,11 @@ class Check:
         match token_source:
             case None:
                 self._read_references(report, source.own_references, secrets)
-            case TokenFile():
+            case TokenFile() | ServiceAccountToken():
                 subject = self._exchanger.subject(policy.key, token_source, secrets)
                 self._advise(report, policy, self._read(report, subject, token_source))
             case OidcClient():
-                self._advise(report, policy, self._token(report, token_source, secrets))
+                self._advise(report, policy, self._token(report, policy.key, token_source, secrets))
         self._exchange(report, policy, secrets)
 
     def _read_references(self, report: Report, references: Iterable[SecretKeyRef], secrets: SecretReader) -> None:
@@ -169,12 +171,12 @@ class Check:
         if document is not None:
             report.advice = Advice(policy.key, policy.source, document)
 
-    def _token(self, report: Report, client: OidcClient, secrets: SecretReader) -> SubjectToken:
+    def _token(self, report: Report, policy: ObjectKey, client: OidcClient, secrets: SecretReader) -> SubjectToken:
         """Take the steps up to the issuer's token."""
         issuers = self._exchanger.issuers
         with _step(report, "references") as step:
-            request = token_request(client, secrets)
-            step.detail = _reference(client.client_secret)
+            request = self._exchanger.token_request(policy, client, secrets)
+            step.detail = _proof(client)
         with _step(report, "allowed") as step:
             transport = issuers.transport_for(client.issuer)
             step.detail = f"issuer {client.issuer}"
@@ -196,13 +198,17 @@ class Check:
             report.warnings += (*token.warnings, *_odd_claims(client, token))
         return token
 
-    def _read(self, report: Report, subject: SubjectTokenSource, wanted: TokenFile) -> SubjectToken:
-        """Take the steps up to a file's token."""
+    def _read(
+        self, report: Report, subject: SubjectTokenSource, wanted: TokenFile | ServiceAccountToken
+    ) -> SubjectToken:
+        """Take the steps up to a file's token, or a service account's."""
+        what = "token file" if isinstance(wanted, TokenFile) else "service account"
         with _step(report, "token") as step:
             token = subject.token()
-            step.detail = f"token file {wanted.name}, good until {show_time(token.expires_at)}"
+            step.detail = f"{what} {wanted.name}, good until {show_time(token.expires_at)}"
         with _step(report, "claims") as step:
             step.detail = _claims(token)
+            report.warnings += (*token.warnings, *_unreachable_issuer(token))
         return token
 
     def _exchange(self, report: Report, policy: RotatablePolicy, secrets: SecretReader) -> None:
@@ -312,6 +318,20 @@ def _without_claims(report: Report, ask: Callable[[], SubjectToken]) -> SubjectT
     return token
 
 
+def _proof(client: OidcClient) -> str:
+    """Say by what a client proves who it is."""
+    match client.assertion:
+        case ServiceAccountToken(name=name, audience=audience):
+            return f"none; the client proves itself by a token of service account {name} for {audience}"
+        case TokenFile(name=name, audience=audience):
+            return f"none; the client proves itself by token file {name} for {audience}"
+        case ClientKey(private_key=private_key):
+            return _reference(private_key)
+        case None:
+            pass
+    return _reference(client.client_secret) if client.client_secret else "none"
+
+
 def _reference(ref: SecretKeyRef) -> str:
     return f"Secret {ref.secret}, key {ref.key}"
 
@@ -322,7 +342,8 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _claims(token: SubjectToken) -> str:
-    return ", ".join(f"{name} {printable(token.claims[name], 80)}" for name in SHOWN if name in token.claims)
+    shown = {**token.claims, "aud": " and ".join(audiences(token.claims))}
+    return ", ".join(f"{name} {printable(shown[name], 80)}" for name in SHOWN if name in token.claims)
 
 
 def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
@@ -334,6 +355,14 @@ def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
     if client.audience and named and client.audience not in named:
         what = f"the policy asks for audience {printable(client.audience)}, the token has {', '.join(named)}"
         yield f"{what}: set it at the issuer (an audience mapper, an API identifier), which ignores the parameter"
+
+
+def _unreachable_issuer(token: SubjectToken) -> Iterator[str]:
+    """Say where vendors cannot read the keys of whoever signed the token, as with a cluster of one's own."""
+    host = urlsplit(printable(token.claims.get("iss", ""))).hostname or ""
+    if host.endswith((".svc", ".svc.cluster.local", ".local")) or host in {"localhost", "kubernetes.default"}:
+        what = f"the token's issuer {host} is known in this cluster only, so a vendor cannot fetch its keys"
+        yield f"{what}: give the API server a public --service-account-issuer, and publish its discovery and keys there"
 
 
 def _lacking(token: SubjectToken) -> str:

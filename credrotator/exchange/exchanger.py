@@ -14,17 +14,34 @@ from typing import TYPE_CHECKING, Protocol
 
 from credrotator.core.clock import suspend_aware
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import ObjectKey, Rotatable, TokenFile
+from credrotator.core.model import (
+    ClientKey,
+    ObjectKey,
+    OidcClient,
+    Rotatable,
+    Sensitive,
+    ServiceAccountToken,
+    SubjectToken,
+    TokenFile,
+)
 from credrotator.exchange.http.circuit import SLOTS, CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.deadline import deadline
 from credrotator.exchange.http.endpoint import ISSUER, Endpoint
 from credrotator.exchange.http.retry_after import ignoring_retry_after
+from credrotator.exchange.http.single_flight import Shared
 from credrotator.exchange.http.transport import Transport
 from credrotator.exchange.issuers.allowed import AllowedIssuers
+from credrotator.exchange.issuers.client_assertions import ClientProof, KeyProof, TokenProof
 from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
 from credrotator.exchange.issuers.routes import DEFAULT_ROUTE, DIRECT, IssuerRoute, IssuerRoutes
-from credrotator.exchange.subject_tokens import FileTokens, IssuerTokens, SubjectTokenSource
+from credrotator.exchange.subject_tokens import (
+    FileTokens,
+    IssuerTokens,
+    ServiceAccountTokens,
+    SubjectTokenSource,
+    no_cluster,
+)
 from credrotator.exchange.token_files import TokenFiles
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 
@@ -33,8 +50,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import Credential, OidcClient, TokenSource
-    from credrotator.core.ports import Clock, SecretReader
+    from credrotator.core.model import ClientAssertion, Credential, TokenSource
+    from credrotator.core.ports import AccountTokens, Clock, SecretReader
 
 
 class ExchangeProvider(Protocol):
@@ -70,6 +87,7 @@ class Exchanger:
         environment: Holds the vendors' variables.
         instrumentation: Told of stages and requests.
         seconds: Seconds that only grow; waits are reckoned by them.
+        account_tokens: Gets tokens of service accounts.
 
     Attributes:
         circuits: What stands before each endpoint.
@@ -84,6 +102,7 @@ class Exchanger:
         instrumentation: Instrumentation = NO_INSTRUMENTATION,
         *,
         seconds: Callable[[], float] = suspend_aware,
+        account_tokens: AccountTokens = no_cluster,
     ) -> None:
         self.circuits = CircuitBreakers(instrumentation.throttled, slots=settings.slots, seconds=seconds)
         self._instrumentation = instrumentation
@@ -96,6 +115,8 @@ class Exchanger:
         self._making = threading.Lock()
         self._vendors: dict[int, Vendor] = {}
         self._route_transports: dict[tuple[IssuerRoute, bool], Transport] = {}
+        self._account_tokens = account_tokens
+        self._kept_account_tokens: Shared[SubjectToken] = Shared(clock, seconds, size_bytes=_token_size)
 
     def has_valid_token(self, issuer: str) -> bool:
         """Tell whether an issuer's last answer was a token that is still good."""
@@ -122,9 +143,45 @@ class Exchanger:
         Raises:
             PolicyError: A Secret or key is missing, or may not be read by this policy.
         """
-        if isinstance(source, TokenFile):
-            return FileTokens(TokenFiles(self._settings.token_files), policy.namespace, source, self._clock)
-        return IssuerTokens(self.issuers, token_request(source, secrets))
+        match source:
+            case TokenFile():
+                return FileTokens(TokenFiles(self._settings.token_files), policy.namespace, source, self._clock)
+            case ServiceAccountToken(name=name, audience=audience):
+                account, kept, ask = ObjectKey(policy.namespace, name), self._kept_account_tokens, self._account_tokens
+                return ServiceAccountTokens(kept, ask, self._clock, policy, account, audience)
+            case OidcClient():
+                return IssuerTokens(self.issuers, self.token_request(policy, source, secrets))
+
+    def token_request(self, policy: ObjectKey, client: OidcClient, secrets: SecretReader) -> TokenRequest:
+        """Resolve what an OIDC client refers to.
+
+        Raises:
+            PolicyError: A Secret or key is missing, or may not be read by this policy.
+        """
+        client_id = client.client_id if isinstance(client.client_id, str) else secrets(client.client_id).reveal()
+        if client.assertion:
+            return TokenRequest(
+                client, client_id, Sensitive(""), self._proof(policy, client_id, client.assertion, secrets)
+            )
+        assert client.client_secret is not None  # noqa: S101 - the one or the other is there
+        return TokenRequest(client, client_id, secrets(client.client_secret))
+
+    def _proof(
+        self, policy: ObjectKey, client_id: str, assertion: ClientAssertion, secrets: SecretReader
+    ) -> ClientProof:
+        """Return how a client comes to its assertions, none of which is kept: an issuer may take each but once."""
+        match assertion:
+            case ServiceAccountToken(name=name, audience=audience):
+                account, ask = ObjectKey(policy.namespace, name), self._account_tokens
+                who = f"service account {account}"
+                return TokenProof(Sensitive(who), who, lambda: ask(account, audience))
+            case TokenFile(name=name):
+                files = TokenFiles(self._settings.token_files)
+                identity = Sensitive(f"token file {name} for {policy.namespace}")
+                return TokenProof(identity, f"token file {name}", lambda: files.token(policy.namespace, assertion))
+            case ClientKey(private_key=private_key, key_id=key_id):
+                key, known_as = secrets(private_key), secrets(key_id).reveal()
+                return KeyProof(client_id, key, known_as, private_key, self._clock)
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """Return where the exchange itself takes place.
@@ -193,11 +250,6 @@ class Exchanger:
             self._clock.observe(endpoint.name.lower(), date, trusted=endpoint is not ISSUER)
 
 
-def token_request(client: OidcClient, secrets: SecretReader) -> TokenRequest:
-    """Resolve what an OIDC client refers to.
-
-    Raises:
-        PolicyError: A Secret or key is missing, or may not be read by this policy.
-    """
-    client_id = client.client_id if isinstance(client.client_id, str) else secrets(client.client_id).reveal()
-    return TokenRequest(client, client_id, secrets(client.client_secret))
+def _token_size(token: SubjectToken) -> int:
+    # With its claims, which take about three times as much.
+    return 1024 + 4 * len(token.token.reveal())

@@ -62,6 +62,11 @@ def check_rights(api: KubeApi, namespaces: Iterable[str | None], lease: ObjectKe
         yield replace(_right(api, lease.namespace, COORDINATION, resource, verbs), namespace=None)
 
 
+def check_account_right(api: KubeApi, account: ObjectKey) -> Right:
+    """Ask for what a policy needs that names a service account."""
+    return _right(api, account.namespace, CORE, f"serviceaccounts/token {account.name}", ("create",))
+
+
 def _right(api: KubeApi, namespace: str | None, group: str, resource: str, verbs: tuple[str, ...]) -> Right:
     plural, _, item = resource.partition(" ")
     plural, _, subresource = plural.partition("/")

@@ -18,7 +18,7 @@ from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import NOT_FOUND
 from credrotator.kube.write_budget import WriteBudget
-from credrotator.policies.reader import PREFIX
+from credrotator.policies.annotations import PREFIX
 from credrotator.policies.schema import GROUP, KIND
 
 if TYPE_CHECKING:

@@ -91,17 +91,33 @@ def read_tenant_object(text: object) -> dict[str, Any]:
     Raises:
         DocumentError: It is something else.
     """
+    content = _read_tenants(text)
+    if not isinstance(content, dict):
+        raise DocumentError("expected an object in YAML or JSON, as it would stand in spec")
+    return content
+
+
+def read_tenant_list(text: object) -> list[Any]:
+    """Read a list that anybody may have written; see ``read_tenant_object``.
+
+    Raises:
+        DocumentError: It is something else.
+    """
+    content = _read_tenants(text)
+    if not isinstance(content, list):
+        raise DocumentError("expected a list in YAML or JSON")
+    return content
+
+
+def _read_tenants(text: object) -> object:
     if not isinstance(text, str):
         raise DocumentError("expected a text that holds YAML or JSON; write | before it, so that it stays a text")
     if len(text.encode("utf-8", "surrogatepass")) > TENANT_LIMIT_BYTES:
         raise DocumentError(f"longer than {TENANT_LIMIT_BYTES // 1024} KiB, which no such object needs")
     try:
-        content = _parse_tenants(text)
+        return _parse_tenants(text)
     except _MALFORMED as error:
         raise DocumentError(f"not readable as YAML or JSON: {_explained(error)[1]}") from error
-    if not isinstance(content, dict):
-        raise DocumentError("expected an object in YAML or JSON, as it would stand in spec")
-    return content
 
 
 def _documents_of(part: str, line: int) -> Iterator[tuple[int, object]]:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from credrotator.core.model import InvalidPolicy, Policy, Problem, RotatablePolicy, Static
+from credrotator.policies.annotations import PREFIX, annotation_path
 from credrotator.policies.documents import DocumentError, read_tenant_object
-from credrotator.policies.reader import PREFIX, PolicyReader, annotation_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from credrotator.policies.reader import PolicyReader
 
 SUFFIX, NAME_LENGTH = "-credentials", 253
 

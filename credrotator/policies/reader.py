@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -29,36 +29,35 @@ from credrotator.core.model import (
     SecretKeyRef,
     Source,
     Static,
-    TokenFile,
-    TokenSource,
     Unsupported,
     backend_key,
     generated_secret,
 )
 from credrotator.policies import schema
+from credrotator.policies.annotations import CLIENT_ASSERTION, DURATION, PREFIX, SUBJECT_TOKEN, annotation_path
+from credrotator.policies.documents import DocumentError, read_tenant_list
 from credrotator.policies.messages import (
     MANY,
     choice_problems,
     few,
     instead,
-    missing,
     schema_problems,
     suggestion,
     unknown_fields,
 )
 from credrotator.policies.newer import SERVED, newer_part
+from credrotator.policies.token_sources import IN_PLACE, read_token_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-PREFIX = "credrotator.io/"
-DURATION = PREFIX + "duration"
-SUBJECT_TOKEN = PREFIX + "subject-token"
-TOKEN_SOURCE = PREFIX + "token-source"
+    from credrotator.core.model import TokenSource
+
 # The shortest and the longest life that vendors let a policy choose; they all have these two.
 DURATION_RANGE = (timedelta(minutes=15), timedelta(hours=12))
 NAME_LIMIT = 253
-ROUTED = "routes through Envoy, which credrotator does not use; remove it, and set tokenEndpoint if the issuer needs it"
+Shape = TypeVar("Shape", bound=schema.SchemaModel)
+"""What an annotation holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +166,9 @@ def _annotations(readers: Iterable[BlockReader]) -> Mapping[str, AnnotationUse]:
     for reader in readers:
         for use in reader.annotations:
             uses[use.name].append(use)
-    for name in (SUBJECT_TOKEN, TOKEN_SOURCE):
+    for name in (SUBJECT_TOKEN, *IN_PLACE):
         uses[name].append(AnnotationUse(name, exchanging, "oidcExchangeToken"))
+    uses[CLIENT_ASSERTION].append(AnnotationUse(CLIENT_ASSERTION, exchanging, "oidcExchangeToken.oidc"))
     return {
         name: AnnotationUse(name, tuple(s for use in of for s in use.sources), " and to ".join(use.where for use in of))
         for name, of in uses.items()
@@ -228,11 +228,6 @@ def _mechanism_problems(spec: Mapping[str, Any], kind: str, *, strict: bool) -> 
     for mechanism in schema.MECHANISMS.values() if strict else ():
         if mechanism.block != required and spec.get(mechanism.block) is not None:
             yield Problem(f"spec.{mechanism.block}", f"must not be set with type {kind}; remove it or change the type")
-
-
-def annotation_path(name: str) -> str:
-    """Return the field path of an annotation."""
-    return f"metadata.annotations[{printable(name, 80)}]"
 
 
 class Reading:
@@ -297,17 +292,41 @@ class Reading:
             self.wrong(path, f"expected whole seconds, got {printable(text, 80)}")
         return duration
 
-    def token_source(self, exchange: schema.OidcExchange, path: str) -> TokenSource:
-        """Read where the subject token comes from (``oidcExchangeToken``, or what an annotation puts in its place)."""
-        if exchange.grant_type not in {None, "", "client_credentials"}:
-            shown = printable(exchange.grant_type, 80)
-            self.wrong(f"{path}.grantType", f"only client_credentials is supported, got {shown}; remove the field")
-        if (name := self.annotations.get(TOKEN_SOURCE)) is not None:
-            return self._token_file(name, exchange, path)
-        if exchange.oidc is None:
-            self.wrong(f"{path}.oidc", missing("oidc", exchange.model_extra))
-            return TokenFile("")
-        return self._oidc_client(exchange, exchange.oidc, path)
+    def listed(self, name: str, shape: type[Shape], field: str) -> Shape | None:
+        """Read an annotation that holds a list; None where there is none, or it cannot be read.
+
+        Args:
+            name: The annotation.
+            shape: Has the list as its only field.
+            field: That field's name.
+        """
+        text = self.annotations.get(name)
+        if text is None:
+            return None
+        path = annotation_path(name)
+        try:
+            found = shape.model_validate({field: read_tenant_list(text)})
+        except DocumentError as error:
+            self.wrong(path, error.reason)
+            return None
+        except ValidationError as error:
+            problems = schema_problems(error)
+            self.problems += [Problem(path + each.path.removeprefix(field), each.message) for each in problems]
+            return None
+        for unknown in unknown_fields(found, ""):
+            where, _, message = unknown.removeprefix(f".{field}").partition(": ")
+            self.wrong(path + where, message)
+        return found
+
+    def token_source(self, exchange: schema.OidcExchange, path: str, *, default_audience: str = "") -> TokenSource:
+        """Read where the subject token comes from (``oidcExchangeToken``, or what an annotation puts in its place).
+
+        Args:
+            exchange: The policy's ``oidcExchangeToken``.
+            path: Where that stands.
+            default_audience: Whom the vendor wants the token for, where the policy does not say.
+        """
+        return read_token_source(self, exchange, path, default_audience)
 
     def _mechanism(self) -> Source | None:
         spec = self.shape.spec
@@ -340,9 +359,11 @@ class Reading:
                 )
 
     def _check_annotations(self, source: Source) -> None:
-        exchanging = isinstance(source, Rotatable) and source.token_source is not None
+        token_source = source.token_source if isinstance(source, Rotatable) else None
+        general = dict.fromkeys((SUBJECT_TOKEN, *IN_PLACE), token_source is not None)
+        general[CLIENT_ASSERTION] = isinstance(token_source, OidcClient)
         for name, use in self._reader.annotations.items():
-            applies = exchanging if name in {SUBJECT_TOKEN, TOKEN_SOURCE} else isinstance(source, use.sources)
+            applies = general.get(name, isinstance(source, use.sources))
             if name in self.annotations and not applies:
                 self.wrong(annotation_path(name), f"applies to {use.where} only; remove it")
 
@@ -359,48 +380,3 @@ class Reading:
             f"has {len(self.key.name)} characters; at most {NAME_LIMIT - len(prefix)} leave room for the name of the "
             f"Secret that the gateway reads, {prefix}<name>",
         )
-
-    def _token_file(self, name: str, exchange: schema.OidcExchange, path: str) -> TokenFile:
-        where = annotation_path(TOKEN_SOURCE)
-        if not self.managed:
-            self.wrong(
-                where, "applies to the managed form only: the gateway's rotator needs a client secret; remove it"
-            )
-        if not schema.NAMESPACE.fullmatch(name):
-            self.wrong(where, f"expected the name of a token file that the operator allows, got {printable(name, 80)}")
-        if SUBJECT_TOKEN in self.annotations:
-            self.wrong(
-                annotation_path(SUBJECT_TOKEN),
-                f"is about an issuer's response, {TOKEN_SOURCE} about a file; remove one",
-            )
-        if exchange.oidc is not None:
-            self.wrong(f"{path}.oidc", f"must not be set beside {TOKEN_SOURCE}: remove one of them")
-        return TokenFile(name, exchange.aud or None)
-
-    def _oidc_client(self, exchange: schema.OidcExchange, oidc: schema.Oidc, path: str) -> OidcClient:
-        provider = oidc.provider
-        for name in ("backend_ref", "backend_refs", "backend_settings"):
-            if getattr(provider, name):
-                alias = schema.OidcProvider.model_fields[name].alias
-                self.wrong(f"{path}.oidc.provider.{alias}", ROUTED)
-        return OidcClient(
-            issuer=provider.issuer,
-            client_id=self._client_id(oidc, f"{path}.oidc"),
-            client_secret=self.secret_key(oidc.client_secret, "client-secret", f"{path}.oidc.clientSecret"),
-            token_endpoint=provider.token_endpoint,
-            scopes=tuple(oidc.scopes),
-            resources=tuple(oidc.resources),
-            audience=exchange.aud or None,
-            subject_token="id_token" if self._asks_for_id_token() else "access_token",
-        )
-
-    def _client_id(self, oidc: schema.Oidc, path: str) -> str | SecretKeyRef:
-        if ref := oidc.client_id_ref:
-            return self.secret_key(ref, "client-id", f"{path}.clientIDRef")
-        return oidc.client_id or ""
-
-    def _asks_for_id_token(self) -> bool:
-        value = self.annotations.get(SUBJECT_TOKEN, "access_token")
-        if value not in {"access_token", "id_token"}:
-            self.wrong(annotation_path(SUBJECT_TOKEN), f"expected access_token or id_token, got {printable(value, 80)}")
-        return value == "id_token"

@@ -30,6 +30,9 @@ NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """Names of namespaces; RFC 1123 label."""
 REGION = re.compile(r"(?=.{1,40}\Z)[a-z]{2,6}(-[a-z]+)+-[0-9]{1,2}")
 ROLE_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]{0,20}):iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
+EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
+SOURCE_IDENTITY = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+TAG_KEY, TAG_VALUE = re.compile(r"(?!aws:)[\w .:/=+@-]{1,128}"), re.compile(r"[\w .:/=+@-]{0,256}")
 TENANT = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,252}")
 GOOGLE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 GOOGLE_PROJECT = re.compile(r"((?=.{1,253}:)[a-z0-9-]+(\.[a-z0-9-]+)+:)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -100,6 +103,12 @@ Namespace = Annotated[
 ]
 Region = Annotated[Text, _matching(REGION, "an AWS region such as us-east-1")]
 RoleArn = Annotated[Text, _matching(ROLE_ARN, "arn:aws:iam::<12 digits>:role/<name>")]
+ExternalId = Annotated[str, _matching(EXTERNAL_ID, "2 to 1224 letters, digits and +=,.@:/_-")]
+SourceIdentity = Annotated[str, _matching(SOURCE_IDENTITY, "2 to 64 letters, digits and +=,.@_-")]
+TagKey = Annotated[
+    str, _matching(TAG_KEY, "a tag's key: 1 to 128 letters, digits and .:/=+@_-, not beginning with aws:")
+]
+TagValue = Annotated[str, _matching(TAG_VALUE, "a tag's value: at most 256 letters, digits and .:/=+@_-")]
 Tenant = Annotated[Text, _matching(TENANT, "a tenant id or domain")]
 GoogleName = Annotated[Text, _matching(GOOGLE_NAME, "lower-case letters, digits and -, at most 63 characters")]
 GoogleProject = Annotated[Text, _matching(GOOGLE_PROJECT, "a Google Cloud project's ID or number")]
@@ -166,14 +175,17 @@ class OidcProvider(SchemaModel):
 
 
 class Oidc(SchemaModel):
-    """Envoy Gateway's OIDC type; what only serves a browser log-in is left as unknown and passed over."""
+    """Envoy Gateway's OIDC type; what only serves a browser log-in is left as unknown and passed over.
+
+    ``clientSecret`` is required, unless the client proves itself otherwise.
+    """
 
     choice = Choice(("clientID", "clientIDRef"), required=(True, True))
 
     provider: OidcProvider
     client_id: Text | None = Field(None, alias="clientID")
     client_id_ref: SecretRef | None = Field(None, alias="clientIDRef")
-    client_secret: SecretRef = Field(alias="clientSecret")
+    client_secret: SecretRef | None = Field(None, alias="clientSecret")
     scopes: list[Text] = []
     resources: list[Text] = []
 
@@ -190,6 +202,22 @@ class AwsOidcExchange(OidcExchange):
     """The same, for AWS STS."""
 
     aws_role_arn: RoleArn = Field(alias="awsRoleArn")
+
+
+class NextRole(SchemaModel):
+    """A role of AWS that is assumed with the credential of the one before it; the annotation's own object."""
+
+    role_arn: RoleArn = Field(alias="roleArn")
+    external_id: ExternalId | None = Field(None, alias="externalID")
+    session_tags: dict[TagKey, TagValue] = Field({}, alias="sessionTags", max_length=50)
+    session_policy: str | dict[str, Any] | None = Field(None, alias="sessionPolicy")
+    source_identity: SourceIdentity | None = Field(None, alias="sourceIdentity")
+
+
+class RoleChain(SchemaModel):
+    """The roles of a chain, in the order in which they are assumed."""
+
+    roles: list[NextRole] = Field(min_length=1, max_length=4)
 
 
 class CredentialsFile(SchemaModel):

@@ -128,6 +128,15 @@ class Provider(ABC):
         """Return what has to stand at the vendor for a token with these claims, as its own JSON; None: nothing."""
 
     @property
+    def further_advice(self) -> Mapping[str, str]:
+        """Return titles of what else has to stand there for some policies, by the member of ``check -o json``."""
+        return {}
+
+    def advise_further(self, source: Rotatable) -> Mapping[str, object]:  # noqa: ARG002 - most need nothing else
+        """Return what else has to stand at the vendor for a policy, by the members of ``further_advice``."""
+        return {}
+
+    @property
     @abstractmethod
     def terraform_requirement(self) -> tuple[str, str]:
         """Return the Terraform provider that ``terraform`` needs: its local name, and its requirement as HCL."""

@@ -32,6 +32,7 @@ from credrotator.sandbox.apps import (
     App,
     FederatedCredential,
 )
+from credrotator.sandbox.assertions import TrustedAssertions
 from credrotator.sandbox.bodyfaults import GzipBomb, Huge, garbage, hostile
 from credrotator.sandbox.clients import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, Client
 from credrotator.sandbox.echofaults import Echo
@@ -88,6 +89,7 @@ __all__ = [
     "ServiceAccount",
     "ServiceError",
     "SkewedDate",
+    "TrustedAssertions",
     "garbage",
     "hostile",
 ]

@@ -1,7 +1,8 @@
 """The clients of the sandbox's issuer and how they prove who they are.
 
 Owns the client registration and the authentication at the token endpoint. Must not make tokens.
-Specification: RFC 6749 §2.3.1 (client_secret_basic and client_secret_post), §5.2 (invalid_client).
+Specification: RFC 6749 §2.3.1 (client_secret_basic and client_secret_post), §5.2 (invalid_client); of assertions, see
+``assertions``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from werkzeug import Request
 
+    from credrotator.sandbox.assertions import AssertionJudge, TrustedAssertions
+
 DEFAULT_CLIENT = "credrotator"
 DEFAULT_CLIENT_SECRET = "sandbox-client-secret"
 BASIC = "client_secret_basic"
@@ -38,6 +41,7 @@ class Client:
         audience: The ``aud`` of a token for which no audience was asked.
         audiences: What it may ask for as audience or resource; None for anything.
         token_life: Overrides the issuer's.
+        assertions: What it may prove itself by in place of the secret, which is refused then.
     """
 
     secret: str = field(repr=False)
@@ -46,10 +50,16 @@ class Client:
     audience: str = "sts.amazonaws.com"
     audiences: frozenset[str] | None = None
     token_life: timedelta | None = None
+    assertions: TrustedAssertions | None = None
 
 
 def authenticated(
-    request: Request, clients: Mapping[str, Client], methods: Collection[str], *, decodes_basic: bool = True
+    request: Request,
+    clients: Mapping[str, Client],
+    methods: Collection[str],
+    assertions: AssertionJudge,
+    *,
+    decodes_basic: bool = True,
 ) -> tuple[str, Client]:
     """Return the id and the registration of the client that sent ``request``.
 
@@ -57,20 +67,34 @@ def authenticated(
         request: A token request.
         clients: Those that are registered, by id.
         methods: How they may authenticate.
+        assertions: Judges assertions.
         decodes_basic: Whether Basic is taken apart as RFC 6749 says; some issuers do as with any other Basic.
 
     Raises:
         Refused: ``invalid_client`` for wrong, missing or double credentials, or by a method not in ``methods``.
     """
     header = request.headers.get("Authorization")
+    if "client_assertion" in request.form:
+        if header is not None or "client_secret" in request.form:
+            raise Refused("invalid_request", "more than one way of client authentication")
+        return _asserted(request, clients, assertions)
     used = BASIC if header is not None else POST
     if used not in methods:
         raise Refused("invalid_client", f"the authentication method {used} is not supported")
     client_id, secret = _basic(header, decodes=decodes_basic) if header is not None else _posted(request)
     client = clients.get(client_id)
     # Both cases take the same way out: the answer must not tell whether the id exists.
-    if client is None or not hmac.compare_digest(secret.encode(), client.secret.encode()):
+    if client is None or client.assertions or not hmac.compare_digest(secret.encode(), client.secret.encode()):
         raise Refused("invalid_client", "client authentication failed")
+    return client_id, client
+
+
+def _asserted(request: Request, clients: Mapping[str, Client], assertions: AssertionJudge) -> tuple[str, Client]:
+    client_id = request.form.get("client_id") or assertions.named(request)
+    client = clients.get(client_id)
+    if client is None or client.assertions is None:
+        raise Refused("invalid_client", "client authentication failed")
+    assertions.judge(request, client_id, client.assertions)
     return client_id, client
 
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from credrotator.sandbox.answers import Refused, json_answer
+from credrotator.sandbox.assertions import AssertionJudge
 from credrotator.sandbox.clients import (
     BASIC,
     DEFAULT_CLIENT,
@@ -52,6 +53,7 @@ class Issuer(Service):
         self.discovery_max_age = timedelta(hours=1)
         self.auth_methods = [BASIC, POST]
         self.decodes_basic = True
+        self.assertions = AssertionJudge(lambda: self.url, self.now)
         self.access_token_format: Literal["jwt", "opaque"] = "jwt"
         self.extra_claims: dict[str, Any] = {}
 
@@ -76,6 +78,7 @@ class Issuer(Service):
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [self.keys.algorithm],
             "token_endpoint_auth_methods_supported": self.auth_methods,
+            "token_endpoint_auth_signing_alg_values_supported": self.assertions.algorithms,
             "scopes_supported": scopes,
             "claims_supported": ["iss", "sub", "aud", "azp", "iat", "exp", "jti", "scope"],
         }
@@ -103,7 +106,9 @@ class Issuer(Service):
 
     def token(self, request: Request) -> Response:
         """Answer a client credentials request (RFC 6749 §4.4)."""
-        client_id, client = authenticated(request, self.clients, self.auth_methods, decodes_basic=self.decodes_basic)
+        client_id, client = authenticated(
+            request, self.clients, self.auth_methods, self.assertions, decodes_basic=self.decodes_basic
+        )
         if request.form.get("grant_type") != "client_credentials":
             raise Refused("unsupported_grant_type", "only client_credentials is supported")
         scope = _granted_scope(request, client)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from credrotator.sandbox.answers import Refused
 from credrotator.sandbox.sigv4 import Session
@@ -29,14 +29,20 @@ class Role:
 
     ``issuer`` and ``audience`` are compared exactly; ``subject`` None takes any. ``life`` is what a caller gets who
     asks for no duration, and ``forced_life`` overrides whatever was asked (seconds are fine, for tests of short lives).
+    ``callers`` are the ARNs of roles that may assume it with their credentials, each with the external id that it has
+    to say, "" for none; ``takes_tags`` and ``takes_source_identity``: the trust policy has sts:TagSession and
+    sts:SetSourceIdentity.
     """
 
-    issuer: str
+    issuer: str = ""
     audience: str = "sts.amazonaws.com"
     subject: str | None = None
     max_life: timedelta = timedelta(hours=1)
     life: timedelta = timedelta(hours=1)
     forced_life: timedelta | None = None
+    callers: dict[str, str] = field(default_factory=dict)
+    takes_tags: bool = True
+    takes_source_identity: bool = True
 
     def trusts_audience(self, token: Token) -> bool:
         """Tell whether the token is meant for this role; ``azp`` counts as AWS lets it."""
@@ -51,8 +57,11 @@ class Role:
         return self.forced_life or asked or self.life
 
 
-def new_session(role_arn: str, session_name: str, expires: datetime) -> Session:
-    """Return fresh credentials for a session of that role; ``Refused`` where ``role_arn`` is no ARN of a role."""
+def new_session(role_arn: str, session_name: str, expires: datetime, **further: Any) -> Session:
+    """Return fresh credentials for a session of that role; ``Refused`` where ``role_arn`` is no ARN of a role.
+
+    ``further``: tags, source identity and policy of the session.
+    """
     match = ARN.fullmatch(role_arn)
     if match is None:
         raise Refused("ValidationError", "Request ARN is invalid")
@@ -65,6 +74,7 @@ def new_session(role_arn: str, session_name: str, expires: datetime) -> Session:
         arn=f"arn:{partition}:sts::{account}:assumed-role/{role_name}/{session_name}",
         role_id=f"AROA{_random(17)}:{session_name}",
         account=account,
+        **further,
     )
 
 

@@ -41,6 +41,9 @@ class Session:
     arn: str
     role_id: str
     account: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    source_identity: str = ""
+    policy: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The sandbox's AWS STS.
 
 Owns the judgement of web identities and of signed calls, by settings that a test may edit. Must not know Entra, nor
-make tokens. Specification: AWS STS API reference 2011-06-15, Query protocol: AssumeRoleWithWebIdentity and
-GetCallerIdentity.
+make tokens. Specification: AWS STS API reference 2011-06-15, Query protocol: AssumeRoleWithWebIdentity,
+AssumeRole and GetCallerIdentity.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
+from credrotator.sandbox import chained
 from credrotator.sandbox.answers import Refused
 from credrotator.sandbox.roles import ARN, Role, new_session
 from credrotator.sandbox.service import Place, Scheme, Service
@@ -63,16 +64,31 @@ class Sts(Service):
         action = request.form.get("Action", "")
         if action == "AssumeRoleWithWebIdentity":
             return self._assume(request)
+        if action == "AssumeRole":
+            return self._assume_by_role(request)
         if action == "GetCallerIdentity":
             return self._caller(request)
         raise Refused("InvalidAction", f"Could not find operation {action} for version 2011-06-15")
 
     def _caller(self, request: Request) -> Response:
-        url = f"{request.scheme}://{request.host}{request.environ['REQUEST_URI']}"
-        signed = SignedRequest(request.method, url, dict(request.headers), request.get_data())
-        session = self.verify(signed)
+        session = self._signer(request)
         caller = {"Arn": session.arn, "UserId": session.role_id, "Account": session.account}
         return answer("GetCallerIdentity", caller)
+
+    def _signer(self, request: Request) -> Session:
+        url = f"{request.scheme}://{request.host}{request.environ['REQUEST_URI']}"
+        return self.verify(SignedRequest(request.method, url, dict(request.headers), request.get_data()))
+
+    def _assume_by_role(self, request: Request) -> Response:
+        caller = self._signer(request)
+        asked = chained.read(request.form, _session_name(request), _duration(request))
+        role = self.roles.get(asked.role_arn)
+        chained.check(asked, role, caller)
+        further = {"tags": asked.tags, "source_identity": asked.source_identity, "policy": asked.policy}
+        life = role.life_for(asked.duration) if role else chained.LONGEST
+        session = new_session(asked.role_arn, asked.session_name, self.now() + life, **further)
+        self._keep(session)
+        return answer("AssumeRole", {name: part for name, part in _common(session).items() if part})
 
     def _assume(self, request: Request) -> Response:
         session_name = _session_name(request)
@@ -139,15 +155,22 @@ class Sts(Service):
 def _assumed(session: Session, token: Token, role: Role) -> dict[str, str | dict[str, str]]:
     return {
         "Audience": role.audience,
-        "AssumedRoleUser": {"AssumedRoleId": session.role_id, "Arn": session.arn},
         "Provider": token.issuer,
+        "SubjectFromWebIdentityToken": token.subject,
+        **{name: part for name, part in _common(session).items() if part},
+    }
+
+
+def _common(session: Session) -> dict[str, str | dict[str, str]]:
+    return {
+        "AssumedRoleUser": {"AssumedRoleId": session.role_id, "Arn": session.arn},
         "Credentials": {
             "AccessKeyId": session.access_key_id,
             "SecretAccessKey": session.secret_access_key,
             "SessionToken": session.session_token,
             "Expiration": session.expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
         },
-        "SubjectFromWebIdentityToken": token.subject,
+        "SourceIdentity": session.source_identity,
     }
 
 

@@ -46,6 +46,7 @@ ERRORS: Mapping[str, StsError] = {
         "Couldn't retrieve verification key from your identity provider, please reference "
         "AssumeRoleWithWebIdentity documentation for requirements",
     ),
+    "MalformedPolicyDocument": StsError(400, "The policy is not in the valid JSON format."),
     "MissingAuthenticationToken": StsError(403, "Request is missing Authentication Token"),
     "MissingParameter": StsError(400, "The request must contain the parameter"),
     "RegionDisabledException": StsError(

@@ -56,6 +56,23 @@ def test_per_namespace(helm: Helm) -> None:
     assert "--all-namespaces" not in rendered.container()["args"]
 
 
+def test_tokens_of_service_accounts(helm: Helm) -> None:
+    """None but of the accounts that are named, or of the namespaces: whoever has the right can act as they do."""
+    granted = [{"namespace": "a", "accounts": ["bedrock", "vertex"]}, {"namespace": "b"}]
+    for values in ({"watchNamespaces": ["a", "b"]}, {}, {"mode": "cronjob"}):
+        rendered = helm.render({**values, "serviceAccountTokens": granted})
+        roles = {role["metadata"]["namespace"]: role["rules"] for role in rendered.all("Role") if _is_for_tokens(role)}
+        rule = {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]}
+        assert roles == {"a": [{**rule, "resourceNames": ["bedrock", "vertex"]}], "b": [rule]}
+        bound = [binding for binding in rendered.all("RoleBinding") if _is_for_tokens(binding)]
+        assert [binding["metadata"]["namespace"] for binding in bound] == ["a", "b"]
+    assert "serviceaccounts/token" not in str(helm.render().objects)
+
+
+def _is_for_tokens(item: dict[str, Any]) -> bool:
+    return bool(item["metadata"]["name"].endswith("-tokens"))
+
+
 def test_the_job_watches_nothing(helm: Helm) -> None:
     """A pass reads once: no watch, no list of Secrets, no Lease."""
     rendered = helm.render({"mode": "cronjob"})
@@ -77,7 +94,8 @@ def test_no_wildcards(helm: Helm, values: dict[str, Any]) -> None:
 
 def test_bindings_are_for_the_account_of_the_pod(helm: Helm) -> None:
     """Every Role is bound, in its own namespace, to the account that the pod runs under, and to nobody else."""
-    for values in ({}, {"watchNamespaces": ["a", "b"]}, {"serviceAccount": {"create": False, "name": "mine"}}):
+    tokens = {"serviceAccountTokens": [{"namespace": "a", "accounts": ["bedrock"]}]}
+    for values in (tokens, {"watchNamespaces": ["a", "b"]}, {"serviceAccount": {"create": False, "name": "mine"}}):
         rendered = helm.render(values)
         account = {
             "kind": "ServiceAccount",

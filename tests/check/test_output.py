@@ -118,6 +118,7 @@ class TestFailing:
         assert (ran.code, found["summary"]) == (1, {"ok": 1, "failed": 3})
         assert found["policies"][0]["advice"] == {
             "awsTrustPolicy": None,
+            "awsRoleChain": None,
             "entraFederatedCredential": None,
             "gcpWorkloadIdentity": None,
             "terraform": None,

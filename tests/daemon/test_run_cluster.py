@@ -529,6 +529,28 @@ class TestCommands:
         cluster.run("rotate")
         assert f"default/{SECRET} holds a credential until " in cluster.run("check")
 
+    def test_a_service_account(self, cluster: Cluster) -> None:
+        """The right for its token is asked for by name; with it, the credential comes without a stored secret."""
+        cluster.by_service_account("aws")
+        cluster.server.forbid("create", "serviceaccounts/token")
+        cluster.server.create("serviceaccounts", {"metadata": {"name": "bedrock", "namespace": "default"}})
+        (report,) = json.loads(cluster.run("check", "-o", "json", code=1))["policies"]
+        steps = {step["name"]: step for step in report["steps"]}
+        assert steps["token"]["error"]["reason"] == "ServiceAccountForbidden"
+        assert "create serviceaccounts/token bedrock in default: missing: create" in steps["rights"]["error"]["message"]
+        assert "serviceAccountTokens" in steps["rights"]["error"]["hint"]
+        cluster.server.permit()
+        found = json.loads(cluster.run("check", "-o", "json"))
+        CHECK_SCHEMA.validate(found)
+        details = {step["name"]: step["detail"] for step in found["policies"][0]["steps"]}
+        assert details["token"].startswith("service account bedrock, good until ")
+        assert "aud sts.amazonaws.com" in details["claims"]
+        (statement,) = found["policies"][0]["advice"]["awsTrustPolicy"]["Statement"]
+        assert statement["Condition"]["StringEquals"]
+        cluster.run("rotate")
+        assert values(cluster.server, "aws")
+        assert cluster.sandbox.issuer.requests.total == 0
+
     def test_what_the_gateway_says(self, cluster: Cluster) -> None:
         """That it does not accept a policy, or has not looked, shows before anybody asks why requests fail (G30)."""
         cluster.aws()

@@ -6,9 +6,14 @@ of the realm, where Entra wants `api://AzureADTokenExchange`. And a client prove
 that has a federated credential and the app that has a client secret are two.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
+from joserfc.jwk import ECKey, RSAKey
+
 ISSUER = "rotator"
+SECRETLESS = "secretless"
 TENANT = "11111111-2222-3333-4444-555555555555"
 
 AWS_AUDIENCE = "sts.amazonaws.com"
@@ -91,6 +96,48 @@ def entra_realm(*, issuer: str, keys: str, authority: str) -> _Json:
             _client(ENTRA_AUDIENCE, secret=RESOURCE_SECRET),
         ],
     )
+
+
+def secretless_realm(*, issuer: str, public_key: str, subject: str, keys: Mapping[str, RSAKey | ECKey]) -> _Json:
+    """Return a realm whose clients have no secret.
+
+    Args:
+        issuer: Of a cluster that signs for service accounts.
+        public_key: With which it does, as PEM.
+        subject: The service account that `by-account` is.
+        keys: Of the clients `by-NAME`, which sign for themselves.
+    """
+    trust = {
+        "issuer": issuer,
+        "useJwksUrl": "false",
+        "publicKeySignatureVerifier": public_key,
+        "validateSignature": "true",
+        "supportsClientAssertions": "true",
+        # The rest belongs to log-in by browser, which this realm has not.
+        "authorizationUrl": issuer,
+        "tokenUrl": issuer,
+        "clientId": "unused",
+        "clientSecret": "unused",
+    }
+    federated = {"jwt.credential.issuer": "cluster", "jwt.credential.sub": subject}
+    return _realm(
+        SECRETLESS,
+        token_life_s=900,
+        identityProviders=[{"alias": "cluster", "providerId": "oidc", "enabled": True, "config": trust}],
+        clients=[
+            _client("by-account", clientAuthenticatorType="federated-jwt", attributes=federated),
+            *(
+                _client(f"by-{name}", clientAuthenticatorType="client-jwt", attributes=_jwks(keys[name]))
+                for name in keys
+            ),
+        ],
+    )
+
+
+def _jwks(key: RSAKey | ECKey) -> _Json:
+    algorithm = "RS256" if isinstance(key, RSAKey) else "ES256"
+    public = {**key.as_dict(private=False), "kid": key.thumbprint(), "use": "sig", "alg": algorithm}
+    return {"use.jwks.string": "true", "jwks.string": json.dumps({"keys": [public]})}
 
 
 def _realm(name: str, *, token_life_s: int, **rest: object) -> _Json:

@@ -422,6 +422,9 @@ def pem(key: ECKey | OKPKey) -> str:
 
 KEY_FILES: list[tuple[dict[str, Any], str]] = [
     ({"type": "external_account"}, "external_account"),
+    ({"type": "external_account", "credential_source": {"executable": {"command": "x"}}}, "that is a command"),
+    ({"type": "external_account", "credential_source": {"file": "/etc/passwd"}}, "that is a file"),
+    ({"type": "external_account", "credential_source": {"url": "http://169.254.169.254"}}, "that is an address"),
     ({"type": "authorized_user"}, "authorized_user"),
     ({"type": None}, "of type none"),
     ({"type": 5}, "of type none"),

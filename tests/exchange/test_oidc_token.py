@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from credrotator.core.errors import Denied, PolicyError, Transient
 from credrotator.core.model import OidcClient, Sensitive
-from credrotator.exchange.exchanger import token_request
 from credrotator.exchange.issuers.oidc import TokenRequest
 from credrotator.sandbox import (
     DEFAULT_CLIENT,
@@ -28,7 +27,7 @@ from credrotator.sandbox import (
     Redirect,
     ServiceError,
 )
-from tests.support.exchanging import DISCOVERY, TOKEN, Backend, key_ref, refused
+from tests.support.exchanging import DISCOVERY, POLICY, TOKEN, Backend, key_ref, refused
 
 if TYPE_CHECKING:
     from credrotator.sandbox import Fault
@@ -517,7 +516,7 @@ def test_i6_different_requests_get_different_tokens(world: Backend, changes: dic
 
 def test_a_token_request_shows_no_secret(world: Backend) -> None:
     """I9: a request and its key can be printed."""
-    request = token_request(world.oidc(), world.secrets)
+    request = world.exchanger().token_request(POLICY, world.oidc(), world.secrets)
     assert DEFAULT_CLIENT_SECRET not in f"{request!r} {request.key!r}"
 
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import Rotatable
     from credrotator.core.ports import SecretReader
+    from credrotator.exchange.issuers.discovery import Metadata
     from tests.reliability.kernel import Event
     from tests.reliability.simulation import Backend, Place
 
@@ -145,11 +146,12 @@ class SimIssuers(Issuers):
         super().forget(request, token)
         self.world.oracle.forgotten(self.process, request)
 
-    def _ask(self, request: TokenRequest, endpoint: str, transport: Any, offered: Any) -> dict[str, Any]:
-        world = self.world
-        base = endpoint.removesuffix("/token")
+    def _ask(self, request: TokenRequest, metadata: Metadata, transport: Any, assertion: Any) -> dict[str, Any]:
+        world, secret = self.world, request.client.client_secret
+        assert secret
+        base = metadata.token_endpoint.removesuffix("/token")
         # Whoever names a client of another namespace does not know its secret: he is answered in his own way.
-        place = world.troubled(base, f"{base} for {request.client.client_secret.secret.namespace}")
+        place = world.troubled(base, f"{base} for {secret.secret.namespace}")
         with world.oracle.token_request(self.process, request, place):
             world.answer(place, Endpoint("Issuer", "the issuer"))
             expires = (world.kernel.now + TOKEN_LIFE).timestamp()

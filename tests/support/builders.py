@@ -22,7 +22,8 @@ from credrotator.core.model import (
 )
 from credrotator.core.secretdata import parse
 from credrotator.files.manifests import ManifestReading, read_manifests
-from credrotator.policies.reader import PREFIX, Defaults
+from credrotator.policies.annotations import PREFIX
+from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from credrotator.providers.aws.source import AwsCredential, AwsOidc
 from credrotator.providers.azure.source import AzureClientSecret, AzureOidc, AzureToken, EntraApp
@@ -181,18 +182,17 @@ def from_files(*paths: Path) -> ManifestReading:
     return read_manifests([str(path) for path in paths], io.StringIO(), policy_reader(Defaults()))
 
 
-_CLIENT = OidcClient(
-    "https://idp.example/realms/ai", "gateway", SecretKeyRef(ObjectKey("team-a", "oidc-client"), "client-secret", "x")
-)
+_SECRET = SecretKeyRef(ObjectKey("team-a", "oidc-client"), "client-secret", "x")
+_CLIENT = OidcClient("https://idp.example/realms/ai", "gateway", _SECRET)
 _APP = EntraApp("contoso.example", "app", "https://login.microsoftonline.com", "https://x.example/.default")
 SOURCES: dict[str, Rotatable] = {
     source.provider: source
     for source in (
         AwsOidc(_CLIENT, "arn:aws:iam::123456789012:role/bedrock", "us-east-1"),
         AzureOidc(_CLIENT, _APP),
-        AzureClientSecret(_APP, _CLIENT.client_secret),
+        AzureClientSecret(_APP, _SECRET),
         GcpWorkloadIdentity(_CLIENT, GcpPool("123456789012", "gateway", "idp"), "my-project", "us-central1"),
-        GcpServiceAccount(_CLIENT.client_secret),
+        GcpServiceAccount(_SECRET),
     )
 }
 """A source of each provider."""

@@ -95,6 +95,18 @@ class Cluster:
             }
         self.server.create(POLICIES, manifest(name, {"type": "GCPCredentials", "gcpCredentials": block}))
 
+    def by_service_account(self, name: str, account: str = "bedrock") -> None:
+        """Create a managed policy of AWS whose subject is a service account; the sandbox's issuer signs for it."""
+        issuer, tokens = self.sandbox.issuer, self.server.account_tokens
+        tokens.issuer = issuer.url
+        # The sandbox's role trusts one subject of this issuer.
+        tokens.sign = lambda claims: issuer.keys.sign({**claims, "sub": DEFAULT_CLIENT})
+        block = {"region": "us-east-1", "oidcExchangeToken": {"awsRoleArn": DEFAULT_ROLE}}
+        notes = {AWS: json.dumps(block), "credrotator.io/service-account": account}
+        carrier = {"region": "us-east-1", "credentialsFile": {"secretRef": {"name": name}}}
+        spec = {"type": "AWSCredentials", "awsCredentials": carrier}
+        self.server.create(POLICIES, manifest(name, spec, annotations=notes))
+
     def by_token_file(self, name: str, source: str) -> None:
         """Create a managed policy of AWS whose token lies in a file of the operator's."""
         block = {"region": "us-east-1", "oidcExchangeToken": {"awsRoleArn": DEFAULT_ROLE, "aud": "sts.amazonaws.com"}}

@@ -19,7 +19,7 @@ import pytest
 from credrotator.core.errors import PolicyError, RotationError
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import ObjectKey, OidcClient, SecretKeyRef, Sensitive, SubjectToken
-from credrotator.exchange.exchanger import Exchanger, ExchangeSettings, token_request
+from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.routes import IssuerRoutes
 from credrotator.providers import PROVIDERS
@@ -192,8 +192,8 @@ class Backend:
 
     def token(self, exchanger: Exchanger | None = None, **changes: Any) -> SubjectToken:
         """Get the issuer's token for the default client, some fields changed."""
-        request = token_request(self.oidc(**changes), self.secrets)
-        return (exchanger or self.exchanger()).issuers.subject_token(request)
+        exchanger = exchanger or self.exchanger()
+        return exchanger.issuers.subject_token(exchanger.token_request(POLICY, self.oidc(**changes), self.secrets))
 
     def exchange_aws(self, exchanger: Exchanger | None = None, **changes: Any) -> AwsCredential:
         """Get an AWS credential."""

@@ -149,7 +149,7 @@ def test_gcp_workload_identity(version: str) -> None:
     assert (source.project, source.region) == ("my-project", "us-central1")
     assert source.service_account == "vertex@my-project.iam.gserviceaccount.com"
     assert source.duration == timedelta(minutes=30)
-    assert (client_of(source).subject_token, client_of(source).client_secret.path) == (
+    assert (client_of(source).subject_token, client_of(source).references[0].path) == (
         "id_token",
         f"{FEDERATION}.oidcExchangeToken.oidc.clientSecret",
     )
@@ -231,7 +231,7 @@ def test_secret_references_may_name_a_namespace() -> None:
     """Whether it may be used is the ReferenceGrant's to say; the reference keeps it."""
     source = valid(changed(aws(), f"{OIDC}.clientSecret.namespace", "shared")).source
     assert isinstance(source, AwsOidc)
-    assert client_of(source).client_secret.secret == ObjectKey("shared", "oidc-client")
+    assert client_of(source).references[0].secret == ObjectKey("shared", "oidc-client")
 
 
 def test_client_id_by_reference() -> None:

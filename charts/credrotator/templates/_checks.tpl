@@ -11,6 +11,13 @@
 {{- if ne (len $tokens) (len (uniq $tokens)) -}}
 {{- fail "tokenFiles: two have the same name for the same namespace" -}}
 {{- end -}}
+{{- $granted := list -}}
+{{- range $values.serviceAccountTokens -}}
+{{- $granted = append $granted .namespace -}}
+{{- end -}}
+{{- if ne (len $granted) (len (uniq $granted)) -}}
+{{- fail "serviceAccountTokens: a namespace is named twice; list its accounts in one entry" -}}
+{{- end -}}
 {{- if and (eq $values.mode "deployment") (not $values.leaderElection.enabled) (gt (int $values.replicas) 1) -}}
 {{- fail (printf "leaderElection.enabled=false with replicas=%d: two would write at once; set replicas=1" (int $values.replicas)) -}}
 {{- end -}}

@@ -53,6 +53,16 @@ those of the Lease and of the bells that come and go can stand here.
   verbs: [get, list]
 {{- end -}}
 
+{{/* For tokens of service accounts; of those that are named, or of all in the namespace. */}}
+{{- define "credrotator.accountRules" -}}
+- apiGroups: [""]
+  resources: [serviceaccounts/token]
+  {{- with .accounts }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+  verbs: [create]
+{{- end -}}
+
 {{- define "credrotator.subjects" -}}
 subjects:
   - kind: ServiceAccount

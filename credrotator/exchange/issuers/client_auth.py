@@ -2,7 +2,8 @@
 
 What an issuer lists holds for the issuer, not for one client: a client may be registered for one way alone, and some
 issuers take Basic apart without decoding it. So the next way is tried, once each, where an issuer does not take the
-client, and the one that worked comes first from then on. Source: RFC 6749 §2.3.1, OpenID Connect Core 1.0 §9.
+client, and the one that worked comes first from then on.
+Source: RFC 6749 §2.3.1, RFC 7523 §2.2, OpenID Connect Core 1.0 §9.
 """
 
 from __future__ import annotations
@@ -17,16 +18,23 @@ from urllib.parse import quote_plus, urlencode
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from credrotator.core.model import Sensitive
+    from credrotator.exchange.issuers.client_assertions import ClientProof
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 KEPT = 4096
 """Clients of which the way that worked is remembered; the one that was asked for least recently goes first."""
 
 
 class ClientAuthMethod(StrEnum):
-    """A way to send client id and secret; the first two by the names that discovery has for them."""
+    """A way to prove a client; all but the plain ones by the names that discovery has for them."""
 
     BASIC = "client_secret_basic"
     POST = "client_secret_post"
     PLAIN_BASIC = "client_secret_basic without percent-encoding"
+    ASSERTION = "client_assertion"
+    KEY = "private_key_jwt"
+    KEY_FOR_ISSUER = "private_key_jwt with the issuer as audience"
 
 
 def methods_for(offered: Iterable[str], client_id: str, secret: str) -> tuple[ClientAuthMethod, ...]:
@@ -46,6 +54,15 @@ def methods_for(offered: Iterable[str], client_id: str, secret: str) -> tuple[Cl
     if ClientAuthMethod.BASIC in listed and differs:
         methods.append(ClientAuthMethod.PLAIN_BASIC)
     return tuple(methods)
+
+
+def assertion_methods(proof: ClientProof) -> tuple[ClientAuthMethod, ...]:
+    """Return the ways to try where the client has no secret.
+
+    OpenID Connect Core 1.0 §9 wants the token endpoint as audience of what a client signs; newer profiles, such as
+    FAPI 2.0 §5.3.3, want the issuer.
+    """
+    return (ClientAuthMethod.KEY, ClientAuthMethod.KEY_FOR_ISSUER) if proof.signs else (ClientAuthMethod.ASSERTION,)
 
 
 class WorkingMethods:
@@ -79,7 +96,10 @@ class Authentication:
     the last ``resource`` of RFC 8707 would be lost; both are put right here.
     """
 
-    def __init__(self, method: ClientAuthMethod, resources: tuple[str, ...]) -> None:
+    def __init__(
+        self, method: ClientAuthMethod, resources: tuple[str, ...], assertion: Sensitive | None = None
+    ) -> None:
+        self._assertion = assertion
         self._method = method
         self._resources = resources
 
@@ -88,7 +108,10 @@ class Authentication:
     ) -> tuple[str, dict[str, str], str]:
         """Return address, headers and body with what proves the client."""
         fields = [("resource", resource) for resource in self._resources]
-        if self._method is ClientAuthMethod.POST:
+        if self._assertion is not None:
+            proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": self._assertion.reveal()}
+            fields += [("client_id", client.client_id), *proof.items()]
+        elif self._method is ClientAuthMethod.POST:
             fields += [("client_id", client.client_id), ("client_secret", client.client_secret)]
         else:
             headers["Authorization"] = self._basic(client.client_id, client.client_secret)

@@ -38,10 +38,16 @@ _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What discovery tells of an issuer; ``auth_methods`` is empty where it does not say how clients authenticate."""
+    """What discovery tells of an issuer; the lists are empty where it does not say.
+
+    Attributes:
+        auth_methods: How clients authenticate.
+        algorithms: By which clients may sign their assertions.
+    """
 
     token_endpoint: str
-    auth_methods: tuple[str, ...]
+    auth_methods: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ()
 
 
 def discovery_url(issuer: str) -> str:
@@ -80,7 +86,7 @@ def discover(
         raise Denied("DiscoveryFailed", f"{printable(url)} names no token_endpoint", hint=hint)
     if urlsplit(endpoint).netloc != urlsplit(issuer).netloc:
         log.info("issuer %s has its token endpoint elsewhere: %s", printable(issuer), printable(endpoint))
-    return Metadata(endpoint, _methods(document)), _lifetime(response.headers)
+    return Metadata(endpoint, _methods(document), _algorithms(document)), _lifetime(response.headers)
 
 
 def _follow(transport: Transport, url: str) -> requests.Response:
@@ -116,6 +122,12 @@ def _methods(document: Mapping[str, object]) -> tuple[str, ...]:
     texts = [each for each in methods if isinstance(each, str)]
     others = [each[:LONGEST_METHOD] for each in texts if each not in KNOWN_METHODS][:MOST_METHODS]
     return (*(method for method in KNOWN_METHODS if method in texts), *others)
+
+
+def _algorithms(document: Mapping[str, object]) -> tuple[str, ...]:
+    listed = document.get("token_endpoint_auth_signing_alg_values_supported")
+    texts = [each[:LONGEST_METHOD] for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
+    return tuple(texts[:MOST_METHODS])
 
 
 def _check_issuer(stated: object, issuer: str) -> None:

@@ -21,19 +21,19 @@ from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.http.foreign import masking
 from credrotator.exchange.http.single_flight import Shared
 from credrotator.exchange.http.transport import Transport, json_object, refuse_failure
-from credrotator.exchange.issuers.client_auth import ClientAuthMethod, WorkingMethods, methods_for
+from credrotator.exchange.issuers.client_auth import ClientAuthMethod, WorkingMethods, assertion_methods, methods_for
 from credrotator.exchange.issuers.discovery import Metadata, discover, discovery_url
 from credrotator.exchange.issuers.refusals import AuthenticationRefused, by_every_method, has_error, refusal_of
 from credrotator.exchange.issuers.token_request import TokenRequest, send
 from credrotator.exchange.issuers.token_response import read_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import requests
 
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import OidcClient, SubjectToken
+    from credrotator.core.model import OidcClient, Sensitive, SubjectToken
     from credrotator.core.ports import Clock
     from credrotator.exchange.issuers.allowed import AllowedIssuers
 
@@ -144,17 +144,20 @@ class Issuers:
 
     def _fetch(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
         # What leaves here is kept for others, logged and shown: whatever it was made from, it holds no secret.
-        with masking(request.client_secret):
+        with masking(*request.secrets):
             return self._fetch_within(request)
 
     def _fetch_within(self, request: TokenRequest) -> tuple[SubjectToken, datetime]:
-        endpoint, offered = self._endpoint(request.client)
+        metadata = self._endpoint(request.client)
+        endpoint = metadata.token_endpoint
+        # Before the issuer's circuit breaker: who gives the assertion is another one.
+        assertion = request.assertion.prepare() if request.assertion else None
         transport = self.token_transport(request.client, endpoint)
-        account = client_account(request.client_id, request.client_secret)
+        account = client_account(request.client_id, request.proof)
         circuit = self._circuits.of(CircuitKey.of_url(_ENDPOINT, endpoint, account))
         try:
             with circuit.slot():
-                document = self._ask(request, endpoint, transport, offered)
+                document = self._ask(request, metadata, transport, assertion)
                 token = read_token(document, request, self._clock())
                 self._allowed.check_token(token.claims.get("iss"), request.client.issuer)
         except RotationError:
@@ -171,16 +174,15 @@ class Issuers:
         if len(self._token_valid_until) > MOST_ISSUERS:
             self._token_valid_until.pop(next(iter(self._token_valid_until)), None)
 
-    def _endpoint(self, client: OidcClient) -> tuple[str, tuple[str, ...]]:
+    def _endpoint(self, client: OidcClient) -> Metadata:
         """Return the token endpoint and how clients authenticate there, as far as discovery says.
 
         A policy's own endpoint needs no discovery.
         """
         self._allowed.check(client.issuer)
         if client.token_endpoint:
-            return client.token_endpoint, ()
-        metadata = self.metadata(client.issuer)
-        return metadata.token_endpoint, metadata.auth_methods
+            return Metadata(client.token_endpoint)
+        return self.metadata(client.issuer)
 
     def _discover(self, issuer: str, transport: Transport) -> tuple[Metadata, datetime]:
         with self._circuits.of(CircuitKey.of_url(_ENDPOINT, discovery_url(issuer))).slot():
@@ -190,20 +192,21 @@ class Issuers:
         return metadata, self._clock() + lifetime
 
     def _ask(
-        self, request: TokenRequest, endpoint: str, transport: Transport, offered: tuple[str, ...]
+        self,
+        request: TokenRequest,
+        metadata: Metadata,
+        transport: Transport,
+        assertion: Callable[[str, Sequence[str]], Sensitive] | None,
     ) -> dict[str, Any]:
         """Send the token request; where the issuer does not take the client, each other way is tried once."""
-        client_id = request.client_id
-        methods = methods_for(offered, client_id, request.client_secret.reveal())
-        if not methods:
-            hint = f"allow {ClientAuthMethod.BASIC} or {ClientAuthMethod.POST} for this client at the issuer"
-            shown = printable(", ".join(offered))
-            raise PolicyError("ClientAuthUnsupported", f"the issuer takes clients by {shown} only", hint=hint)
+        client_id, endpoint = request.client_id, metadata.token_endpoint
         refusals: list[tuple[ClientAuthMethod, AuthenticationRefused]] = []
-        for method in self._working_methods.first(endpoint, client_id, methods):
+        for method in self._working_methods.first(endpoint, client_id, _methods(request, metadata)):
             self._instrumentation.token(shared=False)
+            audience = request.client.issuer if method is ClientAuthMethod.KEY_FOR_ISSUER else endpoint
+            asserted = assertion(audience, metadata.algorithms) if assertion else None
             try:
-                document = send(request, endpoint, transport, method, partial(self._check, request))
+                document = send(request, endpoint, transport, method, partial(self._check, request), assertion=asserted)
             except AuthenticationRefused as error:
                 refusals.append((method, error))
             except Denied:
@@ -220,6 +223,25 @@ class Issuers:
         refuse_failure(response, ISSUER, self._clock)
         if not response.ok or has_error(json_object(response)):
             raise refusal_of(response, request)
+
+
+def _methods(request: TokenRequest, metadata: Metadata) -> tuple[ClientAuthMethod, ...]:
+    """Return the ways in which the client may be proved.
+
+    Raises:
+        PolicyError: The issuer takes no client secret.
+    """
+    if request.assertion:
+        return assertion_methods(request.assertion)
+    methods = methods_for(metadata.auth_methods, request.client_id, request.client_secret.reveal())
+    if not methods:
+        shown = printable(", ".join(metadata.auth_methods))
+        hint = (
+            f"allow {ClientAuthMethod.BASIC} or {ClientAuthMethod.POST} for this client at the issuer, or annotate the "
+            "policy with credrotator.io/client-assertion"
+        )
+        raise PolicyError("ClientAuthUnsupported", f"the issuer takes clients by {shown} only", hint=hint)
+    return methods
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Denied, Transient, printable
-from credrotator.exchange.http.foreign import foreign_text
+from credrotator.exchange.http.foreign import foreign_text, proofs
 from credrotator.exchange.http.transport import json_object, text
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Refusal:
 
 def refusal_of(response: requests.Response, request: TokenRequest) -> Denied:
     """Class an error response of the token endpoint."""
-    refusal = read_refusal(response, [request.client_secret.reveal()])
+    refusal = read_refusal(response, [*(secret.reveal() for secret in request.secrets), *proofs(response.request)])
     for cause in _CAUSES:
         if cause.applies(refusal, request.client):
             message = f"{cause.message(refusal, request)}{refusal.tail}"
@@ -211,8 +211,20 @@ def _no_grant(_: Refusal, request: TokenRequest) -> str:
     return f"the issuer does not let the client use client credentials{scopes}"
 
 
+def _refuses_assertion(refusal: Refusal, client: OidcClient) -> bool:
+    # Whatever else the words are about, such as the audience: it is the assertion's.
+    return client.assertion is not None and _refuses_client(refusal, client)
+
+
+def _wants_other_method(refusal: Refusal, client: OidcClient) -> bool:
+    # With an assertion these words are about the client's own way.
+    return client.assertion is None and bool(_OTHER_METHOD.search(refusal.words))
+
+
 def _client_hint(refusal: Refusal, request: TokenRequest) -> str:
-    where = request.client.client_secret.secret
+    if request.assertion:
+        return request.assertion.hint
+    where = request.client.client_secret.secret if request.client.client_secret else "the client secret"
     if _EXPIRED.search(refusal.words):
         return f"make a new client secret at the issuer, and put it into {where}"
     return f"compare client id and {where} with what the issuer has"
@@ -240,6 +252,13 @@ _CAUSES = (
         _words(_DPOP),
         lambda *_: "the issuer binds this client's tokens to a key (DPoP), and such a token cannot be exchanged",
         lambda *_: "switch DPoP (proof of possession) off for this client at the issuer",
+    ),
+    _Cause(
+        "InvalidClient",
+        _refuses_assertion,
+        lambda _, request: f"the issuer does not accept the assertion of client {_client(request)}",
+        _client_hint,
+        of_authentication=True,
     ),
     _Cause(
         "ScopeRequired",
@@ -279,9 +298,12 @@ _CAUSES = (
     ),
     _Cause(
         "ClientAuthUnsupported",
-        _words(_OTHER_METHOD),
+        _wants_other_method,
         lambda _, request: f"the issuer wants client {_client(request)} to prove itself otherwise than by its secret",
-        lambda *_: "set this client to authenticate by a client secret (basic or post) at the issuer",
+        lambda *_: (
+            "set this client to authenticate by a client secret (basic or post) at the issuer, or annotate the policy "
+            "with credrotator.io/client-assertion"
+        ),
         of_authentication=True,
     ),
     _Cause(

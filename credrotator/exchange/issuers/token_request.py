@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credrotator.core.model import OidcClient, Sensitive
+    from credrotator.exchange.issuers.client_assertions import ClientProof
 
 HEADERS = {
     "Accept": "application/json",
@@ -33,18 +34,35 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A client-credentials request with its references resolved: equal ones are sent once."""
+    """A client-credentials request with its references resolved: equal ones are sent once.
+
+    Attributes:
+        client_secret: Empty where there is an assertion.
+        assertion: By which the client proves itself without a secret.
+    """
 
     client: OidcClient
     client_id: str
     client_secret: Sensitive
+    assertion: ClientProof | None = None
+
+    @property
+    def proof(self) -> Sensitive:
+        """What tells one client from another of the same id."""
+        return self.assertion.identity if self.assertion else self.client_secret
+
+    @property
+    def secrets(self) -> tuple[Sensitive, ...]:
+        """List what must not be shown."""
+        return () if self.assertion and not self.assertion.signs else (self.proof,)
 
     @property
     def key(self) -> tuple[object, ...]:
         """What makes two requests the same, whoever's policy they are for."""
         client = self.client
         return (
-            *(client.issuer, client.token_endpoint, self.client_id, self.client_secret),
+            *(client.issuer, client.token_endpoint, self.client_id, self.proof),
+            type(self.assertion),
             *(client.scopes, client.resources, client.audience, client.subject_token),
         )
 
@@ -55,6 +73,8 @@ def send(
     transport: Transport,
     method: ClientAuthMethod,
     check: Callable[[requests.Response], None],
+    *,
+    assertion: Sensitive | None = None,
 ) -> dict[str, Any]:
     """Send the token request once, and return the token response (RFC 6749 §5.1) as JSON.
 
@@ -64,6 +84,7 @@ def send(
         transport: How that is talked to.
         method: How the client authenticates.
         check: Raises for whatever is no well-formed success.
+        assertion: By which it authenticates, where it has no secret.
 
     Raises:
         RotationError: What ``check`` or the transport raises.
@@ -73,7 +94,7 @@ def send(
     session.trust_env = False
     session.mount("https://", transport.adapter)
     session.mount("http://", transport.adapter)
-    authentication = Authentication(method, client.resources)
+    authentication = Authentication(method, client.resources, assertion)
     secret = request.client_secret.reveal()
     speaker = _Client(session, request.client_id, secret, token_endpoint_auth_method=authentication)
 

@@ -19,6 +19,7 @@ import urllib3
 from urllib3 import exceptions as failures
 
 from credrotator.core.errors import printable
+from credrotator.core.model import Sensitive
 from credrotator.kube.client.api_errors import (
     NO_ANSWER,
     UNAUTHORIZED,
@@ -156,6 +157,15 @@ class KubeApi:
         watch = Watch(response, lambda error: no_answer(error, "the watch"))
         self._watches.add(watch)
         return watch
+
+    def own_token(self) -> Sensitive:
+        """Return the bearer token with which this client is let in; empty without one.
+
+        Raises:
+            ApiError: It cannot be had.
+        """
+        header = self._header()
+        return Sensitive(header.reveal().partition(" ")[2] if header else "")
 
     def unauthorized_for(self) -> timedelta:
         """Tell for how long every answer has been a 401; zero when the last one was not (reliability.md 31)."""

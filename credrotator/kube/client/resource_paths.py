@@ -26,6 +26,11 @@ def secret(key: ObjectKey) -> str:
     return item(secrets(key.namespace), key)
 
 
+def service_account_token(account: ObjectKey) -> str:
+    """Return the path at which tokens of a service account are requested."""
+    return item(collection("/api/v1", "serviceaccounts", account.namespace), account) + "/token"
+
+
 def pods() -> str:
     """Return the path of the Pods of all namespaces."""
     return collection("/api/v1", "pods", None)

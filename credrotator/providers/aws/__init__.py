@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from credrotator.policies.annotations import DURATION, PREFIX
 from credrotator.policies.managed import ManagedForm
-from credrotator.policies.reader import DURATION, PREFIX, AnnotationUse
+from credrotator.policies.reader import AnnotationUse
 from credrotator.providers.aws import advice as trust
-from credrotator.providers.aws.policy import CREDENTIALS_FILE, read_block
+from credrotator.providers.aws.policy import CREDENTIALS_FILE, ROLE_CHAIN, read_block
 from credrotator.providers.aws.source import AwsOidc
 from credrotator.providers.provider import Advice, OperatorOption, Provider, SandboxServer
 
@@ -30,7 +31,9 @@ class Aws(Provider):
     name = "aws"
     policy_type = "AWSCredentials"
     sources = (AwsOidc,)
-    annotations = (AnnotationUse(DURATION, (AwsOidc,), "awsCredentials.oidcExchangeToken"),)
+    annotations = tuple(
+        AnnotationUse(name, (AwsOidc,), "awsCredentials.oidcExchangeToken") for name in (DURATION, ROLE_CHAIN)
+    )
     options: tuple[OperatorOption, ...] = ()
     managed = ManagedForm(
         annotation=PREFIX + "aws-credentials",
@@ -44,6 +47,7 @@ class Aws(Provider):
     sandbox = SandboxServer("sts", "STS", 9444)
     advice_member = "awsTrustPolicy"
     advice_title = "the role's trust policy that fits this token"
+    further_advice: Mapping[str, str] = {"awsRoleChain": "each further role's trust policy, and what its caller needs"}
     terraform_requirement = ("aws", trust.REQUIREMENT)
 
     def read(self, reading: Reading, spec: schema.Spec) -> Source | None:
@@ -64,6 +68,11 @@ class Aws(Provider):
     ) -> Mapping[str, object] | None:
         """See ``Provider``."""
         return trust.trust_policy(source, claims) if isinstance(source, AwsOidc) else None
+
+    def advise_further(self, source: Rotatable) -> Mapping[str, object]:
+        """See ``Provider``."""
+        chain = trust.role_chain(source) if isinstance(source, AwsOidc) else []
+        return {"awsRoleChain": chain} if chain else {}
 
     def terraform(self, advice: Iterable[Advice]) -> str:
         """See ``Provider``."""

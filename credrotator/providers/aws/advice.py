@@ -6,6 +6,7 @@ Terraform provider hashicorp/aws (thumbprint_list is optional since 5.81).
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from credrotator.core.claims import audiences
 from credrotator.core.errors import printable
 from credrotator.core.model import OidcClient
-from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.aws.source import AwsOidc, ChainedRole
 from credrotator.providers.hcl import render, resource_name
 
 if TYPE_CHECKING:
@@ -50,6 +51,37 @@ def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str, Any
     }
 
 
+def role_chain(source: AwsOidc) -> list[dict[str, Any]]:
+    """Return what each further role of a chain needs: its trust policy, and a permission of the role that assumes it.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html (ExternalId).
+    """
+    callers = [source.role_arn, *(role.arn for role in source.chain)]
+    return [
+        {
+            "roleArn": role.arn,
+            "trustPolicy": _document({"Principal": {"AWS": caller}, **_assumed(role)}),
+            "callerRoleArn": caller,
+            "callerPolicy": _document({"Action": _actions(role), "Resource": role.arn}),
+        }
+        for caller, role in zip(callers, source.chain, strict=False)
+    ]
+
+
+def _document(statement: Mapping[str, Any]) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]}
+
+
+def _actions(role: ChainedRole) -> list[str]:
+    further = (("sts:TagSession", role.tags), ("sts:SetSourceIdentity", role.source_identity))
+    return ["sts:AssumeRole", *(action for action, asked in further if asked)]
+
+
+def _assumed(role: ChainedRole) -> dict[str, Any]:
+    condition = {"Condition": {"StringEquals": {"sts:ExternalId": role.external_id}}} if role.external_id else {}
+    return {"Action": _actions(role), **condition}
+
+
 @dataclass
 class _Role:
     """A role, and all that the trust policies of it say: an identity provider, and what is compared."""
@@ -66,8 +98,10 @@ def terraform(advice: Iterable[Advice]) -> str:
     """Write one identity provider for each issuer and account, and one role for each ARN."""
     clients: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     roles: dict[str, _Role] = {}
+    sources = []
     for each in advice:
         assert isinstance(each.source, AwsOidc)  # noqa: S101 - the only source of this provider
+        sources.append(each.source)
         issuer, equals = _trusted(each.document)
         accepted = equals[f"{issuer}:aud"]
         names = [accepted] if isinstance(accepted, str) else accepted
@@ -77,7 +111,26 @@ def terraform(advice: Iterable[Advice]) -> str:
         {"account": account, "issuer": issuer, "label": _provider_label(account, issuer), "clients": list(listed)}
         for (account, issuer), listed in clients.items()
     ]
-    return render(__package__, "trust.tf.j2", providers=providers, roles=list(roles.values()))
+    chained = {link["roleArn"]: _chained(link) for source in sources for link in role_chain(source)}
+    labels = {arn: role.label for arn, role in roles.items()} | {arn: each["label"] for arn, each in chained.items()}
+    steps = [{**each, "caller_label": labels.get(each["caller"], "")} for each in chained.values()]
+    return render(__package__, "trust.tf.j2", providers=providers, roles=list(roles.values()), chained=steps)
+
+
+def _chained(link: Mapping[str, Any]) -> dict[str, str]:
+    account, resource = link["roleArn"].split(":", 5)[4:]
+    path, _, name = resource.removeprefix("role").rpartition("/")
+    trusted, permitted = (json.dumps(link[member]) for member in ("trustPolicy", "callerPolicy"))
+    label = resource_name("role", account, f"{path}/", name)
+    return {
+        "label": label,
+        "account": account,
+        "name": name,
+        "path": f"{path}/",
+        "caller": link["callerRoleArn"],
+        "trust": trusted,
+        "permission": permitted,
+    }
 
 
 def _add(roles: dict[str, _Role], advice: Advice, source: AwsOidc, condition: tuple[str, Mapping[str, Any]]) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from credrotator.core.model import Static
-from credrotator.providers.aws.source import AwsOidc
+from credrotator.policies import schema
+from credrotator.policies.annotations import DURATION, PREFIX, annotation_path
+from credrotator.providers.aws.source import AwsOidc, ChainedRole
 
 if TYPE_CHECKING:
     from credrotator.core.model import Source
-    from credrotator.policies import schema
     from credrotator.policies.reader import Reading
 
 PATH = "spec.awsCredentials"
+ROLE_CHAIN = PREFIX + "role-chain"
+LONGEST_CHAINED = timedelta(hours=1)
+LONGEST_POLICY = 2048
+AUDIENCE = "sts.amazonaws.com"
+"""Whom IAM's identity providers want tokens for, unless they are set up otherwise."""
 CREDENTIALS_FILE = "aws-credentials-file"
 # Longest prefix first; https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
 PARTITIONS = (
@@ -47,7 +55,49 @@ def _exchanged(reading: Reading, region: str, exchange: schema.AwsOidcExchange, 
             f"is in partition {own}, but region {region} is in {partition}; "
             "a role can be assumed in its own partition only",
         )
-    return AwsOidc(reading.token_source(exchange, path), exchange.aws_role_arn, region, reading.duration())
+    token_source = reading.token_source(exchange, path, default_audience=AUDIENCE)
+    chain = read_chain(reading, partition)
+    duration = reading.duration()
+    if chain and duration and duration > LONGEST_CHAINED:
+        # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining
+        reading.wrong(annotation_path(DURATION), f"at most 1h beside {ROLE_CHAIN}, as AWS has it for chained roles")
+    return AwsOidc(token_source, exchange.aws_role_arn, region, duration, chain)
+
+
+def read_chain(reading: Reading, partition: str) -> tuple[ChainedRole, ...]:
+    """Read the roles that are assumed after the first."""
+    found, path = reading.listed(ROLE_CHAIN, schema.RoleChain, "roles"), annotation_path(ROLE_CHAIN)
+    chain = []
+    for index, role in enumerate(found.roles if found else ()):
+        if (own := role.role_arn.split(":")[1]) != partition:
+            reading.wrong(f"{path}[{index}].roleArn", f"is in partition {own}, but the region is in {partition}")
+        policy = _session_policy(reading, role.session_policy, f"{path}[{index}].sessionPolicy")
+        tags = tuple(sorted(role.session_tags.items()))
+        chain.append(ChainedRole(role.role_arn, role.external_id, tags, policy, role.source_identity))
+    return tuple(chain)
+
+
+def _session_policy(reading: Reading, policy: str | dict[str, Any] | None, path: str) -> str:
+    """Return a session policy as JSON without blanks; AWS counts its characters."""
+    document: object = policy
+    if isinstance(policy, str):
+        try:
+            document = json.loads(policy)
+        except (ValueError, RecursionError):
+            document = None
+    if policy is None:
+        return ""
+    if not isinstance(document, dict) or "Statement" not in document:
+        reading.wrong(path, "expected an IAM policy: an object with Statement, in JSON")
+        return ""
+    try:
+        text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        reading.wrong(path, "expected an IAM policy, in JSON")
+        return ""
+    if len(text) > LONGEST_POLICY:
+        reading.wrong(path, f"has {len(text)} characters without blanks, AWS takes {LONGEST_POLICY} at most")
+    return text
 
 
 def partition_of(region: str) -> str:

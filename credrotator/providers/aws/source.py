@@ -30,13 +30,35 @@ OIDC = SourceKind(
 
 
 @dataclass(frozen=True, slots=True)
+class ChainedRole:
+    """A role that is assumed with the credential of the one before it.
+
+    Attributes:
+        tags: Session tags, by key.
+        policy: A session policy as JSON, which narrows what the role may do; empty for none.
+    """
+
+    arn: str
+    external_id: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    policy: str = ""
+    source_identity: str | None = None
+
+    @property
+    def account(self) -> str:
+        """The twelve digits of the role's account."""
+        return self.arn.split(":", 5)[4]
+
+
+@dataclass(frozen=True, slots=True)
 class AwsOidc(Rotatable):
-    """AWS STS AssumeRoleWithWebIdentity with the issuer's token."""
+    """AWS STS AssumeRoleWithWebIdentity with the issuer's token, then AssumeRole for each role of the chain."""
 
     oidc: TokenSource
     role_arn: str
     region: str
     duration: timedelta | None = None
+    chain: tuple[ChainedRole, ...] = ()
 
     @property
     def kind(self) -> SourceKind:
@@ -55,8 +77,8 @@ class AwsOidc(Rotatable):
 
     @property
     def identity(self) -> str:
-        """See ``Rotatable``: the role."""
-        return self.role_arn
+        """See ``Rotatable``: the role, of several the last."""
+        return self.chain[-1].arn if self.chain else self.role_arn
 
     @property
     def account(self) -> str:
@@ -67,6 +89,10 @@ class AwsOidc(Rotatable):
     def asked(self) -> str:
         """See ``Rotatable``: STS of the region, for the role's account."""
         return f"sts {self.region} {self.account}"
+
+    def asked_for(self, role: ChainedRole) -> str:
+        """Name who is asked for a role of the chain: STS of the region, for that role's account."""
+        return f"sts {self.region} {role.account}"
 
     def unusable(self, value: Sensitive) -> str | None:
         """See ``Rotatable``: the file has to be whole."""

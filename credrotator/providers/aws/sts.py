@@ -1,4 +1,4 @@
-"""AWS STS AssumeRoleWithWebIdentity, by boto3.
+"""AWS STS AssumeRoleWithWebIdentity, and AssumeRole for further roles, by boto3.
 
 Owns the AWS side of an exchange. boto3 builds, routes (regional, FIPS, AWS_ENDPOINT_URL_STS) and parses the request;
 our transport sends it, so that deadline, size limit and trust are the same for every vendor.
@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -27,33 +28,27 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
-from credrotator.core.claims import audiences
 from credrotator.core.durations import show_duration
 from credrotator.core.errors import (
     Denied,
     Outage,
     PolicyError,
-    RotationError,
-    Settling,
-    StaleToken,
-    Throttled,
-    Transient,
     printable,
 )
 from credrotator.core.model import ObjectKey, Rotatable, Sensitive, SubjectToken
 from credrotator.exchange.http.endpoint import Endpoint
-from credrotator.exchange.http.foreign import foreign_text, masking
-from credrotator.exchange.http.transport import SERVER_ERROR, TOO_MANY_REQUESTS, refuse_failure, retry_after, text
+from credrotator.exchange.http.foreign import masking
+from credrotator.exchange.http.transport import refuse_failure
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
-from credrotator.policies.reader import DURATION
-from credrotator.providers.aws.source import AwsCredential, AwsOidc
+from credrotator.providers.aws.refusals import chain_refusal, refusal
+from credrotator.providers.aws.source import AwsCredential, AwsOidc, ChainedRole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_sts.client import STSClient
-    from mypy_boto3_sts.type_defs import AssumeRoleWithWebIdentityResponseTypeDef
+    from mypy_boto3_sts.type_defs import AssumeRoleResponseTypeDef, AssumeRoleWithWebIdentityResponseTypeDef
 
 
 STS = Endpoint(
@@ -77,53 +72,14 @@ LONGEST_TOKEN = 20_000
 SKEW_LIMIT = timedelta(minutes=1)
 MOST_CLIENTS = 64
 """Clients that are kept, one for a region; AWS has fewer regions."""
-THROTTLED = {"Throttling", "ThrottlingException", "SlowDown", "RequestLimitExceeded", "TooManyRequestsException"}
 
-TRUST_HINT = "run credrotator check, which prints the trust policy that fits the token"
-HINTS = {
-    "AccessDenied": f"let the role's trust policy accept this issuer, audience and subject, if the role is there; "
-    f"{TRUST_HINT}",
-    "IDPRejectedClaim": "see the issuer's log: it told AWS that the token is not valid any more",
-    "InvalidIdentityToken": f"see that IAM has an identity provider for this issuer and audience; {TRUST_HINT}",
-    "PackedPolicyTooLarge": "have the issuer put fewer or shorter session tags into the token (its claim "
-    "https://aws.amazon.com/tags)",
-    "RegionDisabledException": "activate STS in this region in the account's IAM settings",
-    "ExpiredToken": "compare the clocks of the issuer and this machine",
-    "ExpiredTokenException": "compare the clocks of the issuer and this machine",
-    "ValidationError": "correct what AWS names here: awsRoleArn, region, or the annotation of the duration",
-}
-# AWS says the first of these too while it cannot read the issuer's keys.
-STALE = {"InvalidIdentityToken": Settling(tries=3), "ExpiredTokenException": None, "ExpiredToken": None}
-"""Codes for which a fresh token is worth one more try, and how long each is not believed."""
-UNUSUAL = "look the code up among the STS API's common errors; see whether AWS_ENDPOINT_URL_STS names an STS"
-NO_AUDIENCE = (
-    "have the issuer put an audience (aud) into this client's access tokens: AWS takes none without, and the client id "
-    "alone is none (Amazon Cognito: a pre token generation trigger adds it)"
+
+CONFIG = Config(
+    retries={"total_max_attempts": 1, "mode": "standard"},
+    defaults_mode="legacy",  # type: ignore[arg-type]  # the stubs have it as a bool
 )
-WORDS = {
-    "No OpenIDConnect provider found": (
-        f"make an IAM identity provider for the token's issuer in the role's account; {TRUST_HINT}"
-    ),
-    "Incorrect token audience": (
-        f"add the token's audience to the client ids of the IAM identity provider and to the role; {TRUST_HINT}"
-    ),
-    "verification key": (
-        "see that AWS can read the issuer's keys (jwks_uri of its discovery) from the internet, and that the token is "
-        "signed with one of them"
-    ),
-    "thumbprint": (
-        "set the thumbprint of the IAM identity provider to that of the CA which signs the issuer's certificate now "
-        "(aws iam update-open-id-connect-provider-thumbprint)"
-    ),
-    "not a valid JWT": "have the issuer give JWT access tokens to this client",
-    "required claim": "have the issuer put the claim that AWS names into this client's tokens",
-    "explicit deny": "have the policy that denies it (service control policy, permissions boundary) let this call pass",
-    "sts:TagSession": "allow sts:TagSession too in the role's trust policy: the token carries session tags",
-    "sts:SetSourceIdentity": "allow sts:SetSourceIdentity too in the role's trust policy: the token carries one",
-    "algorithm": "have the issuer sign this client's tokens with RS256 or ES256",
-    "valid URL": "have the issuer name itself by its https address in its tokens (iss)",
-}
-"""What AWS says in words where one code has several causes."""
+"""The settings that would turn into waiting: retries in the SDK, its adaptive mode, and defaults that it would ask the
+metadata service for."""
 
 
 class Sts(Vendor):
@@ -139,7 +95,13 @@ class Sts(Vendor):
     def credential(self, source: Rotatable, steps: ExchangeSteps) -> AwsCredential:
         """See ``Vendor``."""
         assert isinstance(source, AwsOidc)  # noqa: S101 - the only source of this provider
-        return steps.exchange(source.asked, lambda token: self.exchange(steps.policy, source, token))
+        credential = steps.exchange(source.asked, lambda token: self.exchange(steps.policy, source, token))
+        caller = source.role_arn
+        for role in source.chain:
+            # Bound now: each step has its own role, and the credential of the one before.
+            assume = partial(self.assume, steps.policy, source, role, (caller, credential))
+            credential, caller = steps.ask(source.asked_for(role), assume), role.arn
+        return credential
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """See ``Vendor``."""
@@ -180,9 +142,32 @@ class Sts(Vendor):
             )
         except botocore.exceptions.ClientError as error:
             # Not "from" it: it has AWS's words as they came.
-            raise _refusal(error, source, token, self._clock()) from None
+            raise refusal(error.response, source, token, self._clock()) from None
         except botocore.exceptions.BotoCoreError as error:
             raise _misconfigured(error) from error
+
+    def assume(
+        self, policy: ObjectKey, source: AwsOidc, role: ChainedRole, by: tuple[str, AwsCredential]
+    ) -> AwsCredential:
+        """Assume a role of the chain, by a role that is assumed already and its credential.
+
+        Raises:
+            RotationError: Reason is AWS's own code where it sent one.
+        """
+        caller, credential = by
+        client, asked_s = self._signing_client(source.region, credential), time.monotonic()
+        try:
+            with masking(credential.secret_access_key, credential.session_token):
+                answer = client.assume_role(**_assumption(policy, source, role))
+        except botocore.exceptions.ClientError as error:
+            # Not "from" it: it has AWS's words as they came.
+            raise chain_refusal(error.response, source, role, caller, self._clock()) from None
+        except botocore.exceptions.BotoCoreError as error:
+            raise _misconfigured(error) from error
+        except UNREADABLE:
+            raise _unreadable("is not readable") from None
+        now = self._clock()
+        return _credential(answer, source, now - timedelta(seconds=time.monotonic() - asked_s), now)
 
     def address(self, region: str) -> str:
         """Return the URL of a region's STS, as the SDK and its variables have it.
@@ -208,13 +193,7 @@ class Sts(Vendor):
             if region not in self._clients:
                 self._session = self._session or _session()
                 _check_region(self._session, region)
-                # The settings that would turn into waiting: retries in the SDK, its adaptive mode, and defaults that it
-                # would ask the metadata service for.
-                config = Config(
-                    signature_version=UNSIGNED,
-                    retries={"total_max_attempts": 1, "mode": "standard"},
-                    defaults_mode="legacy",  # type: ignore[arg-type]  # the stubs have it as a bool
-                )
+                config = Config(signature_version=UNSIGNED).merge(CONFIG)
                 # NOTE: keys that are never used, since the call is unsigned; without any, botocore would search its
                 # whole credential chain first, the metadata service included.
                 client = self._session.client(
@@ -231,8 +210,29 @@ class Sts(Vendor):
             self._clients.move_to_end(region)
             return self._clients[region]
 
+    def _signing_client(self, region: str, credential: AwsCredential) -> STSClient:
+        """Return a client that signs with a credential; made for one call (3 ms), and not kept: nor is its secret."""
+        self._usable_client(region)
+        with self._lock:
+            assert self._session is not None  # noqa: S101 - made with the region's own client
+            client = self._session.client(
+                "sts",
+                region_name=region,
+                aws_access_key_id=credential.access_key_id,
+                aws_secret_access_key=credential.secret_access_key.reveal(),
+                aws_session_token=credential.session_token.reveal(),
+                config=CONFIG,
+            )
+        client.meta.events.register("before-send.sts", self._send_signed)  # type: ignore[arg-type]
+        return client
+
+    def _send_signed(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        return self._sent(request, dict(request.headers))
+
     def _send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        headers = {**request.headers, "Content-Type": FORM}
+        return self._sent(request, {**request.headers, "Content-Type": FORM})
+
+    def _sent(self, request: AWSPreparedRequest, headers: dict[str, str]) -> AWSResponse:
         response = self.transport.request(request.method, request.url, data=request.body, headers=headers)
         if b"<Code>" not in response.content:
             # Not STS but what stands before it; botocore would find no words for it.
@@ -309,8 +309,22 @@ def session_name(policy: ObjectKey) -> str:
 _NOT_IN_SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
 
 
+def _assumption(policy: ObjectKey, source: AwsOidc, role: ChainedRole) -> dict[str, Any]:
+    """Return what AssumeRole is asked; the duration is that of the last role, whose credential is published."""
+    asked: dict[str, Any] = {"RoleArn": role.arn, "RoleSessionName": session_name(policy)}
+    if source.duration and role is source.chain[-1]:
+        asked["DurationSeconds"] = int(source.duration.total_seconds())
+    if role.tags:
+        asked["Tags"] = [{"Key": key, "Value": value} for key, value in role.tags]
+    further = {"ExternalId": role.external_id, "Policy": role.policy, "SourceIdentity": role.source_identity}
+    return {**asked, **{name: value for name, value in further.items() if value}}
+
+
 def _credential(
-    answer: AssumeRoleWithWebIdentityResponseTypeDef, source: AwsOidc, issued_at: datetime, now: datetime
+    answer: AssumeRoleWithWebIdentityResponseTypeDef | AssumeRoleResponseTypeDef,
+    source: AwsOidc,
+    issued_at: datetime,
+    now: datetime,
 ) -> AwsCredential:
     whole: dict[str, Any] = dict(answer)
     credentials = whole.get("Credentials")
@@ -353,43 +367,3 @@ def _skew(date: str, now: datetime) -> str:
     if abs(behind) < SKEW_LIMIT:
         return ""
     return f"it is {show_duration(abs(behind))} {'behind' if behind > timedelta(0) else 'ahead of'} AWS's"
-
-
-def _refusal(
-    error: botocore.exceptions.ClientError, source: AwsOidc, token: SubjectToken, now: datetime
-) -> RotationError:
-    """Class an error of STS by its code; what AWS says in words comes along, without the token, escaped and cut."""
-    answered = error.response.get("Error")
-    stated: Mapping[str, object] = answered if isinstance(answered, dict) else {}
-    proofs = [token.token.reveal()]
-    code = foreign_text(text(stated, "Code") or "Unknown", proofs, 60)
-    said = foreign_text(text(stated, "Message"), proofs)
-    metadata = error.response.get("ResponseMetadata", {})
-    status, headers = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {})
-    message = f"AWS STS answered {code}: {said} (role {source.role_arn}, region {source.region})"
-    wait = retry_after({"Retry-After": headers.get("retry-after", "")}, now)
-    if code in THROTTLED or status == TOO_MANY_REQUESTS:
-        return Throttled("StsThrottled", message, hint="AWS asks for patience", retry_after=wait)
-    if code == "IDPCommunicationError":
-        return Transient(code, message, hint="AWS could not reach the issuer's JWKS; see whether it is public and up")
-    if status >= SERVER_ERROR:
-        return Outage("StsFailed", message, hint="see the AWS Health Dashboard", retry_after=wait)
-    if source.duration and "DurationSeconds" in said:
-        asked = show_duration(source.duration)
-        hint = f"the role allows less than {asked}: lower {DURATION} to its MaxSessionDuration, or raise that"
-        return Denied("DurationTooLong", message, hint=hint)
-    hint = _hint(code, said, token)
-    if code in STALE:
-        return StaleToken(code, message, hint=hint, settling=STALE[code])
-    return Denied(code if _CODE.fullmatch(code) else "StsRefused", message, hint=hint)
-
-
-_CODE = re.compile(r"[A-Z][A-Za-z]{2,59}")
-"""A code that is fit for a reason."""
-
-
-def _hint(code: str, said: str, token: SubjectToken) -> str:
-    """Return the advice for a refusal, by what AWS says in words, and by what the token lacks."""
-    if "audience" in said and not audiences(token.claims):
-        return NO_AUDIENCE
-    return next((advice for words, advice in WORDS.items() if words in said), HINTS.get(code, UNUSUAL))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from credrotator.policies.annotations import PREFIX
 from credrotator.policies.managed import ManagedForm
-from credrotator.policies.reader import PREFIX, AnnotationUse
+from credrotator.policies.reader import AnnotationUse
 from credrotator.providers.azure import advice as trust
 from credrotator.providers.azure.policy import (
     AUTHORITY,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from credrotator.core.errors import UsageError, printable
-from credrotator.policies.reader import PREFIX, annotation_path
+from credrotator.policies.annotations import PREFIX, annotation_path
 from credrotator.providers.azure.source import AzureClientSecret, AzureOidc, EntraApp
 
 if TYPE_CHECKING:
-    from credrotator.core.model import Source
+    from credrotator.core.model import Source, TokenSource
     from credrotator.policies import schema
     from credrotator.policies.reader import Reading
 
@@ -27,6 +27,13 @@ COGNITIVE_SERVICES = {
     "https://login.chinacloudapi.cn": "https://cognitiveservices.azure.cn/.default",
     "https://login.partner.microsoftonline.cn": "https://cognitiveservices.azure.cn/.default",
 }
+# Of federated credentials; https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust
+AUDIENCES = {
+    PUBLIC_AUTHORITY: "api://AzureADTokenExchange",
+    "https://login.microsoftonline.us": "api://AzureADTokenExchangeUSGov",
+    "https://login.chinacloudapi.cn": "api://AzureADTokenExchangeChina",
+    "https://login.partner.microsoftonline.cn": "api://AzureADTokenExchangeChina",
+}
 _HTTPS_HOST = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
 
@@ -36,10 +43,15 @@ def read_block(reading: Reading, block: schema.AzureCredentials | None) -> Sourc
         return None
     app = _app(reading, block)
     if exchange := block.oidc_exchange_token:
-        return AzureOidc(reading.token_source(exchange, f"{PATH}.oidcExchangeToken"), app)
+        return AzureOidc(_token_source(reading, exchange, app.authority), app)
     if ref := block.client_secret_ref:
         return AzureClientSecret(app, reading.secret_key(ref, "client-secret", f"{PATH}.clientSecretRef"))
     return None
+
+
+def _token_source(reading: Reading, exchange: schema.OidcExchange, authority: str) -> TokenSource:
+    audience = AUDIENCES.get(authority, AUDIENCES[PUBLIC_AUTHORITY])
+    return reading.token_source(exchange, f"{PATH}.oidcExchangeToken", default_audience=audience)
 
 
 def operators_authority(host: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from credrotator.policies.annotations import DURATION, PREFIX
 from credrotator.policies.managed import ManagedForm
-from credrotator.policies.reader import DURATION, PREFIX, AnnotationUse
+from credrotator.policies.reader import AnnotationUse
 from credrotator.providers.gcp import advice as trust
 from credrotator.providers.gcp.policy import read_block
 from credrotator.providers.gcp.source import GcpServiceAccount, GcpWorkloadIdentity

@@ -36,7 +36,7 @@ from credrotator.exchange.http.transport import (
 from credrotator.exchange.lifetimes import expiry, unusable
 from credrotator.exchange.token_values import token_value
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
-from credrotator.policies.reader import DURATION
+from credrotator.policies.annotations import DURATION
 from credrotator.providers.gcp.key_files import TOKEN_AUDIENCE, UNIVERSE, read_key_file
 from credrotator.providers.gcp.source import GcpServiceAccount, GcpToken, GcpWorkloadIdentity
 

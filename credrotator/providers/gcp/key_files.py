@@ -65,8 +65,7 @@ def read_key_file(content: Sensitive, source: GcpServiceAccount) -> Account:
 
     document = _document(content, wrong)
     if document.get("type") != "service_account":
-        # Such as external_account: files and commands of this machine, and addresses, that its author chose.
-        raise wrong(f"is of type {printable(text(document, 'type') or 'none', 40)}, expected service_account")
+        raise wrong(_other_type(document))
     for name, expected in (("universe_domain", (UNIVERSE,)), ("token_uri", TOKEN_URIS)):
         if document.get(name) is not None and document[name] not in expected:
             raise wrong(f"has the {name} {printable(document[name], 80)}; expected {expected[0]}")
@@ -74,6 +73,22 @@ def read_key_file(content: Sensitive, source: GcpServiceAccount) -> Account:
     if not _EMAIL.fullmatch(email) or not key:
         raise wrong("has no client_email, or no private_key")
     return Account(email, _signer(key, key_id, wrong))
+
+
+def _other_type(document: Mapping[str, Any]) -> str:
+    """Say of what type a file is; a configuration of workload identity federation names what its author chose.
+
+    Commands and files of this machine, and addresses, are run, read or asked for nobody: whoever writes a policy is not
+    who runs credrotator. Source: https://google.aip.dev/auth/4117 (credential_source).
+    """
+    named = printable(text(document, "type") or "none", 40)
+    source = document.get("credential_source")
+    kinds = {"executable": "a command", "file": "a file", "url": "an address", "environment_id": "this machine's cloud"}
+    found = next((what for name, what in kinds.items() if isinstance(source, dict) and source.get(name)), None)
+    if found is None:
+        return f"is of type {named}, expected service_account"
+    what = f"is of type {named} with a credential_source that is {found} of this machine's"
+    return f"{what}, which no policy may choose; expected service_account"
 
 
 def _document(content: Sensitive, wrong: Callable[..., PolicyError]) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from credrotator.core.model import Static
-from credrotator.policies.reader import DURATION, annotation_path
+from credrotator.policies.annotations import DURATION, annotation_path
 from credrotator.providers.gcp.source import GcpPool, GcpServiceAccount, GcpWorkloadIdentity
 
 if TYPE_CHECKING:
@@ -38,9 +38,12 @@ def _federated(reading: Reading, block: schema.GcpCredentials, federation: schem
     elif duration:
         where = "Google lets the life of a service account's token be chosen, and only that"
         reading.wrong(annotation_path(DURATION), f"{where}; remove it, or set {path}.serviceAccountImpersonation")
+    pool = GcpPool(federation.project_id, federation.pool_name, federation.provider_name)
     return GcpWorkloadIdentity(
-        reading.token_source(federation.oidc_exchange_token, f"{path}.oidcExchangeToken"),
-        GcpPool(federation.project_id, federation.pool_name, federation.provider_name),
+        reading.token_source(
+            federation.oidc_exchange_token, f"{path}.oidcExchangeToken", default_audience=pool.audience
+        ),
+        pool,
         block.project_name,
         block.region,
         email,

@@ -82,6 +82,7 @@ def usual_resources() -> list[Resource]:
         Resource("secrets", "Secret", "", ["v1"]),
         Resource("events", "Event", "", ["v1"]),
         Resource("pods", "Pod", "", ["v1"]),
+        Resource("serviceaccounts", "ServiceAccount", "", ["v1"]),
         Resource("configmaps", "ConfigMap", "", ["v1"]),
         Resource("leases", "Lease", "coordination.k8s.io", ["v1"]),
         Resource("backendsecuritypolicies", "BackendSecurityPolicy", GATEWAY, [*gateway], custom=True),

@@ -16,6 +16,7 @@ import yaml
 from credrotator.core.model import Sensitive
 from credrotator.kube.client.api import KubeApi
 from credrotator.kube.client.connection import Connection
+from tests.support.kube.accounts import AccountTokens
 from tests.support.kube.faults import Fault, Match, Request
 from tests.support.kube.objects import Json, Objects, Refusal, Resource, usual_resources
 from tests.support.kube.wire import Listener
@@ -43,6 +44,7 @@ class ApiServer:
     Attributes:
         resources: What is served, by plural; remove one, or change its versions, and it is not.
         objects: All objects and their history.
+        account_tokens: Who signs tokens of service accounts.
         requests: The log.
         tokens: Accepted bearer tokens; None: any, and none at all. The token is the user's name in :class:`Match`.
         silent: Watches say nothing more, not even bookmarks, and do not end.
@@ -53,6 +55,7 @@ class ApiServer:
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.resources = {resource.plural: resource for resource in usual_resources()}
         self.objects = Objects()
+        self.account_tokens = AccountTokens()
         self.requests: list[Request] = []
         self.tokens: set[str] | None = None
         self.silent = False

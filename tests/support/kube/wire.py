@@ -118,6 +118,9 @@ class Handler(BaseHTTPRequestHandler):
         if resource is None:
             return discovery(simulator, request)
         key = (request.namespace or "", request.name)
+        if (request.resource, request.subresource) == ("serviceaccounts", "token"):
+            simulator.objects.find(resource, key)
+            return simulator.account_tokens.answer(*key, request.body)
         how: dict[str, Any] = {"dry_run": request.query.get("dryRun") == "All"}
         match request.verb:
             case "watch":

@@ -1,0 +1,19 @@
+"""Names of our annotations that are no provider's, and how a message names one. No state."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from credrotator.core.errors import printable
+
+PREFIX: Final = "credrotator.io/"
+DURATION: Final = PREFIX + "duration"
+SUBJECT_TOKEN: Final = PREFIX + "subject-token"
+TOKEN_SOURCE: Final = PREFIX + "token-source"
+SERVICE_ACCOUNT: Final = PREFIX + "service-account"
+CLIENT_ASSERTION: Final = PREFIX + "client-assertion"
+
+
+def annotation_path(name: str) -> str:
+    """Return the field path of an annotation."""
+    return f"metadata.annotations[{printable(name, 80)}]"
