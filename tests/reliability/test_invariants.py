@@ -396,33 +396,6 @@ def test_invariant_12_many_policies_of_few_endpoints(scenario: Scenario) -> None
     no_violation(scenario.play())
 
 
-def test_fault_61_back_shortly_before_the_expiry() -> None:
-    """200 policies; the store is away from before their renewals to 2 min before the first expiry: none expires.
-
-    All are looked at within 5 s of its return; meanwhile each gets one credential, and its expiry stays in the metrics.
-    """
-    world = world_of(0, workers=16)
-    for number in range(200):
-        world.put(policy_of(f"p{number}", issuer=number % 4, client=number % 20))
-    back_s = 3600.0 - 120.0
-    try:
-        world.run(1800.0)
-        world.api.troubles.append(Trouble("store", 1800.0, back_s))
-        world.oracle.disturbed(back_s - 1800.0 + 30.0)
-        world.run(back_s - 1.0)
-        (process,) = world.processes
-        shown = process.metrics.exposition().decode()
-        assert shown.count("credrotator_credential_expiration_timestamp_seconds{") == 200
-        world.run(back_s + 60.0)
-        rotated = {key: at_s for at_s, key in world.oracle.rotations if at_s > back_s - 1}
-        asked = Counter(key for at_s, _, key, _ in world.oracle.attempts if at_s > 1800.0)
-    finally:
-        world.close()
-    no_violation(world)
-    assert len(rotated) == 200
-    assert max(asked.values()) <= 2
-
-
 def test_invariant_12_a_lapse_of_the_lease() -> None:
     """A leader that slept past its lease and renews it before anybody else came looks at what it left undone."""
     no_violation(crowd(Happening(0.0, "suspend", 0, 31.0)).play())
