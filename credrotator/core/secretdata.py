@@ -42,6 +42,8 @@ LONGEST_PARKING = timedelta(hours=6)
 """How long a Secret without a credential is parked: what keeps us from its issuer need not keep the gateway."""
 GATEWAY_WAKES = timedelta(minutes=5)
 """The gateway's rotator acts when its annotation is less than this ahead."""
+GATEWAY_TAKES = timedelta(minutes=1)
+"""So long before a credential expires the gateway's rotator is let at it, whatever keeps us from renewing it."""
 
 # Stricter than fromisoformat: what Go's time.RFC3339 refuses stops the gateway's controller, so it has to be repaired.
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
@@ -205,14 +207,14 @@ def park(
 
 
 def latest_parking(document: SecretDocument | None, now: datetime) -> datetime:
-    """Return up to when the gateway's annotation may be put off: its rotator has to wake when the credential expires.
+    """Return up to when the gateway's annotation may be put off: its rotator has to wake before the credential expires.
 
     Without a credential it may sleep for LONGEST_PARKING from the first time on.
     """
     notes = _notes_of_content(document) if document else {}
     expires_at = read_time(_recorded_expiry(notes))
     if document and document.data and expires_at:
-        return expires_at + GATEWAY_WAKES
+        return expires_at + GATEWAY_WAKES - GATEWAY_TAKES
     return min(read_time(notes.get(PARKED_SINCE)) or now, now) + LONGEST_PARKING
 
 
