@@ -369,6 +369,13 @@ def test_invariant_12_progress(scenario: Scenario) -> None:
     no_violation(scenario.play())
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(scenarios("retime", "disown", "anew", "usurp", "api", "kill", "partition", "edit"))
+def test_invariant_12_edits_outages_and_leaders(scenario: Scenario) -> None:
+    """Times, labels, owners and UIDs edited, outages, leaders that come and go and write: all is right in the end."""
+    no_violation(scenario.play())
+
+
 # It takes some seconds; to shrink a failure, hypothesis takes its five minutes.
 @pytest.mark.timeout(400)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
