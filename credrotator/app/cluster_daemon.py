@@ -96,9 +96,7 @@ def serve_cluster(
     leader = Leader(daemon, listener, missed, instrumentation, str(lease) if election.on else "")
     candidate: Candidate = OnlyCandidate(leader)
     if election.on:
-        candidate = LeaderElection(
-            cluster.api, lease, cluster.identity, term, started=leader.started, stopped=leader.stopped
-        )
+        candidate = LeaderElection(cluster.api, lease, cluster.identity, term, told=leader)
     deferred.start()
     daemon.start()
     for recovery in recoveries:

@@ -18,15 +18,20 @@ from credrotator.files.manifest_source import ManifestSource
 from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
 from credrotator.rotation.recovery import Recovery
+from credrotator.rotation.store_recovery import StoreRecovery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.core.threads import HasThreads
     from credrotator.exchange.http.clock_offset import SkewedClock
     from credrotator.files.directory import DirectoryStore
     from credrotator.rotation.daemon import Daemon
+
+TRIAL_EVERY_S = 15.0
+"""How often a directory that is full, or may not be written to, is tried; each time leaves a line in the log."""
 
 
 @contextlib.contextmanager
@@ -44,9 +49,10 @@ def serve_directory(
     source = ManifestSource(settings.filenames, reader, store, options=settings.manifest_options)
     renderer = LoggedRenderer(make_renderer(templates, source, store))
     exchange = make_exchanger(settings, clock, instrumentation, account_tokens=no_cluster, slots=slots_for(workers))
+    recovering = StoreRecovery(store, trial_every_s=TRIAL_EVERY_S)
     daemon = make_daemon(
         source,
-        store,
+        recovering,
         exchange,
         make_queue(source, exchange, workers),
         listener=DirectoryListener(store, renderer, RENDERED_BY_A_DAEMON),
@@ -55,15 +61,19 @@ def serve_directory(
         audit=Audit(failures=logging.WARNING),
         instrumentation=instrumentation,
     )
-    recovery = Recovery(exchange.circuits.awake, daemon.wake)
+    recoveries = [Recovery(each.awake, daemon.wake) for each in (exchange.circuits, recovering)]
     instrumentation.note_leading(leading=True)
     daemon.start()
-    recovery.start()
+    for recovery in recoveries:
+        recovery.start()
     try:
-        yield DirectoryDaemon(daemon, source, recovery, clock, instrumentation)
+        yield DirectoryDaemon(daemon, source, clock, instrumentation, threads=(source, *recoveries))
     finally:
-        recovery.stop()
+        for recovery in recoveries:
+            recovery.begin_to_stop()
         daemon.stop()
+        for recovery in recoveries:
+            recovery.stop()
 
 
 class DirectoryDaemon:
@@ -73,19 +83,20 @@ class DirectoryDaemon:
         self,
         daemon: Daemon,
         source: ManifestSource,
-        recovery: Recovery,
         clock: SkewedClock,
         instrumentation: DaemonInstrumentation,
+        *,
+        threads: Sequence[HasThreads],
     ) -> None:
         self._daemon = daemon
-        self._recovery = recovery
+        self._threads = threads
         self._source = source
         self._clock = clock
         self._instrumentation = instrumentation
 
     def alive(self) -> str | None:
         """See ``Running``."""
-        return self._daemon.trouble() or trouble((self._recovery,))
+        return self._daemon.trouble() or trouble(self._threads)
 
     def ready(self) -> str | None:
         """See ``Running``."""

@@ -58,12 +58,16 @@ class Leader:
         self._daemon.enqueue_all()
 
     def stopped(self) -> None:
-        """Leave it to the next one."""
+        """Write nothing more; nobody else is known to lead yet."""
         log.info("not leading any more")
         self._instrumentation.note_leading(leading=False)
-        self._daemon.stand_down()
+        self._daemon.pause()
         self._listener.forget_all()
         self._missed.stand_down()
+
+    def lost(self) -> None:
+        """Leave it to the next one: what this one knows is not what is so any more."""
+        self._daemon.stand_down()
 
 
 class OnlyCandidate:

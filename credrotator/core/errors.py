@@ -129,6 +129,10 @@ class HandshakeRefused(Untrusted):
     """TLS failed before a certificate was judged: what is behind this host and port cannot be spoken to."""
 
 
+class StoreClosed(Denied):
+    """The store lets nobody write for now, as a disk that became read-only: whatever is written there fails alike."""
+
+
 class PolicyError(RotationError):
     """The policy, or what it refers to, cannot work as written; only an edit helps."""
 

@@ -36,12 +36,16 @@ TRUE_EXPIRY = "credrotator.io/true-expiration-time"
 """The expiry as it is, where the gateway's annotation says another: on a parked Secret, or with a short life."""
 ANNOTATED = "credrotator.io/annotated-expiration-time"
 """What we wrote under EXPIRY: another value there is a write of the gateway's rotator, or with our data an edit."""
+TIMES = "credrotator.io/times-hash"
+"""Of the times beside the data: whoever edits all of them, and not this, is found out by those who wrote none of it."""
 PARKED_SINCE = "credrotator.io/parked-since"
 """When a Secret without a credential was first parked."""
 LONGEST_PARKING = timedelta(hours=6)
 """How long a Secret without a credential is parked: what keeps us from its issuer need not keep the gateway."""
 GATEWAY_WAKES = timedelta(minutes=5)
 """The gateway's rotator acts when its annotation is less than this ahead."""
+GATEWAY_TAKES = timedelta(minutes=1)
+"""So long before a credential expires the gateway's rotator is let at it, whatever keeps us from renewing it."""
 
 # Stricter than fromisoformat: what Go's time.RFC3339 refuses stops the gateway's controller, so it has to be repaired.
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
@@ -101,6 +105,8 @@ def parse(
     elif _is_moved(notes):
         expires_at = read_time(_recorded_expiry(notes))
         return Unreadable(f"its annotation {EXPIRY} was changed by somebody else", expires_at)
+    elif not _are_ours(notes):
+        return Unreadable("its times were changed by somebody else", source.own_expiry(value))
     expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY))) or source.own_expiry(value)
     if expires_at is None:
         return Unreadable(f"its annotation {EXPIRY} is missing or not a time")
@@ -116,15 +122,15 @@ def cached_state(document: SecretDocument) -> Published | None:
     expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY)))
     if not document.data or FINGERPRINT not in notes or expires_at is None:
         return None
-    if notes.get(CONTENT) != content_hash(document.data) or _is_moved(notes):
+    if notes.get(CONTENT) != content_hash(document.data) or _is_moved(notes) or not _are_ours(notes):
         return None
     return Published(expires_at, read_time(notes.get(ISSUED)), notes[FINGERPRINT])
 
 
 def is_intact(document: SecretDocument) -> bool:
-    """Tell whether data and expiry annotation of a Secret of ours are what we wrote."""
+    """Tell whether data and times of a Secret of ours are what we wrote."""
     notes = document.annotations
-    is_same = notes.get(CONTENT) == content_hash(document.data)
+    is_same = notes.get(CONTENT) == content_hash(document.data) and _are_ours(notes)
     return is_same and read_time(notes.get(EXPIRY)) is not None and not _is_moved(notes)
 
 
@@ -136,6 +142,16 @@ def _is_edited(document: SecretDocument) -> bool:
 def _is_moved(notes: Mapping[str, str]) -> bool:
     """Tell whether somebody put another expiry where ours was; of a Secret whose data is as we wrote it."""
     return ANNOTATED in notes and notes[ANNOTATED] != notes.get(EXPIRY)
+
+
+def _are_ours(notes: Mapping[str, str]) -> bool:
+    """Tell whether the times are those that we wrote with the data; an older version wrote nothing to tell by."""
+    return notes.get(TIMES) in {None, _hash_of_times(notes)}
+
+
+def _hash_of_times(notes: Mapping[str, str]) -> str:
+    texts = (notes.get(CONTENT, ""), _recorded_expiry(notes), notes.get(ISSUED, ""))
+    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _recorded_expiry(notes: Mapping[str, str]) -> str:
@@ -164,7 +180,7 @@ def _notes_of_content(document: SecretDocument) -> Mapping[str, str]:
 def _noted(document: SecretDocument) -> SecretDocument:
     """Add what tells later whether somebody else has written."""
     notes = {**document.annotations, CONTENT: content_hash(document.data), ANNOTATED: document.annotations[EXPIRY]}
-    return replace(document, annotations=notes)
+    return replace(document, annotations={**notes, TIMES: _hash_of_times(notes)})
 
 
 def _expiry_notes(expires_at: datetime, issued_at: datetime) -> dict[str, str]:
@@ -201,18 +217,20 @@ def park(
     if CONTENT not in notes:
         return parked
     # The data is as it was found, so what was known of it stays known: parking makes no edit of a stranger sound.
-    return replace(parked, annotations={**parked.annotations, CONTENT: notes[CONTENT]})
+    kept = {name: notes[name] for name in (CONTENT, TIMES) if name in notes}
+    others = {name: text for name, text in parked.annotations.items() if name != TIMES}
+    return replace(parked, annotations={**others, **kept})
 
 
 def latest_parking(document: SecretDocument | None, now: datetime) -> datetime:
-    """Return up to when the gateway's annotation may be put off: its rotator has to wake when the credential expires.
+    """Return up to when the gateway's annotation may be put off: its rotator has to wake before the credential expires.
 
     Without a credential it may sleep for LONGEST_PARKING from the first time on.
     """
     notes = _notes_of_content(document) if document else {}
     expires_at = read_time(_recorded_expiry(notes))
     if document and document.data and expires_at:
-        return expires_at + GATEWAY_WAKES
+        return expires_at + GATEWAY_WAKES - GATEWAY_TAKES
     return min(read_time(notes.get(PARKED_SINCE)) or now, now) + LONGEST_PARKING
 
 

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from credrotator.core.errors import Denied, RotationError, Transient
+from credrotator.core.errors import Denied, RotationError, StoreAway, StoreClosed, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -328,9 +328,9 @@ def _explained(error: OSError, where: str) -> RotationError:
     text = error.strerror or type(error).__name__
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-            return Transient("DiskFull", f"{where}: {text}", hint="make room there; the last good credential stays")
+            return StoreAway("DiskFull", f"{where}: {text}", hint="make room there; the last good credential stays")
         case errno.EMFILE | errno.ENFILE:
-            return Transient("TooManyFiles", f"{where}: {text}", hint="raise ulimit -n, or lower --workers")
+            return StoreAway("TooManyFiles", f"{where}: {text}", hint="raise ulimit -n, or lower --workers")
         case errno.ELOOP | errno.ENOTDIR:
             message = f"{where}: a symlink stands there, or something else where a directory is expected"
             return Denied("UnsafePath", message, hint="look at each part of that path; see who put it there, remove it")
@@ -338,10 +338,10 @@ def _explained(error: OSError, where: str) -> RotationError:
             message = f"{where}: a directory stands there where a file is expected"
             return Denied("UnsafePath", message, hint="see who put it there, then remove it")
         case errno.ENOENT:
-            return Denied("NotWritable", f"{where}: {text}", hint="create the directory, or name another one")
+            return StoreClosed("NotWritable", f"{where}: {text}", hint="create the directory, or name another one")
         case errno.EACCES | errno.EPERM | errno.EROFS:
             hint = "let the user who runs credrotator write there, or name another directory"
-            return Denied("NotWritable", f"{where}: {text}", hint=hint)
+            return StoreClosed("NotWritable", f"{where}: {text}", hint=hint)
         case _:
             pass
-    return Transient("StorageFailed", f"{where}: {text}", hint="see the system's log for this device")
+    return StoreAway("StorageFailed", f"{where}: {text}", hint="see the system's log for this device")

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import UsageError, printable
+from credrotator.core.threads import dead
 from credrotator.files.last_good import FileState, LastGoodFiles, file_state
 from credrotator.files.manifests import DEFAULT_OPTIONS, ManifestOptions, sort_manifests
 from credrotator.files.published_states import published_states
@@ -93,9 +94,11 @@ class ManifestSource:
 
     def trouble(self) -> str | None:
         """See ``ports.PolicySource``."""
-        if self._thread and not self._thread.is_alive():
-            return "the manifests are not watched any more"
         return self._trouble or self._files.trouble()
+
+    def dead(self) -> list[str]:
+        """Name its thread if that has ended though it was not stopped."""
+        return [] if self._stopping.is_set() else dead((self._thread,))
 
     def unreadable(self) -> int:
         """Count the files of which an earlier reading stays in force, or none is there; 1 where none can be listed."""
@@ -113,6 +116,10 @@ class ManifestSource:
                 if self._trouble != str(error):
                     log.warning("%s; the policies stay as they were", error)
                 self._trouble = str(error)
+            except Exception:
+                # The thread's outermost loop: without it no edit would ever be heard of again.
+                log.exception("looking at the manifests failed; the policies stay as they were")
+                self._trouble = "looking at the manifests failed; see the log"
 
     def _signature(self) -> _Signature:
         """Name every file with its state; a change of any of them is a reason to read.

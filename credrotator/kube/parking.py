@@ -1,8 +1,8 @@
 """Parking: the gateway's single worker is kept from an issuer that does not answer, where it would hang for good.
 
 Its rotator goes by an annotation of the Secret, which is put off; the true expiry stands in one of ours. If we die, the
-gateway's comes back a quarter of an hour later; when the credential expires, it comes back in any case: what keeps us
-from an issuer need not keep the gateway. Can never fail a rotation.
+gateway's comes back a quarter of an hour later; a minute before the credential expires it comes back in any case: what
+keeps us from an issuer need not keep the gateway. Can never fail a rotation.
 Source: Envoy AI Gateway, ``internal/controller``; reliability.md I17, 38.
 """
 

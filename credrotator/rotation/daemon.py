@@ -83,6 +83,8 @@ class Daemon:
         self._failures: dict[ObjectKey, Streak] = {}
         self._expiries: dict[ObjectKey, float] = {}
         self._attempted: set[ObjectKey] = set()
+        self._planned: set[ObjectKey] = set()
+        self._counts = False
         self._edits = edits
         self._pace = RefusalPace()
         self._workers = [
@@ -121,19 +123,32 @@ class Daemon:
         if wait_s > 0:
             self._timetable.put_after(key, timedelta(seconds=wait_s))
             return
-        self._queue.add(key, SOON if key in self._expiries else URGENT)
+        self._queue.add(key, URGENT if self._is_near_expiry(key) else SOON)
 
     def enqueue_all(self) -> None:
         """Have every policy looked at: what a new leader does.
 
-        Not what it is looking at, or has looked at already: it leads from a moment before it is told so.
+        Not what it is looking at, or has looked at already: it leads from a moment before it is told so. After a pause
+        those come first that have the least time left.
         """
-        for key in self._source.policies():
-            if key not in self._expiries and key not in self._attempted:
+        self._counts = True
+        for key in sorted(self._source.policies(), key=lambda each: self._expiries.get(each, 0.0)):
+            if key not in self._planned and key not in self._attempted:
                 self.enqueue(key)
+
+    def pause(self) -> None:
+        """Look at nothing more: this one may not write just now, and nobody else is known to.
+
+        What is known stays known and shown: it is in an outage that an expiry must not vanish from the metrics.
+        """
+        self._queue.clear()
+        self._planned.clear()
+        for key in [*self._expiries, *self._source.policies()]:
+            self._timetable.take(key)
 
     def stand_down(self) -> None:
         """Forget everything: another one leads, and what this one knows, and shows in its metrics, grows stale."""
+        self._counts = False
         self._queue.clear()
         for key in [*self._expiries, *self._source.policies()]:
             self._drop(key)
@@ -171,8 +186,8 @@ class Daemon:
                 self._attempted.add(key)
                 self._rotate(key)
             if not self._leads():
-                # Whoever stood down meanwhile could not know of what this attempt left behind.
-                self._drop(key)
+                # Whoever paused or stood down meanwhile could not know of what this attempt left behind.
+                self._leave(key)
         except Exception:
             # The last line of defence: a fault of ours in one policy must not cost a worker.
             log.exception("looking at %s failed; it will be looked at again", key)
@@ -199,6 +214,7 @@ class Daemon:
     def plan(self, outcome: Outcome) -> None:
         """See ``Schedule``: put the policy's next attempt on the timetable."""
         key = outcome.policy
+        self._planned.add(key)
         self._expiries[key] = outcome.expires_at.timestamp() if outcome.expires_at else 0.0
         if outcome.action == "failed" and outcome.error:
             now = self._steady()
@@ -235,8 +251,18 @@ class Daemon:
         self._drop(key)
         self._attempt.forget(key)
 
+    def _leave(self, key: ObjectKey) -> None:
+        """Plan nothing more for a policy; what is known of it stays for as long as it counts."""
+        if not self._counts:
+            self._drop(key)
+            return
+        self._timetable.take(key)
+        self._planned.discard(key)
+        self._queue.forget(key)
+
     def _drop(self, key: ObjectKey) -> None:
         self._timetable.take(key)
+        self._planned.discard(key)
         self._failures.pop(key, None)
         self._expiries.pop(key, None)
         self._edits.forget(key)

@@ -546,6 +546,42 @@ class TestLeadership:
         assert len(world.exchange.calls) == 2
         assert not world.daemon._timetable._times
 
+    def test_invariant_16_a_pause(self, world: Backend) -> None:
+        """Where the Lease lapses in an outage, expiries stay known and shown; then all is looked at, soonest first."""
+        keys = world.add("a", "b", "c")
+        world.settled()
+        world.leading = False
+        world.daemon.pause()
+        world.later(2 * HOUR)
+        world.settled()
+        shown = scrape(world)
+        assert all(f'name="{key.name}"'.encode() in shown for key in keys)
+        assert len(world.exchange.calls) == 3
+        assert not world.daemon._timetable._times
+        world.leading = True
+        world.daemon.enqueue_all()
+        eventually(lambda: len(world.exchange.calls) == 6)
+
+    def test_invariant_16_a_pause_within_an_attempt(self, world: Backend) -> None:
+        """What an attempt left behind is planned no further, and its expiry stays known."""
+        (key,) = world.add("bedrock")
+        world.settled()
+        world.daemon.enqueue_all()
+
+        def lapse() -> None:
+            world.leading = False
+            world.daemon.pause()
+
+        world.exchange.meanwhile = lapse
+        world.later(HOUR)
+        eventually(lambda: len(world.exchange.calls) == 2)
+        world.settled()
+        assert b'name="bedrock"' in scrape(world)
+        assert not world.daemon._timetable._times
+        world.daemon.stand_down()
+        assert b'name="bedrock"' not in scrape(world)
+        assert key not in world.daemon._expiries
+
     def test_coming_back(self, world: Backend) -> None:
         """Leading again, it does what is due by the store, with what it still holds."""
         (key,) = world.add("bedrock")

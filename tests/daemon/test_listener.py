@@ -484,7 +484,7 @@ class TestParking:
         here.clock.now += 50 * MINUTE
         here.hang()
         assert here.notes()[TRUE_EXPIRY] == "2026-11-24T13:00:00Z"
-        assert here.gateway_wakes_at() == 60 * MINUTE
+        assert here.gateway_wakes_at() == 59 * MINUTE
         stored = here.store.read(BEDROCK_SECRET)
         assert stored
         published = parse_as(stored.document, "aws-oidc")
@@ -559,7 +559,7 @@ class TestParking:
         for _ in range(90):
             here.clock.now += MINUTE
             here.hang(patience=HOUR)
-            assert here.gateway_wakes_at() <= HOUR
+            assert here.gateway_wakes_at() <= HOUR - MINUTE
         assert here.notes()[TRUE_EXPIRY] == show_time(NOW + HOUR)
 
     def test_invariant_17_without_a_credential_not_for_ever(self, here: Listening) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import NotAsked, RotationError, Transient
-from credrotator.core.model import ObjectKey, Published, Unreadable
+from credrotator.core.model import ObjectKey, Ownership, Published, Unreadable
 from credrotator.core.planning import LONGEST_LIFE, TINY_LIFE, WORTH, renewal_time
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, content_hash
 from tests.reliability.kernel import EPOCH
@@ -71,6 +71,7 @@ class Oracle:
         self.lateness: list[tuple[ObjectKey, float]] = []
         self.token_requests = 0
         self._credentials: dict[str, tuple[ObjectKey, str]] = {}
+        self._ends: dict[str, datetime] = {}
         self._flights: set[tuple[str, object]] = set()
         self._tokens: dict[tuple[str, object], float] = {}
         self._patience: dict[tuple[str, object], float] = {}
@@ -130,9 +131,10 @@ class Oracle:
         self.note(f"the Lease is {holder or 'nobody'}'s")
         self.disturbed(0)
 
-    def issued(self, tag: str, key: ObjectKey, fingerprint: str) -> None:
+    def issued(self, tag: str, key: ObjectKey, fingerprint: str, expires_at: datetime) -> None:
         """A vendor gave a credential."""
         self._credentials[tag] = (key, fingerprint)
+        self._ends[tag] = expires_at
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -251,13 +253,18 @@ class Oracle:
             if policy:
                 self.violated(1, key, f"published what does not parse: {candidate}")
             return
-        self._check_worth(key, candidate, before)
+        # The same data once more, with what says whose it is put right, is neither better nor worse.
+        is_repair = (
+            stored is not None and stored.document.data == document.data and stored.ownership != _owned(document)
+        )
+        if not is_repair:
+            self._check_worth(key, candidate, before)
         notes = document.annotations
         if not {EXPIRY, ISSUED, FINGERPRINT, CONTENT} <= notes.keys() or notes[CONTENT] != content_hash(document.data):
             self.violated(3, key, "data and annotations do not come together")
         if expected != process.store.read_versions.get(document.key):
             self.violated(3, key, "a write without the version that was read")
-        if isinstance(before, Published) and policy:
+        if isinstance(before, Published) and policy and not is_repair:
             due = renewal_time(before, policy.uid)
             self.lateness.append((key, (self.world.kernel.now - due).total_seconds()))
         self._check_owner(key, document)
@@ -276,8 +283,7 @@ class Oracle:
             self.violated(1, key, f"published what expires no later than {before.expires_at}")
 
     def _check_owner(self, key: ObjectKey, document: SecretDocument) -> None:
-        text = "".join(value.reveal() for value in document.data.values())
-        tag = text.partition("CANARY-")[2].partition("-")[0].split()[0]
+        tag = _tag_of(document)
         if self._credentials.get(tag) != (key, document.annotations.get(FINGERPRINT)):
             self.violated(6, key, f"holds the credential of {self._credentials.get(tag)}")
 
@@ -317,9 +323,19 @@ class Oracle:
         published = self._parse(stored.document, policy.provider) if stored else None
         if not isinstance(published, Published):
             return f"has no credential: {published}"
-        if published.expires_at <= self.world.kernel.now:
-            return f"expired at {published.expires_at}"
+        # What is noted beside it may have been edited; the vendor goes by what it has issued.
+        expires_at = self._ends.get(_tag_of(stored.document) if stored else "", published.expires_at)
+        if min(expires_at, published.expires_at) <= self.world.kernel.now:
+            return f"expired at {expires_at}"
         return None
+
+    def owned(self, key: ObjectKey) -> str | None:
+        """Say what is wrong with whose a policy's Secret is, None if nothing is, or if it is the gateway's."""
+        policy = self.world.policies.get(key)
+        stored = self.world.secrets.get(policy.secret) if policy and policy.secret else None
+        if policy is None or stored is None or FINGERPRINT not in stored.document.annotations:
+            return None
+        return None if stored.is_of(policy.owner) else f"is {stored.ownership}, not {policy.owner}"
 
     def _is_served(self, key: ObjectKey) -> None:
         why = self.served(key)
@@ -338,6 +354,17 @@ class Oracle:
                     slots_s = SLOTS_S.get(trouble.kind, OTHER_SLOTS_S) + ATTEMPT_S
                     until_s = max(until_s, trouble.end_s + (trouble.retry_after_s or 0.0) + slots_s)
         return until_s
+
+
+def _tag_of(document: SecretDocument) -> str:
+    """Return the number of the credential that a Secret holds."""
+    text = "".join(value.reveal() for value in document.data.values())
+    return next(iter(text.partition("CANARY-")[2].partition("-")[0].split()), "")
+
+
+def _owned(document: SecretDocument) -> Ownership | None:
+    owner = document.owner
+    return Ownership(labelled=True, policy=owner.name, uids=frozenset({owner.uid})) if owner else None
 
 
 def moment(at_s: float) -> datetime:

@@ -54,7 +54,7 @@ from credrotator.rotation.store_recovery import StoreRecovery
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import WorkQueue
 from tests.reliability.kernel import FakeCondition, FakeEvent, Kernel, Machine, Signal, Task
-from tests.support.twins import Listener
+from tests.support.twins import Listener, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -262,12 +262,14 @@ class SimStore:
     def __init__(self, process: Process) -> None:
         self.process, self.world = process, process.world
         self.read_versions: dict[ObjectKey, str | None] = {}
+        self.reads = 0
 
     def read(self, key: ObjectKey) -> StoredSecret | None:
         trouble = self.world.api.trouble(self.world.kernel.now_s)
         if self.process.cut_off() or (trouble and trouble.kind == "store"):
             raise StoreAway("ApiUnreachable", "no answer", hint="look")
         stored = self.world.secrets.get(key)
+        self.reads += 1
         self.read_versions[key] = stored.version if stored else None
         return stored
 
@@ -275,7 +277,7 @@ class SimStore:
         world, trouble = self.world, self.world.api.trouble(self.world.kernel.now_s)
         kind = "drop" if self.process.cut_off() else trouble.kind if trouble else ""
         answers: list[Exception | None] = []
-        if kind not in {"drop", "deny", "store"}:
+        if kind not in {"drop", "deny", "store", "write"}:
             world.kernel.at(
                 world.random.uniform(0.001, 0.5),
                 lambda: answers.append(world.land(self.process, document, expected)),
@@ -283,7 +285,7 @@ class SimStore:
         world.kernel.sleep(0.6 if kind != "drop" else API_PATIENCE_S, timer=False)
         if kind == "deny":
             raise Denied("Forbidden", "no", hint="grant")
-        if kind in {"drop", "store"} or (kind == "lost" and world.random.random() < 0.5):
+        if kind in {"drop", "store", "write"} or (kind == "lost" and world.random.random() < 0.5):
             raise StoreAway("ApiTimeout", "no answer to the write", hint="look")
         if answers[0]:
             raise answers[0]
@@ -393,8 +395,7 @@ class Process:
             LEASE,
             name,
             LeaseTerm(machine.boottime),
-            started=self.daemon.enqueue_all,
-            stopped=self.daemon.stand_down,
+            told=Told(self.daemon.enqueue_all, self.daemon.pause, self.daemon.stand_down),
             timing=world.timing,
             clock=machine.clock,
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
+from credrotator.core.secretdata import ANNOTATED, EXPIRY, ISSUED, TRUE_EXPIRY
 from credrotator.providers.aws.source import AwsOidc
 from tests.reliability.simulation import SLOW_TIMING, Backend, Trouble, places_of, policy_of
 from tests.support.builders import client_of
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from tests.reliability.process import Process
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
+LONGEST_REIGN_S = 10 * MINUTE_S
+"""How long another replica leads that writes once and does nothing else."""
 DOWN_S = 15.0
 """How long a restart takes."""
 HANDOVER_S = 90.0
 """Until another one leads, at the latest, and has looked at everything."""
 ENDPOINT_TROUBLES = ("refuse", "hang", "garbage", "throttle", "deny", "unsure", "past", "short")
-API_TROUBLES = ("drop", "lost", "deny")
+API_TROUBLES = ("drop", "lost", "deny", "store", "write")
+TIMES_TO_MOVE = ((EXPIRY,), (TRUE_EXPIRY,), (ISSUED,), (EXPIRY, ANNOTATED), (EXPIRY, ANNOTATED, TRUE_EXPIRY, ISSUED))
+BELONGINGS = ("label", "annotation", "owner", "dead owner")
 WRONG_AT_BOOT = timedelta(minutes=10)
 SETTLING_S = 25 * MINUTE_S
 """At the end all is well for so long: two retry slots and a life of the shortest credentials."""
@@ -53,6 +58,16 @@ class Happening:
                 world.garble(key, annotation=self.size > 0)
             case "rival":
                 world.rival(key)
+            case "retime":
+                names = TIMES_TO_MOVE[int(abs(self.size)) % len(TIMES_TO_MOVE)]
+                world.edit_times(key, timedelta(minutes=self.size * 4), *names)
+            case "disown":
+                world.disown(key, BELONGINGS[int(abs(self.size)) % len(BELONGINGS)])
+            case "anew":
+                world.make_anew(key)
+            case "usurp":
+                world.usurp(key, min(self.span_s, LONGEST_REIGN_S))
+                world.oracle.disturbed(min(self.span_s, LONGEST_REIGN_S) + 2 * HANDOVER_S)
             case _:
                 getattr(self, f"_{self.what}")(world)
 
@@ -80,7 +95,7 @@ class Happening:
         now_s = world.kernel.now_s
         world.api.troubles.append(Trouble(kind, now_s, now_s + self.span_s))
         world.oracle.note(f"the API server: {kind} for {self.span_s:.0f} s")
-        if kind == "drop":
+        if kind in {"drop", "store", "write"}:
             world.oracle.disturbed(self.span_s + HANDOVER_S)
 
     def _partition(self, world: Backend) -> None:
@@ -126,7 +141,7 @@ class Happening:
     def _edit(self, world: Backend) -> None:
         key = self._key(world)
         policy = world.policies[key]
-        world.put(_again(policy, role=f"r{int(world.kernel.now_s)}"))
+        world.put(replace(_again(policy, role=f"r{int(world.kernel.now_s)}"), uid=policy.uid))
 
     def _delete(self, world: Backend) -> None:
         if len(world.policies) > 1:
@@ -204,6 +219,8 @@ def settle(world: Backend) -> None:
     for key in world.policies:
         if why := world.oracle.served(key):
             world.oracle.violated(12, key, f"at the end: {why}")
+        if why := world.oracle.owned(key):
+            world.oracle.violated(12, key, f"at the end its Secret {why}")
 
 
 def happenings(*what: str, longest_s: float = 30 * MINUTE_S) -> st.SearchStrategy[Happening]:
@@ -220,7 +237,7 @@ def happenings(*what: str, longest_s: float = 30 * MINUTE_S) -> st.SearchStrateg
 
 EVERYTHING = (
     *("endpoint", "api", "partition", "suspend", "step", "kill", "stop"),
-    *("edit", "delete", "create", "lose", "garble", "rival"),
+    *("edit", "delete", "create", "lose", "garble", "rival", "retime", "disown", "anew", "usurp"),
 )
 
 

@@ -21,6 +21,8 @@ from credrotator.core.model import (
     Credential,
     ObjectKey,
     OidcClient,
+    Owner,
+    Ownership,
     Policy,
     RotatablePolicy,
     SecretDocument,
@@ -30,7 +32,7 @@ from credrotator.core.model import (
     fingerprint,
     generated_secret,
 )
-from credrotator.core.secretdata import EXPIRY, render, show_time
+from credrotator.core.secretdata import EXPIRY, read_time, render, show_time
 from credrotator.exchange.http import deadline as deadline_module
 from credrotator.exchange.http import single_flight as shared_module
 from credrotator.exchange.http.deadline import remaining_s
@@ -196,6 +198,92 @@ class Backend:
         self.oracle.note(f"{key}: somebody edits its Secret's {'annotation' if annotation else 'data'}")
         self._tell(key)
 
+    def edit_times(self, key: ObjectKey, by: timedelta, *names: str) -> None:
+        """Let somebody move the times beside a published credential."""
+        stored = self.secrets.get(generated_secret(key))
+        if stored is None:
+            return
+        notes = dict(stored.document.annotations)
+        for name in names:
+            if moment := read_time(notes.get(name)):
+                notes[name] = show_time(moment + by)
+        self._store(replace(stored.document, annotations=notes))
+        self.oracle.changed(key)
+        self.oracle.note(f"{key}: somebody moves {', '.join(names)} by {by}")
+        self._tell(key)
+
+    def disown(self, key: ObjectKey, what: str) -> None:
+        """Let somebody edit whose a published Secret is; with a dead owner, it is collected before long."""
+        stored, policy = self.secrets.get(generated_secret(key)), self.policies.get(key)
+        if stored is None or policy is None or stored.ownership is None:
+            return
+        ownership = stored.ownership
+        match what:
+            case "label":
+                ownership = replace(ownership, labelled=False)
+            case "annotation":
+                ownership = replace(ownership, policy="")
+            case "owner":
+                ownership = replace(ownership, uids=frozenset())
+            case _:
+                ownership = replace(ownership, uids=frozenset({"dead"}))
+        self._store(stored.document, ownership)
+        self.oracle.changed(key)
+        self.oracle.note(f"{key}: somebody edits its Secret's {what}")
+        self._tell(key)
+        self._collect_later(key)
+
+    def make_anew(self, key: ObjectKey) -> None:
+        """Delete a policy and create it again at once, so that nobody hears of it but by its UID."""
+        policy = self.policies[key]
+        self._serial += 1
+        self.policies[key] = replace(policy, uid=f"uid-{self._serial}-of-{key.name}")
+        self.oracle.changed(key)
+        self.oracle.note(f"{key} is made anew")
+        self._tell(key)
+        self._collect_later(key)
+
+    def _collect_later(self, key: ObjectKey) -> None:
+        """Be the garbage collector, which takes its time: a Secret whose owners are all gone goes with them."""
+
+        def collect() -> None:
+            stored = self.secrets.get(generated_secret(key))
+            owners = stored.ownership.uids if stored and stored.ownership else frozenset()
+            if owners and not owners & {policy.uid for policy in self.policies.values()}:
+                self.lose_secret(key)
+
+        self.kernel.at(self.random.uniform(1.0, 60.0), collect)
+
+    def usurp(self, key: ObjectKey, span_s: float) -> None:
+        """Let another replica, which nobody knows, lead for a while, and publish for a policy meanwhile.
+
+        It takes over as everybody does: after all others could not be heard of for as long as the Lease says.
+        """
+        away_s = self.timing.lease_duration.total_seconds()
+        for machine in self.machines:
+            until_s = max(self.partitioned.get(machine.name, 0.0), self.kernel.now_s + away_s)
+            self.partitioned[machine.name] = until_s
+        self.kernel.at(away_s, lambda: self._take_lease(int(span_s) or 1))
+        self.kernel.at(away_s + span_s / 2, lambda: self._publish_as_another(key))
+
+    def _take_lease(self, span_s: int) -> None:
+        if self.lease is not None:
+            metadata, spec = self.lease["metadata"], self.lease["spec"]
+            metadata = {**metadata, "resourceVersion": str(int(metadata["resourceVersion"]) + 1)}
+            spec = {**spec, "holderIdentity": "another", "leaseDurationSeconds": span_s}
+            self.lease = {**self.lease, "metadata": metadata, "spec": spec}
+            self.oracle.leader("another")
+
+    def _publish_as_another(self, key: ObjectKey) -> None:
+        policy = self.policies.get(key)
+        if not isinstance(policy, RotatablePolicy) or (self.lease or {})["spec"]["holderIdentity"] != "another":
+            return
+        credential = self.issue(key, policy.source, self.kernel.now)
+        document = render(policy.secret, credential, policy.fingerprint, owner=policy.owner)
+        self._store(document, _owned(policy.owner))
+        self.oracle.note(f"{key}: the other replica writes")
+        self._tell(key)
+
     def rival(self, key: ObjectKey) -> None:
         """Let the gateway's own rotator be quicker: a fresh credential with nothing but its annotation."""
         policy = self.policies.get(key)
@@ -289,7 +377,7 @@ class Backend:
         expires_at = (self.kernel.now + life).replace(microsecond=0)
         self._serial += 1
         tag = f"{self._serial:09d}"
-        self.oracle.issued(tag, key, fingerprint(source))
+        self.oracle.issued(tag, key, fingerprint(source), expires_at)
         if isinstance(source, AwsOidc):
             secrets = Sensitive(f"{CANARY}-{tag}"), Sensitive(f"{CANARY}-session-{tag}")
             return AwsCredential(f"ASIA{tag}", *secrets, source.region, issued_at, expires_at, f"request-{tag}")
@@ -301,13 +389,21 @@ class Backend:
         if (stored.version if stored else None) != expected:
             return Conflict(str(document.key))
         self.oracle.landing(process, document, stored, expected)
-        self._store(document)
+        self._store(document, _owned(document.owner) if document.owner else None)
         return None
 
-    def _store(self, document: SecretDocument) -> None:
+    def _store(self, document: SecretDocument, ownership: Ownership | None = None) -> None:
+        """Store a Secret; without an ownership, it has the one that it had."""
         self._serial += 1
-        self.secrets[document.key] = StoredSecret(document, str(self._serial))
+        present = self.secrets.get(document.key)
+        ownership = ownership or (present.ownership if present else None)
+        self.secrets[document.key] = StoredSecret(document, str(self._serial), ownership)
         self.oracle.stored(document)
+
+
+def _owned(owner: Owner) -> Ownership:
+    """Return what makes a Secret a policy's."""
+    return Ownership(labelled=True, policy=owner.name, uids=frozenset({owner.uid}))
 
 
 def policy_of(

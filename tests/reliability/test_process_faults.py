@@ -259,12 +259,29 @@ def test_fault_50_ten_seconds_in_the_worst_case() -> None:
     assert daemon.STOP_S + deferred.LAST_WRITES_S + leader_election.STOP_S <= STOP_S
 
 
+class SmallDisk:
+    """A file system of 256 KiB, and the shell of its mount namespace."""
+
+    def __init__(self, path: Path, shell: subprocess.Popen[bytes], mounted: Path) -> None:
+        self.path = path
+        self._shell, self._mounted = shell, mounted
+
+    def allow_writing(self, *, yes: bool) -> None:
+        """Let everybody write there, or nobody."""
+        command = f"mount -o remount,{'rw' if yes else 'ro'} '{self._mounted}' && echo done\n"
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        self._shell.stdin.write(command.encode())
+        self._shell.stdin.flush()
+        assert self._shell.stdout.readline() == b"done\n"
+
+
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB, in a mount namespace of its own, which anybody may have; it goes with its holder."""
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A small disk, which anybody may have; it goes with its shell."""
     place = tmp_path / "small"
     place.mkdir(mode=0o700)
-    mount = f"mount -t tmpfs -o size=256k,mode=0700 tmpfs '{place}' && echo there && exec cat"
+    mount = f"mount -t tmpfs -o size=256k,mode=0700 tmpfs '{place}' && echo there && exec sh"
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as holder:
@@ -272,19 +289,42 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         assert holder.stdout is not None
         if holder.stdout.readline() != b"there\n":
             pytest.skip("no mount namespace is to be had here")
-        yield Path(f"/proc/{holder.pid}/root{place}")
+        yield SmallDisk(Path(f"/proc/{holder.pid}/root{place}"), holder, place)
         holder.stdin.close()
 
 
-def test_fault_36_disk_full(sandbox: Sandbox, small_disk: Path, tmp_path: Path) -> None:
+def test_fault_36_what_can_be_written_to_again(sandbox: Sandbox, small_disk: SmallDisk, tmp_path: Path) -> None:
+    """All that waited for a directory that was read-only are written when it is not; each has cost one exchange."""
+    place = DirectoryPlace(sandbox, directory=tmp_path)
+    place.out = small_disk.path / "out"
+    for policy in POLICIES:
+        place.edit(policy)
+    # Their own next tries come when this test is long over.
+    patience = dict.fromkeys(("transient", "denied", "policy"), timedelta(minutes=8))
+    constants = {"credrotator.core.backoff:FIRST": patience, "credrotator.app.directory_daemon:TRIAL_EVERY_S": 0.5}
+    environment = place.environment()
+    with running(*place.command("run"), log=tmp_path / "log", environment=environment, constants=constants) as child:
+        eventually(lambda: all(_is_current(place, policy) for policy in POLICIES), START_S)
+        small_disk.allow_writing(yes=False)
+        for policy in POLICIES:
+            place.edit(policy)
+        for policy in POLICIES:
+            child.wait_until_said(f"{policy}: NotWritable")
+        assert not any(_is_current(place, policy) for policy in POLICIES)
+        small_disk.allow_writing(yes=True)
+        eventually(lambda: all(_is_current(place, policy) for policy in POLICIES), START_S)
+    assert {policy: len(sessions) for policy, sessions in sessions_of(place).items()} == dict.fromkeys(POLICIES, 2)
+
+
+def test_fault_36_disk_full(sandbox: Sandbox, small_disk: SmallDisk, tmp_path: Path) -> None:
     """A full disk: the old file stays, the reason is said; with room again, the credential in hand is written."""
     place = DirectoryPlace(sandbox, directory=tmp_path)
-    place.out = small_disk / "out"
+    place.out = small_disk.path / "out"
     place.edit("bedrock")
     with running(*place.command("run"), log=tmp_path / "log", environment=place.environment()) as child:
         child.wait_until_said("published")
         old = place.published("bedrock")
-        filler = small_disk / "filler"
+        filler = small_disk.path / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while True:
                 file.write(b"\0" * 4096)

@@ -54,6 +54,22 @@ class StandingClock:
         return self.now.timestamp()
 
 
+class Told:
+    """What a leader election tells, passed on."""
+
+    def __init__(self, started: Callable[[], None], stopped: Callable[[], None], lost: Callable[[], None]) -> None:
+        self._started, self._stopped, self._lost = started, stopped, lost
+
+    def started(self) -> None:
+        self._started()
+
+    def stopped(self) -> None:
+        self._stopped()
+
+    def lost(self) -> None:
+        self._lost()
+
+
 class Listener:
     """An OutcomeListener that passes on what it is told, by default to nobody."""
 

@@ -103,6 +103,7 @@ def test_the_annotations() -> None:
         "credrotator.io/fingerprint": FINGERPRINT,
         "credrotator.io/content-hash": "db1492daa81fb8d3",
         "credrotator.io/annotated-expiration-time": "2026-11-24T13:00:00Z",
+        "credrotator.io/times-hash": "100169cbdae5433b",
     }
 
 

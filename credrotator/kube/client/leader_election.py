@@ -11,7 +11,7 @@ import logging
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import printable
@@ -58,6 +58,19 @@ class LeaseTiming:
 DEFAULT_TIMING = LeaseTiming()
 
 
+class Told(Protocol):
+    """Hears what becomes of the Lease, in the election's thread; must not block."""
+
+    def started(self) -> None:
+        """Begin: the Lease was got, or got back after it had lapsed."""
+
+    def stopped(self) -> None:
+        """Pause: it lapsed, was lost or is about to be released; ``is_leader`` has turned False."""
+
+    def lost(self) -> None:
+        """Give up, after ``stopped``: somebody else was seen to hold it."""
+
+
 class LeaderElection:
     """Tries to get a Lease and to keep it, in a thread of its own, until stopped.
 
@@ -66,9 +79,7 @@ class LeaderElection:
         lease: Created if it is absent.
         identity: Unique for each process; a restart is another one.
         term: Kept: it holds while the Lease is held.
-        started: Called when the Lease was got, or got back after it had lapsed. Called, like ``stopped``, in the
-            election's thread; must not block.
-        stopped: Called when it was lost or is about to be released, after ``is_leader`` turned False.
+        told: Told what becomes of it.
         timing: Durations.
         clock: For the times in the record, which nobody decides by.
     """
@@ -80,19 +91,18 @@ class LeaderElection:
         identity: str,
         term: LeaseTerm,
         *,
-        started: Callable[[], None],
-        stopped: Callable[[], None],
+        told: Told,
         timing: LeaseTiming = DEFAULT_TIMING,
         clock: Clock = system_clock,
     ) -> None:
         self.lease, self.identity = lease, identity
         self._lock = LeaseLock(api, lease, identity, lease_duration=timing.lease_duration, clock=clock)
         self._timing = timing
-        self._started, self._stopped = started, stopped
+        self._told = told
         self._term, self._seconds = term, term.seconds
         self._seen: Lease = {}
         self._observed_at = 0.0
-        self._leading = False
+        self._leading = self._led = False
         self._complaint = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leader-election", daemon=True)
@@ -156,7 +166,12 @@ class LeaderElection:
         if self.is_leader() != self._leading:
             self._leading = not self._leading
             log.info("Lease %s: %s", self.lease, "got it" if self._leading else "lost or given up")
-            (self._started if self._leading else self._stopped)()
+            self._led = True
+            (self._told.started if self._leading else self._told.stopped)()
+        # In an outage nobody knows whether somebody else leads.
+        if self._led and not self._leading and self.holder() not in {"", self.identity}:
+            self._led = False
+            self._told.lost()
 
     def _try(self) -> None:
         """Acquire or renew; the steps are numbered as in client-go's ``tryAcquireOrRenew``."""
@@ -193,7 +208,7 @@ class LeaderElection:
         if self._leading and lapsed:
             # It had lapsed in between, and whoever asked was told no: what was left undone has to be begun anew.
             self._leading = False
-            self._stopped()
+            self._told.stopped()
 
     def _observe(self, record: Lease) -> None:
         if spec_of(record) != spec_of(self._seen):
