@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Denied, Transient, printable
 from credrotator.exchange.http.foreign import foreign_text
+from credrotator.exchange.http.single_flight import again
 from credrotator.exchange.http.transport import json_object, text
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     import requests
 
+    from credrotator.core.errors import RotationError
     from credrotator.core.model import OidcClient
     from credrotator.exchange.issuers.client_auth import ClientAuthMethod
     from credrotator.exchange.issuers.token_request import TokenRequest
@@ -29,6 +31,8 @@ BAD_REQUEST, UNAUTHORIZED = 400, 401
 CLIENT_LIMIT = 100
 AUDIENCE_FIELD = "oidcExchangeToken.aud"
 SCOPES_FIELD = "oidcExchangeToken.oidc.scopes"
+THE_SECRET = "the client's Secret"
+"""Stands in the hint of a refusal, which several namespaces may share, for the Secret that each of them names."""
 
 
 class AuthenticationRefused(Denied):
@@ -206,16 +210,22 @@ def _is_unauthorized(refusal: Refusal, _: OidcClient) -> bool:
     return refusal.code == "unauthorized_client"
 
 
+def for_asker(error: RotationError, request: TokenRequest) -> RotationError:
+    """Name the asker's own Secret in a hint: the refusal may have been another namespace's (reliability.md I15)."""
+    if THE_SECRET not in error.hint:
+        return error
+    return again(error, hint=error.hint.replace(THE_SECRET, str(request.client.client_secret.secret)))
+
+
 def _no_grant(_: Refusal, request: TokenRequest) -> str:
     scopes = f" for the scopes {_scopes(request)}" if request.client.scopes else ""
     return f"the issuer does not let the client use client credentials{scopes}"
 
 
-def _client_hint(refusal: Refusal, request: TokenRequest) -> str:
-    where = request.client.client_secret.secret
+def _client_hint(refusal: Refusal, _: TokenRequest) -> str:
     if _EXPIRED.search(refusal.words):
-        return f"make a new client secret at the issuer, and put it into {where}"
-    return f"compare client id and {where} with what the issuer has"
+        return f"make a new client secret at the issuer, and put it into {THE_SECRET}"
+    return f"compare client id and {THE_SECRET} with what the issuer has"
 
 
 def _scope_hint(refusal: Refusal, request: TokenRequest) -> str:
