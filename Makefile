@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 AT_ONCE := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow reference picture version lint docs docs-serve dist e2e e2e-smoke bench soak image lock clean
+.PHONY: help demo test test-slow reference picture version lint docs docs-serve dist e2e e2e-smoke bench soak siege image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,8 +78,11 @@ e2e-smoke: $(READY) ## test one policy with all real components
 bench: $(READY) ## measure both rotators in one run of 15 minutes; BENCH=quick takes three
 	$(BIN)/python -m tests.bench $(ARGS)
 
-soak: $(READY) ## rehearse outages, then run the daemon for an hour with short lives and faults; SOAK=300 takes five minutes
+soak: $(READY) ## rehearse outages, then run the daemon for an hour with short lives, faults and a hostile tenant; SOAK=300 takes five minutes
 	$(BIN)/python -m tests.reliability.soak
+
+siege: $(READY) ## let a hostile tenant do its worst beside others for eight minutes; SIEGE_WRITE=1 writes the page's table
+	$(BIN)/python -m tests.reliability.siege
 
 image: $(READY) ## build the container image without engine or registry, and test it; see docs/install.md
 	tools/image.sh $(IMAGE)

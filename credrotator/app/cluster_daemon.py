@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from credrotator.app.assembly import make_daemon, make_queue
 from credrotator.app.cluster_listener import make_listener
@@ -106,7 +106,7 @@ def serve_cluster(
         yield ClusterDaemon(
             daemon,
             source,
-            bells,
+            (bells, listener),
             cluster.api,
             clock=clock,
             instrumentation=instrumentation,
@@ -124,6 +124,13 @@ def serve_cluster(
         candidate.stop()
 
 
+class Ticking(Protocol):
+    """Does what is due by now."""
+
+    def tick(self) -> None:
+        """Look what is due; called every second, in one thread."""
+
+
 class ClusterDaemon:
     """See ``Running``."""
 
@@ -131,7 +138,7 @@ class ClusterDaemon:
         self,
         daemon: Daemon,
         source: ClusterSource,
-        bells: Bells,
+        ticking: Sequence[Ticking],
         api: KubeApi,
         *,
         clock: SkewedClock,
@@ -143,7 +150,7 @@ class ClusterDaemon:
         self._threads = threads
         self._daemon = daemon
         self._source = source
-        self._bells = bells
+        self._ticking = ticking
         self._api = api
         self._clock = clock
         self._instrumentation = instrumentation
@@ -161,7 +168,8 @@ class ClusterDaemon:
 
     def tick(self) -> None:
         """See ``Running``."""
-        self._bells.tick()
+        for each in self._ticking:
+            each.tick()
         self._source.sweep()
         if self._source.awaits_grants():
             self._deferred.defer(self._source.read_grants)

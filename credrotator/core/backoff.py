@@ -67,7 +67,7 @@ def failed(streak: Streak | None, error: Failure, *, seed: str, now: datetime, e
             count, since = streak.count + 1, min(streak.since, now)
     kind = believed(error, count, now - since)
     left = expires_at - now if expires_at else None
-    if error.is_refusal:
+    if error.is_refusal and error.retry_after is not None:
         due = now + _wait_of_refused(attempt, seed, left, error.retry_after)
     else:
         due = now + _wait(kind, attempt, seed, left, error.retry_after)

@@ -72,7 +72,7 @@ class RotationError(Exception):
 
     @property
     def is_refusal(self) -> bool:
-        """Tell whether an open circuit breaker answered, which has the policy woken when it recovers."""
+        """Tell whether a circuit breaker answered, which has the policy woken when it recovers, or has a free slot."""
         return False
 
 
@@ -103,8 +103,8 @@ class NotAsked(Transient):
 
     @property
     def is_refusal(self) -> bool:
-        """See ``RotationError``; who found no slot is woken by nobody."""
-        return self.retry_after is not None
+        """See ``RotationError``; who found no slot is woken when one is free."""
+        return True
 
 
 class Denied(RotationError):

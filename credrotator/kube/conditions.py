@@ -1,7 +1,7 @@
 """What people read of a policy in the cluster: an Event each time something was done, a condition when it changed.
 
-Owns their texts, and what was said last. Can never fail a rotation. Source: API conventions, "Typical status
-properties"; reliability.md 38, 40.
+Owns their texts, what was said last, and what is yet to be said of a policy whose status changes too often. Can never
+fail a rotation. Source: API conventions, "Typical status properties"; reliability.md I18, 38, 40.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from credrotator.kube.client.api_errors import CONFLICT
 from credrotator.kube.events import MESSAGE_BYTES, cut_bytes
 from credrotator.kube.source import CONDITION
 from credrotator.kube.store import MANAGER
+from credrotator.kube.write_budget import WriteBudget, other_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,6 +61,7 @@ class Conditions:
         events: Writes Events.
         defer: Has conditions written once the gateway has what it needs.
         skew: By how much this machine's clock is behind; None while nobody knows.
+        budget: How often a policy's status may be written.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Conditions:
         events: PolicyEvents,
         defer: Defer,
         skew: Callable[[], timedelta | None],
+        budget: WriteBudget | None = None,
     ) -> None:
         self._api = api
         self._version = version
@@ -82,16 +85,28 @@ class Conditions:
         self._skew = skew
         self._lock = threading.Lock()
         self._reported: dict[ObjectKey, Reported] = {}
+        self._budget = budget or WriteBudget()
+        self._late: dict[ObjectKey, Callable[[], None]] = {}
 
     def forget(self, key: ObjectKey) -> None:
         """Drop what is known of a policy that is gone."""
         with self._lock:
             self._reported.pop(key, None)
+            self._late.pop(key, None)
 
     def forget_all(self) -> None:
         """Drop what was said of all policies: what another leader has written since counts, and is read back."""
         with self._lock:
             self._reported.clear()
+            self._late.clear()
+
+    def tick(self) -> None:
+        """Have the conditions written that had to wait; to be called every second or so."""
+        with self._lock:
+            due = [key for key in self._late if not self._budget.wait_s(key)]
+            writes = [(key, self._late.pop(key)) for key in due]
+        for key, write in writes:
+            self._write_soon(key, write)
 
     def reported(self, key: ObjectKey) -> Reported | None:
         """Return what was said of a policy last; after a restart, what its condition says."""
@@ -131,7 +146,35 @@ class Conditions:
         if known != news and not (known is None and outcome.action in {"kept", "skipped"}):
             observed, remark = self._observer.observed(policy.key), news.clock
             if observed:
-                self._defer(lambda: self._write_condition(policy, outcome, remark, observed.subject.uid))
+                self._write_soon(
+                    policy.key, lambda: self._write_condition(policy, outcome, remark, observed.subject.uid)
+                )
+
+    def _write_soon(self, key: ObjectKey, write: Callable[[], None]) -> None:
+        """Have a condition written, or put off where there were many of late: then the last one counts."""
+        if not self._budget.wait_s(key):
+            self._budget.note(key)
+            self._defer(write)
+            return
+        with self._lock:
+            is_news = key not in self._late
+            self._late[key] = write
+        if is_news:
+            self._defer(lambda: self._name_the_other(key))
+
+    def _name_the_other(self, key: ObjectKey) -> None:
+        observed = self._observer.observed(key)
+        if observed is None:
+            return
+        try:
+            present = self._api.get(paths.policy(observed.subject.api_version.rpartition("/")[2], key))
+        except ApiError:
+            present = None
+        log.warning(
+            "%s: its condition is written less often now; the policy was changed by %s last",
+            key,
+            other_writer(present, MANAGER),
+        )
 
     def _remark(self, known: Reported | None) -> str:
         """Return what is to be said of this machine's clock; what was said, as long as nobody knows better."""

@@ -26,6 +26,7 @@ from credrotator.kube.client.api_errors import CONFLICT, NOT_FOUND
 from credrotator.kube.client.reconnect import RetryWait
 from credrotator.kube.source import BELL
 from credrotator.kube.store import LABELS, MANAGED_BY, MANAGER, owner_reference
+from credrotator.kube.write_budget import WriteBudget, other_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +87,7 @@ class Delivery:
         *,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._budget = WriteBudget(seconds)
         self._api = api
         self._clock = clock
         self._instrumentation = instrumentation
@@ -95,6 +97,7 @@ class Delivery:
         self._waiting: dict[ObjectKey, _Notification] = {}
         self._unacknowledged: set[ObjectKey] = set()
         self._foreign: set[ObjectKey] = set()
+        self._damped: set[ObjectKey] = set()
         self._bells: dict[ObjectKey, str] = {}
         self._transient_locks = [threading.Lock() for _ in TRANSIENT_SECRETS]
 
@@ -151,6 +154,12 @@ class Delivery:
         key = notification.policy.key
         # Before it is rung: the answer may be quicker than ours.
         self._wait_for_answer(notification)
+        if wait_s := self._budget.wait_s(key):
+            # It is rung again when it may be; for all that was published until then, once is enough.
+            self._not_written(notification, wait_s)
+            self._name_the_other(key)
+            return
+        self._budget.note(key)
         try:
             if notification.form == "doorbell" and not self._touch(key, owner):
                 with self._lock:
@@ -160,14 +169,30 @@ class Delivery:
             if notification.form == "create-and-delete":
                 self._come_and_go(key, owner)
         except ApiError as error:
-            self._not_written(notification)
+            self._not_written(notification, UNWRITTEN_WAIT.wait_s(notification.tries, str(key)))
             # An outage is said once for each policy.
             level = logging.WARNING if notification.tries == 1 else logging.DEBUG
             log.log(level, "%s: the gateway could not be told of the new credential: %s", key, error)
 
-    def _not_written(self, notification: _Notification) -> None:
+    def _name_the_other(self, key: ObjectKey) -> None:
+        """Say, once in a row of writes, who else changes a bell, or the policy, all the time."""
+        if key in self._damped:
+            return
+        self._damped.add(key)
+        try:
+            present = self._api.get(resource_paths.secret(key))
+        except ApiError:
+            present = None
+        log.warning(
+            "%s: its doorbell is rung less often now; Secret %s was changed by %s last",
+            key,
+            key,
+            other_writer(present, MANAGER),
+        )
+
+    def _not_written(self, notification: _Notification, wait_s: float) -> None:
         key = notification.policy.key
-        again_s = self._seconds() + UNWRITTEN_WAIT.wait_s(notification.tries, str(key))
+        again_s = self._seconds() + wait_s
         with self._lock:
             # A gateway that has looked meanwhile, for whatever reason, has seen the credential.
             current = self._waiting.get(key)
@@ -237,6 +262,7 @@ class Delivery:
             self._waiting.pop(key, None)
             self._unacknowledged.discard(key)
             self._foreign.discard(key)
+            self._damped.discard(key)
             self._bells.pop(key, None)
 
     def _wait_for_answer(self, notification: _Notification) -> None:

@@ -20,6 +20,7 @@ from credrotator.core.errors import RotationError, printable
 from credrotator.core.model import ObjectKey
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api_errors import NOT_FOUND, ApiError
+from credrotator.kube.write_budget import WriteBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,12 +77,15 @@ class EventRecorder:
         self._api, self._instance = api, instance
         self._clock, self._monotonic = clock, monotonic
         self._lock = threading.Lock()
+        self._budget = WriteBudget(monotonic)
         self._emitted: OrderedDict[tuple[str, str, str, str], _Emitted] = OrderedDict()
 
     def emit(
         self, subject: InvolvedObject, reason: str, message: str, *, kind: Literal["Normal", "Warning"] = "Normal"
     ) -> None:
         """Write an Event, or count the same one up if it was last written less than ten minutes ago.
+
+        Of one object there are five in a row, then ten a minute; what is left out is counted where it comes again.
 
         Args:
             subject: What it is about.
@@ -103,6 +107,10 @@ class EventRecorder:
             self._emitted.move_to_end(same)
             while len(self._emitted) > REMEMBERED:
                 self._emitted.popitem(last=False)
+        if self._budget.wait_s(subject.key):
+            log.debug("no Event %s on %s: there were many of late", reason, subject.key)
+            return
+        self._budget.note(subject.key)
         try:
             self._write(subject, known.key, count, {"reason": reason, "message": text, "type": kind})
         except (ApiError, RotationError) as error:

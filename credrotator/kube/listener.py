@@ -37,6 +37,10 @@ class ClusterListener:
             self._serve(policy, outcome, known)
         self._conditions.report(policy, outcome, known)
 
+    def tick(self) -> None:
+        """Do what had to wait; to be called every second or so, in one thread."""
+        self._conditions.tick()
+
     def forget(self, key: ObjectKey) -> None:
         """Drop what is known of a policy that is gone."""
         self._delivery.forget(key)

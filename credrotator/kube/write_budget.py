@@ -52,10 +52,8 @@ class WriteBudget:
         Raises:
             Transient: ContestedWrite: there were too many of late; its ``retry_after`` tells when the next may be made.
         """
-        with self._lock:
-            now_s = self._seconds()
-            wait_s = self._full_s.get(key, now_s) - now_s - (BURST - 1) * EVERY_S
-        if wait_s < SHORTEST_WAIT_S:
+        wait_s = self.wait_s(key)
+        if not wait_s:
             return
         raise Transient(
             "ContestedWrite",
@@ -64,6 +62,13 @@ class WriteBudget:
             hint="have the other writer leave this object alone",
             retry_after=timedelta(seconds=wait_s),
         )
+
+    def wait_s(self, key: ObjectKey) -> float:
+        """Return for how many seconds an object is not to be written; 0 if it may be written now."""
+        with self._lock:
+            now_s = self._seconds()
+            wait_s = self._full_s.get(key, now_s) - now_s - (BURST - 1) * EVERY_S
+        return wait_s if wait_s >= SHORTEST_WAIT_S else 0.0
 
     def note(self, key: ObjectKey) -> None:
         """Count a write that was made."""

@@ -13,7 +13,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.core.backoff import Streak, failed
+from credrotator.core.backoff import SHORTEST, Streak, failed
 from credrotator.core.clock import suspend_aware
 from credrotator.core.model import Policy
 from credrotator.core.threads import dead, trouble
@@ -85,6 +85,7 @@ class Daemon:
         self._attempted: set[ObjectKey] = set()
         self._planned: set[ObjectKey] = set()
         self._counts = False
+        self._woken: set[ObjectKey] = set()
         self._edits = edits
         self._pace = RefusalPace()
         self._workers = [
@@ -156,9 +157,12 @@ class Daemon:
     def wake(self, key: ObjectKey) -> None:
         """Have a policy try again that was refused because of others' failures: what it needs may be back.
 
-        Not one that is asking just now: it would ask twice in one second.
+        Not one that is asking just now: it would ask twice in one second. If that attempt is refused as well, the next
+        one comes as soon as it may.
         """
-        if key in self._failures and not self._queue.is_handled(key):
+        if self._queue.is_handled(key):
+            self._woken.add(key)
+        elif key in self._failures:
             self._queue.add(key, URGENT if self._is_near_expiry(key) else SOON)
 
     def trouble(self) -> str | None:
@@ -194,6 +198,7 @@ class Daemon:
             self._timetable.put_after(key, AFTER_A_FAULT)
         finally:
             self._attempted.discard(key)
+            self._woken.discard(key)
             self._queue.done(key)
 
     def _rotate(self, key: ObjectKey) -> None:
@@ -225,6 +230,7 @@ class Daemon:
             self._failures[key] = streak
             wait = streak.next_try - now
             if outcome.error.is_refusal:
+                wait = SHORTEST if key in self._woken else wait
                 wait_s = self._pace.wait_s(key.namespace, wait.total_seconds(), self._seconds())
                 wait = timedelta(seconds=wait_s)
             self._timetable.put_after(key, wait)

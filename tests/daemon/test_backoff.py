@@ -104,6 +104,12 @@ def test_refused_by_an_open_circuit(attempt: int, seed: str, life: timedelta | N
         assert streak.next_try < NOW + life
 
 
+def test_fault_55_who_found_no_slot_keeps_its_back_off() -> None:
+    """It is woken when a slot is free; should that fail, its own try is soon, since nobody has asked it to wait."""
+    error = Failure("transient", "StsBusy", "no", "wait", is_refusal=True)
+    assert failed(None, error, seed="default/bedrock", now=NOW, expires_at=None).next_try == NOW + SECOND
+
+
 def test_doubling() -> None:
     """A denial is tried again after 1, 2, 4, then every 8 minutes (fault 8)."""
     assert [wait("denied", attempt) / MINUTE for attempt in range(1, 7)] == [1, 2, 4, 8, 8, 8]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credrotator.core.backoff import LONGEST_UNSERVED
-from credrotator.core.errors import Conflict, Denied, Transient
+from credrotator.core.errors import Conflict, Denied, NotAsked, Transient
 from credrotator.core.model import InvalidPolicy, Problem, Static, TokenFile, generated_secret
 from credrotator.core.secretdata import EXPIRY, FINGERPRINT
 from credrotator.observability.logs import JsonFormatter
@@ -121,6 +121,19 @@ class TestFailures:
             assert len(world.exchange.calls) == tries, f"after {waited} s"
         world.exchange.failing.clear()
         world.later(8 * MINUTE)
+        eventually(lambda: world.outcomes[-1].action == "rotated")
+
+    def test_fault_55_woken_while_it_is_being_refused(self, world: Backend) -> None:
+        """A slot that came free a moment too soon is not lost: the next try comes after a second, not a back-off."""
+        world.exchange.failing[IDP] = NotAsked("StsThrottled", "not now", hint="wait", retry_after=SECOND)
+        (key,) = world.add("bedrock")
+        eventually(lambda: len(world.of(key)) == 1)
+        world.exchange.meanwhile = lambda: world.daemon.wake(key)
+        world.later(5 * MINUTE)
+        eventually(lambda: len(world.of(key)) == 2)
+        world.settled()
+        world.exchange.failing.clear()
+        world.later(SECOND)
         eventually(lambda: world.outcomes[-1].action == "rotated")
 
     @pytest.mark.parametrize("wrong", [timedelta(hours=1), -timedelta(hours=1)])

@@ -76,13 +76,22 @@ class Listening:
 
     def restart(self) -> None:
         """Forget everything, as a new process would."""
-        audit, delivery = Audit(), Delivery(self.api, self.clock, NO_INSTRUMENTATION)
-        events = PolicyEvents(EventRecorder(self.api, "pod-1", clock=self.clock), self, at_once)
+        seconds = self.clock.seconds
+        audit, self.delivery = Audit(), Delivery(self.api, self.clock, NO_INSTRUMENTATION, seconds=seconds)
+        recorder = EventRecorder(self.api, "pod-1", clock=self.clock, monotonic=seconds)
+        events = PolicyEvents(recorder, self, at_once)
         conditions = Conditions(
-            self.api, VERSION, self.clock, observer=self, events=events, defer=at_once, skew=lambda: self.skew
+            self.api,
+            VERSION,
+            self.clock,
+            observer=self,
+            events=events,
+            defer=at_once,
+            skew=lambda: self.skew,
+            budget=WriteBudget(seconds),
         )
         adoption, parking = Adoption(self.store, events, audit), Parking(self.store, self.clock, audit)
-        self.listener = ClusterListener(self, delivery, adoption, parking, conditions)
+        self.listener = ClusterListener(self, self.delivery, adoption, parking, conditions)
 
     def observed(self, key: ObjectKey) -> Observed | None:
         """Be the source of statuses, always up to date."""

@@ -16,6 +16,7 @@ from credrotator.exchange.http.circuit import IDLE_S, MOST_CIRCUITS, SLOT_WAIT_S
 from credrotator.exchange.http.deadline import deadline
 from credrotator.exchange.http.pauses import FAILURES_TO_OPEN, FIRST_PAUSE_S, TRIAL_S
 from credrotator.exchange.http.retry_after import ignoring_retry_after
+from credrotator.exchange.http.slot_queue import EXPECTED_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -362,6 +363,88 @@ class TestSlots:
         leave.set()
         visitor.join()
         assert caught.value.reason == "IssuerBusy"
+
+
+class TestFreeSlots:
+    """I13, row 55: who found no slot tries again when one is free, not when its own back-off is over."""
+
+    def fill(self, crowd: Crowd, busy: list[str], key: CircuitKey = TOKEN) -> list[float]:
+        """Have all slots of a lone namespace taken, and these policies find none."""
+        began = [crowd.circuits.enter(key, ObjectKey("team", f"holder-{number}")) for number in range(SLOTS)]
+        crowd.circuits._seconds = _impatient(crowd.seconds)
+        for policy in busy:
+            refusal = crowd.refuses(policy=policy, key=key)
+            assert refusal is not None
+            assert (refusal.reason, refusal.is_refusal) == ("IssuerBusy", True)
+        crowd.circuits._seconds = crowd.seconds
+        return began
+
+    def leave(self, crowd: Crowd, began: list[float], count: int = 1, end: BaseException | None = None) -> None:
+        """Give slots back."""
+        for _ in range(count):
+            crowd.circuits.leave(TOKEN, ObjectKey("team", "holder"), began.pop(), end)
+
+    def test_fault_55_as_many_are_named_as_slots_are_free(self, crowd: Crowd) -> None:
+        """One slot, one policy, in order of arrival; nobody before one is free, and the rest as those leave."""
+        began = self.fill(crowd, [f"team/p{number}" for number in range(5)])
+        assert crowd.woken() == []
+        self.leave(crowd, began)
+        assert crowd.woken() == ["p0"]
+        assert crowd.woken() == []
+        self.leave(crowd, began, 2)
+        assert crowd.woken() == ["p1", "p2"]
+        crowd.ask(policy="team/p0")
+        assert crowd.woken() == ["p3"]
+
+    def test_fault_55_a_failure_frees_a_slot_too(self, crowd: Crowd) -> None:
+        """However the one before has ended."""
+        began = self.fill(crowd, ["team/p"])
+        self.leave(crowd, began, end=TimeoutError())
+        assert crowd.woken() == ["p"]
+
+    def test_invariant_13_free_slots_go_round_by_namespace(self, crowd: Crowd) -> None:
+        """A namespace of which many found none stands before nobody else's."""
+        began = self.fill(crowd, [*(f"many/{number}" for number in range(20)), "few/only"])
+        self.leave(crowd, began, 4)
+        assert "only" in crowd.woken()
+
+    def test_one_that_does_not_come_is_expected_for_a_moment(self, crowd: Crowd) -> None:
+        """Its slot goes to the next one."""
+        began = self.fill(crowd, ["team/p0", "team/p1"])
+        self.leave(crowd, began)
+        assert crowd.woken() == ["p0"]
+        crowd.later(EXPECTED_S - 0.1)
+        assert crowd.woken() == []
+        crowd.later(0.1)
+        assert crowd.woken() == ["p1"]
+
+    def test_one_that_failed_otherwise_is_not_expected(self, crowd: Crowd) -> None:
+        """It keeps the pace of its own failure, and its slot goes to the next one."""
+        began = self.fill(crowd, ["team/p0", "team/p1"])
+        self.leave(crowd, began)
+        assert crowd.woken() == ["p0"]
+        elsewhere = CircuitKey.of_url("issuer", "https://elsewhere.example/token")
+        crowd.fail(Denied("AccessDenied", "no", hint="ask"), policy="team/p0", key=elsewhere)
+        self.leave(crowd, began)
+        assert crowd.woken() == ["p1"]
+
+    def test_another_slot_is_not_the_one_that_it_waits_for(self, crowd: Crowd) -> None:
+        """A token that it got on its way to the vendor does not end the wait for the vendor."""
+        began = self.fill(crowd, ["team/p"])
+        crowd.ask(policy="team/p", key=STS)
+        self.leave(crowd, began)
+        assert crowd.woken() == ["p"]
+
+    def test_invariant_14_nothing_is_kept_of_who_waited(self, crowd: Crowd) -> None:
+        """Neither of those that are gone, nor of those that came."""
+        began = self.fill(crowd, [f"team/p{number}" for number in range(9)])
+        for number in range(4):
+            crowd.circuits.forget(ObjectKey("team", f"p{number}"))
+        self.leave(crowd, began, SLOTS)
+        for name in crowd.woken():
+            crowd.ask(policy=f"team/{name}")
+        queue = crowd.circuits._slot_queue
+        assert (len(queue), queue._waiting, queue._expected) == (0, {}, {})
 
 
 class TestWords:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.errors import Denied, RotationError, Transient
+from credrotator.core.model import ObjectKey, SecretKeyRef, Sensitive
 from credrotator.exchange.http.transport import BODY_LIMIT, LONGEST_RETRY_AFTER, retry_after
 from credrotator.sandbox import (
     DEFAULT_CLIENT_SECRET,
@@ -253,6 +254,25 @@ def test_fault_10_patience_is_for_the_client_and_its_endpoint(world: Backend) ->
     world.token(exchanger, client_id="twin")
     world.clock.offset = timedelta(seconds=61)
     world.token(exchanger, scopes=("openid",))
+
+
+@pytest.mark.parametrize("words", ["", "the client secret has expired"])
+def test_invariant_15_a_shared_refusal_names_the_askers_own_secret(world: Backend, words: str) -> None:
+    """Equal requests of two namespaces are one; what each is told names nothing of the other's."""
+    world.issuer.faults.add(ServiceError("invalid_client", words), path=TOKEN)
+    exchanger, told, asked = world.exchanger(), [], 0
+    for namespace in ("team-a", "team-b"):
+        name = SecretKeyRef(ObjectKey(namespace, f"secret-of-{namespace}"), "client-secret", "spec.oidc")
+        with pytest.raises(Denied) as caught:
+            client, policy = world.oidc(client_secret=name), ObjectKey(namespace, "policy")
+            request = exchanger.token_request(policy, client, lambda _: Sensitive("wrong"))
+            exchanger.issuers.subject_token(request)
+        told.append(f"{caught.value.message}; {caught.value.hint}")
+        asked = asked or world.issuer.requests.count(TOKEN)
+    assert world.issuer.requests.count(TOKEN) == asked
+    for text, own, other in zip(told, ("team-a", "team-b"), ("team-b", "team-a"), strict=True):
+        assert f"{own}/secret-of-{own}" in text
+        assert other not in text
 
 
 def test_i9_canaries_in_every_refusal(world: Backend) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -247,3 +250,22 @@ def test_fault_23_a_clock_that_is_set_changes_no_patience(frozen: FrozenClock, s
     assert caught.value.retry_after == timedelta(seconds=1)
     passed_s[0] = 60.0
     assert shared.get("key", lambda: ("value", frozen() + timedelta(hours=1))) == "value"
+
+
+def test_invariant_14_a_failure_holds_nothing_of_what_was_read(frozen: FrozenClock) -> None:
+    """What a fetch had in hand goes with its error, not with a garbage collection that may be minutes away."""
+    shared: Shared[int] = Shared(frozen, frozen.seconds)
+    read: list[weakref.ref[set[str]]] = []
+
+    def fetch() -> tuple[int, datetime]:
+        body = {"a megabyte"}
+        read.append(weakref.ref(body))
+        raise Denied("InvalidToken", "no", hint=HINT)
+
+    gc.disable()
+    try:
+        with contextlib.suppress(Denied):
+            shared.get("key", fetch)
+        assert read[0]() is None
+    finally:
+        gc.enable()

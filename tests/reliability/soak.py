@@ -1,9 +1,10 @@
 """``make soak``: after the outage drill an hour of the daemon over a directory, short faults, and a suspicious reader.
 
 500 policies whose credentials live for 60..120 s; every 10..30 s something goes wrong for some seconds at the issuer or
-at STS. A reader polls every file each second; every credential that it sees must be one whole session of its policy,
-accepted by the sandbox's STS, and none may be expired. The summary says what it took; the exit code is 1 if anything
-was seen that should not have been. ``SOAK=300`` in the environment sets the seconds, ``SOAK_SEED`` the faults.
+at STS. All the while a hostile tenant of another namespace fails in every way, and edits its policies. A reader polls
+every file each second; every credential that it sees must be one whole session of its policy, accepted by the sandbox's
+STS, and none may be expired. The summary says what it took; the exit code is 1 if anything was seen that should not
+have been. ``SOAK=300`` in the environment sets the seconds, ``SOAK_SEED`` the faults, ``SOAK_POLICIES`` the policies.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from credrotator.sandbox import (
 )
 from tests.reliability.drill import drill
 from tests.reliability.fleet import Fleet, Reader
+from tests.reliability.neighbour import POLICIES as HOSTILE_POLICIES
+from tests.reliability.neighbour import Neighbour
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -108,6 +111,7 @@ def daemon(fleet: Fleet) -> Iterator[Daemon]:
     command = [
         sys.executable, "-m", "credrotator", "run", "-f", str(fleet.manifests), "--out", str(fleet.out),
         "--listen", "127.0.0.1:0", "--timeout", f"{TIMEOUT_S}s",
+        "--allowed-issuer", "https://localhost:*", "--allowed-issuer", "https://localhost:*/*",
     ]  # fmt: skip
     with log.open("wb") as output:
         environment = {**os.environ, **fleet.sandbox.environment()}
@@ -167,6 +171,7 @@ def soak(length: timedelta, seed: int, policies: int = POLICIES, lives: tuple[ti
         fleet = Fleet(sandbox, Path(name), policies, lives)
         fleet.write()
         reader, mischief = Reader(fleet, POLL), Mischief(sandbox, seed)
+        neighbour = Neighbour(sandbox, fleet.manifests, seed)
         _say(f"{policies} policies, lives of {_range(lives)} s, for {length.total_seconds():.0f} s; seed {seed}")
         with daemon(fleet) as running:
             reader.start()
@@ -175,12 +180,15 @@ def soak(length: timedelta, seed: int, policies: int = POLICIES, lives: tuple[ti
                 _say(f"only {len(reader.seen)} of {policies} policies ever got a credential:\n{log[-2000:]}")
                 return False
             mischief.start()
+            neighbour.start()
             rss_mib: list[float] = []
             ended_early = _wait(running, length, rss_mib)
             mischief.stop()
+            neighbour.stop()
             reader.stop()
             figures = {} if ended_early else running.metrics()
             _summarise(reader, sandbox, figures, mischief.done)
+            _say(f"{'hostile tenant':<23} {neighbour.edits} times {HOSTILE_POLICIES} policies that fail in every way")
             sampled = rss_mib[:: max(1, len(rss_mib) // SAMPLES)]
             _say(f"{'resident memory, MiB':<23} {' '.join(f'{mib:.0f}' for mib in [*sampled, *rss_mib[-1:]])}")
         return not (reader.expiries or reader.complaints or ended_early)
@@ -237,7 +245,8 @@ def main() -> None:
     """Run it as the environment says."""
     length = timedelta(seconds=float(os.environ.get("SOAK", "3600")))
     drilled = drill()
-    sys.exit(0 if soak(length, int(os.environ.get("SOAK_SEED", "1"))) and drilled else 1)
+    policies = int(os.environ.get("SOAK_POLICIES", POLICIES))
+    sys.exit(0 if soak(length, int(os.environ.get("SOAK_SEED", "1")), policies) and drilled else 1)
 
 
 if __name__ == "__main__":

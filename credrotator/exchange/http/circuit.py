@@ -8,7 +8,8 @@ at once, with words of our own: what another policy was answered is nobody's bus
 again by :meth:`CircuitBreakers.awake`.
 
 Slots bound how many ask one host at a time, so that it cannot take all workers; each namespace has its share of them.
-Throttling halves what an account may have of them; successes widen it again, one by one (AIMD).
+Those that found none are named by :meth:`CircuitBreakers.awake` as well, as slots come free. Throttling halves what an
+account may have of them; successes widen it again, one by one (AIMD).
 Source: reliability.md I5, I7, I13..I15, 10, 16.
 """
 
@@ -30,9 +31,10 @@ from credrotator.exchange.http.awakening import Awakening
 from credrotator.exchange.http.deadline import remaining_s
 from credrotator.exchange.http.pauses import Pauses, is_throttling
 from credrotator.exchange.http.retry_after import ignores_retry_after
+from credrotator.exchange.http.slot_queue import SlotQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from credrotator.core.model import ObjectKey
 
@@ -77,9 +79,11 @@ class _Circuit:
             return True
         return now_s - self.touched_s > IDLE_S and now_s > self.pauses.obeys_until_s()
 
-    def has_room(self) -> bool:
-        """Tell whether throttling leaves room for one more."""
-        return self.in_use < max(1, int(self.width))
+    def room(self) -> int:
+        """Count what is left: of what throttling allows an account, or of a host's slots."""
+        if self.key.account:
+            return max(1, int(self.width)) - self.in_use
+        return self.share.places - self.share.held()
 
     def admits(self, namespace: str) -> bool:
         """Tell whether a namespace may have one more of the slots."""
@@ -118,6 +122,7 @@ class CircuitBreakers:
         self._changed = condition()
         self._circuits: OrderedDict[CircuitKey, _Circuit] = OrderedDict()
         self._awakening = Awakening()
+        self._slot_queue = SlotQueue()
         self._swept_s = seconds()
 
     def count(self) -> int:
@@ -139,12 +144,13 @@ class CircuitBreakers:
             if not isinstance(error, NotAsked):
                 with self._changed:
                     self._awakening.failed(policy, self._seconds())
+                    self._slot_queue.discard(policy)
             raise
         finally:
             _asking.reset(token)
 
     def awake(self, timeout_s: float) -> list[ObjectKey]:
-        """Return the policies that should try again now: one where a trial is due, some where one has succeeded.
+        """Return the policies that should try again now: for a trial, after one has succeeded, for a free slot.
 
         Waits for them; returns none after the timeout.
         """
@@ -153,16 +159,28 @@ class CircuitBreakers:
             while True:
                 now_s = self._seconds()
                 self._forget_idle(now_s)
-                policies = self._awakening.due(now_s, self._pauses_of)
+                policies = self._awakening.due(now_s, self._pauses_of) + self._slot_queue.due(now_s, self)
                 if policies or now_s >= ends_s:
                     return policies
-                next_s = self._awakening.next_s()
-                self._changed.wait(max(0.01, min(ends_s, ends_s if next_s is None else next_s) - now_s))
+                upcoming = self._awakening.next_s(), self._slot_queue.next_s()
+                next_s = min((each for each in upcoming if each is not None), default=ends_s)
+                self._changed.wait(max(0.01, min(ends_s, next_s) - now_s))
 
     def forget(self, policy: ObjectKey) -> None:
         """Drop a policy that is gone."""
         with self._changed:
             self._awakening.discard(policy)
+            self._slot_queue.discard(policy)
+
+    def free(self, key: CircuitKey) -> int:
+        """See ``slot_queue.Room``; under the lock."""
+        circuit = self._circuits.get(key)
+        return circuit.room() if circuit else self._slots
+
+    def admits(self, key: CircuitKey, namespace: str) -> bool:
+        """See ``slot_queue.Room``; under the lock."""
+        circuit = self._circuits.get(key)
+        return circuit is None or circuit.admits(namespace)
 
     def enter(self, key: CircuitKey, policy: ObjectKey | None) -> float:
         """Take a slot for a request; return when it began.
@@ -178,9 +196,12 @@ class CircuitBreakers:
                 circuits = {grain: self._circuit(grain) for grain in _grains(key)}
                 for circuit in circuits.values():
                     self._refuse_if_open(circuit, key, policy)
-                if circuits[_grains(key)[-1]].has_room() and circuits[_host(key)].admits(namespace):
+                full = _without_room(circuits.values(), namespace)
+                if full is None:
                     break
-                self._wait_for_slot(key, gives_up_s)
+                self._wait_for_slot(key, full, policy, gives_up_s)
+            if policy:
+                self._slot_queue.arrived(policy, circuits)
             began_s = self._seconds()
             circuits[_host(key)].share.take(namespace)
             for circuit in circuits.values():
@@ -204,6 +225,7 @@ class CircuitBreakers:
                     case _:
                         circuit.pauses.end_without_verdict(policy.namespace if policy else "", now_s)
                 self._forget_if_idle(circuit, now_s)
+                self._slot_queue.freed(grain, now_s)
             self._changed.notify_all()
         if _is_rate_limit(end):
             self._throttled(key.endpoint)
@@ -224,12 +246,15 @@ class CircuitBreakers:
             hangs=circuit.pauses.hangs,
         )
 
-    def _wait_for_slot(self, key: CircuitKey, gives_up_s: float) -> None:
+    def _wait_for_slot(self, key: CircuitKey, full: CircuitKey, policy: ObjectKey | None, gives_up_s: float) -> None:
         try:
             left_s = remaining_s(gives_up_s - self._seconds()) or 0.0
         except TimeoutError:
             left_s = 0.0
         if left_s <= 0:
+            if policy:
+                self._slot_queue.wait(full, policy, self._seconds())
+                self._changed.notify_all()
             raise NotAsked(
                 f"{key.endpoint.capitalize()}Busy",
                 f"{key.title} has not answered those who asked before",
@@ -326,6 +351,14 @@ def _grains(key: CircuitKey) -> tuple[CircuitKey, ...]:
 
 def _host(key: CircuitKey) -> CircuitKey:
     return CircuitKey(key.endpoint, key.host)
+
+
+def _without_room(circuits: Iterable[_Circuit], namespace: str) -> CircuitKey | None:
+    """Return which of the circuits of a request keeps it waiting: the host, whose slots are taken, or the account."""
+    host, _, account = circuits
+    if account.room() <= 0:
+        return account.key
+    return None if host.admits(namespace) else host.key
 
 
 def _verdict(grain: CircuitKey, key: CircuitKey, end: BaseException | None) -> Literal["well", "failed", "none"]:

@@ -89,7 +89,7 @@ class Shared(Generic[Value]):
             if failure is None:
                 return flight.result()
             if isinstance(failure, RotationError):
-                raise again(failure) from failure.__cause__
+                raise again(failure)
             # What is no answer of the other side concerns the thread that flew: its deadline, its interrupt. This one
             # goes on, and flies itself while it still has time.
 
@@ -104,7 +104,9 @@ class Shared(Generic[Value]):
             value, good_until = fetch()
         except BaseException as error:
             self._land(key, failure=error)
-            flight.set_exception(error)
+            # NOTE: the error itself would be held by the flight, the flight by the frames of its traceback, and with
+            # them all that was read from the other side, until a garbage collection: megabytes for each failure.
+            flight.set_exception(again(error) if isinstance(error, RotationError) else TimeoutError())
             raise
         self._land(key, value=(value, good_until))
         flight.set_result(value)
@@ -145,8 +147,8 @@ class Shared(Generic[Value]):
             self._bytes -= self._size_bytes(known[0])
 
 
-def again(error: RotationError, retry_after: timedelta | None = None) -> RotationError:
-    """Make an equal error to raise or keep.
+def again(error: RotationError, retry_after: timedelta | None = None, *, hint: str = "") -> RotationError:
+    """Make an equal error to raise or keep, with other words of advice if there are any.
 
     NOTE: one error raised in many threads would collect all their tracebacks, and keep alive what their frames hold.
     """
@@ -155,7 +157,7 @@ def again(error: RotationError, retry_after: timedelta | None = None) -> Rotatio
     return type(error)(
         error.reason,
         error.message,
-        hint=error.hint,
+        hint=hint or error.hint,
         retry_after=wait,
         settling=error.settling,
         hangs=error.hangs,

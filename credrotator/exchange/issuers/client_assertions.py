@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from credrotator.core.ports import Clock
 
 
+THE_SECRET = "the client's Secret"
+"""Stands in the hint of a refusal, which several namespaces may share, for the Secret that each of them names."""
+
+
 class ClientProof(Protocol):
     """One client's way to its assertions."""
 
@@ -93,9 +97,7 @@ class KeyProof:
     @property
     def hint(self) -> str:
         """See ``ClientProof``."""
-        return (
-            f"register the public key of {self.reference.secret} for this client at the issuer, under the same key id"
-        )
+        return f"register the public key of {THE_SECRET} for this client at the issuer, under the same key id"
 
     def prepare(self) -> Callable[[str, Sequence[str]], Sensitive]:
         """See ``ClientProof``."""

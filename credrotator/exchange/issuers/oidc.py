@@ -23,7 +23,13 @@ from credrotator.exchange.http.single_flight import Shared
 from credrotator.exchange.http.transport import Transport, json_object, refuse_failure
 from credrotator.exchange.issuers.client_auth import ClientAuthMethod, WorkingMethods, assertion_methods, methods_for
 from credrotator.exchange.issuers.discovery import Metadata, discover, discovery_url
-from credrotator.exchange.issuers.refusals import AuthenticationRefused, by_every_method, has_error, refusal_of
+from credrotator.exchange.issuers.refusals import (
+    AuthenticationRefused,
+    by_every_method,
+    for_asker,
+    has_error,
+    refusal_of,
+)
 from credrotator.exchange.issuers.token_request import TokenRequest, send
 from credrotator.exchange.issuers.token_response import read_token
 
@@ -94,8 +100,14 @@ class Issuers:
             flown = True
             return self._fetch(request)
 
-        with _in_time(request.client.issuer):
-            token = self._tokens.get(request.key, fetch)
+        try:
+            with _in_time(request.client.issuer):
+                token = self._tokens.get(request.key, fetch)
+        except RotationError as error:
+            worded = for_asker(error, request)
+            if worded is error:
+                raise
+            raise worded from error
         if not flown:
             self._instrumentation.token(shared=True)
         return token

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Denied, Transient, printable
 from credrotator.exchange.http.foreign import foreign_text, proofs
+from credrotator.exchange.http.single_flight import again
 from credrotator.exchange.http.transport import json_object, text
+from credrotator.exchange.issuers.client_assertions import THE_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import requests
 
+    from credrotator.core.errors import RotationError
     from credrotator.core.model import OidcClient
     from credrotator.exchange.issuers.client_auth import ClientAuthMethod
     from credrotator.exchange.issuers.token_request import TokenRequest
@@ -206,6 +209,14 @@ def _is_unauthorized(refusal: Refusal, _: OidcClient) -> bool:
     return refusal.code == "unauthorized_client"
 
 
+def for_asker(error: RotationError, request: TokenRequest) -> RotationError:
+    """Name the asker's own Secret in a hint: the refusal may have been another namespace's (reliability.md I15)."""
+    if THE_SECRET not in error.hint:
+        return error
+    secrets = [reference.secret for reference in request.client.references]
+    return again(error, hint=error.hint.replace(THE_SECRET, str(secrets[0]))) if secrets else error
+
+
 def _no_grant(_: Refusal, request: TokenRequest) -> str:
     scopes = f" for the scopes {_scopes(request)}" if request.client.scopes else ""
     return f"the issuer does not let the client use client credentials{scopes}"
@@ -224,10 +235,9 @@ def _wants_other_method(refusal: Refusal, client: OidcClient) -> bool:
 def _client_hint(refusal: Refusal, request: TokenRequest) -> str:
     if request.assertion:
         return request.assertion.hint
-    where = request.client.client_secret.secret if request.client.client_secret else "the client secret"
     if _EXPIRED.search(refusal.words):
-        return f"make a new client secret at the issuer, and put it into {where}"
-    return f"compare client id and {where} with what the issuer has"
+        return f"make a new client secret at the issuer, and put it into {THE_SECRET}"
+    return f"compare client id and {THE_SECRET} with what the issuer has"
 
 
 def _scope_hint(refusal: Refusal, request: TokenRequest) -> str:
