@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from credrotator.kube.access import Right
     from credrotator.providers.provider import Advice
 
-ADVICE = {provider.advice_member: provider.advice_title for provider in PROVIDERS}
+ADVICE = {provider.advice_member: provider.advice_title for provider in PROVIDERS if provider.advice_member}
 """Titles of what has to stand at a vendor, by the member of the JSON that holds it."""
 
 
@@ -96,7 +96,9 @@ def text(report: Report, *, wide: bool, paint: Paint = plain) -> str:
     refused = any(step.name == "exchange" and step.result == "failed" for step in report.steps)
     if report.advice and (wide or refused):
         indented = "".join(f"    {line}\n" for line in json.dumps(report.advice.document, indent=2).splitlines())
-        lines += [f"  {provider_of(report.advice.source).advice_title} (as Terraform: -o terraform):\n", indented]
+        provider = provider_of(report.advice.source)
+        terraform_too = " (as Terraform: -o terraform)" if provider.terraform_requirement else ""
+        lines += [f"  {provider.advice_title}{terraform_too}:\n", indented]
     return "".join(lines)
 
 

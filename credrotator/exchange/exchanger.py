@@ -13,8 +13,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from credrotator.core.clock import suspend_aware
+from credrotator.core.errors import Denied, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import ObjectKey, Rotatable, TokenFile
+from credrotator.core.model import ObjectKey, OidcClient, Rotatable, SubjectUse, TokenFile
 from credrotator.exchange.http.circuit import SLOTS, CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.deadline import deadline
@@ -24,6 +25,7 @@ from credrotator.exchange.http.transport import Transport
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
 from credrotator.exchange.issuers.routes import DEFAULT_ROUTE, DIRECT, IssuerRoute, IssuerRoutes
+from credrotator.exchange.single_use import UsedTokens
 from credrotator.exchange.subject_tokens import FileTokens, IssuerTokens, SubjectTokenSource
 from credrotator.exchange.token_files import TokenFiles
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import Credential, OidcClient, TokenSource
+    from credrotator.core.model import Credential, TokenSource
     from credrotator.core.ports import Clock, SecretReader
 
 
@@ -91,11 +93,12 @@ class Exchanger:
         self._clock = clock
         self._seconds = seconds
         self._environment = environment
+        self._used = UsedTokens(clock)
         self._providers = {source: provider for provider in providers for source in provider.sources}
         # NOTE: since Python 3.12 two threads may both compute a cached_property.
         self._making = threading.Lock()
         self._vendors: dict[int, Vendor] = {}
-        self._route_transports: dict[tuple[IssuerRoute, bool], Transport] = {}
+        self._route_transports: dict[tuple[Endpoint, IssuerRoute, bool], Transport] = {}
 
     def has_valid_token(self, issuer: str) -> bool:
         """Tell whether an issuer's last answer was a token that is still good."""
@@ -106,17 +109,24 @@ class Exchanger:
     ) -> Credential:
         """See ``ports.Exchange``."""
         with deadline(self._settings.timeout), ignoring_retry_after(ignore_retry_after), self.circuits.asking(policy):
-            token_source = source.token_source
+            token_source, use = source.token_source, source.subject_use
             steps = ExchangeSteps(
                 policy,
                 secrets,
-                self.subject(policy, token_source, secrets) if token_source else None,
+                self.subject(policy, token_source, secrets, use) if token_source else None,
+                used=self._used if use is SubjectUse.ONCE else None,
                 circuits=self.circuits,
                 instrumentation=self._instrumentation,
             )
             return self.vendor(source).credential(source, steps)
 
-    def subject(self, policy: ObjectKey, source: TokenSource, secrets: SecretReader) -> SubjectTokenSource:
+    def subject(
+        self,
+        policy: ObjectKey,
+        source: TokenSource,
+        secrets: SecretReader,
+        use: SubjectUse = SubjectUse.SHARED,
+    ) -> SubjectTokenSource:
         """Return where a policy's subject token comes from.
 
         Raises:
@@ -124,7 +134,7 @@ class Exchanger:
         """
         if isinstance(source, TokenFile):
             return FileTokens(TokenFiles(self._settings.token_files), policy.namespace, source, self._clock)
-        return IssuerTokens(self.issuers, token_request(source, secrets))
+        return IssuerTokens(self.issuers, token_request(source, secrets, use))
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """Return where the exchange itself takes place.
@@ -146,7 +156,7 @@ class Exchanger:
         with self._making:
             if id(provider) not in self._vendors:
                 self._vendors[id(provider)] = provider.vendor(
-                    VendorContext(self._transport, self._clock, self._environment)
+                    VendorContext(self._transport, self._clock, self._environment, self._named, self._issuer_address)
                 )
             return self._vendors[id(provider)]
 
@@ -168,10 +178,32 @@ class Exchanger:
         route = self._settings.routes.of(issuer)
         if route is None:
             return None
+        return self._kept_transport(ISSUER, route, guarded=guarded)
+
+    def _kept_transport(self, endpoint: Endpoint, route: IssuerRoute, *, guarded: bool) -> Transport:
         with self._making:
-            if (route, guarded) not in self._route_transports:
-                self._route_transports[route, guarded] = self._transport(ISSUER, guarded=guarded, route=route)
-            return self._route_transports[route, guarded]
+            key = endpoint, route, guarded
+            if key not in self._route_transports:
+                self._route_transports[key] = self._transport(endpoint, guarded=guarded, route=route)
+            return self._route_transports[key]
+
+    def _named(self, endpoint: Endpoint, url: str, token_source: TokenSource | None) -> Transport:
+        """See ``vendors.NamedTransportMaker``."""
+        allowed = self._settings.allowed
+        if isinstance(token_source, OidcClient):
+            issuer = token_source.issuer
+            trusted = allowed.names_endpoint(url, issuer, issuer_named=allowed.check(issuer), discovered=False)
+        else:
+            trusted = allowed.check(url)
+            _keep_at_home(token_source, url, named=trusted)
+        route = self._settings.routes.of(url) or DEFAULT_ROUTE
+        return self._kept_transport(endpoint, route, guarded=not trusted)
+
+    def _issuer_address(self, client: OidcClient) -> NetworkEndpoint:
+        """See ``vendors.IssuerAddress``."""
+        return NetworkEndpoint(
+            ISSUER.name.lower(), ISSUER.title, client.issuer, self.issuers.transport_for(client.issuer)
+        )
 
     def _transport(self, endpoint: Endpoint, *, guarded: bool = False, route: IssuerRoute = DEFAULT_ROUTE) -> Transport:
         bundle = next((path for name in endpoint.ca_variables if (path := self._environment.get(name))), None)
@@ -190,14 +222,27 @@ class Exchanger:
     def _date(self, endpoint: Endpoint, date: str | None) -> None:
         """Compare clocks; a policy's author chooses the issuer, so an issuer's word is noted and not believed."""
         if isinstance(self._clock, SkewedClock):
-            self._clock.observe(endpoint.name.lower(), date, trusted=endpoint is not ISSUER)
+            self._clock.observe(endpoint.name.lower(), date, trusted=not endpoint.of_tenants)
 
 
-def token_request(client: OidcClient, secrets: SecretReader) -> TokenRequest:
-    """Resolve what an OIDC client refers to.
+def _keep_at_home(token_source: TokenSource | None, url: str, *, named: bool) -> None:
+    """Send a token that is not the policy's own nowhere but where the operator says.
+
+    Raises:
+        Denied: TokenFileNotForHere: whoever wrote the policy could have it sent to a server of his own.
+    """
+    if token_source is None or named:
+        return
+    where = printable(url.partition("?")[0])
+    message = f"a token of the operator's is sent to allowed endpoints only, and {where} is not among them"
+    raise Denied("TokenFileNotForHere", message, hint=f"have the operator name it: --allowed-issuer {where}")
+
+
+def token_request(client: OidcClient, secrets: SecretReader, use: SubjectUse = SubjectUse.SHARED) -> TokenRequest:
+    """Resolve what an OIDC client refers to; ``use``: what becomes of the token.
 
     Raises:
         PolicyError: A Secret or key is missing, or may not be read by this policy.
     """
     client_id = client.client_id if isinstance(client.client_id, str) else secrets(client.client_id).reveal()
-    return TokenRequest(client, client_id, secrets(client.client_secret))
+    return TokenRequest(client, client_id, secrets(client.client_secret), use)

@@ -30,7 +30,7 @@ class SubjectTokenSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IssuerTokens:
-    """Of an issuer, by client credentials."""
+    """Of an issuer, by client credentials; shared with others who ask for the same, unless the request says not."""
 
     issuers: Issuers
     request: TokenRequest

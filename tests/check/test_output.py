@@ -120,6 +120,8 @@ class TestFailing:
             "awsTrustPolicy": None,
             "entraFederatedCredential": None,
             "gcpWorkloadIdentity": None,
+            "anthropicFederation": None,
+            "openaiWorkloadIdentity": None,
             "terraform": None,
         }
         assert step(found, "token")["error"]["reason"] == "InvalidClient"

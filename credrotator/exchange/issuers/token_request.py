@@ -14,6 +14,7 @@ from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.client import OAuth2Client
 from requests.auth import AuthBase
 
+from credrotator.core.model import SubjectUse
 from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.http.failures import answering
 from credrotator.exchange.http.transport import Transport, json_object
@@ -33,11 +34,15 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A client-credentials request with its references resolved: equal ones are sent once."""
+    """A client-credentials request with its references resolved: equal ones are sent once.
+
+    ``use``: one whose token is not to be shared is sent each time.
+    """
 
     client: OidcClient
     client_id: str
     client_secret: Sensitive
+    use: SubjectUse = SubjectUse.SHARED
 
     @property
     def key(self) -> tuple[object, ...]:
