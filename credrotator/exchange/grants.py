@@ -174,7 +174,8 @@ class GrantEndpoint:
         if status >= SERVER_ERROR or code in _PASSING:
             return Outage(f"{name}Failed", message, hint=self.status_page, retry_after=wait)
         if STALE.search(said):
-            return StaleToken(f"{name}StaleToken", message, hint=CLOCKS)
+            reason = f"{name}StaleToken"
+            return StaleToken(reason, message, hint=CLOCKS)
         own = "".join(part.capitalize() for part in re.findall("[A-Za-z]+", code))[:40]
         return Denied(f"{name}{own or 'Refused'}", message, hint=self.hints.get(code, self.hint))
 

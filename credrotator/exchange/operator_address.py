@@ -31,5 +31,6 @@ def operator_address(endpoint: Endpoint, environment: Mapping[str, str], default
     if not _ADDRESS.fullmatch(address):
         hint = f"correct or remove {variable} in credrotator's environment"
         message = f"{variable}={printable(address, 80)}: expected an https address"
-        raise Denied(f"{endpoint.name}Config", message, hint=hint)
+        reason = f"{endpoint.name}Config"
+        raise Denied(reason, message, hint=hint)
     return address.rstrip("/")
