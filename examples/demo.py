@@ -10,12 +10,16 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import requests
 from botocore.config import Config
 
 from credrotator.sandbox import PortTaken, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 EXAMPLES = Path(__file__).parent
 WRITTEN_FOR = "https://localhost:9443"
@@ -26,13 +30,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="credrotator-demo-") as temporary:
         place = Path(temporary)
         with ExitStack() as running:
-            say("Starting the sandbox: an OIDC issuer, AWS STS, Microsoft Entra and Google Cloud on this machine.")
+            say("Starting the sandbox: an OIDC issuer, AWS STS, Entra, Google Cloud, Anthropic and OpenAI, all local.")
             sandbox = start_sandbox(place / "sandbox", running)
             policies = fit_examples(place / "policies", sandbox.issuer.url)
             out = place / "credentials"
             add_key_file(policies, sandbox)
             say(f"An issuer at {sandbox.issuer.url}, an STS at {sandbox.sts.url},")
-            print(f"Entra at {sandbox.entra.url}, Google Cloud at {sandbox.google.url}.", flush=True)
+            print(f"Entra at {sandbox.entra.url}, Google Cloud at {sandbox.google.url},", flush=True)
+            print(f"Anthropic at {sandbox.anthropic.url}, OpenAI at {sandbox.openai.url}.", flush=True)
             say("$ credrotator rotate -f examples/ --out credentials/")
             rotate(policies, out, sandbox)
             say("Each credential, shown to the service that issued it:")
@@ -48,7 +53,8 @@ def main() -> None:
 
 def start_sandbox(directory: Path, running: ExitStack) -> Sandbox:
     """Start on the ports that the examples name, or on free ones where those are taken."""
-    ports = {"issuer_port": 9443, "sts_port": 9444, "entra_port": 9445, "google_port": 9446}
+    servers = ("issuer", "sts", "entra", "google", "anthropic", "openai")
+    ports = {f"{server}_port": port for port, server in enumerate(servers, 9443)}
     try:
         return running.enter_context(Sandbox(directory, **ports))
     except PortTaken:
@@ -107,6 +113,19 @@ def prove(out: Path, sandbox: Sandbox) -> None:
         print(f"  {file.relative_to(out)}: application {claims['appid']} for {claims['aud']}")
     for file in sorted(out.glob("*/*/gcpAccessToken")):
         print(f"  {file.relative_to(out)}: {who_am_i(file, sandbox.google.url, sandbox)['principal']}")
+    prove_model_vendors(out, sandbox)
+
+
+def prove_model_vendors(out: Path, sandbox: Sandbox) -> None:
+    """Say hello to each vendor's API with its token, as the gateway would."""
+    chat = {"model": "demo", "max_tokens": 8, "messages": [{"role": "user", "content": "hello"}]}
+    versions = {"anthropic-version": "2023-06-01", "anthropic-beta": "oauth-2025-04-20"}
+    file = out / "default" / "anthropic-token" / "apiKey"
+    message = ask(file, f"{sandbox.anthropic.url}/v1/messages", sandbox, json=chat, headers=versions)
+    print(f"  {file.relative_to(out)}: {message['content'][0]['text']}")
+    file = out / "default" / "openai-token" / "apiKey"
+    completion = ask(file, f"{sandbox.openai.url}/v1/chat/completions", sandbox, json=chat)
+    print(f"  {file.relative_to(out)}: {completion['choices'][0]['message']['content']}")
 
 
 def who_am_i_at_aws(file: Path, sandbox: Sandbox) -> str:
@@ -129,17 +148,27 @@ def who_am_i_at_aws(file: Path, sandbox: Sandbox) -> str:
 
 def who_am_i(file: Path, url: str, sandbox: Sandbox) -> dict[str, str]:
     """Present a token; the sandbox verifies that it issued it, and that it has not expired."""
+    return ask(file, f"{url}/sandbox/whoami", sandbox)
+
+
+def ask(
+    file: Path, url: str, sandbox: Sandbox, *, json: object = None, headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Send a request with a token, a POST where it has a body; a refusal ends the demonstration."""
+    bearer = {"Authorization": f"Bearer {file.read_text(encoding='utf-8')}"}
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.get(
-            f"{url}/sandbox/whoami",
-            headers={"Authorization": f"Bearer {file.read_text(encoding='utf-8')}"},
+        answer = session.request(
+            "GET" if json is None else "POST",
+            url,
+            json=json,
+            headers={**bearer, **(headers or {})},
             verify=str(sandbox.ca_file),
             timeout=5,
         )
-    expect(answer.ok, f"{url} refused {file.name}: {answer.status_code}")
-    claims: dict[str, str] = answer.json()
-    return claims
+    expect(answer.ok, f"{url} refused {file}: {answer.status_code}")
+    content: dict[str, Any] = answer.json()
+    return content
 
 
 def count_requests(sandbox: Sandbox) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from credrotator.kube.access import Right
     from credrotator.providers.provider import Advice
 
-ADVICE = {provider.advice_member: provider.advice_title for provider in PROVIDERS}
+ADVICE = {provider.advice_member: provider.advice_title for provider in PROVIDERS if provider.advice_member}
 """Titles of what has to stand at a vendor, by the member of the JSON that holds it."""
 
 FURTHER = {member: title for provider in PROVIDERS for member, title in provider.further_advice.items()}
@@ -99,9 +99,10 @@ def text(report: Report, *, wide: bool, paint: Paint = plain) -> str:
     lines += [f"  {paint('warning', 'warn')}: {warning}\n" for warning in report.warnings]
     refused = any(step.name == "exchange" and step.result == "failed" for step in report.steps)
     if report.advice and (wide or refused):
-        indented = _indented(report.advice.document)
-        lines += [f"  {provider_of(report.advice.source).advice_title} (as Terraform: -o terraform):\n", indented]
-        for member, further in provider_of(report.advice.source).advise_further(report.advice.source).items():
+        provider = provider_of(report.advice.source)
+        terraform_too = " (as Terraform: -o terraform)" if provider.terraform_requirement else ""
+        lines += [f"  {provider.advice_title}{terraform_too}:\n", _indented(report.advice.document)]
+        for member, further in provider.advise_further(report.advice.source).items():
             lines += [f"  {FURTHER[member]}:\n", _indented(further)]
     return "".join(lines)
 

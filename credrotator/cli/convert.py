@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
@@ -13,7 +14,24 @@ from credrotator.cli.selection import chosen, read
 from credrotator.core.clock import system_clock
 from credrotator.core.model import RotatablePolicy
 from credrotator.exchange.http.clock_offset import SkewedClock
-from credrotator.providers import policy_reader
+from credrotator.policies.managed import header_mutation
+from credrotator.providers import policy_reader, provider_of
+
+if TYPE_CHECKING:
+    from credrotator.policies.inventory import Inventory
+
+
+def _note_headers(policy: RotatablePolicy, inventory: Inventory) -> None:
+    """Say how the policy's backends are made to add what requests with the credential need beside it."""
+    mutation = header_mutation(provider_of(policy.source).managed)
+    if not mutation:
+        return
+    patch = json.dumps({"spec": mutation}, separators=(",", ":"))
+    backends = inventory.dependants(policy).backends or (policy.key._replace(name="NAME"),)
+    click.echo(f"note: requests with the credential of {policy.key} need a header that its backend adds:", err=True)
+    for backend in backends:
+        where = f"{backend.name} -n {backend.namespace}"
+        click.echo(f"  kubectl patch aiservicebackend {where} --type merge -p '{patch}'", err=True)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -34,8 +52,8 @@ def command(names: tuple[str, ...], **common: Any) -> int:
     """Print OIDC policies in the managed form, in which the gateway's own rotator takes no part.
 
     Policies that need no rotation or already have this form are left out, and so are those of Google Cloud, which work
-    in the gateway's own form only. Nothing is changed anywhere. Use kubectl replace on the result: apply would merge
-    the two forms.
+    in the gateway's own form only. Where requests need a header beside the credential, a note shows how the backend is
+    made to add it. Nothing is changed anywhere. Use kubectl replace on the result: apply would merge the two forms.
 
     \b
     Examples:
@@ -50,7 +68,10 @@ def command(names: tuple[str, ...], **common: Any) -> int:
         inventory, keys = snapshot.inventory, chosen(snapshot, names, settings)
         for key in keys:
             policy = inventory.policies.get(key)
-            if not isinstance(policy, RotatablePolicy) or policy.managed:
+            if not isinstance(policy, RotatablePolicy):
+                continue
+            _note_headers(policy, inventory)
+            if policy.managed:
                 continue
             if not reader.is_convertible(policy):
                 click.echo(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from credrotator.sandbox import Sandbox
 
 PORT = click.IntRange(0, 65535)
-SERVERS = (SandboxServer("issuer", "the issuer", 9443), *(provider.sandbox for provider in PROVIDERS))
+SERVERS = (SandboxServer("issuer", "the issuer", 9443), *(own for provider in PROVIDERS if (own := provider.sandbox)))
 
 
 def server_ports(command: Any) -> Any:
@@ -51,7 +51,7 @@ def server_ports(command: Any) -> Any:
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 def command(directory: str | None, command: tuple[str, ...], **ports: Any) -> int:
-    """Start a local OIDC issuer, AWS STS, Microsoft Entra and Google Cloud over TLS.
+    """Start a local OIDC issuer, AWS STS, Microsoft Entra, Google Cloud, Anthropic and OpenAI over TLS.
 
     The servers verify requests as the real ones do. COMMAND runs with the environment variables that point
     credrotator and the vendors' SDKs to them, and the sandbox ends when COMMAND does. Without COMMAND, the variables

@@ -10,6 +10,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 if TYPE_CHECKING:
@@ -171,6 +172,17 @@ TokenSource = OidcClient | TokenFile | ServiceAccountToken
 """Where a subject token comes from."""
 
 
+class SubjectUse(Enum):
+    """What an exchange does with a subject token."""
+
+    SHARED = "shared"
+    """It is shown, and may be shown again, for another policy too."""
+    ONCE = "once"
+    """It is shown, and taken for one exchange only (RFC 7523 §3, ``jti``)."""
+    CREDENTIAL = "credential"
+    """It is the credential itself, and nobody exchanges it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceKind:
     """What is the same for all policies whose credential comes about in one way.
@@ -229,6 +241,11 @@ class Rotatable(ABC):
     @abstractmethod
     def own_expiry(self, value: Sensitive) -> datetime | None:
         """Return the expiry that a published value tells by itself; None where it tells none."""
+
+    @property
+    def subject_use(self) -> SubjectUse:
+        """Tell what becomes of the subject token; most vendors take one as often as it is shown."""
+        return SubjectUse.SHARED
 
     @property
     def provider(self) -> str:

@@ -7,6 +7,7 @@ ends the exchange; whether its result could be delivered is asked all the same.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -27,6 +28,7 @@ from credrotator.core.model import (
     SecretKeyRef,
     ServiceAccountToken,
     SubjectToken,
+    SubjectUse,
     TokenFile,
     Unsupported,
 )
@@ -36,6 +38,7 @@ from credrotator.exchange.http.clock_offset import TOLERANCE, SkewedClock
 from credrotator.exchange.http.deadline import deadline, remaining_s
 from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.vendors import NetworkEndpoint
+from credrotator.policies.managed import header_mutation
 from credrotator.providers import provider_of
 from credrotator.providers.provider import Advice
 from credrotator.rotation.rotation import check_static, invalid
@@ -132,6 +135,7 @@ class Check:
             self._steps(report, policy, secrets)
         if isinstance(policy, RotatablePolicy):
             self._destination(report, policy)
+            self._name_headers(report, policy)
             self._compare_clocks(report, policy)
         return report
 
@@ -153,7 +157,9 @@ class Check:
                 subject = self._exchanger.subject(policy.key, token_source, secrets)
                 self._advise(report, policy, self._read(report, subject, token_source))
             case OidcClient():
-                self._advise(report, policy, self._token(report, policy.key, token_source, secrets))
+                token = self._token(report, policy.key, token_source, secrets, source.subject_use)
+                if source.subject_use is not SubjectUse.CREDENTIAL:
+                    self._advise(report, policy, token)
         self._exchange(report, policy, secrets)
 
     def _read_references(self, report: Report, references: Iterable[SecretKeyRef], secrets: SecretReader) -> None:
@@ -171,11 +177,15 @@ class Check:
         if document is not None:
             report.advice = Advice(policy.key, policy.source, document)
 
-    def _token(self, report: Report, policy: ObjectKey, client: OidcClient, secrets: SecretReader) -> SubjectToken:
+    def _token(
+        self, report: Report, policy: ObjectKey, client: OidcClient, secrets: SecretReader, use: SubjectUse
+    ) -> SubjectToken:
         """Take the steps up to the issuer's token."""
         issuers = self._exchanger.issuers
         with _step(report, "references") as step:
-            request = self._exchanger.token_request(policy, client, secrets)
+            # What the vendor takes once is not used up here: the exchange gets a token of its own.
+            shown = SubjectUse.SHARED if use is SubjectUse.ONCE else use
+            request = self._exchanger.token_request(policy, client, secrets, shown)
             step.detail = _proof(client)
         with _step(report, "allowed") as step:
             transport = issuers.transport_for(client.issuer)
@@ -230,6 +240,12 @@ class Check:
         with contextlib.suppress(StopHere), _step(report, "delivery") as step:
             step.detail, odd = destination.delivery(policy)
             report.warnings += odd
+
+    def _name_headers(self, report: Report, policy: RotatablePolicy) -> None:
+        """Say what requests with the credential need beside it; the gateway's backend has to add it."""
+        if mutation := header_mutation(provider_of(policy.source).managed):
+            shown = json.dumps({"spec": mutation}, separators=(",", ":"))
+            report.steps.append(Step("headers", "ok", f"its backends (AIServiceBackend) have to add {shown}"))
 
     def _compare_clocks(self, report: Report, policy: RotatablePolicy) -> None:
         if not isinstance(self._clock, SkewedClock):

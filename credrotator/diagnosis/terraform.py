@@ -22,8 +22,13 @@ def document(advice: Iterable[Advice]) -> str:
     ]
     if not needed:
         return ""
-    requirements = [provider.terraform_requirement for provider, _ in needed]
-    width = max(len(name) for name, _ in requirements)
-    required = "".join(f"    {name:{width}} = {hcl}\n" for name, hcl in requirements)
-    head = f"terraform {{\n  required_providers {{\n{required}  }}\n}}\n"
-    return "\n".join([head, *(provider.terraform(own) for provider, own in needed)])
+    blocks = [provider.terraform(own) for provider, own in needed]
+    return "\n".join([*_head(provider.terraform_requirement for provider, _ in needed), *blocks])
+
+
+def _head(requirements: Iterable[tuple[str, str] | None]) -> list[str]:
+    """Return the block of the Terraform providers; none where none is needed."""
+    named = dict(requirement for requirement in requirements if requirement)
+    width = max(map(len, named), default=0)
+    required = "".join(f"    {name:{width}} = {hcl}\n" for name, hcl in named.items())
+    return [f"terraform {{\n  required_providers {{\n{required}  }}\n}}\n"] if named else []

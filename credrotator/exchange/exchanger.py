@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from credrotator.core.clock import suspend_aware
+from credrotator.core.errors import Denied, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import (
     ClientKey,
@@ -22,6 +23,7 @@ from credrotator.core.model import (
     Sensitive,
     ServiceAccountToken,
     SubjectToken,
+    SubjectUse,
     TokenFile,
 )
 from credrotator.exchange.http.circuit import SLOTS, CircuitBreakers
@@ -35,6 +37,7 @@ from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.client_assertions import ClientProof, KeyProof, TokenProof
 from credrotator.exchange.issuers.oidc import Issuers, TokenRequest
 from credrotator.exchange.issuers.routes import DEFAULT_ROUTE, DIRECT, IssuerRoute, IssuerRoutes
+from credrotator.exchange.single_use import UsedTokens
 from credrotator.exchange.subject_tokens import (
     FileTokens,
     IssuerTokens,
@@ -110,11 +113,12 @@ class Exchanger:
         self._clock = clock
         self._seconds = seconds
         self._environment = environment
+        self._used = UsedTokens(clock)
         self._providers = {source: provider for provider in providers for source in provider.sources}
         # NOTE: since Python 3.12 two threads may both compute a cached_property.
         self._making = threading.Lock()
         self._vendors: dict[int, Vendor] = {}
-        self._route_transports: dict[tuple[IssuerRoute, bool], Transport] = {}
+        self._route_transports: dict[tuple[Endpoint, IssuerRoute, bool], Transport] = {}
         self._account_tokens = account_tokens
         self._kept_account_tokens: Shared[SubjectToken] = Shared(clock, seconds, size_bytes=_token_size)
 
@@ -127,17 +131,24 @@ class Exchanger:
     ) -> Credential:
         """See ``ports.Exchange``."""
         with deadline(self._settings.timeout), ignoring_retry_after(ignore_retry_after), self.circuits.asking(policy):
-            token_source = source.token_source
+            token_source, use = source.token_source, source.subject_use
             steps = ExchangeSteps(
                 policy,
                 secrets,
-                self.subject(policy, token_source, secrets) if token_source else None,
+                self.subject(policy, token_source, secrets, use) if token_source else None,
+                used=self._used if use is SubjectUse.ONCE else None,
                 circuits=self.circuits,
                 instrumentation=self._instrumentation,
             )
             return self.vendor(source).credential(source, steps)
 
-    def subject(self, policy: ObjectKey, source: TokenSource, secrets: SecretReader) -> SubjectTokenSource:
+    def subject(
+        self,
+        policy: ObjectKey,
+        source: TokenSource,
+        secrets: SecretReader,
+        use: SubjectUse = SubjectUse.SHARED,
+    ) -> SubjectTokenSource:
         """Return where a policy's subject token comes from.
 
         Raises:
@@ -147,24 +158,31 @@ class Exchanger:
             case TokenFile():
                 return FileTokens(TokenFiles(self._settings.token_files), policy.namespace, source, self._clock)
             case ServiceAccountToken(name=name, audience=audience):
-                account, kept, ask = ObjectKey(policy.namespace, name), self._kept_account_tokens, self._account_tokens
+                account, ask = ObjectKey(policy.namespace, name), self._account_tokens
+                # What a vendor takes once is asked for anew each time.
+                kept = self._kept_account_tokens if use is not SubjectUse.ONCE else None
                 return ServiceAccountTokens(kept, ask, self._clock, policy, account, audience)
             case OidcClient():
-                return IssuerTokens(self.issuers, self.token_request(policy, source, secrets))
+                return IssuerTokens(self.issuers, self.token_request(policy, source, secrets, use))
 
-    def token_request(self, policy: ObjectKey, client: OidcClient, secrets: SecretReader) -> TokenRequest:
-        """Resolve what an OIDC client refers to.
+    def token_request(
+        self,
+        policy: ObjectKey,
+        client: OidcClient,
+        secrets: SecretReader,
+        use: SubjectUse = SubjectUse.SHARED,
+    ) -> TokenRequest:
+        """Resolve what an OIDC client refers to; ``use``: what becomes of the token.
 
         Raises:
             PolicyError: A Secret or key is missing, or may not be read by this policy.
         """
         client_id = client.client_id if isinstance(client.client_id, str) else secrets(client.client_id).reveal()
         if client.assertion:
-            return TokenRequest(
-                client, client_id, Sensitive(""), self._proof(policy, client_id, client.assertion, secrets)
-            )
+            proof = self._proof(policy, client_id, client.assertion, secrets)
+            return TokenRequest(client, client_id, Sensitive(""), proof, use)
         assert client.client_secret is not None  # noqa: S101 - the one or the other is there
-        return TokenRequest(client, client_id, secrets(client.client_secret))
+        return TokenRequest(client, client_id, secrets(client.client_secret), use=use)
 
     def _proof(
         self, policy: ObjectKey, client_id: str, assertion: ClientAssertion, secrets: SecretReader
@@ -203,7 +221,7 @@ class Exchanger:
         with self._making:
             if id(provider) not in self._vendors:
                 self._vendors[id(provider)] = provider.vendor(
-                    VendorContext(self._transport, self._clock, self._environment)
+                    VendorContext(self._transport, self._clock, self._environment, self._named, self._issuer_address)
                 )
             return self._vendors[id(provider)]
 
@@ -225,10 +243,32 @@ class Exchanger:
         route = self._settings.routes.of(issuer)
         if route is None:
             return None
+        return self._kept_transport(ISSUER, route, guarded=guarded)
+
+    def _kept_transport(self, endpoint: Endpoint, route: IssuerRoute, *, guarded: bool) -> Transport:
         with self._making:
-            if (route, guarded) not in self._route_transports:
-                self._route_transports[route, guarded] = self._transport(ISSUER, guarded=guarded, route=route)
-            return self._route_transports[route, guarded]
+            key = endpoint, route, guarded
+            if key not in self._route_transports:
+                self._route_transports[key] = self._transport(endpoint, guarded=guarded, route=route)
+            return self._route_transports[key]
+
+    def _named(self, endpoint: Endpoint, url: str, token_source: TokenSource | None) -> Transport:
+        """See ``vendors.NamedTransportMaker``."""
+        allowed = self._settings.allowed
+        if isinstance(token_source, OidcClient):
+            issuer = token_source.issuer
+            trusted = allowed.names_endpoint(url, issuer, issuer_named=allowed.check(issuer), discovered=False)
+        else:
+            trusted = allowed.check(url)
+            _keep_at_home(token_source, url, named=trusted)
+        route = self._settings.routes.of(url) or DEFAULT_ROUTE
+        return self._kept_transport(endpoint, route, guarded=not trusted)
+
+    def _issuer_address(self, client: OidcClient) -> NetworkEndpoint:
+        """See ``vendors.IssuerAddress``."""
+        return NetworkEndpoint(
+            ISSUER.name.lower(), ISSUER.title, client.issuer, self.issuers.transport_for(client.issuer)
+        )
 
     def _transport(self, endpoint: Endpoint, *, guarded: bool = False, route: IssuerRoute = DEFAULT_ROUTE) -> Transport:
         bundle = next((path for name in endpoint.ca_variables if (path := self._environment.get(name))), None)
@@ -247,9 +287,22 @@ class Exchanger:
     def _date(self, endpoint: Endpoint, date: str | None) -> None:
         """Compare clocks; a policy's author chooses the issuer, so an issuer's word is noted and not believed."""
         if isinstance(self._clock, SkewedClock):
-            self._clock.observe(endpoint.name.lower(), date, trusted=endpoint is not ISSUER)
+            self._clock.observe(endpoint.name.lower(), date, trusted=not endpoint.of_tenants)
 
 
 def _token_size(token: SubjectToken) -> int:
     # With its claims, which take about three times as much.
     return 1024 + 4 * len(token.token.reveal())
+
+
+def _keep_at_home(token_source: TokenSource | None, url: str, *, named: bool) -> None:
+    """Send a token that is not the policy's own nowhere but where the operator says.
+
+    Raises:
+        Denied: TokenFileNotForHere: whoever wrote the policy could have it sent to a server of his own.
+    """
+    if token_source is None or named:
+        return
+    where = printable(url.partition("?")[0])
+    message = f"a token of the operator's is sent to allowed endpoints only, and {where} is not among them"
+    raise Denied("TokenFileNotForHere", message, hint=f"have the operator name it: --allowed-issuer {where}")

@@ -33,7 +33,7 @@ class SubjectTokenSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IssuerTokens:
-    """Of an issuer, by client credentials."""
+    """Of an issuer, by client credentials; shared with others who ask for the same, unless the request says not."""
 
     issuers: Issuers
     request: TokenRequest
@@ -85,10 +85,11 @@ class ServiceAccountTokens:
 
     Attributes:
         kept: Tokens that are good for more exchanges, by policy, account and audience: no policy is shown another's.
+            None where each is good for one.
         ask: Gets a new one.
     """
 
-    kept: Shared[SubjectToken]
+    kept: Shared[SubjectToken] | None
     ask: AccountTokens
     clock: Clock
     policy: ObjectKey
@@ -97,6 +98,8 @@ class ServiceAccountTokens:
 
     def token(self) -> SubjectToken:
         """See ``SubjectTokenSource``."""
+        if self.kept is None:
+            return self.ask(self.account, self.audience)
         try:
             return self.kept.get(self._key, self._fetch)
         except TimeoutError as error:
@@ -105,7 +108,8 @@ class ServiceAccountTokens:
 
     def fresh(self, stale: SubjectToken, refusal: Denied) -> SubjectToken:  # noqa: ARG002 - another one is made
         """See ``SubjectTokenSource``."""
-        self.kept.drop(self._key, stale)
+        if self.kept:
+            self.kept.drop(self._key, stale)
         return self.token()
 
     @property

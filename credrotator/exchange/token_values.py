@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from credrotator.core.errors import Denied
 from credrotator.core.model import Sensitive
 from credrotator.exchange.lifetimes import unusable
 
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
 TOKEN = re.compile(r"[!-~]+")
 AROUND = " \t\r\n"
 """What some servers put around a token; it is left out."""
+
+
+LONGEST_CREDENTIAL = 20_000
+"""Characters of a token that is published: a header that is longer is turned away by proxies and servers alike."""
+
+
+def refuse_long(endpoint: Endpoint, token: Sensitive) -> None:
+    """Let no token pass that no request could carry.
+
+    Raises:
+        Denied: TokenTooLong.
+    """
+    if (length := len(token.reveal())) > LONGEST_CREDENTIAL:
+        message = f"the token of {endpoint.title} has {length} characters, more than {LONGEST_CREDENTIAL}"
+        raise Denied("TokenTooLong", message, hint="have fewer claims put into these tokens")
 
 
 def token_value(endpoint: Endpoint, document: Mapping[str, object], name: str) -> Sensitive:

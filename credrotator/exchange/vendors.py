@@ -8,19 +8,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
-from credrotator.core.errors import StaleToken
+from credrotator.core.errors import RotationError, StaleToken
+from credrotator.exchange.single_use import used_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from credrotator.core.circuit_key import CircuitKey
+    from credrotator.core.errors import Denied
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import Credential, ObjectKey, Rotatable, SecretKeyRef, Sensitive, SubjectToken
+    from credrotator.core.model import (
+        Credential,
+        ObjectKey,
+        OidcClient,
+        Rotatable,
+        SecretKeyRef,
+        Sensitive,
+        SubjectToken,
+        TokenSource,
+    )
     from credrotator.core.ports import Clock, SecretReader
     from credrotator.exchange.http.circuit import CircuitBreakers
     from credrotator.exchange.http.endpoint import Endpoint
     from credrotator.exchange.http.transport import Transport
+    from credrotator.exchange.single_use import UsedTokens
     from credrotator.exchange.subject_tokens import SubjectTokenSource
 
 Given = TypeVar("Given")
@@ -51,13 +64,49 @@ class TransportMaker(Protocol):
         """Make it, with the operator's CA files and proxies."""
 
 
+class NamedTransportMaker(Protocol):
+    """Finds the transport to an address that a policy names."""
+
+    def __call__(self, endpoint: Endpoint, url: str, token_source: TokenSource | None) -> Transport:
+        """Return it, by the operator's rules for issuers; what lies below the policy's issuer is as good as that.
+
+        Raises:
+            Denied: Nothing may be sent there.
+        """
+
+
+class IssuerAddress(Protocol):
+    """Tells where a client's issuer is."""
+
+    def __call__(self, client: OidcClient) -> NetworkEndpoint:
+        """Return it.
+
+        Raises:
+            Denied: The operator does not allow it.
+        """
+
+
+def _none_is_named(*_: Any, **__: Any) -> NoReturn:
+    raise TypeError("made for vendors whose address no policy names")
+
+
 @dataclass(frozen=True, slots=True)
 class VendorContext:
-    """What a vendor's side of exchanges is made from."""
+    """What a vendor's side of exchanges is made from.
+
+    Attributes:
+        transport: To an address that the vendor or the operator names.
+        clock: The present moment.
+        environment: Holds the vendor's variables.
+        named: To an address that a policy names.
+        issuer: Where an issuer is, for who asks nobody else.
+    """
 
     transport: TransportMaker
     clock: Clock
     environment: Mapping[str, str]
+    named: NamedTransportMaker = _none_is_named
+    issuer: IssuerAddress = _none_is_named
 
 
 class Vendor(ABC):
@@ -73,10 +122,10 @@ class Vendor(ABC):
 
     @abstractmethod
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
-        """Return where the exchange takes place.
+        """Return where the exchange takes place; the issuer, where nobody else is asked.
 
         Raises:
-            RotationError: The vendor's SDK cannot tell.
+            RotationError: The vendor's SDK cannot tell, or nothing may be sent there.
         """
 
 
@@ -87,6 +136,7 @@ class ExchangeSteps:
         policy: Whose.
         secrets: Reads what the policy refers to.
         subject: Where the subject token comes from; None where the exchange needs none.
+        used: Knows the tokens that were exchanged already; None where a token is good for many exchanges.
         circuits: Tell who may be asked at this moment.
         instrumentation: Told of stages.
     """
@@ -97,12 +147,14 @@ class ExchangeSteps:
         secrets: SecretReader,
         subject: SubjectTokenSource | None,
         *,
+        used: UsedTokens | None = None,
         circuits: CircuitBreakers,
         instrumentation: Instrumentation,
     ) -> None:
         self.policy = policy
         self._secrets = secrets
         self._subject = subject
+        self._used = used
         self._circuits = circuits
         self._instrumentation = instrumentation
 
@@ -114,7 +166,7 @@ class ExchangeSteps:
         """
         return self._secrets(reference)
 
-    def ask(self, asked: str, ask: Callable[[], Given]) -> Given:
+    def ask(self, asked: CircuitKey | str, ask: Callable[[], Given]) -> Given:
         """Take a step that needs no subject token.
 
         Args:
@@ -127,21 +179,51 @@ class ExchangeSteps:
         with self._instrumentation.stage("exchange"), self._circuits.of(asked).slot():
             return ask()
 
-    def exchange(self, asked: str, exchange: Callable[[SubjectToken], Given]) -> Given:
+    def exchange(self, asked: CircuitKey | str, exchange: Callable[[SubjectToken], Given]) -> Given:
         """Exchange the subject token; one that the vendor calls stale is replaced once, in the same attempt.
 
         Raises:
             RotationError: As for ``ask``; or there is no token to be had.
+        """
+        token = self.subject_token()
+        try:
+            return self._exchanged(asked, exchange, token)
+        except StaleToken as error:
+            fresh = self._fresh(token, error)
+        return self._exchanged(asked, exchange, fresh)
+
+    def subject_token(self) -> SubjectToken:
+        """Return the subject token, for whom it is the credential itself.
+
+        Raises:
+            RotationError: There is none to be had.
             TypeError: The source has no token source: a provider's defect.
         """
-        subject = self._subject
-        if subject is None:
-            raise TypeError(f"{asked}: this source has no subject token")
+        if self._subject is None:
+            raise TypeError(f"{self.policy}: this source has no subject token")
         with self._instrumentation.stage("token"):
-            token = subject.token()
+            return self._subject.token()
+
+    def _fresh(self, stale: SubjectToken, refusal: Denied) -> SubjectToken:
+        assert self._subject is not None  # noqa: S101 - it gave the stale one
+        with self._instrumentation.stage("token"):
+            return self._subject.fresh(stale, refusal)
+
+    def _exchanged(
+        self, asked: CircuitKey | str, exchange: Callable[[SubjectToken], Given], token: SubjectToken
+    ) -> Given:
+        """Show a token to the vendor; one that it takes once only is not shown twice."""
+        if self._used is None:
+            return self.ask(asked, lambda: exchange(token))
+        if not self._used.claim(token):
+            # It may have been cached, or lie in a file; a source that has no other says so.
+            token = self._fresh(token, used_before())
+            if not self._used.claim(token):
+                raise used_before()
         try:
             return self.ask(asked, lambda: exchange(token))
-        except StaleToken as error:
-            with self._instrumentation.stage("token"):
-                fresh = subject.fresh(token, error)
-        return self.ask(asked, lambda: exchange(fresh))
+        except RotationError as error:
+            if not isinstance(error, StaleToken):
+                # What was never taken may be shown again; whether it was, the vendor will say.
+                self._used.release(token)
+            raise

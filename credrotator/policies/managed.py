@@ -7,7 +7,7 @@ API has under that name in ``spec``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -19,7 +19,7 @@ from credrotator.policies.documents import DocumentError, read_tenant_object
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from credrotator.policies.reader import PolicyReader
+    from credrotator.policies.reader import OwnReading, PolicyReader
 
 SUFFIX, NAME_LENGTH = "-credentials", 253
 
@@ -30,12 +30,14 @@ class ManagedForm:
 
     Attributes:
         annotation: Holds the block.
-        policy_type: The type whose block it is.
+        policy_type: The type whose block it is; empty where the gateway's API does not have the block.
         block: The block's name in ``spec``.
         carrier: The static policy by which the gateway takes the credential: the bytes on the wire are the same.
         expected: What the carrier has to look like, for people.
         rotatable: Which fields of the block ask for something to rotate, for people.
-        carry: Converts a drop-in policy; None where the managed form does not do the same.
+        carry: Converts a drop-in policy; None where the managed form does not do the same, or there is no other.
+        own: Reads the block where the gateway's API does not have it.
+        headers: What each request with the credential needs beside it; the backend has to add them.
     """
 
     annotation: str
@@ -45,6 +47,8 @@ class ManagedForm:
     expected: str
     rotatable: str
     carry: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None
+    own: OwnReading | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -59,6 +63,12 @@ class ManagedForm:
             case _:
                 pass
         return False
+
+
+def header_mutation(form: ManagedForm) -> dict[str, Any]:
+    """Return the part of an AIServiceBackend's ``spec`` that adds what requests need; empty where they need nothing."""
+    headers = [{"name": name, "value": value} for name, value in form.headers.items()]
+    return {"headerMutation": {"set": headers}} if headers else {}
 
 
 class FormReader:
@@ -137,6 +147,8 @@ class FormReader:
         rest = {key: value for key, value in annotations.items() if key not in self._forms}
         # Under a short name: the limit that the gateway's own name for the Secret sets does not concern this form.
         named = {**metadata, "name": "asked", "annotations": rest}
+        if form.own is not None:
+            return self.policies.read_own({**manifest, "metadata": named}, form.own, content, origin)
         inner = {**manifest, "metadata": named, "spec": {"type": form.policy_type, form.block: content}}
         return self.policies.read(inner, origin, managed=True)
 

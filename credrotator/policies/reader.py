@@ -49,7 +49,7 @@ from credrotator.policies.newer import SERVED, newer_part
 from credrotator.policies.token_sources import IN_PLACE, read_token_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from credrotator.core.model import TokenSource
 
@@ -100,6 +100,21 @@ class BlockReader(Protocol):
         """Check what the block's fields mean together; None only where the block is not there."""
 
 
+@dataclass(frozen=True, slots=True)
+class OwnReading:
+    """How a block is read that stands in an annotation only, since the gateway's API does not have it.
+
+    Attributes:
+        block: The name by which messages know it until they name the annotation.
+        schema: Its fields.
+        read: Checks what they mean together; the last argument is the path of the block.
+    """
+
+    block: str
+    schema: type[schema.OwnBlock]
+    read: Callable[[Reading, Any, str], Rotatable]
+
+
 class PolicyReader:
     """Reads policies: the gateway's rules here, each provider's by its own reader.
 
@@ -133,6 +148,39 @@ class PolicyReader:
         reading = Reading(key, shape, self, managed=managed)
         source = reading.source()
         problems = [*self._whole_problems(manifest), *reading.problems]
+        if source is None or problems:
+            return InvalidPolicy(key, origin, few(problems))
+        return _policy(reading, source, origin)
+
+    def read_own(
+        self, manifest: Mapping[str, Any], own: OwnReading, content: Mapping[str, Any], origin: str
+    ) -> Policy | InvalidPolicy:
+        """Turn a block that the gateway's API does not have into a Policy, or into everything that is wrong with it.
+
+        Unknown fields are wrong here: there is no newer gateway that may know them.
+
+        Args:
+            manifest: The object in which the block was found.
+            own: How such a block is read.
+            content: The block.
+            origin: Where it comes from, for messages.
+        """
+        key = _key_of(manifest, self.defaults.namespace)
+        path = f"spec.{own.block}"
+        problems = list(choice_problems(content, own.schema, path, alpha=False))
+        try:
+            block = own.schema.model_validate(content)
+        except ValidationError as error:
+            problems += [Problem(f"{path}.{p.path}" if p.path else path, p.message) for p in schema_problems(error)]
+            return InvalidPolicy(key, origin, few([*problems, *self._whole_problems(manifest)]))
+        problems += [Problem(*line.split(": ", 1)) for line in unknown_fields(block, path)]
+        try:
+            shape = schema.BackendSecurityPolicy.model_validate(manifest)
+        except ValidationError as error:
+            return InvalidPolicy(key, origin, few([*problems, *schema_problems(error)]))
+        reading = Reading(key, shape, self, managed=True)
+        source = reading.source(lambda reading: own.read(reading, block, path))
+        problems += [*self._whole_problems(manifest), *reading.problems]
         if source is None or problems:
             return InvalidPolicy(key, origin, few(problems))
         return _policy(reading, source, origin)
@@ -261,11 +309,15 @@ class Reading:
         """Take note of something that is wrong with a field."""
         self.problems.append(Problem(path, message))
 
-    def source(self) -> Source | None:
-        """Check what fields mean together; None only where the mechanism of the type is not there."""
+    def source(self, read: Callable[[Reading], Source] | None = None) -> Source | None:
+        """Check what fields mean together; None only where the mechanism of the type is not there.
+
+        Args:
+            read: Reads the block; else the type tells who does.
+        """
         self._check_targets()
         self._warn()
-        source = self._mechanism()
+        source = read(self) if read else self._mechanism()
         if source is not None:
             self._check_annotations(source)
             self._check_names(source)

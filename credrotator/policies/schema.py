@@ -46,7 +46,9 @@ def _wrong(message: str) -> PydanticCustomError:
     return PydanticCustomError("wrong", "{reason}", {"reason": message})
 
 
-def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
+def matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
+    """Check a text against a pattern; ``expected`` says in a message what was meant."""
+
     def check(text: str) -> str:
         if not pattern.fullmatch(text):
             raise _wrong(f"expected {expected}, got {printable(text, 80)}")
@@ -94,24 +96,31 @@ def _endpoint(text: str) -> str:
     return _url(text, query=True)
 
 
+def _https_endpoint(text: str) -> str:
+    if not text.lower().startswith("https://"):
+        raise _wrong(f"expected an https URL, got {printable(text.partition('?')[0], 80)}")
+    return _url(text, query=True)
+
+
 Text = Annotated[str, StringConstraints(min_length=1)]
 Name = Annotated[
-    Text, _matching(NAME, "a Kubernetes name (lower-case letters, digits, - and ., at most 253 characters)")
+    Text, matching(NAME, "a Kubernetes name (lower-case letters, digits, - and ., at most 253 characters)")
 ]
 Namespace = Annotated[
-    Text, _matching(NAMESPACE, "a Kubernetes namespace (lower-case letters, digits and -, at most 63 characters)")
+    Text, matching(NAMESPACE, "a Kubernetes namespace (lower-case letters, digits and -, at most 63 characters)")
 ]
-Region = Annotated[Text, _matching(REGION, "an AWS region such as us-east-1")]
-RoleArn = Annotated[Text, _matching(ROLE_ARN, "arn:aws:iam::<12 digits>:role/<name>")]
-ExternalId = Annotated[str, _matching(EXTERNAL_ID, "2 to 1224 letters, digits and +=,.@:/_-")]
-SourceIdentity = Annotated[str, _matching(SOURCE_IDENTITY, "2 to 64 letters, digits and +=,.@_-")]
+Region = Annotated[Text, matching(REGION, "an AWS region such as us-east-1")]
+RoleArn = Annotated[Text, matching(ROLE_ARN, "arn:aws:iam::<12 digits>:role/<name>")]
+ExternalId = Annotated[str, matching(EXTERNAL_ID, "2 to 1224 letters, digits and +=,.@:/_-")]
+SourceIdentity = Annotated[str, matching(SOURCE_IDENTITY, "2 to 64 letters, digits and +=,.@_-")]
 TagKey = Annotated[
-    str, _matching(TAG_KEY, "a tag's key: 1 to 128 letters, digits and .:/=+@_-, not beginning with aws:")
+    str, matching(TAG_KEY, "a tag's key: 1 to 128 letters, digits and .:/=+@_-, not beginning with aws:")
 ]
-TagValue = Annotated[str, _matching(TAG_VALUE, "a tag's value: at most 256 letters, digits and .:/=+@_-")]
-Tenant = Annotated[Text, _matching(TENANT, "a tenant id or domain")]
-GoogleName = Annotated[Text, _matching(GOOGLE_NAME, "lower-case letters, digits and -, at most 63 characters")]
-GoogleProject = Annotated[Text, _matching(GOOGLE_PROJECT, "a Google Cloud project's ID or number")]
+TagValue = Annotated[str, matching(TAG_VALUE, "a tag's value: at most 256 letters, digits and .:/=+@_-")]
+Tenant = Annotated[Text, matching(TENANT, "a tenant id or domain")]
+GoogleName = Annotated[Text, matching(GOOGLE_NAME, "lower-case letters, digits and -, at most 63 characters")]
+GoogleProject = Annotated[Text, matching(GOOGLE_PROJECT, "a Google Cloud project's ID or number")]
+HttpsUrl = Annotated[Text, AfterValidator(_https_endpoint)]
 IssuerUrl = Annotated[Text, AfterValidator(_issuer)]
 EndpointUrl = Annotated[Text, AfterValidator(_endpoint)]
 
@@ -145,6 +154,18 @@ class SchemaModel(BaseModel):
         if not isinstance(value, dict):
             return value
         return {name: value for name, value in value.items() if value is not None}
+
+
+def _api_name(attribute: str) -> str:
+    """Return a field's name as the API would write it: ``federation_rule_id`` is ``federationRuleID``."""
+    first, *rest = attribute.split("_")
+    return first + "".join(part.upper() if part == "id" else part.capitalize() for part in rest)
+
+
+class OwnBlock(SchemaModel):
+    """Base of blocks that the gateway's API does not have: they stand in annotations only, and each is a provider's."""
+
+    model_config = ConfigDict(alias_generator=_api_name)
 
 
 class SecretRef(SchemaModel):

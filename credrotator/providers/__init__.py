@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 from credrotator.policies.managed import FormReader
 from credrotator.policies.reader import Defaults, PolicyReader
+from credrotator.providers.anthropic import Anthropic
 from credrotator.providers.aws import Aws
 from credrotator.providers.azure import Azure
 from credrotator.providers.gcp import Gcp
+from credrotator.providers.openai import OpenAi
 
 if TYPE_CHECKING:
     from credrotator.core.model import Rotatable
     from credrotator.providers.provider import OperatorOption, Provider
 
-PROVIDERS: tuple[Provider, ...] = (Aws(), Azure(), Gcp())
+PROVIDERS: tuple[Provider, ...] = (Aws(), Azure(), Gcp(), Anthropic(), OpenAi())
 
 
 def provider_of(source: Rotatable) -> Provider:

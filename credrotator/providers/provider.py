@@ -102,8 +102,8 @@ class Provider(ABC):
 
     @property
     @abstractmethod
-    def sandbox(self) -> SandboxServer:
-        """Return the server of the sandbox that stands for the vendor."""
+    def sandbox(self) -> SandboxServer | None:
+        """Return the server of the sandbox that stands for the vendor; None where another provider's does."""
 
     @abstractmethod
     def read(self, reading: Reading, spec: schema.Spec) -> Source | None:
@@ -116,7 +116,7 @@ class Provider(ABC):
     @property
     @abstractmethod
     def advice_member(self) -> str:
-        """Return the member of ``check -o json`` that holds its advice."""
+        """Return the member of ``check -o json`` that holds its advice; empty where it never has any."""
 
     @property
     @abstractmethod
@@ -138,8 +138,11 @@ class Provider(ABC):
 
     @property
     @abstractmethod
-    def terraform_requirement(self) -> tuple[str, str]:
-        """Return the Terraform provider that ``terraform`` needs: its local name, and its requirement as HCL."""
+    def terraform_requirement(self) -> tuple[str, str] | None:
+        """Return the Terraform provider that ``terraform`` needs: its local name, and its requirement as HCL.
+
+        None where there is none for the vendor: what ``terraform`` returns are comments.
+        """
 
     @abstractmethod
     def terraform(self, advice: Iterable[Advice]) -> str:

@@ -1,4 +1,4 @@
-"""A local OIDC issuer, AWS STS, Microsoft Entra and Google Cloud, to try credrotator without an account and to test it.
+"""A local OIDC issuer, clouds and model vendors, to try credrotator without an account and to test it.
 
 Owns servers that verify what they are shown as the real ones do, and switches that make them fail. Must not import
 the rest of credrotator: it is the other side of the wire. It needs the extra ``credrotator[sandbox]``.
@@ -25,6 +25,13 @@ from credrotator.sandbox.answerfaults import (
     ServiceError,
     SkewedDate,
 )
+from credrotator.sandbox.anthropic import (
+    DEFAULT_ORGANIZATION,
+    DEFAULT_RULE,
+    DEFAULT_SERVICE_ACCOUNT,
+    DEFAULT_WORKSPACE,
+    FederationRule,
+)
 from credrotator.sandbox.apps import (
     DEFAULT_APP,
     DEFAULT_APP_SECRET,
@@ -37,9 +44,11 @@ from credrotator.sandbox.bodyfaults import GzipBomb, Huge, garbage, hostile
 from credrotator.sandbox.clients import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, Client
 from credrotator.sandbox.echofaults import Echo
 from credrotator.sandbox.faults import Fault, Faults
+from credrotator.sandbox.federation import Trusted
 from credrotator.sandbox.googleaccounts import DEFAULT_ACCOUNT, DEFAULT_POOL, PoolProvider, ServiceAccount
 from credrotator.sandbox.kept import KeptSandbox
 from credrotator.sandbox.listener import PortTaken
+from credrotator.sandbox.openai import DEFAULT_ACCOUNT_ID, DEFAULT_IDENTITY_PROVIDER, IdentityProvider
 from credrotator.sandbox.proxy import Proxy
 from credrotator.sandbox.recording import RecordedRequest, RequestLog
 from credrotator.sandbox.roles import Role
@@ -49,13 +58,19 @@ from credrotator.sandbox.wirefaults import Banner, Certificate, Drip, Handshake,
 
 __all__ = [
     "DEFAULT_ACCOUNT",
+    "DEFAULT_ACCOUNT_ID",
     "DEFAULT_APP",
     "DEFAULT_APP_SECRET",
     "DEFAULT_CLIENT",
     "DEFAULT_CLIENT_SECRET",
+    "DEFAULT_IDENTITY_PROVIDER",
+    "DEFAULT_ORGANIZATION",
     "DEFAULT_POOL",
     "DEFAULT_ROLE",
+    "DEFAULT_RULE",
+    "DEFAULT_SERVICE_ACCOUNT",
     "DEFAULT_TENANT",
+    "DEFAULT_WORKSPACE",
     "MISSING",
     "Answer",
     "App",
@@ -68,10 +83,12 @@ __all__ = [
     "Fault",
     "Faults",
     "FederatedCredential",
+    "FederationRule",
     "GzipBomb",
     "Handshake",
     "Hang",
     "Huge",
+    "IdentityProvider",
     "KeptSandbox",
     "Latency",
     "Mute",
@@ -89,6 +106,7 @@ __all__ = [
     "ServiceAccount",
     "ServiceError",
     "SkewedDate",
+    "Trusted",
     "TrustedAssertions",
     "garbage",
     "hostile",

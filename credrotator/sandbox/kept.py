@@ -19,6 +19,7 @@ from credrotator.sandbox.sigv4 import Session
 from credrotator.sandbox.site import Sandbox
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 STATE_FILE_NAME = "sandbox.json"
@@ -65,9 +66,9 @@ class KeptSandbox(Sandbox):
         for session in state["sessions"]:
             restored = Session(**{**session, "expires": datetime.fromisoformat(session["expires"])})
             self.sts.sessions[restored.access_key_id] = restored
-        for token, grant in state["grants"].items():
-            expires = datetime.fromisoformat(grant["expires"])
-            self.google.grants[token] = Grant(grant["principal"], frozenset(grant["scopes"]), expires)
+        _restore_grants(self.google.grants, state["grants"])
+        for vendor in (self.anthropic, self.openai):
+            _restore_grants(vendor.grants, state.get("vendorGrants", {}).get(vendor.name, {}))
 
     def _save(self) -> None:
         state = {
@@ -80,17 +81,26 @@ class KeptSandbox(Sandbox):
                 for session in list(self.sts.sessions.values())
                 if session.expires > self.sts.now()
             ],
-            "grants": {
-                token: {
-                    "principal": grant.principal,
-                    "scopes": sorted(grant.scopes),
-                    "expires": grant.expires.isoformat(),
-                }
-                for token, grant in list(self.google.grants.items())
-                if grant.expires > self.google.now()
+            "grants": _kept_grants(self.google.grants, self.google.now()),
+            "vendorGrants": {
+                vendor.name: _kept_grants(vendor.grants, vendor.now()) for vendor in (self.anthropic, self.openai)
             },
         }
         _write(self._directory / STATE_FILE_NAME, state)
+
+
+def _kept_grants(grants: Mapping[str, Grant], now: datetime) -> dict[str, dict[str, Any]]:
+    return {
+        token: {"principal": grant.principal, "scopes": sorted(grant.scopes), "expires": grant.expires.isoformat()}
+        for token, grant in list(grants.items())
+        if grant.expires > now
+    }
+
+
+def _restore_grants(grants: dict[str, Grant], kept: Mapping[str, Mapping[str, Any]]) -> None:
+    for token, grant in kept.items():
+        expires = datetime.fromisoformat(grant["expires"])
+        grants[token] = Grant(grant["principal"], frozenset(grant["scopes"]), expires)
 
 
 def _read(file: Path) -> dict[str, Any] | None:

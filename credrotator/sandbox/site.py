@@ -1,4 +1,4 @@
-"""The sandbox as a whole: an issuer, and an STS, an Entra and a Google Cloud that trust it the way a real set-up would.
+"""The sandbox as a whole: an issuer, and clouds and model vendors that trust it the way a real set-up would.
 
 Owns their start, their stop and their default content. Must not serve anything itself. Specification: none.
 """
@@ -6,9 +6,11 @@ Owns their start, their stop and their default content. Must not serve anything 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
+from credrotator.sandbox.anthropic import AUDIENCE as ANTHROPIC_AUDIENCE
+from credrotator.sandbox.anthropic import DEFAULT_RULE, Anthropic, FederationRule
 from credrotator.sandbox.apps import (
     DEFAULT_APP,
     DEFAULT_APP_SECRET,
@@ -20,9 +22,12 @@ from credrotator.sandbox.apps import (
 from credrotator.sandbox.certificates import Certificates
 from credrotator.sandbox.clients import DEFAULT_CLIENT
 from credrotator.sandbox.entra import Entra
+from credrotator.sandbox.federation import Trusted
 from credrotator.sandbox.google import Google
 from credrotator.sandbox.googleaccounts import DEFAULT_ACCOUNT, DEFAULT_POOL, PoolProvider, ServiceAccount
 from credrotator.sandbox.issuer import Issuer
+from credrotator.sandbox.openai import AUDIENCE as OPENAI_AUDIENCE
+from credrotator.sandbox.openai import DEFAULT_IDENTITY_PROVIDER, IdentityProvider, OpenAi
 from credrotator.sandbox.proxy import Proxy
 from credrotator.sandbox.roles import Role
 from credrotator.sandbox.service import Place
@@ -43,18 +48,15 @@ def system_clock() -> datetime:
 
 
 class Sandbox:
-    """Four servers on the loopback interface; use it as a context manager.
+    """An issuer and the vendors' servers on the loopback interface; use it as a context manager.
 
     Args:
         directory: Where ``ca.pem`` is written; made if it is missing.
         host: The name in the URLs and certificates; it must resolve to 127.0.0.1.
-        issuer_port: TCP port of the issuer; 0 lets the system choose, here and below.
-        sts_port: TCP port of the STS.
-        entra_port: TCP port of Entra.
-        google_port: TCP port of Google Cloud.
         clock: What the servers take for the time, aware UTC. TLS certificates go by the real time all the same.
         issuer_scheme: "http" makes an issuer in the clear, to see it refused.
         algorithm: What the issuer signs with.
+        ports: TCP ports of the servers, as ``issuer_port``, ``sts_port`` and so on; the system chooses the others.
     """
 
     def __init__(
@@ -62,23 +64,25 @@ class Sandbox:
         directory: Path,
         *,
         host: str = "localhost",
-        issuer_port: int = 0,
-        sts_port: int = 0,
-        entra_port: int = 0,
-        google_port: int = 0,
         clock: Clock = system_clock,
         issuer_scheme: Scheme = "https",
         algorithm: Algorithm = "RS256",
+        **ports: int,
     ) -> None:
         self._directory = directory
         self._algorithm = algorithm
         self._place = Place(Certificates(directory, host), clock, host)
-        self.issuer = Issuer(self._place, issuer_port, issuer_scheme, algorithm)
+        self.issuer = Issuer(self._place, ports.pop("issuer_port", 0), issuer_scheme, algorithm)
         self.issuers = [self.issuer]
-        self.sts = Sts(self._place, sts_port)
-        self.entra = Entra(self._place, entra_port)
-        self.google = Google(self._place, google_port)
-        self.vendors: tuple[Service, ...] = (self.sts, self.entra, self.google)
+        self.sts = Sts(self._place, ports.pop("sts_port", 0))
+        self.entra = Entra(self._place, ports.pop("entra_port", 0))
+        self.google = Google(self._place, ports.pop("google_port", 0))
+        self.anthropic = Anthropic(self._place, ports.pop("anthropic_port", 0))
+        self.openai = OpenAi(self._place, ports.pop("openai_port", 0))
+        if ports:
+            raise TypeError(f"no server has the port {next(iter(ports))}")
+        self._federating = (self.sts, self.entra, self.google, self.anthropic, self.openai)
+        self.vendors: tuple[Service, ...] = self._federating
         self._running = ExitStack()
 
     @property
@@ -87,7 +91,7 @@ class Sandbox:
         return self._place.certificates.ca_file
 
     def __enter__(self) -> Self:
-        """Start all four; raises ``PortTaken`` where a port is in use, and then nothing is left running."""
+        """Start all; raises ``PortTaken`` where a port is in use, and then nothing is left running."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._prepare_ca()
         with ExitStack() as starting:
@@ -100,6 +104,7 @@ class Sandbox:
         self.entra.tenants.setdefault(DEFAULT_TENANT, {DEFAULT_APP: self._default_app()})
         self.google.providers.setdefault(DEFAULT_POOL, PoolProvider(self.issuer.url, subject=DEFAULT_CLIENT))
         self.google.accounts.setdefault(DEFAULT_ACCOUNT, ServiceAccount(impersonators={DEFAULT_PRINCIPAL}))
+        self._trust_at_model_vendors()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -117,6 +122,8 @@ class Sandbox:
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_STS": f"{self.google.url}/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS": f"{self.google.url}/",
             "CLOUDSDK_AUTH_TOKEN_HOST": f"{self.google.url}/token",
+            "ANTHROPIC_BASE_URL": self.anthropic.url,
+            "OPENAI_TOKEN_EXCHANGE_URL": f"{self.openai.url}/oauth/token",
             "CREDROTATOR_CA_FILE": str(self.ca_file),
             "CREDROTATOR_ALLOWED_ISSUER": self.issuer.url,
             "NO_PROXY": f"{self._place.host},localhost,127.0.0.1",
@@ -153,8 +160,14 @@ class Sandbox:
         self._place.certificates.renew_ca()
 
     def _trust(self, issuer: Issuer) -> None:
-        for vendor in (self.sts, self.entra, self.google):
+        for vendor in self._federating:
             vendor.issuers.trust(issuer.url, issuer.public_keys)
+
+    def _trust_at_model_vendors(self) -> None:
+        by_jwt = Trusted(self.issuer.url, ANTHROPIC_AUDIENCE, DEFAULT_CLIENT, longest_life=timedelta(hours=1))
+        self.anthropic.rules.setdefault(DEFAULT_RULE, FederationRule(by_jwt))
+        known = IdentityProvider(Trusted(self.issuer.url, OPENAI_AUDIENCE, DEFAULT_CLIENT))
+        self.openai.identity_providers.setdefault(DEFAULT_IDENTITY_PROVIDER, known)
 
     def _default_app(self) -> App:
         record = FederatedCredential(self.issuer.url, DEFAULT_CLIENT, TOKEN_EXCHANGE_AUDIENCE)

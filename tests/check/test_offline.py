@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -14,11 +15,8 @@ from click.testing import CliRunner, Result
 from credrotator.cli.check_formats import Finding, findings, github, junit, sarif
 from credrotator.cli.main import cli
 from credrotator.core.errors import UsageError
-from tests.docs.pages import ROOT
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).resolve().parents[2]
 GOOD = """\
 apiVersion: aigateway.envoyproxy.io/v1beta1
 kind: BackendSecurityPolicy

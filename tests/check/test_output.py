@@ -121,6 +121,8 @@ class TestFailing:
             "awsRoleChain": None,
             "entraFederatedCredential": None,
             "gcpWorkloadIdentity": None,
+            "anthropicFederation": None,
+            "openaiWorkloadIdentity": None,
             "terraform": None,
         }
         assert step(found, "token")["error"]["reason"] == "InvalidClient"

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from tests.support.command_line import Backend
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FREE_PORTS = ("--issuer-port", "0", "--sts-port", "0", "--entra-port", "0", "--google-port", "0")
+FREE_PORTS = tuple(
+    text for server in ("issuer", "sts", "entra", "google", "anthropic", "openai") for text in (f"--{server}-port", "0")
+)
 
 
 class TestSignals:

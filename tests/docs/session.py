@@ -20,7 +20,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from credrotator.sandbox import DEFAULT_APP_SECRET, DEFAULT_CLIENT_SECRET
+from credrotator.sandbox import (
+    DEFAULT_ACCOUNT_ID,
+    DEFAULT_APP_SECRET,
+    DEFAULT_CLIENT_SECRET,
+    DEFAULT_IDENTITY_PROVIDER,
+    DEFAULT_RULE,
+    DEFAULT_SERVICE_ACCOUNT,
+    DEFAULT_WORKSPACE,
+)
 from tests.docs.pages import RUN, blocks
 
 if TYPE_CHECKING:
@@ -31,11 +39,20 @@ if TYPE_CHECKING:
 LIMIT_S = 90
 UNASSIGNED = range(20_000, 32_768)
 """Below the ports that Linux gives to whoever asks for any."""
-PORTS = ("9443", "9444", "9445", "9446")
+PORTS = ("9443", "9444", "9445", "9446", "9447", "9448")
 # Of one page at most one is an issuer whose answers are shown; by its name the sandbox's comes back.
 ISSUERS = ("keycloak.example.com/realms/ai", "example.okta.com/oauth2/aus1a2b3c4", "idp.example.com")
 PROJECT = "my-project"
-SECRETS = {"THE-CLIENTS-SECRET": DEFAULT_CLIENT_SECRET, "THE-APPLICATIONS-SECRET": DEFAULT_APP_SECRET}
+SECRETS = {
+    "THE-CLIENTS-SECRET": DEFAULT_CLIENT_SECRET,
+    "THE-APPLICATIONS-SECRET": DEFAULT_APP_SECRET,
+    "fdrl_0123456789": DEFAULT_RULE,
+    "svac_0123456789": DEFAULT_SERVICE_ACCOUNT,
+    "wrkspc_0123456789": DEFAULT_WORKSPACE,
+    "idp_0123456789": DEFAULT_IDENTITY_PROVIDER,
+    "sa_0123456789": DEFAULT_ACCOUNT_ID,
+}
+"""What stands in the pages, and what the sandbox has in its place."""
 DIRECTORIES = ("/etc/credrotator", "/var/lib/credrotator", "/etc/ext-proc")
 _MARK = re.compile(r"\n?\x01(\d+)\x01\n")
 _MASKS = (
@@ -200,9 +217,9 @@ def _is_free(port: int) -> bool:
 def programs(directory: Path, ports: list[int]) -> Path:
     """Make a directory with the programs that the pages start; the sandbox's default ports become others."""
     directory.mkdir()
-    issuer, sts, entra, google = ports
+    servers = ("issuer", "sts", "entra", "google", "anthropic", "openai")
     python = shlex.quote(sys.executable)
-    places = f"--issuer-port {issuer} --sts-port {sts} --entra-port {entra} --google-port {google}"
+    places = " ".join(f"--{server}-port {port}" for server, port in zip(servers, ports, strict=True))
     (directory / "python").write_text(f'#!/bin/sh\nexec {python} "$@"\n', encoding="utf-8")
     (directory / "credrotator").write_text(
         "#!/bin/sh\n"

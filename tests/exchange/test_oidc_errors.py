@@ -263,9 +263,9 @@ def test_invariant_15_a_shared_refusal_names_the_askers_own_secret(world: Backen
     exchanger, told, asked = world.exchanger(), [], 0
     for namespace in ("team-a", "team-b"):
         name = SecretKeyRef(ObjectKey(namespace, f"secret-of-{namespace}"), "client-secret", "spec.oidc")
+        client, policy = world.oidc(client_secret=name), ObjectKey(namespace, "policy")
+        request = exchanger.token_request(policy, client, lambda _: Sensitive("wrong"))
         with pytest.raises(Denied) as caught:
-            client, policy = world.oidc(client_secret=name), ObjectKey(namespace, "policy")
-            request = exchanger.token_request(policy, client, lambda _: Sensitive("wrong"))
             exchanger.issuers.subject_token(request)
         told.append(f"{caught.value.message}; {caught.value.hint}")
         asked = asked or world.issuer.requests.count(TOKEN)

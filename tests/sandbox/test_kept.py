@@ -29,6 +29,7 @@ def test_everything_issued_stays_good(tmp_path: Path) -> None:
         first.sts.sessions[session.access_key_id] = session
         grant = Grant("principal", frozenset({"a", "b"}), first.google.now() + timedelta(hours=1))
         first.google.grants["ya29.c.x"] = grant
+        first.anthropic.grants["sk-ant-oat01-x"] = grant
         key_file = first.write_key_file().read_text()
         ca, port = first.ca_file.read_bytes(), first.issuer.port
     with KeptSandbox(tmp_path, issuer_port=port) as second, trusting_session(second.ca_file) as http:
@@ -38,6 +39,7 @@ def test_everything_issued_stays_good(tmp_path: Path) -> None:
         assert second.entra.keys.jwks() == entra_keys
         assert second.sts.sessions == {session.access_key_id: session}
         assert second.google.grants == {"ya29.c.x": grant}
+        assert second.anthropic.grants == {"sk-ant-oat01-x": grant}
         assert second.write_key_file().read_text() == key_file
         assert json.loads(key_file)["private_key_id"] in second.google.accounts[DEFAULT_ACCOUNT].keys
 

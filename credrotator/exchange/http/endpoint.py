@@ -17,6 +17,7 @@ class Endpoint:
         proxy_variable: The gateway's own variable for the proxy to it; empty where there is none.
         ca_variables: Variables that name the CA bundle for it; the first that is set counts.
         address_setting: What names its address.
+        of_tenants: Policies name its address, so that its word on the time is noted and not believed.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Endpoint:
     proxy_variable: str = ""
     ca_variables: tuple[str, ...] = ("REQUESTS_CA_BUNDLE",)
     address_setting: str = ""
+    of_tenants: bool = False
 
     def call(self, method: str | None, url: str | None) -> str:
         """Name a request for metrics."""
@@ -35,4 +37,4 @@ class Endpoint:
         return self.get if method == "GET" else self.post
 
 
-ISSUER = Endpoint("Issuer", "the issuer", address_setting="tokenEndpoint of the policy")
+ISSUER = Endpoint("Issuer", "the issuer", address_setting="tokenEndpoint of the policy", of_tenants=True)

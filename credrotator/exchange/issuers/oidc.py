@@ -16,6 +16,7 @@ from credrotator.core.circuit_key import CircuitKey, client_account
 from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
+from credrotator.core.model import SubjectUse
 from credrotator.exchange.http.circuit import CircuitBreakers
 from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.http.foreign import masking
@@ -88,11 +89,13 @@ class Issuers:
         self._working_methods = WorkingMethods()
 
     def subject_token(self, request: TokenRequest) -> SubjectToken:
-        """Return a token that is good for an exchange now.
+        """Return a token that is good for an exchange now; one that nobody else is given, where it is not to be shared.
 
         Raises:
             RotationError: The issuer is not allowed, cannot be reached, refuses, or answers nonsense.
         """
+        if request.use is not SubjectUse.SHARED:
+            return self._fetch(request)[0]
         flown = False
 
         def fetch() -> tuple[SubjectToken, datetime]:

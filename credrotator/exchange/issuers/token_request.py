@@ -14,6 +14,7 @@ from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.client import OAuth2Client
 from requests.auth import AuthBase
 
+from credrotator.core.model import SubjectUse
 from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.http.failures import answering
 from credrotator.exchange.http.transport import Transport, json_object
@@ -39,12 +40,14 @@ class TokenRequest:
     Attributes:
         client_secret: Empty where there is an assertion.
         assertion: By which the client proves itself without a secret.
+        use: What becomes of the token; one that is not to be shared is asked for each time.
     """
 
     client: OidcClient
     client_id: str
     client_secret: Sensitive
     assertion: ClientProof | None = None
+    use: SubjectUse = SubjectUse.SHARED
 
     @property
     def proof(self) -> Sensitive:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.errors import Denied, OpaqueToken, printable
-from credrotator.core.model import Sensitive, SubjectToken
+from credrotator.core.model import Sensitive, SubjectToken, SubjectUse
 from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.http.foreign import foreign_text
 from credrotator.exchange.issuers.refusals import dpop_required
-from credrotator.exchange.lifetimes import expiry
-from credrotator.exchange.token_values import token_value
+from credrotator.exchange.lifetimes import expiry, unusable
+from credrotator.exchange.token_values import refuse_long, token_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +40,8 @@ def read_token(document: Mapping[str, Any], request: TokenRequest, now: datetime
         RotationError: DpopRequired, TokenTypeUnusable, NoIdToken, NoAccessToken, OpaqueToken, InvalidResponse,
             TokenExpired, TokenTooLong.
     """
+    if request.use is SubjectUse.CREDENTIAL:
+        return _read_credential(document, request.client.subject_token, now)
     odd = _odd_type(document.get("token_type"), request.client_secret)
     name = request.client.subject_token
     _refuse_none(document, name)
@@ -61,6 +63,26 @@ def read_token(document: Mapping[str, Any], request: TokenRequest, now: datetime
     if odd:
         log.warning("issuer %s: %s", printable(request.client.issuer), odd)
     return SubjectToken(token, expires_at, claims, (odd,) if odd else ())
+
+
+def _read_credential(document: Mapping[str, Any], name: str, now: datetime) -> SubjectToken:
+    """Read a token that is the credential itself: it may be opaque, but what the response says beside it has to hold.
+
+    NOTE: it goes into an ``Authorization: Bearer``, so nothing but a Bearer token with a known end is of use.
+    """
+    _refuse_none(document, name)
+    kind = document.get("token_type")
+    if not isinstance(kind, str) or kind.strip().lower() != "bearer":
+        shown = f"is {printable(kind, 40)}" if isinstance(kind, str) and kind.strip() else "is missing"
+        hint = "have the issuer give Bearer tokens to this client"
+        raise Denied("TokenTypeUnusable", f"the token response's token_type {shown}, expected Bearer", hint=hint)
+    token = token_value(ISSUER, document, name)
+    refuse_long(ISSUER, token)
+    claims = read_claims(token) or {}
+    exp = claim_time(claims, "exp")
+    if document.get("expires_in") is None and exp is None:
+        raise unusable(ISSUER, "it does not say when the token expires (expires_in)")
+    return SubjectToken(token, expiry(ISSUER, document.get("expires_in"), exp, now), claims)
 
 
 def _opaque(name: str) -> OpaqueToken:

@@ -1,0 +1,101 @@
+"""Anthropic's token endpoint: a subject token becomes an access token of a service account.
+
+Owns Anthropic's side of an exchange. The request is the one of Anthropic's own SDK; tests compare the two.
+Source: RFC 7523 §2.1; https://platform.claude.com/docs/en/manage-claude/workload-identity-federation
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from credrotator.core.circuit_key import CircuitKey
+from credrotator.core.claims import claim_time
+from credrotator.core.errors import Denied
+from credrotator.exchange.grants import JWT_BEARER, GrantEndpoint, TokenGrant
+from credrotator.exchange.http.endpoint import Endpoint
+from credrotator.exchange.operator_address import operator_address
+from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
+from credrotator.providers.anthropic.source import AnthropicFederation
+
+if TYPE_CHECKING:
+    from credrotator.core.model import Rotatable, SubjectToken
+    from credrotator.exchange.grants import AccessToken
+
+ENDPOINT = Endpoint("Anthropic", "Anthropic", address_setting="ANTHROPIC_BASE_URL")
+BASE_URL, TOKEN_PATH = "https://api.anthropic.com", "/v1/oauth/token"
+BETA_HEADER, OAUTH_BETA = "anthropic-beta", "oauth-2025-04-20"
+FEDERATION_BETA = "oidc-federation-2026-04-01"
+LONGEST_ASSERTION_BYTES = 16 * 1024
+RULE_HINT = (
+    "run credrotator check, which prints the issuer and the rule that fit the token; the console's page Workload "
+    "identity lists each refused attempt with its cause"
+)
+HINTS = {
+    "invalid_request": "correct federationRuleID, organizationID, serviceAccountID and workspaceID; a rule for several "
+    "workspaces needs workspaceID",
+    "invalid_request_error": "correct federationRuleID, organizationID, serviceAccountID and workspaceID; a rule for "
+    "several workspaces needs workspaceID",
+    "not_found_error": "correct federationRuleID, and see that the rule is not archived",
+    "permission_error": "let the federation rule cover this service account and workspace",
+}
+TOKENS = GrantEndpoint(
+    ENDPOINT, RULE_HINT, HINTS, status_page="see https://status.claude.com", request_id="request-id", lenient=True
+)
+
+
+class Anthropic(Vendor):
+    """Gets access tokens of Anthropic's API; safe to share between threads.
+
+    Raises:
+        Denied: AnthropicConfig: ANTHROPIC_BASE_URL is no https address.
+    """
+
+    def __init__(self, context: VendorContext) -> None:
+        self.transport = context.transport(ENDPOINT)
+        self.url = operator_address(ENDPOINT, context.environment, BASE_URL) + TOKEN_PATH
+        self._clock = context.clock
+
+    def credential(self, source: Rotatable, steps: ExchangeSteps) -> AccessToken:
+        """See ``Vendor``."""
+        assert isinstance(source, AnthropicFederation)  # noqa: S101 - the only source of this provider
+        asked = CircuitKey.of_url("anthropic", self.url, f"{source.organization}/{source.service_account}")
+        return steps.exchange(asked, lambda token: self.exchange(source, token))
+
+    def endpoint(self, source: Rotatable) -> NetworkEndpoint:  # noqa: ARG002 - one for all
+        """See ``Vendor``."""
+        return NetworkEndpoint("anthropic", ENDPOINT.title, self.url, self.transport)
+
+    def exchange(self, source: AnthropicFederation, token: SubjectToken) -> AccessToken:
+        """Exchange a subject token, which is used up by it.
+
+        Raises:
+            RotationError: With Anthropic's own code in the reason where it sent one.
+        """
+        _check(token)
+        fields = {
+            "grant_type": JWT_BEARER,
+            "assertion": token.token.reveal(),
+            "federation_rule_id": source.rule,
+            "organization_id": source.organization,
+            "service_account_id": source.service_account,
+            **({"workspace_id": source.workspace} if source.workspace else {}),
+        }
+        headers = {BETA_HEADER: f"{OAUTH_BETA},{FEDERATION_BETA}"}
+        whom = f"federation rule {source.rule}, service account {source.service_account}"
+        return TOKENS.ask(self.transport, TokenGrant(self.url, fields, whom, headers), token.token, self._clock)
+
+
+def _check(token: SubjectToken) -> None:
+    """Refuse what Anthropic would.
+
+    Raises:
+        Denied: TokenTooLong or TokenWithoutIat.
+    """
+    size = len(token.token.reveal().encode())
+    if size > LONGEST_ASSERTION_BYTES:
+        message = f"the issuer's token has {size} bytes, and Anthropic takes {LONGEST_ASSERTION_BYTES} at most"
+        hint = "have the issuer leave long claims, such as groups or roles, out of this client's tokens"
+        raise Denied("TokenTooLong", message, hint=hint)
+    if claim_time(token.claims, "iat") is None:
+        message = "the issuer's token does not say when it was issued (iat), and Anthropic takes none without"
+        raise Denied("TokenWithoutIat", message, hint="have the issuer put iat into this client's tokens")

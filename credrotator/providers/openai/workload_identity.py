@@ -1,0 +1,90 @@
+"""OpenAI's token endpoint: a subject token becomes an access token of a service account.
+
+Owns OpenAI's side of an exchange. The request is the one of OpenAI's own SDK; tests compare the two.
+Source: RFC 8693 §2; https://developers.openai.com/api/docs/guides/workload-identity-federation
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from credrotator.core.circuit_key import CircuitKey
+from credrotator.core.claims import claim_time
+from credrotator.core.errors import Denied
+from credrotator.exchange.grants import TOKEN_EXCHANGE, TOKEN_TYPE, GrantEndpoint, TokenGrant
+from credrotator.exchange.http.endpoint import Endpoint
+from credrotator.exchange.operator_address import operator_address
+from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
+from credrotator.providers.openai.source import OpenAiWorkloadIdentity
+
+if TYPE_CHECKING:
+    from credrotator.core.model import Rotatable, SubjectToken
+    from credrotator.exchange.grants import AccessToken
+
+ENDPOINT = Endpoint("OpenAi", "OpenAI", address_setting="OPENAI_TOKEN_EXCHANGE_URL")
+TOKEN_URL = "https://auth.openai.com/oauth/token"
+NEEDED = ("iss", "aud", "sub")
+MAPPING_HINT = (
+    "run credrotator check, which prints the identity provider and the mapping that fit the token; see that neither is "
+    "disabled"
+)
+HINTS = {
+    "invalid_request": "correct identityProviderID, serviceAccountID and subjectTokenType",
+    "invalid_client": "correct identityProviderID",
+    "access_denied": f"let the identity provider's mapping admit this subject for the service account; {MAPPING_HINT}",
+}
+TOKENS = GrantEndpoint(ENDPOINT, MAPPING_HINT, HINTS, status_page="see https://status.openai.com", lenient=True)
+
+
+class OpenAi(Vendor):
+    """Gets access tokens of OpenAI's API; safe to share between threads.
+
+    Raises:
+        Denied: OpenAiConfig: OPENAI_TOKEN_EXCHANGE_URL is no https address.
+    """
+
+    def __init__(self, context: VendorContext) -> None:
+        self.transport = context.transport(ENDPOINT)
+        self.url = operator_address(ENDPOINT, context.environment, TOKEN_URL)
+        self._clock = context.clock
+
+    def credential(self, source: Rotatable, steps: ExchangeSteps) -> AccessToken:
+        """See ``Vendor``."""
+        assert isinstance(source, OpenAiWorkloadIdentity)  # noqa: S101 - the only source of this provider
+        account = f"{source.identity_provider}/{source.service_account}"
+        asked = CircuitKey.of_url("openai", self.url, account)
+        return steps.exchange(asked, lambda token: self.exchange(source, token))
+
+    def endpoint(self, source: Rotatable) -> NetworkEndpoint:  # noqa: ARG002 - one for all
+        """See ``Vendor``."""
+        return NetworkEndpoint("openai", ENDPOINT.title, self.url, self.transport)
+
+    def exchange(self, source: OpenAiWorkloadIdentity, token: SubjectToken) -> AccessToken:
+        """Exchange a subject token.
+
+        Raises:
+            RotationError: With OpenAI's own code in the reason where it sent one.
+        """
+        _check(token)
+        fields = {
+            "grant_type": TOKEN_EXCHANGE,
+            "subject_token": token.token.reveal(),
+            "subject_token_type": TOKEN_TYPE + source.subject_token_type,
+            "identity_provider_id": source.identity_provider,
+            "service_account_id": source.service_account,
+        }
+        whom = f"identity provider {source.identity_provider}, service account {source.service_account}"
+        return TOKENS.ask(self.transport, TokenGrant(self.url, fields, whom), token.token, self._clock)
+
+
+def _check(token: SubjectToken) -> None:
+    """Refuse what OpenAI would.
+
+    Raises:
+        Denied: TokenLacksClaims.
+    """
+    lacks = [name for name in NEEDED if not token.claims.get(name)]
+    lacks += [name for name in ("exp", "iat") if claim_time(token.claims, name) is None]
+    if lacks:
+        message = f"the issuer's token has no {', '.join(lacks)}, and OpenAI takes none without"
+        raise Denied("TokenLacksClaims", message, hint="have the issuer put these claims into this client's tokens")

@@ -1,0 +1,118 @@
+"""``check`` and ``convert`` of policies whose token goes to a model vendor: what to enter there, and what to add."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from credrotator.sandbox import (
+    DEFAULT_ACCOUNT_ID,
+    DEFAULT_CLIENT,
+    DEFAULT_IDENTITY_PROVIDER,
+    DEFAULT_ORGANIZATION,
+    DEFAULT_RULE,
+    DEFAULT_SERVICE_ACCOUNT,
+)
+from tests.check.test_output import document
+from tests.support.command_line import run
+from tests.support.manifests import manifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from credrotator.diagnosis.preflight import Report
+    from credrotator.sandbox import Sandbox
+    from tests.check.checking import Checking
+
+PATCH = '{"spec":{"headerMutation":{"set":[{"name":"anthropic-beta","value":"oauth-2025-04-20"}]}}}'
+EXCHANGE_STEPS = ["policy", "references", "allowed", "dns", "proxy", "tls", "discovery", "token", "claims"]
+
+
+def spec(name: str) -> dict[str, Any]:
+    """Return what the gateway sees: a key in a Secret."""
+    return {"type": "APIKey", "apiKey": {"secretRef": {"name": f"{name}-token"}}}
+
+
+def asking(checking: Checking, name: str) -> dict[str, Any]:
+    """Return a policy that the sandbox's vendor of that name serves."""
+    if name == "anthropic":
+        block: dict[str, Any] = {
+            "federationRuleID": DEFAULT_RULE,
+            "organizationID": DEFAULT_ORGANIZATION,
+            "serviceAccountID": DEFAULT_SERVICE_ACCOUNT,
+            "oidcExchangeToken": {"aud": "https://api.anthropic.com", "oidc": checking.oidc()},
+        }
+    else:
+        block = {
+            "identityProviderID": DEFAULT_IDENTITY_PROVIDER,
+            "serviceAccountID": DEFAULT_ACCOUNT_ID,
+            "oidcExchangeToken": {"aud": "https://api.openai.com/v1", "oidc": checking.oidc()},
+        }
+    annotations = {f"credrotator.io/{name}-credentials": json.dumps(block)}
+    return manifest(name, spec(name), annotations=annotations)
+
+
+def names(report: Report) -> list[str]:
+    """Return the steps' names."""
+    return [step.name for step in report.steps]
+
+
+@pytest.mark.parametrize("name", ["anthropic", "openai"])
+def test_every_step(checking: Checking, name: str) -> None:
+    """Up to the vendor's token, twice in a row: what a vendor takes once is not used up by looking at it."""
+    for _ in range(2):
+        report = checking.run(asking(checking, name))
+        assert not report.failed, report.steps
+        headers = ["headers"] if name == "anthropic" else []
+        assert names(report) == [*EXCHANGE_STEPS, "dns", "proxy", "tls", "exchange", "delivery", *headers]
+        assert report.advice
+        assert DEFAULT_CLIENT in json.dumps(report.advice.document)
+
+
+def test_the_rule_that_fits(checking: Checking) -> None:
+    """Issuer, subject and audience as the token has them; what was entered so lets the token in."""
+    sandbox, found = checking.sandbox, asking(checking, "anthropic")
+    kept = sandbox.anthropic.rules[DEFAULT_RULE]
+    sandbox.anthropic.rules[DEFAULT_RULE] = replace(kept, trusted=replace(kept.trusted, audience="other"))
+    try:
+        report = checking.run(found)
+        failed = [step for step in report.steps if step.result == "failed"]
+        assert [(step.name, step.error.reason) for step in failed if step.error] == [
+            ("exchange", "AnthropicInvalidGrant")
+        ]
+        assert report.advice
+        document: dict[str, Any] = dict(report.advice.document)
+        assert document["issuer"]["issuer_url"] == sandbox.issuer.url
+        match = document["rule"]["match"]
+        advised = replace(kept.trusted, audience=match["audience"], subject=match["subject_prefix"])
+        sandbox.anthropic.rules[DEFAULT_RULE] = replace(kept, trusted=advised)
+        assert not checking.run(found).failed
+    finally:
+        sandbox.anthropic.rules[DEFAULT_RULE] = kept
+
+
+def test_on_the_command_line(checking: Checking, sandbox: Sandbox, tmp_path: Path) -> None:
+    """JSON by its schema; Terraform as comments; the backend's header by check and by convert, for each backend."""
+    file = tmp_path / "policies.json"
+    secret = manifest("oidc-client", {})
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": secret["metadata"]}
+    secret["stringData"] = {"client-secret": "sandbox-client-secret"}
+    found = asking(checking, "anthropic")
+    target = {"group": "aigateway.envoyproxy.io", "kind": "AIServiceBackend", "name": "claude"}
+    found["spec"] = {**spec("anthropic"), "targetRefs": [target]}
+    file.write_text("\n".join(json.dumps(each) for each in (found, asking(checking, "openai"), secret)))
+    ran = run("check", "-f", str(file), "-o", "json")
+    assert ran.code == 0, ran.out
+    anthropic, openai = (policy["advice"] for policy in document(ran)["policies"])
+    assert anthropic["anthropicFederation"]["rule"]["id"] == DEFAULT_RULE
+    assert openai["openaiWorkloadIdentity"]["identity_provider"]["issuer"] == sandbox.issuer.url
+    assert PATCH in run("check", "-f", str(file)).out
+    terraform = run("check", "-f", str(file), "-o", "terraform").out
+    assert terraform
+    assert all(line.startswith("#") or not line for line in terraform.splitlines())
+    converted = run("convert", "-f", str(file))
+    assert (converted.code, converted.out) == (0, "")
+    assert f"kubectl patch aiservicebackend claude -n default --type merge -p '{PATCH}'" in converted.err
