@@ -63,7 +63,7 @@ def read(kind: type[HTTPResponse], sent: bytes, method: str) -> Any:
         response.begin()
     except HTTPException as error:
         return type(error), str(error)
-    framing = (response.chunked, response.length, response.will_close)  # type: ignore[attr-defined]
+    framing = (response.chunked, response.length, response.will_close)
     head = (response.version, response.status, response.reason, response.headers.items())
     return head, framing, response.headers.get_payload(), response.read() if not response.chunked else b""
 
