@@ -119,6 +119,7 @@ class CircuitBreakers:
         self._circuits: OrderedDict[CircuitKey, _Circuit] = OrderedDict()
         self._awakening = Awakening()
         self._swept_s = seconds()
+        self._waiting_for_slots = 0
 
     def count(self) -> int:
         """Count the circuits that are remembered."""
@@ -191,6 +192,7 @@ class CircuitBreakers:
     def leave(self, key: CircuitKey, policy: ObjectKey | None, began_s: float, end: BaseException | None) -> None:
         """Give a slot back, and take note of how the request ended: None is success."""
         with self._changed:
+            next_s = self._awakening.next_s()
             circuits = {grain: self._circuits[grain] for grain in _grains(key)}
             circuits[_host(key)].share.give_back(policy.namespace if policy else "")
             now_s = self._seconds()
@@ -204,7 +206,9 @@ class CircuitBreakers:
                     case _:
                         circuit.pauses.end_without_verdict(policy.namespace if policy else "", now_s)
                 self._forget_if_idle(circuit, now_s)
-            self._changed.notify_all()
+            # Whoever waits in ``awake`` wakes up for nothing otherwise, once for each request.
+            if self._waiting_for_slots or self._awakening.next_s() != next_s:
+                self._changed.notify_all()
         if _is_rate_limit(end):
             self._throttled(key.endpoint)
 
@@ -235,7 +239,11 @@ class CircuitBreakers:
                 f"{key.title} has not answered those who asked before",
                 hint="see whether it is slow or overloaded; raise --workers if it is not",
             )
-        self._changed.wait(left_s)
+        self._waiting_for_slots += 1
+        try:
+            self._changed.wait(left_s)
+        finally:
+            self._waiting_for_slots -= 1
 
     def _fail(
         self, circuit: _Circuit, policy: ObjectKey | None, error: RotationError, began_s: float, now_s: float
