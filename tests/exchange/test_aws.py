@@ -525,7 +525,7 @@ def test_clients_are_made_once_per_region(world: Backend) -> None:
         world.exchange_aws(exchanger, region=region)
     sts = exchanger.vendor(world.aws())
     assert isinstance(sts, Sts)
-    assert set(sts._regions) == {"eu-central-1", "us-east-1"}
+    assert set(sts._clients) == {"eu-central-1", "us-east-1"}
 
 
 @pytest.mark.parametrize("region", ["us-east-99", "eu-nowhere-1", "us-iso-north-7", "mars-central-1"])
