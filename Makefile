@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 AT_ONCE := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow reference picture version lint docs docs-serve dist e2e e2e-smoke bench soak siege image lock clean
+.PHONY: help demo test test-slow reference picture version lint docs docs-serve dist e2e e2e-smoke bench profile soak siege image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ e2e-smoke: $(READY) ## test one policy with all real components
 
 bench: $(READY) ## measure both rotators in one run of 15 minutes; BENCH=quick takes three
 	$(BIN)/python -m tests.bench $(ARGS)
+
+profile: $(READY) ## show where a rotation's CPU goes, and what commands cost to start
+	$(BIN)/python -m tests.bench.starts --page docs/performance.md
+	$(BIN)/python -m tests.bench.profile $(ARGS)
 
 soak: $(READY) ## rehearse outages, then run the daemon for an hour with short lives, faults and a hostile tenant; SOAK=300 takes five minutes
 	$(BIN)/python -m tests.reliability.soak

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from credrotator.app.directory_backend import DirectoryBackend
 from credrotator.core.errors import RotationError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ def open_backend(settings: Settings, clock: SkewedClock, templates: tuple[str, .
         UsageError: It cannot be opened, or later cannot be read at all.
     """
     if settings.filenames:
+        from credrotator.app.directory_backend import DirectoryBackend  # noqa: PLC0415 - a cluster needs none of it
+
         yield DirectoryBackend(settings, clock, templates)
         return
     from credrotator.app.cluster_backend import ClusterBackend  # noqa: PLC0415 - a directory needs none of it

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.app.exchanging import make_exchanger
 from credrotator.app.opening import open_backend
 from credrotator.cli import status_report as statusreport
 from credrotator.cli.colours import painter, show
@@ -17,7 +16,7 @@ from credrotator.cli.selection import chosen, read
 from credrotator.cli.tables import structured
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError
-from credrotator.diagnosis.overview import Row, overview
+from credrotator.diagnosis.overview import NoExchange, Row, overview
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.rotation.rotation import Rotation
 
@@ -74,8 +73,7 @@ def command(names: tuple[str, ...], *, output: str, again: bool, interval: timed
 def _rows(settings: Settings, names: tuple[str, ...]) -> list[Row]:
     """Read everything, and describe each policy that is meant."""
     with open_backend(settings, SkewedClock(system_clock)) as backend:
-        exchange = make_exchanger(settings, system_clock, account_tokens=backend.account_tokens)
-        rotation = Rotation(backend.store, exchange, system_clock)
+        rotation = Rotation(backend.store, NoExchange(), system_clock)
         snapshot, now = read(backend), system_clock()
         return [
             overview(

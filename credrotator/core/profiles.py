@@ -7,7 +7,6 @@ is passed over. Source: AWS SDK for Go v2, ``config/internal/ini`` and ``config/
 
 from __future__ import annotations
 
-import configparser
 import re
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,10 @@ if TYPE_CHECKING:
 
 _COMMENT = re.compile(r"[ \t][#;]")
 _SEPARATOR = re.compile(r"[=:]")
+_PLAIN_LINE = re.compile(r"([a-z_]+) = ([!-~]+)\n")
+_PLAIN = re.compile(rf"\[[a-z]+\]\n(?:{_PLAIN_LINE.pattern.replace('(', '(?:')})+")
+"""A file as we write it: one section, then options whose values have no white space. Read like this it takes a
+fiftieth of the time, and every rotation reads back what it is about to publish."""
 _CONFIGS_OWN = "profile "
 """Begins sections of the other file, which in a credentials file nobody reads."""
 
@@ -33,6 +36,12 @@ def read_own_profile(text: str, profile: str) -> Mapping[str, str] | None:
     Stricter than the SDK: an option that comes twice in a file of ours is somebody's edit, and a value is all that
     stands in its line.
     """
+    if _PLAIN.fullmatch(text) and text.startswith(f"[{profile}]\n"):
+        options = dict(_PLAIN_LINE.findall(text))
+        if len(options) == text.count("\n") - 1:
+            return options
+    import configparser  # noqa: PLC0415 - a file as we write it needs none
+
     parser = configparser.RawConfigParser(default_section="")
     try:
         parser.read_string(text)

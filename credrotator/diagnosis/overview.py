@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from credrotator.core.errors import RotationError
 from credrotator.core.model import Published, RotatablePolicy, Unsupported
@@ -15,7 +15,8 @@ from credrotator.rotation.rotation import RotateOptions, Rotation, times
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from credrotator.core.model import ObjectKey
+    from credrotator.core.model import ObjectKey, Rotatable
+    from credrotator.core.ports import SecretReader
     from credrotator.policies.inventory import Inventory
 
 STATES = {
@@ -24,6 +25,16 @@ STATES = {
     Reason.SPEC_CHANGED: "Edited",
     Reason.EXPIRING: "Due",
 }
+
+
+class NoExchange:
+    """An ``Exchange`` for who only reads; it spares the import of all that a real one needs (0.2 s)."""
+
+    def __call__(
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
+    ) -> NoReturn:
+        """Refuse: nobody is asked for a credential here."""
+        raise NotImplementedError(f"{policy}: an exchange, where states are only read")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Owns the wording of Pydantic's findings and of unknown fields. What fields mean 
 from __future__ import annotations
 
 import difflib
+from functools import cache, lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -115,11 +116,18 @@ def choice_problems(block: object, shape: type[api.SchemaModel], path: str, *, a
         return
     if shape.choice:
         yield from _choice_problems(block, shape.choice, path, required=shape.choice.required[0 if alpha else 1])
+    for name, inner in _inner_shapes(shape):
+        yield from choice_problems(block.get(name), inner, f"{path}.{name}", alpha=alpha)
+
+
+@cache
+def _inner_shapes(shape: type[api.SchemaModel]) -> tuple[tuple[str, type[api.SchemaModel]], ...]:
+    """List the fields of a shape that have a shape of their own, by their names in the API."""
+    found = []
     for name, info in shape.model_fields.items():
         inner = [part for part in (info.annotation, *get_args(info.annotation)) if _is_shape(part)]
-        if inner:
-            alias = info.alias or name
-            yield from choice_problems(block.get(alias), inner[0], f"{path}.{alias}", alpha=alpha)
+        found += [(info.alias or name, part) for part in inner[:1]]
+    return tuple(found)
 
 
 def _is_shape(part: object) -> bool:
@@ -139,11 +147,16 @@ def _choice_problems(block: Mapping[str, Any], choice: api.Choice, path: str, *,
         yield Problem(path, f"expected exactly one of {names}")
 
 
-def _slip(name: object, fields: Sequence[str]) -> str | None:
+def _slip(name: object, fields: tuple[str, ...]) -> str | None:
     """Return the field that was probably meant by another name."""
     if not isinstance(name, str) or name in fields:
         return None
-    written = name[:80].lower()
+    return _nearest(name[:80].lower(), fields)
+
+
+# The same names stand in every policy.
+@lru_cache(maxsize=256)
+def _nearest(written: str, fields: tuple[str, ...]) -> str | None:
     for field in fields:
         ratio = difflib.SequenceMatcher(None, written, field.lower()).ratio()
         if ratio >= _ALIKE or (len(written) >= _TELLING and field.lower().startswith(written)):

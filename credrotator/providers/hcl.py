@@ -10,8 +10,6 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, StrictUndefined
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,6 +21,8 @@ def render(package: str, template: str, **values: object) -> str:
 
     ``hcl`` quotes a text or a list of texts; what is not quoted has to be a name that :func:`resource_name` made.
     """
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - 20 ms and 4 MiB, for advice only
+
     environment = Environment(
         undefined=StrictUndefined,
         trim_blocks=True,

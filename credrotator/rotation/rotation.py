@@ -219,8 +219,8 @@ class Rotation:
         if seen is not None and isinstance(self._plan(policy, seen, options), Keep) and not self._is_ahead(seen):
             return self._outcome(policy, "kept", "Fresh", seen)
         if options.is_retry and self._is_known_to_be_due(policy, options):
-            credential = self._credential(policy, secrets, options)
-            return self._publish(policy, credential, self.state(policy, options), options)
+            held = self._credential(policy, secrets, options)
+            return self._publish(policy, held, self.state(policy, options), options)
         state = self.state(policy, options)
         if isinstance(state.plan, Keep) and isinstance(state.published, Published) and self._is_ahead(state.published):
             policy, state = self._doubted(policy, state, options)
@@ -260,7 +260,7 @@ class Rotation:
             return False
         return isinstance(self._plan(policy, self._known[policy.key], options), Rotate)
 
-    def _credential(self, policy: RotatablePolicy, secrets: SecretReader, options: RotateOptions) -> Credential:
+    def _credential(self, policy: RotatablePolicy, secrets: SecretReader, options: RotateOptions) -> _Held:
         """Return the latest credential, or a new one; it is held until there is a later one."""
         credential = self._held_credential(policy, options)
         if credential is None:
@@ -269,8 +269,8 @@ class Rotation:
             )
         document = self._document(policy, credential)
         published = parse(document, policy.source, policy.data_key)
-        self._held[policy.key] = _Held(credential, published, content_hash(document.data))
-        return credential
+        held = self._held[policy.key] = _Held(credential, published, content_hash(document.data))
+        return held
 
     def _document(self, policy: RotatablePolicy, credential: Credential) -> SecretDocument:
         return render(policy.secret, credential, policy.fingerprint, data_key=policy.data_key, owner=policy.owner)
@@ -305,12 +305,10 @@ class Rotation:
             return None
         return held.credential if isinstance(self._plan(policy, held.published, options), Keep) else None
 
-    def _publish(
-        self, policy: RotatablePolicy, credential: Credential, state: State, options: RotateOptions
-    ) -> Outcome:
+    def _publish(self, policy: RotatablePolicy, held: _Held, state: State, options: RotateOptions) -> Outcome:
         """Write the credential; when somebody else was quicker, read and decide again with it in hand."""
+        credential, candidate = held.credential, held.published
         document = self._document(policy, credential)
-        candidate = parse(document, policy.source, policy.data_key)
         first, still = state, options
         for _ in range(PUBLISH_TRIES):
             decided = state.plan

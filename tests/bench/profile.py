@@ -36,7 +36,7 @@ _RATE = 100
 _SPY = Path(sys.executable).with_name("py-spy")
 PARTS = (
     ("log lines", ("logging/__init__.py", "credrotator/observability/redaction.py")),
-    ("AWS STS, by boto3", ("credrotator/providers/aws/",)),
+    ("AWS STS", ("credrotator/providers/aws/",)),
     ("token, by Authlib", ("credrotator/exchange/issuers/oidc.py",)),
     ("Events and conditions", ("credrotator/kube/events.py", "credrotator/kube/conditions.py")),
     ("doorbell", ("credrotator/kube/delivery.py",)),

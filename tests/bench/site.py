@@ -222,7 +222,10 @@ def policy_name(index: int) -> str:
 @contextmanager
 def serving(programs: Programs, directory: Path) -> Iterator[Destination]:
     """Start the API server with the gateway's CRDs, and the vendors."""
-    with cluster.serving(programs, directory=directory / "cluster") as running_cluster, _vendors(directory) as vendors:
+    with (
+        cluster.serving(programs, directory=directory / "cluster") as running_cluster,
+        vendor_servers(directory) as vendors,
+    ):
         system = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": controller.SYSTEM_NAMESPACE}}
         running_cluster.apply(system)
         running_cluster.apply_crds(gateway_crds.current(programs.cache))
@@ -230,7 +233,8 @@ def serving(programs: Programs, directory: Path) -> Iterator[Destination]:
 
 
 @contextmanager
-def _vendors(directory: Path) -> Iterator[VendorServer]:
+def vendor_servers(directory: Path) -> Iterator[VendorServer]:
+    """Start the vendors' process."""
     ca = trustme.CA()
     issued = ca.issue_cert("localhost")
     certificate, key, authority = (directory / f"vendors.{name}" for name in ("crt", "key", "ca"))

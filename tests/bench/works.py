@@ -28,9 +28,10 @@ from tests.support import cluster_policies
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.bench.site import Destination, Ledger
+    from tests.bench.site import Destination, Ledger, VendorServer
     from tests.bench.subjects import Rotator
     from tests.bench.vendors import Counts
+    from tests.support.parts.api import Json
 
 _FILL = timedelta(minutes=10)
 _NEWCOMER = timedelta(seconds=30)
@@ -243,12 +244,16 @@ def cold_rotate(site: Destination, *, runs: int) -> list[float]:
     return [_cold_rotate(site) for _ in range(runs)]
 
 
+def cold_policy(vendors: VendorServer) -> list[Json]:
+    """Return a policy with all that it refers to."""
+    return [cluster_policies.aws("cold", vendors.issuer(0), role=ROLE), *cluster_policies.client_secrets()]
+
+
 def _cold_rotate(site: Destination) -> float:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        policy = cluster_policies.aws("cold", site.vendors.issuer(0), role=ROLE)
         manifests = directory / "policies.yaml"
-        manifests.write_text(yaml.safe_dump_all([policy, *cluster_policies.client_secrets()]))
+        manifests.write_text(yaml.safe_dump_all(cold_policy(site.vendors)))
         out = directory / "out"
         command = ("rotate", "-f", str(manifests), "--out", str(out), "--allowed-issuer", f"{site.vendors.url}/*")
         began = time.perf_counter()

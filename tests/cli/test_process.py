@@ -229,6 +229,20 @@ def test_help_is_quick() -> None:
     assert ran.out.endswith("[]\n")
 
 
+def test_status_is_quick(world: Backend) -> None:
+    """``status`` over a directory reads policies, and loads nothing with which somebody could be asked."""
+    world.static()
+    words = ["status", "-f", str(world.manifests), "--out", str(world.out)]
+    script = f"import sys; sys.argv[1:] = {words!r}\n"
+    script += "try:\n from credrotator.cli.main import main; main()\nexcept SystemExit: pass\n"
+    script += (
+        "print([name for name in ('requests', 'urllib3', 'jinja2', 'kubernetes', 'authlib') if name in sys.modules])"
+    )
+    ran = run_outside([sys.executable, "-c", script])
+    assert "Static" in ran.out
+    assert ran.out.endswith("[]\n")
+
+
 def _wait_until_reading(process: subprocess.Popen[bytes]) -> None:
     """Wait until a process blocks in a read of its standard input (Linux), or half a minute."""
     for _ in range(300):

@@ -11,7 +11,7 @@ import pytest
 from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef, fingerprint
 from credrotator.core.secretdata import ANNOTATED, CONTENT, EXPIRY, ISSUED, TRUE_EXPIRY, park, render, show_time
 from credrotator.kube.client.informer import AFTER_S
-from credrotator.kube.source import ClusterSource, Scope
+from credrotator.kube.source import ClusterSource, Scope, observe
 from credrotator.kube.store import LABELS, ClusterStore
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
@@ -341,3 +341,35 @@ def test_not_listed_yet(server: ApiServer, api: KubeApi) -> None:
     eventually(lambda: source.trouble() is None)
     assert source.restarts().keys() == {"Forbidden"}
     source.stop()
+
+
+class TestObserving:
+    """The gateway's controller writes the status of each policy again and again."""
+
+    reader = policy_reader(Defaults())
+
+    def seen(self, **metadata: Any) -> dict[str, Any]:
+        """Return a policy as a server shows it."""
+        manifest = aws()
+        shown = {"uid": "1", "generation": 1, "resourceVersion": "7", **metadata}
+        return {**manifest, "metadata": {**manifest["metadata"], **shown}}
+
+    def test_a_status_is_read_without_the_policy(self) -> None:
+        """Where only the status has changed, the policy is the very object that was read before."""
+        before = observe(self.seen(), self.reader)
+        word = {"type": "Accepted", "status": "True", "lastTransitionTime": "2026-11-27T10:00:00Z"}
+        found = self.seen(resourceVersion="8", managedFields=[{}]) | {"status": {"conditions": [word]}}
+        after = observe(found, self.reader, before)
+        assert after.policy is before.policy
+        assert (after.last_transition, after.version) == (word["lastTransitionTime"], "8")
+
+    @pytest.mark.parametrize(
+        "metadata", [{"generation": 2}, {"uid": "2"}, {"annotations": {"a": "b"}}, {"generation": None}]
+    )
+    def test_all_else_is_read_anew(self, metadata: dict[str, Any]) -> None:
+        """Annotations do not count as a generation, and a policy of the same name is another one."""
+        before = observe(self.seen(), self.reader)
+        after = observe(self.seen(**metadata), self.reader, before)
+        assert after.policy is not before.policy
+        again = observe(self.seen(generation=None), self.reader, observe(self.seen(generation=None), self.reader))
+        assert again.policy is not before.policy

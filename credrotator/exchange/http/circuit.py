@@ -124,6 +124,7 @@ class CircuitBreakers:
         self._awakening = Awakening()
         self._slot_queue = SlotQueue()
         self._swept_s = seconds()
+        self._waiting_for_slots = 0
 
     def count(self) -> int:
         """Count the circuits that are remembered."""
@@ -162,8 +163,7 @@ class CircuitBreakers:
                 policies = self._awakening.due(now_s, self._pauses_of) + self._slot_queue.due(now_s, self)
                 if policies or now_s >= ends_s:
                     return policies
-                upcoming = self._awakening.next_s(), self._slot_queue.next_s()
-                next_s = min((each for each in upcoming if each is not None), default=ends_s)
+                next_s = min((each for each in self._agenda() if each is not None), default=ends_s)
                 self._changed.wait(max(0.01, min(ends_s, next_s) - now_s))
 
     def forget(self, policy: ObjectKey) -> None:
@@ -212,6 +212,7 @@ class CircuitBreakers:
     def leave(self, key: CircuitKey, policy: ObjectKey | None, began_s: float, end: BaseException | None) -> None:
         """Give a slot back, and take note of how the request ended: None is success."""
         with self._changed:
+            agenda = self._agenda()
             circuits = {grain: self._circuits[grain] for grain in _grains(key)}
             circuits[_host(key)].share.give_back(policy.namespace if policy else "")
             now_s = self._seconds()
@@ -226,9 +227,15 @@ class CircuitBreakers:
                         circuit.pauses.end_without_verdict(policy.namespace if policy else "", now_s)
                 self._forget_if_idle(circuit, now_s)
                 self._slot_queue.freed(grain, now_s)
-            self._changed.notify_all()
+            # Whoever waits in ``awake`` wakes up for nothing otherwise, once for each request.
+            if self._waiting_for_slots or self._agenda() != agenda:
+                self._changed.notify_all()
         if _is_rate_limit(end):
             self._throttled(key.endpoint)
+
+    def _agenda(self) -> tuple[float | None, float | None]:
+        """Return when the next policies are to be woken: after a pause, and for a free slot."""
+        return self._awakening.next_s(), self._slot_queue.next_s()
 
     def _refuse_if_open(self, circuit: _Circuit, key: CircuitKey, policy: ObjectKey | None) -> None:
         now_s, namespace = self._seconds(), policy.namespace if policy else ""
@@ -260,7 +267,11 @@ class CircuitBreakers:
                 f"{key.title} has not answered those who asked before",
                 hint="see whether it is slow or overloaded; raise --workers if it is not",
             )
-        self._changed.wait(left_s)
+        self._waiting_for_slots += 1
+        try:
+            self._changed.wait(left_s)
+        finally:
+            self._waiting_for_slots -= 1
 
     def _fail(
         self, circuit: _Circuit, policy: ObjectKey | None, error: RotationError, began_s: float, now_s: float

@@ -20,6 +20,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from credrotator.core.clock import suspend_aware
+from credrotator.core.http_response import PlainResponse
 from credrotator.core.keep_alive import LONGEST_IDLE_S, socket_options
 from credrotator.exchange.http.addresses import LOCAL_NAMES, is_forbidden, meant_by, plain_host, written_address
 from credrotator.exchange.http.deadline import remaining_s
@@ -102,6 +103,7 @@ class _Connecting(HTTPConnection):
     One that has been idle for long counts as dropped, so that the pool makes a new one in its place.
     """
 
+    response_class = PlainResponse
     used_s = float("inf")
 
     guarded = False

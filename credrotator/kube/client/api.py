@@ -15,7 +15,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
 
-import urllib3
 from urllib3 import exceptions as failures
 
 from credrotator.core.errors import printable
@@ -29,16 +28,17 @@ from credrotator.kube.client.api_errors import (
 )
 from credrotator.kube.client.authorization import Authorization
 from credrotator.kube.client.connection import Connection, find_connection
-from credrotator.kube.client.pool import make_pool, no_answer, read_body
+from credrotator.kube.client.pool import Sender, no_answer, read_body
 from credrotator.kube.client.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    import urllib3
+
 __all__ = ["ApiError", "KubeApi"]
 
-CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 WATCH_READ_TIMEOUT_S = 70.0
 BODY_LIMIT = 64 * 1024 * 1024
@@ -90,13 +90,10 @@ class KubeApi:
         dates: DateObserver = NO_OBSERVER,
     ) -> None:
         self.default_namespace = connection.namespace
-        self._user_agent = user_agent
         self._dates = dates
-        self._server = connection.server.rstrip("/")
-        self._headers = connection.headers
         self._authorization = Authorization(connection.credentials)
         self._read_timeout_s = read_timeout_s
-        self._pool = make_pool(connection)
+        self._sender = Sender(connection, {"Accept": "application/json", "User-Agent": user_agent})
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._refused_since: float | None = None
@@ -176,7 +173,7 @@ class KubeApi:
         """Interrupt the watches and close the connections that are not in use; those in use end with their request."""
         for watch in list(self._watches):
             watch.interrupt()
-        self._pool.clear()
+        self._sender.close()
 
     def __enter__(self) -> Self:
         return self
@@ -219,26 +216,14 @@ class KubeApi:
         content_type: str = "application/json",
     ) -> urllib3.BaseHTTPResponse:
         """Return a response of which the body is still to be read, after one more try if the token was refused."""
-        url = self._server + path + _encoded(query)
+        target = path + _encoded(query)
         for again in (True, False):
             header = self._header()
-            headers = urllib3.HTTPHeaderDict(self._headers)
-            headers |= {"Accept": "application/json", "User-Agent": self._user_agent}
-            if header:
-                headers["Authorization"] = header.reveal()
+            headers = {"Authorization": header.reveal()} if header else {}
             if data is not None:
                 headers["Content-Type"] = content_type
             try:
-                response = self._pool.request(
-                    method,
-                    url,
-                    body=data,
-                    headers=headers,
-                    timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
-                    retries=False,
-                    redirect=False,
-                    preload_content=False,
-                )
+                response = self._sender.send(method, target, data, headers, read_timeout_s)
             except (failures.HTTPError, OSError) as error:
                 raise no_answer(error, path) from error
             self._note(response.status)

@@ -6,7 +6,9 @@ Owns TLS, proxy and size limits on the socket's side. Must not know requests. So
 from __future__ import annotations
 
 import ssl
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3 import exceptions as failures
@@ -15,17 +17,80 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import printable
+from credrotator.core.http_response import PlainResponse
 from credrotator.core.keep_alive import LONGEST_IDLE_S, socket_options
 from credrotator.kube.client.api_errors import NO_ANSWER, ApiError, BodyTooLong
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from urllib3.response import HTTPResponse
 
     from credrotator.kube.client.connection import Connection
 
 
-def make_pool(connection: Connection) -> urllib3.PoolManager:
-    """Make the pool; nothing is connected yet."""
+CONNECT_TIMEOUT_S = 5.0
+
+
+class Sender:
+    """Sends requests to one server; nothing is connected yet when it is made. Safe to share between threads.
+
+    Args:
+        connection: How to reach it.
+        headers: For each request, beside those of the connection.
+    """
+
+    def __init__(self, connection: Connection, headers: Mapping[str, str]) -> None:
+        self._server = connection.server.rstrip("/")
+        self._headers = dict(headers)
+        # A header may come several times.
+        self._more_headers = urllib3.HTTPHeaderDict(connection.headers) if connection.headers else None
+        self._manager = _manager(connection)
+        # Half of the time of a request by a manager is for finding the pool of its host, and here is one host.
+        self._pool = None if connection.proxy else self._manager.connection_from_url(self._server)
+        self._prefix = urlsplit(self._server).path
+
+    def send(
+        self, method: str, target: str, body: bytes | None, headers: dict[str, str], read_timeout_s: float
+    ) -> urllib3.BaseHTTPResponse:
+        """Return a response of which the body is still to be read.
+
+        Raises:
+            HTTPError: No answer, as urllib3 has it.
+            OSError: No answer.
+        """
+        how: dict[str, Any] = {
+            "body": body,
+            "headers": self._all(headers),
+            "timeout": _timeout(read_timeout_s),
+            "retries": False,
+            "redirect": False,
+            "preload_content": False,
+        }
+        if self._pool is None:
+            return self._manager.request(method, self._server + target, **how)
+        return self._pool.urlopen(method, self._prefix + target, assert_same_host=False, **how)
+
+    def close(self) -> None:
+        """Close the connections that are not in use; those in use end with their request."""
+        self._manager.clear()
+        if self._pool is not None:
+            self._pool = self._manager.connection_from_url(self._server)
+
+    def _all(self, headers: dict[str, str]) -> Mapping[str, str]:
+        if self._more_headers is None:
+            return self._headers | headers
+        every = self._more_headers.copy()
+        every |= self._headers | headers
+        return every
+
+
+@lru_cache(maxsize=16)
+def _timeout(read_s: float) -> urllib3.Timeout:
+    return urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_s)
+
+
+def _manager(connection: Connection) -> urllib3.PoolManager:
     settings: dict[str, Any] = {"num_pools": 2, "maxsize": 32, "retries": False, "socket_options": socket_options()}
     if connection.tls:
         settings["ssl_context"] = connection.tls
@@ -41,6 +106,7 @@ def make_pool(connection: Connection) -> urllib3.PoolManager:
 class _IdleLimit(HTTPConnection):
     """A connection that has been idle for long counts as dropped, so that the pool makes a new one in its place."""
 
+    response_class = PlainResponse
     used_s = float("inf")
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
