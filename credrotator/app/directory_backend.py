@@ -54,7 +54,11 @@ class DirectoryBackend:
         """See ``Backend``."""
         settings, defaults = self._settings, self._settings.defaults
         reading = read_manifests(settings.filenames, sys.stdin, policy_reader(defaults), settings.manifest_options)
-        renderer = make_renderer(self._templates, reading, self.store) if self._templates else NoTemplates()
+        renderer = (
+            make_renderer(self._templates, reading, self.store, defaults.namespace)
+            if self._templates
+            else NoTemplates()
+        )
         return DirectorySnapshot(reading, defaults.namespace, self._store, renderer)
 
     @contextlib.contextmanager

@@ -41,7 +41,7 @@ def serve_directory(
     """See ``Backend.serve``."""
     reader = policy_reader(settings.defaults)
     source = ManifestSource(settings.filenames, reader, store, options=settings.manifest_options)
-    renderer = LoggedRenderer(make_renderer(templates, source, store))
+    renderer = LoggedRenderer(make_renderer(templates, source, store, settings.defaults.namespace))
     exchange = make_exchanger(settings, clock, instrumentation, slots=slots_for(workers))
     daemon = make_daemon(
         source,

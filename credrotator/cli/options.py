@@ -86,6 +86,12 @@ def workers_option(command: Command) -> Command:
     return setting("--workers", type=kind, metavar="N", default=16, show_default=True, help=text)(command)
 
 
+def template_option(command: Command) -> Command:
+    """Add the option that names templates."""
+    text = "Template to render after each publication, with --out: a file, or preset:NAME; repeatable."
+    return setting("--template", multiple=True, metavar="SRC:DST[:MODE[:GROUP]]", help=text)(command)
+
+
 def reading_options(command: Command) -> Command:
     """Add the options that say which policies, and how their exchanges are made."""
     common = partial(setting, cls=CommonOption)

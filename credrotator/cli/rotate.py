@@ -13,7 +13,14 @@ from credrotator.app.outcome_documents import rotate_document
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
 from credrotator.cli.colours import painter, show
-from credrotator.cli.options import PolicyCommand, read_settings, reads_policies, setting, workers_option
+from credrotator.cli.options import (
+    PolicyCommand,
+    read_settings,
+    reads_policies,
+    setting,
+    template_option,
+    workers_option,
+)
 from credrotator.cli.parameters import Span
 from credrotator.cli.progress import progress
 from credrotator.cli.selection import chosen, read
@@ -35,7 +42,7 @@ if TYPE_CHECKING:
 @setting(
     "--within", type=Span(), default="0s", help="Also rotate what becomes due within this time.", show_default=True
 )
-@setting("--template", multiple=True, metavar="SRC:DST", help="Template to render after each publication; repeatable.")
+@template_option
 @workers_option
 def command(
     names: tuple[str, ...],

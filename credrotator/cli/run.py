@@ -9,18 +9,21 @@ import click
 
 from credrotator.app.process import Election, Stop
 from credrotator.app.service import ServiceOptions, run_service
-from credrotator.cli.options import PolicyCommand, lease_option, read_settings, reading_options, setting, workers_option
+from credrotator.cli.options import (
+    PolicyCommand,
+    lease_option,
+    read_settings,
+    reading_options,
+    setting,
+    template_option,
+    workers_option,
+)
 from credrotator.cli.parameters import Address
 
 
 @click.command("run", cls=PolicyCommand)
 @reading_options
-@setting(
-    "--template",
-    multiple=True,
-    metavar="SRC:DST",
-    help="Template to render after each publication, with --out; repeatable.",
-)
+@template_option
 @workers_option
 @setting("--listen", type=Address(), metavar="ADDR:PORT", help="Address for /metrics, /healthz and /readyz.")
 @setting(

@@ -145,12 +145,14 @@ class SourceKind:
         data_key: Key of the gateway's own Secret that holds the credential.
         heard_by_name: The gateway looks at the policy when a Secret named as the policy is touched.
         overriding_variables: Variables which beat the published credential in the gateway's filter's environment.
+        variables: Name of a field (``Rotatable.fields``) and the variable in which the vendor's programs expect it.
     """
 
     provider: str
     data_key: str
     heard_by_name: bool
     overriding_variables: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...] = (("token", "TOKEN"),)
 
 
 class Rotatable(ABC):
@@ -194,6 +196,10 @@ class Rotatable(ABC):
     @abstractmethod
     def own_expiry(self, value: Sensitive) -> datetime | None:
         """Return the expiry that a published value tells by itself; None where it tells none."""
+
+    def fields(self, value: Sensitive) -> Mapping[str, Sensitive]:
+        """Take a published value apart, for whoever needs a part of it; most are one token."""
+        return {"token": Sensitive(value.reveal().strip())}
 
     @property
     def provider(self) -> str:
