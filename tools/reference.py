@@ -79,8 +79,9 @@ EXIT_CODES = {
 }
 """What happened, and what the commands of ``COLUMNS`` end with; a test makes each of it happen."""
 EXIT_CODES_TAIL = """\
-`run` ends with 0 after SIGTERM or Ctrl-C. `sandbox` ends with its command's exit code, 128 + N where signal N ended it,
-and with 0 after Ctrl-C where there is no command.
+`credential-process` ends with 0 if it printed a credential, also one that could not be renewed and is still valid, and
+with 1 if there is none or it could not be written. `run` ends with 0 after SIGTERM or Ctrl-C. `sandbox` ends with its
+command's exit code, 128 + N where signal N ended it, and with 0 after Ctrl-C where there is no command.
 """
 REASONS_HEAD = """\
 # Reasons

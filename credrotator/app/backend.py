@@ -93,6 +93,13 @@ class Backend(Protocol):
             UsageError, RotationError: Nothing can be read there at all.
         """
 
+    def renewing(self, key: ObjectKey) -> AbstractContextManager[None]:
+        """Let one short-lived process at a time renew a Secret, where there may be many at once.
+
+        Raises:
+            RotationError: Another one takes too long, or the lock cannot be had.
+        """
+
     def serve(
         self, workers: int, election: Election, instrumentation: DaemonInstrumentation, stop: Stop
     ) -> AbstractContextManager[Running]:

@@ -22,6 +22,7 @@ from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from credrotator.app.process import Election, Running, Stop
@@ -71,6 +72,10 @@ class ClusterBackend:
         scope = self._cluster.scope()
         inventory, problems = read_cluster(self._cluster.api, scope, policy_reader(self._settings.defaults))
         return ClusterSnapshot(self._cluster, scope, inventory, problems, self._clock)
+
+    def renewing(self, _key: ObjectKey) -> AbstractContextManager[None]:
+        """See ``Backend``: processes on many machines share no lock; each write names the version that it replaces."""
+        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def serve(

@@ -18,6 +18,7 @@ from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from credrotator.app.process import Election, Running, Stop
@@ -60,6 +61,10 @@ class DirectoryBackend:
             else NoTemplates()
         )
         return DirectorySnapshot(reading, defaults.namespace, self._store, renderer)
+
+    def renewing(self, key: ObjectKey) -> AbstractContextManager[None]:
+        """See ``Backend``."""
+        return self.store.renewing(key)
 
     @contextlib.contextmanager
     def serve(

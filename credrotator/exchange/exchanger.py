@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import Credential, OidcClient, TokenSource
+    from credrotator.core.model import Credential, OidcClient, SubjectToken, TokenSource
     from credrotator.core.ports import Clock, SecretReader
 
 
@@ -115,6 +115,15 @@ class Exchanger:
                 instrumentation=self._instrumentation,
             )
             return self.vendor(source).credential(source, steps)
+
+    def subject_token(self, policy: ObjectKey, source: TokenSource, secrets: SecretReader) -> SubjectToken:
+        """Get a policy's subject token and nothing else, within the deadline of an exchange.
+
+        Raises:
+            RotationError: Of the class that says what to do next.
+        """
+        with deadline(self._settings.timeout), self.circuits.asking(policy):
+            return self.subject(policy, source, secrets).token()
 
     def subject(self, policy: ObjectKey, source: TokenSource, secrets: SecretReader) -> SubjectTokenSource:
         """Return where a policy's subject token comes from.

@@ -127,6 +127,24 @@ class DirectoryStore:
             with self._open_outcomes(create=True) as directory, locked(directory, LOCK, path):
                 yield
 
+    @contextlib.contextmanager
+    def renewing(self, key: ObjectKey) -> Iterator[None]:
+        """Let one process at a time renew a Secret; a daemon does not ask, its writes are safe all the same.
+
+        Raises:
+            RotationError: The lock cannot be had.
+        """
+        path = self._root / OUTCOMES / _plain(key.namespace)
+        with storage_errors(str(path)):
+            self._make_root()
+            with (
+                self._open_outcomes(create=True) as outcomes,
+                self._inside(outcomes, key.namespace, create=True, shown=path) as namespace,
+                # Apart from the outcomes, whose names end with json.
+                locked(namespace, f"..{_plain(key.name)}", path),
+            ):
+                yield
+
     def examine(self, key: ObjectKey) -> str:
         """Take the steps of a publication in a directory of its own, which is removed; return what was looked at.
 
