@@ -81,7 +81,8 @@ EXIT_CODES = {
 EXIT_CODES_TAIL = """\
 `credential-process` ends with 0 if it printed a credential, also one that could not be renewed and is still valid, and
 with 1 if there is none or it could not be written. `run` ends with 0 after SIGTERM or Ctrl-C. `sandbox` ends with its
-command's exit code, 128 + N where signal N ended it, and with 0 after Ctrl-C where there is no command.
+command's exit code, 128 + N where signal N ended it, and with 0 after Ctrl-C where there is no command. `wait` ends
+with 1 when the time is up. `renew` ends as `rotate` does.
 """
 REASONS_HEAD = """\
 # Reasons

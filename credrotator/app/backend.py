@@ -71,6 +71,13 @@ class Snapshot(Protocol):
     def listener(self) -> OutcomeListener:
         """Return what follows each outcome."""
 
+    def request_renewal(self, key: ObjectKey, request: str) -> bool:
+        """Ask whoever rotates a policy to renew its credential; False where nobody is asked like this.
+
+        Raises:
+            RotationError: The request cannot be left there.
+        """
+
     def destination(self, exchange: Exchange, clock: Clock, lease: str | None) -> AskedDestination | None:
         """Return where the credentials go; None where nobody said."""
 

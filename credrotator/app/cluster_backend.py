@@ -137,6 +137,13 @@ class ClusterSnapshot:
             defer=at_once,
         )
 
+    def request_renewal(self, key: ObjectKey, request: str) -> bool:
+        """See ``Snapshot``: by an annotation of the policy."""
+        from credrotator.kube.renewal import request_renewal  # noqa: PLC0415 - for one command only
+
+        request_renewal(self._cluster.api, self._scope.version, key, request)
+        return True
+
     def destination(self, exchange: Exchange, clock: Clock, lease: str | None) -> ClusterDestination:
         """See ``Snapshot``."""
         cluster = self._cluster

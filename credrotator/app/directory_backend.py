@@ -111,6 +111,10 @@ class DirectorySnapshot:
         """See ``Snapshot``."""
         return DirectoryListener(_named(self._store), self.renderer, RENDERED_IN_A_PASS)
 
+    def request_renewal(self, _key: ObjectKey, _request: str) -> bool:
+        """See ``Snapshot``: manifests are a person's, so whoever wants a renewal makes it."""
+        return False
+
     def destination(self, exchange: Exchange, clock: Clock, _lease: str | None) -> DirectoryDestination | None:
         """See ``Snapshot``."""
         return DirectoryDestination(self._store, Rotation(self._store, exchange, clock)) if self._store else None

@@ -5,7 +5,6 @@ Standard output carries the document and nothing else; all that is to be said go
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +15,7 @@ from credrotator.app.one_credential import Failed, obtain, rotatable
 from credrotator.app.opening import open_backend
 from credrotator.app.tracing import traces
 from credrotator.cli import completions as completing
-from credrotator.cli.options import PolicyCommand, read_settings, reading_options
+from credrotator.cli.options import PolicyCommand, read_settings, reading_options, within_namespaces
 from credrotator.cli.selection import read
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import PolicyError, RotationError
@@ -68,7 +67,7 @@ def command(name: str, *, form: str, **common: Any) -> int:
 
     Exit codes: 0 the credential was printed, 1 there is none, 2 usage error.
     """  # noqa: D301 - \b keeps click from filling the paragraph
-    settings, clock = _within_namespace(read_settings(common), name), SkewedClock(system_clock)
+    settings, clock = within_namespaces(read_settings(common), [name]), SkewedClock(system_clock)
     with traces() as instrumentation, open_backend(settings, clock) as backend:
         # NOTE: google-auth reads both streams as one document: a note about some other manifest would spoil it.
         snapshot = backend.read() if form in TOKEN_FORMATS else read(backend)
@@ -87,14 +86,6 @@ def command(name: str, *, form: str, **common: Any) -> int:
             return _failed(str(key), error.failure)
     click.echo(document, nl=False)
     return 0
-
-
-def _within_namespace(settings: Settings, name: str) -> Settings:
-    """In a cluster, read the namespace that is named, and no other: there may be no right to more."""
-    namespace = name.rpartition("/")[0]
-    if settings.filenames or not namespace or settings.namespaces:
-        return settings
-    return replace(settings, namespaces=(namespace,), all_namespaces=False)
 
 
 def _credential(

@@ -38,6 +38,8 @@ they are made: a tenth of a cold start."""
 COMMANDS = {
     "rotate": "Rotate the credentials that are due, once.",
     "run": "Run the daemon, which rotates every credential before it expires.",
+    "renew": "Renew credentials now, whether they are due or not.",
+    "wait": "Wait until credentials are ready, or good for some time.",
     "status": "Show the state of each credential, and what depends on it.",
     "check": "Test every step of each exchange, without writing anything.",
     "credential-process": "Print one credential for a program that asks for it, such as an SDK.",
@@ -47,7 +49,7 @@ COMMANDS = {
     "completion": "Print a shell completion script.",
 }
 
-PUBLISHING = {"rotate", "run"}
+PUBLISHING = {"rotate", "run", "renew"}
 
 
 class Commands(click.Group):

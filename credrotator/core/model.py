@@ -294,6 +294,7 @@ class RotatablePolicy(Policy):
     Attributes:
         data_key: Key of the Secret that holds the credential, where it is not the gateway's own choice.
         managed: The gateway sees a static policy; what to do stands in an annotation (``managed``).
+        renew_request: Any text, by another one of which a renewal is asked for; empty: none is.
         fingerprint: Hash of what the credential depends on: an edit of any of it makes the published one the wrong one.
     """
 
@@ -301,6 +302,7 @@ class RotatablePolicy(Policy):
     secret: ObjectKey
     data_key: str | None = None
     managed: bool = False
+    renew_request: str = ""
     fingerprint: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -440,11 +442,15 @@ class StoredSecret:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A published credential, as far as planning cares. ``issued_at`` and ``fingerprint`` are None when adopted."""
+    """A published credential, as far as planning cares. ``issued_at`` and ``fingerprint`` are None when adopted.
+
+    ``request``: the request for a renewal that was the policy's latest when it was issued; empty: none was.
+    """
 
     expires_at: datetime
     issued_at: datetime | None
     fingerprint: str | None
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ STATES = {
     Reason.UNREADABLE: "Unreadable",
     Reason.SPEC_CHANGED: "Edited",
     Reason.EXPIRING: "Due",
+    Reason.REQUESTED: "Due",
 }
 
 

@@ -35,6 +35,7 @@ from credrotator.core.model import (
     backend_key,
     generated_secret,
 )
+from credrotator.core.secretdata import request_note
 from credrotator.policies import schema
 from credrotator.policies.messages import (
     MANY,
@@ -55,6 +56,7 @@ PREFIX = "credrotator.io/"
 DURATION = PREFIX + "duration"
 SUBJECT_TOKEN = PREFIX + "subject-token"
 TOKEN_SOURCE = PREFIX + "token-source"
+RENEW = PREFIX + "renew-requested-at"
 # The shortest and the longest life that vendors let a policy choose; they all have these two.
 DURATION_RANGE = (timedelta(minutes=15), timedelta(hours=12))
 NAME_LIMIT = 253
@@ -169,6 +171,7 @@ def _annotations(readers: Iterable[BlockReader]) -> Mapping[str, AnnotationUse]:
             uses[use.name].append(use)
     for name in (SUBJECT_TOKEN, TOKEN_SOURCE):
         uses[name].append(AnnotationUse(name, exchanging, "oidcExchangeToken"))
+    uses[RENEW].append(AnnotationUse(RENEW, exchanging, "policies that are rotated"))
     return {
         name: AnnotationUse(name, tuple(s for use in of for s in use.sources), " and to ".join(use.where for use in of))
         for name, of in uses.items()
@@ -187,7 +190,8 @@ def _policy(reading: Reading, source: Source, origin: str) -> Policy:
     }
     if isinstance(source, Static):
         return Policy(source=source, secret=source.secret.secret if source.secret else None, **common)
-    return RotatablePolicy(source=source, secret=generated_secret(key), **common)
+    request = request_note(reading.annotations.get(RENEW, ""))
+    return RotatablePolicy(source=source, secret=generated_secret(key), renew_request=request, **common)
 
 
 def _unsupported(manifest: Mapping[str, Any], key: ObjectKey, origin: str, why: str) -> Policy:

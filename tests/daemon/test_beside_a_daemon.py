@@ -9,7 +9,7 @@ import pytest
 
 from credrotator.sandbox import DEFAULT_CLIENT_SECRET, Sandbox
 from tests.support.cluster import CLIENT, Cluster
-from tests.support.manifests import secret, values
+from tests.support.manifests import POLICIES, secret, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,3 +64,38 @@ class TestCredentialProcess:
         printed = cluster.run("credential-process", "team-a/azure", "--format", "bearer")
         published = values(cluster.server, "ai-eg-bsp-azure", "team-a")
         assert published == {"azureAccessToken": printed.strip()}
+
+
+class TestRenew:
+    """``renew`` and ``wait`` without -f."""
+
+    def test_the_daemon_renews(self, cluster: Cluster) -> None:
+        """The daemon hears the request, renews once, and the wait ends with that; both forms of a policy."""
+        cluster.aws()
+        cluster.aws("managed", managed=True)
+        with cluster.daemon():
+            first, other = cluster.new_key(), cluster.new_key(name="managed")
+            cluster.settled()
+            assert "default/aws: renewal requested" in cluster.run("renew", "default/aws", "default/managed")
+            cluster.run("wait", "default/aws", "default/managed", "--timeout", "60s")
+            second = cluster.key_id()
+            assert second != first
+            assert cluster.key_id("managed") != other
+            cluster.settled()
+            assert (cluster.key_id(), cluster.exchanges()) == (second, 4)
+        # It is remembered in the Secret: another daemon does not do it again.
+        with cluster.daemon():
+            cluster.settled()
+            assert (cluster.key_id(), cluster.exchanges()) == (second, 4)
+
+    def test_without_conditions(self, cluster: Cluster) -> None:
+        """The gateway wipes the policies' conditions; the wait and the status answer from the Secret."""
+        cluster.aws()
+        cluster.run("wait", "default/aws", "--timeout", "0s", code=1)
+        cluster.run("rotate")
+        cluster.server.patch(POLICIES, "aws", {"status": {"conditions": []}})
+        cluster.run("wait", "default/aws", "--for", "expires-after=30m", "--timeout", "0s")
+        assert "Fresh" in cluster.run("status")
+        cluster.run("renew", "default/aws")
+        cluster.run("wait", "default/aws", "--timeout", "0s", code=1)
+        assert "a renewal was requested" in cluster.run("status")
