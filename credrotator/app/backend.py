@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from credrotator.app.consumers import HooksOfAPass, NoHooks
     from credrotator.app.process import Election, Running, Stop
     from credrotator.app.rendering import Renderer
     from credrotator.core.instrumentation import DaemonInstrumentation
@@ -61,6 +62,10 @@ class Snapshot(Protocol):
     @property
     def renderer(self) -> Renderer:
         """What renders the files that the templates describe."""
+
+    @property
+    def hooks(self) -> HooksOfAPass | NoHooks:
+        """What is run after a pass."""
 
     def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
         """Return the latest outcome for a policy, as ``outcome_document`` has it, with its time under ``at``."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 from credrotator.app.cluster import Cluster
 from credrotator.app.cluster_listener import make_listener
 from credrotator.app.cluster_status import ClusterStatus
+from credrotator.app.consumers import NoHooks
 from credrotator.app.destinations import ClusterDestination
 from credrotator.app.rendering import NoTemplates
-from credrotator.core.errors import UsageError
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.kube.deferred import at_once
 from credrotator.kube.delivery import Delivery
@@ -43,15 +43,12 @@ class ClusterBackend:
     Args:
         settings: Name the cluster, and which policies are meant.
         clock: The present moment; told of the API server's dates.
-        templates: Refused, if there are any.
 
     Raises:
-        UsageError: There is no such cluster, or there are templates.
+        UsageError: There is no such cluster.
     """
 
-    def __init__(self, settings: Settings, clock: SkewedClock, templates: tuple[str, ...]) -> None:
-        if templates:
-            raise UsageError("--template goes with -f and --out: in a cluster the gateway feeds its filter itself")
+    def __init__(self, settings: Settings, clock: SkewedClock) -> None:
         self._settings = settings
         self._clock = clock
         self._cluster = Cluster(settings, partial(clock.suppose, "api-server"))
@@ -110,6 +107,7 @@ class ClusterSnapshot:
         self.problems = problems
         self.namespace = cluster.namespace
         self.renderer = NoTemplates()
+        self.hooks = NoHooks()
         self._cluster = cluster
         self._scope = scope
         self._clock = clock

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+from credrotator.app.consumers import NO_CONSUMERS, Consumers, HooksOfAPass, NoHooks, make_hooks
 from credrotator.app.destinations import DirectoryDestination
 from credrotator.app.directory_listener import RENDERED_IN_A_PASS, DirectoryListener
 from credrotator.app.rendering import NoTemplates, make_renderer
@@ -37,13 +39,13 @@ class DirectoryBackend:
     Args:
         settings: Name the manifests, and the directory perhaps.
         clock: The present moment, as the vendors' dates put it right.
-        templates: ``SRC:DST`` of each file to render.
+        consumers: What follows a publication.
     """
 
-    def __init__(self, settings: Settings, clock: SkewedClock, templates: tuple[str, ...]) -> None:
+    def __init__(self, settings: Settings, clock: SkewedClock, consumers: Consumers) -> None:
         self._settings = settings
         self._clock = clock
-        self._templates = templates
+        self._consumers = consumers
         self._store = DirectoryStore(settings.out, system_clock, access=settings.access) if settings.out else None
 
     @property
@@ -55,12 +57,16 @@ class DirectoryBackend:
         """See ``Backend``."""
         settings, defaults = self._settings, self._settings.defaults
         reading = read_manifests(settings.filenames, sys.stdin, policy_reader(defaults), settings.manifest_options)
-        renderer = (
-            make_renderer(self._templates, reading, self.store, defaults.namespace)
-            if self._templates
-            else NoTemplates()
-        )
-        return DirectorySnapshot(reading, defaults.namespace, self._store, renderer)
+        renderer, hooks = self._following(reading, defaults.namespace)
+        return DirectorySnapshot(reading, defaults.namespace, self._store, renderer, hooks)
+
+    def _following(self, reading: ManifestReading, namespace: str) -> tuple[Renderer, HooksOfAPass | NoHooks]:
+        """Return what follows a publication; only who publishes needs a directory for it."""
+        consumers = self._consumers
+        if consumers == NO_CONSUMERS:
+            return NoTemplates(), NoHooks()
+        hooks = make_hooks(consumers, reading, self.store, lambda _name, _succeeded: None)
+        return make_renderer(consumers.templates, reading, self.store, namespace), HooksOfAPass(hooks, time.sleep)
 
     def renewing(self, key: ObjectKey) -> AbstractContextManager[None]:
         """See ``Backend``."""
@@ -78,7 +84,7 @@ class DirectoryBackend:
         from credrotator.app.directory_daemon import serve_directory  # noqa: PLC0415 - a pass needs none of it
 
         with serve_directory(
-            self._settings, self.store, self._clock, self._templates, workers=workers, instrumentation=instrumentation
+            self._settings, self.store, self._clock, self._consumers, workers=workers, instrumentation=instrumentation
         ) as running:
             yield running
 
@@ -90,13 +96,19 @@ class DirectorySnapshot:
     may_be_empty = False
 
     def __init__(
-        self, reading: ManifestReading, namespace: str, store: DirectoryStore | None, renderer: Renderer
+        self,
+        reading: ManifestReading,
+        namespace: str,
+        store: DirectoryStore | None,
+        renderer: Renderer,
+        hooks: HooksOfAPass | NoHooks,
     ) -> None:
         self.inventory = reading.inventory
         self.problems = reading.problems
         self.notes = reading.notes
         self.namespace = namespace
         self.renderer = renderer
+        self.hooks = hooks
         self._store = store
 
     def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from credrotator.app.assembly import make_daemon, make_queue
+from credrotator.app.consumers import Consumers, HookThread, make_hooks
 from credrotator.app.directory_listener import RENDERED_BY_A_DAEMON, DirectoryListener
 from credrotator.app.exchanging import make_exchanger
 from credrotator.app.leadership import without_election
@@ -19,10 +20,11 @@ from credrotator.providers import policy_reader
 from credrotator.rotation.recovery import Recovery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
+    from credrotator.core.threads import HasThreads
     from credrotator.exchange.http.clock_offset import SkewedClock
     from credrotator.files.directory import DirectoryStore
     from credrotator.rotation.daemon import Daemon
@@ -33,7 +35,7 @@ def serve_directory(
     settings: Settings,
     store: DirectoryStore,
     clock: SkewedClock,
-    templates: tuple[str, ...],
+    consumers: Consumers,
     *,
     workers: int,
     instrumentation: DaemonInstrumentation,
@@ -41,14 +43,15 @@ def serve_directory(
     """See ``Backend.serve``."""
     reader = policy_reader(settings.defaults)
     source = ManifestSource(settings.filenames, reader, store, options=settings.manifest_options)
-    renderer = LoggedRenderer(make_renderer(templates, source, store, settings.defaults.namespace))
+    renderer = LoggedRenderer(make_renderer(consumers.templates, source, store, settings.defaults.namespace))
+    hooks = HookThread(make_hooks(consumers, source, store, instrumentation.note_hook))
     exchange = make_exchanger(settings, clock, instrumentation, slots=slots_for(workers))
     daemon = make_daemon(
         source,
         store,
         exchange,
         make_queue(source, exchange, workers),
-        listener=DirectoryListener(store, renderer, RENDERED_BY_A_DAEMON),
+        listener=DirectoryListener(store, renderer, RENDERED_BY_A_DAEMON, hooks.published),
         clock=clock,
         leads=without_election,
         audit=Audit(failures=logging.WARNING),
@@ -58,11 +61,13 @@ def serve_directory(
     instrumentation.note_leading(leading=True)
     daemon.start()
     recovery.start()
+    hooks.start()
     try:
-        yield DirectoryDaemon(daemon, source, recovery, clock, instrumentation)
+        yield DirectoryDaemon(daemon, source, (recovery, hooks), clock, instrumentation)
     finally:
         recovery.stop()
         daemon.stop()
+        hooks.stop()
 
 
 class DirectoryDaemon:
@@ -72,19 +77,19 @@ class DirectoryDaemon:
         self,
         daemon: Daemon,
         source: ManifestSource,
-        recovery: Recovery,
+        threads: Sequence[HasThreads],
         clock: SkewedClock,
         instrumentation: DaemonInstrumentation,
     ) -> None:
         self._daemon = daemon
-        self._recovery = recovery
+        self._threads = threads
         self._source = source
         self._clock = clock
         self._instrumentation = instrumentation
 
     def alive(self) -> str | None:
         """See ``Running``."""
-        return self._daemon.trouble() or trouble((self._recovery,))
+        return self._daemon.trouble() or trouble(self._threads)
 
     def ready(self) -> str | None:
         """See ``Running``."""

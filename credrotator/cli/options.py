@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from credrotator.app.consumers import Consumers
 from credrotator.app.settings import Settings
 from credrotator.cli import completions as completing
 from credrotator.cli.config_file import load_config
-from credrotator.cli.parameters import ForIssuers, Span
+from credrotator.cli.parameters import ForIssuers, Line, Span
 from credrotator.exchange.issuers.routes import IssuerRoutes
 from credrotator.observability import logs
 from credrotator.providers import operator_options
@@ -91,6 +92,25 @@ def template_option(command: Command) -> Command:
     """Add the option that names templates."""
     text = "Template to render after each publication, with --out: a file, or preset:NAME; repeatable."
     return setting("--template", multiple=True, metavar="SRC:DST[:MODE[:GROUP]]", help=text)(command)
+
+
+def consumer_options(command: Command) -> Command:
+    """Add the options that name what follows a publication."""
+    run = "Program to run after publications, with --out: arguments without a shell, as one text; repeatable."
+    tell = "Signal to send after publications, with --out, to the process whose number is in a file; repeatable."
+    options = [
+        template_option,
+        setting("--exec", type=Line(), multiple=True, metavar="COMMAND", help=run),
+        setting("--signal", multiple=True, metavar="NAME:PIDFILE", help=tell),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_consumers(common: dict[str, Any]) -> Consumers:
+    """Take what follows a publication out of the options."""
+    return Consumers(common.pop("template"), common.pop("exec"), common.pop("signal"))
 
 
 def exchanging_options(command: Command) -> Command:
