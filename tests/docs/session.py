@@ -36,7 +36,7 @@ PORTS = ("9443", "9444", "9445", "9446")
 ISSUERS = ("keycloak.example.com/realms/ai", "example.okta.com/oauth2/aus1a2b3c4", "idp.example.com")
 PROJECT = "my-project"
 SECRETS = {"THE-CLIENTS-SECRET": DEFAULT_CLIENT_SECRET, "THE-APPLICATIONS-SECRET": DEFAULT_APP_SECRET}
-DIRECTORIES = ("/etc/credrotator", "/var/lib/credrotator", "/etc/ext-proc")
+DIRECTORIES = ("/etc/credrotator", "/var/lib/credrotator", "/etc/ext-proc", "/etc/envoy")
 _MARK = re.compile(r"\n?\x01(\d+)\x01\n")
 _MASKS = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "TIME"),
