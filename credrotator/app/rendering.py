@@ -13,9 +13,10 @@ from credrotator.core.model import RotatablePolicy, Sensitive
 from credrotator.core.published_credential import published_credential
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from credrotator.core.errors import RotationError
+    from credrotator.core.model import ObjectKey
     from credrotator.core.published_credential import PublishedCredential
     from credrotator.files.directory import DirectoryStore
     from credrotator.files.template_values import Content
@@ -92,6 +93,7 @@ def _content(source: HasInventory, store: DirectoryStore) -> Content:
     inventory = source.inventory
     values: dict[str, dict[str, Sensitive]] = {}
     credentials: list[PublishedCredential] = []
+    awaited: dict[ObjectKey, Collection[str]] = {}
     for policy in inventory.policies.values():
         if policy.secret is None:
             continue
@@ -100,6 +102,10 @@ def _content(source: HasInventory, store: DirectoryStore) -> Content:
             values[str(policy.secret)] = {name: Sensitive(raw.decode(errors="replace")) for name, raw in there.items()}
         if stored := store.read(policy.secret):
             values[str(policy.secret)] = dict(stored.document.data)
-            if isinstance(policy, RotatablePolicy) and (taken := published_credential(policy, stored.document)):
-                credentials.append(taken)
-    return Content(values, credentials)
+        if not isinstance(policy, RotatablePolicy):
+            continue
+        if taken := published_credential(policy, stored.document if stored else None):
+            credentials.append(taken)
+        else:
+            awaited[policy.key] = dict(policy.source.kind.variables)
+    return Content(values, credentials, awaited)

@@ -14,7 +14,7 @@ import yaml
 from credrotator.core.secretdata import read_time, show_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from credrotator.core.model import ObjectKey, Sensitive
     from credrotator.core.published_credential import PublishedCredential
@@ -25,10 +25,14 @@ PLACES = {"region", "project"}
 
 
 class Content(NamedTuple):
-    """What is published: the values of each Secret by its name, and the credentials."""
+    """What is published: the values of each Secret by its name, and the credentials.
+
+    ``awaited``: policies that have no credential yet, and the fields that it will have.
+    """
 
     secrets: Mapping[str, Mapping[str, Sensitive]]
     credentials: Iterable[PublishedCredential] = ()
+    awaited: Mapping[ObjectKey, Collection[str]] = {}
 
 
 class Named(dict[str, Any]):
@@ -43,7 +47,8 @@ class Named(dict[str, Any]):
         """Say that a name is not in it, and which ones are."""
         if self._entry == "key":
             return f"{self._what} has no key {name}; it has {', '.join(sorted(self)) or 'none'}"
-        return f"there is no {self._entry} {name}"
+        there = "" if self._entry == "Secret" else f"; there are {', '.join(sorted(self)) or 'none'}"
+        return f"there is no {self._entry} {name}{there}"
 
 
 class Values:
@@ -55,7 +60,9 @@ class Values:
     """
 
     def __init__(self, content: Content, policy: ObjectKey | None = None) -> None:
-        self.texts = set(_texts(content))
+        self._texts = set(_texts(content))
+        self._ambiguous = ""
+        self._awaited = {str(key): fields for key, fields in content.awaited.items() if policy in {None, key}}
         self.secrets = Named("", "Secret", {name: _secret(name, data) for name, data in content.secrets.items()})
         chosen = [entry for entry in content.credentials if policy in {None, entry.policy}]
         seen = {str(entry.policy): _credential(entry) for entry in sorted(chosen, key=lambda entry: entry.policy)}
@@ -73,25 +80,28 @@ class Values:
             ValueError: There is none, or more than one.
         """
         found: list[Named] = [entry for entry in self.credentials.values() if field is None or field in entry]
-        if len(found) == 1:
+        # Counted among them, or the file would have the credential that happens to be published first.
+        awaited = [name for name, fields in self._awaited.items() if field is None or field in fields]
+        if len(found) == 1 and not awaited:
             return found[0]
+        named = sorted([*(entry["policy"] for entry in found), *awaited])
+        if len(named) == 1:
+            raise ValueError(f"{named[0]} has no credential yet")
+        self._ambiguous = named[0] if named else ""
         of_what = f" with {field}" if field else ""
-        names = ", ".join(entry["policy"] for entry in found) or "none"
-        raise ValueError(f"it is for one credential{of_what}, and there are: {names}")
+        raise ValueError(f"it is for one credential{of_what}, and there are: {', '.join(named) or 'none'}")
 
     @property
     def advice(self) -> str:
-        """Say what there is."""
-        if len(self.credentials) > 1:
-            choose = f"; choose one policy of {', '.join(self.credentials)}, for a preset as in preset:NAME@POLICY:DST"
-        else:
-            choose = ""
+        """Say what to do after an error."""
+        if self._ambiguous:
+            return f"choose one policy, for a preset as in preset:NAME@{self._ambiguous}:DST"
         there = ", ".join(sorted(self.secrets)) or "none"
-        return f'Secrets that are there: {there}; test for others with {{% if "…" in secrets %}}{choose}'
+        return f'Secrets that are there: {there}; test for others with {{% if "…" in secrets %}}'
 
     def masked(self, text: str) -> str:
         """Hide values that an error quotes, such as one that was used as the name of a filter."""
-        for value in sorted(self.texts, key=len, reverse=True):
+        for value in sorted(self._texts, key=len, reverse=True):
             text = text.replace(value, "***").replace(repr(value)[1:-1], "***")
         return text
 

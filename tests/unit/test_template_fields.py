@@ -122,7 +122,7 @@ class TestFields:
         """So is a policy."""
         (directory / "in").write_text('{{ credentials["default/none"].token }}')
         message, hint = refused(directory, f"{directory}/in", published("aws"))
-        assert "there is no credential of policy default/none" in message
+        assert "there is no credential of policy default/none; there are default/aws" in message
         assert "default/ai-eg-bsp-aws" in hint
 
     def test_filters(self, directory: Path) -> None:
@@ -219,10 +219,18 @@ class TestPresets:
         message, hint = refused(directory, "preset:env", published("aws", "gcp"))
         assert "preset:env:" in message
         assert "it is for one credential, and there are: default/aws, default/gcp" in message
-        assert "preset:NAME@POLICY:DST" in hint
+        assert hint == "choose one policy, for a preset as in preset:NAME@default/aws:DST"
         text = written(directory, "preset:env@default/gcp", published("aws", "gcp"))
         assert "CLOUDSDK_AUTH_ACCESS_TOKEN=google-token" in text
         assert text == written(directory, "preset:env@gcp", published("aws", "gcp"))
+
+    def test_not_published_yet(self, directory: Path) -> None:
+        """One that is still to be published counts: what is published first is not taken for the only one."""
+        awaited = {ObjectKey("default", "gcp"): {"token"}}
+        content = published("aws")._replace(awaited=awaited)
+        assert "there are: default/aws, default/gcp" in refused(directory, "preset:env", content)[0]
+        assert written(directory, "preset:credential-process", content)
+        assert "default/gcp has no credential yet" in refused(directory, "preset:env@gcp", content)[0]
 
     def test_unknown(self, directory: Path) -> None:
         """A preset that is not there is refused with those that are, before anything is rotated."""
