@@ -31,7 +31,7 @@ DOCS = ROOT / "docs"
 PACKAGE = ROOT / "credrotator"
 SHARED_BY = 3
 """An option of so many commands stands once, under what they have in common."""
-_SEVERAL = {" ": "A B", ":": "A:B"}
+_SEVERAL = {" ": "A B", ":": "A:B", "\n": "A↵B"}
 """How a cell shows that a variable takes several values."""
 _RANGE = re.compile(r"^(\d+)<=x<=(\d+)$")
 HEAD = """\
@@ -46,8 +46,8 @@ Options can be given before or after names, as environment variables, or in a co
 [Configuration](configuration.md). Names select policies: `namespace/name`, or `name` in the namespace of `-n` or of the
 context. Without names, all policies are selected.
 
-In the tables below, `A B` marks a variable that takes several values separated by spaces, and `A:B` one whose values
-are paths separated by colons, as in `PATH`.
+In the tables below, `A B` marks a variable that takes several values separated by spaces, `A:B` one whose values are
+paths separated by colons, as in `PATH`, and `A↵B` one with a value in each line.
 
 Tables are coloured on a terminal. `NO_COLOR` turns colours off, `FORCE_COLOR` turns them on.
 """
@@ -79,8 +79,10 @@ EXIT_CODES = {
 }
 """What happened, and what the commands of ``COLUMNS`` end with; a test makes each of it happen."""
 EXIT_CODES_TAIL = """\
-`run` ends with 0 after SIGTERM or Ctrl-C. `sandbox` ends with its command's exit code, 128 + N where signal N ended it,
-and with 0 after Ctrl-C where there is no command.
+`credential-process` ends with 0 if it printed a credential, also one that could not be renewed and is still valid, and
+with 1 if there is none or it could not be written. `run` ends with 0 after SIGTERM or Ctrl-C. `sandbox` ends with its
+command's exit code, 128 + N where signal N ended it, and with 0 after Ctrl-C where there is no command. `wait` ends
+with 1 when the time is up. `renew` ends as `rotate` does.
 """
 REASONS_HEAD = """\
 # Reasons

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from credrotator.app.consumers import HooksOfAPass, NoHooks
     from credrotator.app.process import Election, Running, Stop
     from credrotator.app.rendering import Renderer
     from credrotator.core.instrumentation import DaemonInstrumentation
@@ -62,6 +63,10 @@ class Snapshot(Protocol):
     def renderer(self) -> Renderer:
         """What renders the files that the templates describe."""
 
+    @property
+    def hooks(self) -> HooksOfAPass | NoHooks:
+        """What is run after a pass."""
+
     def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
         """Return the latest outcome for a policy, as ``outcome_document`` has it, with its time under ``at``."""
 
@@ -70,6 +75,13 @@ class Snapshot(Protocol):
 
     def listener(self) -> OutcomeListener:
         """Return what follows each outcome."""
+
+    def request_renewal(self, key: ObjectKey, request: str) -> bool:
+        """Ask whoever rotates a policy to renew its credential; False where nobody is asked like this.
+
+        Raises:
+            RotationError: The request cannot be left there.
+        """
 
     def destination(self, exchange: Exchange, clock: Clock, lease: str | None) -> AskedDestination | None:
         """Return where the credentials go; None where nobody said."""
@@ -95,6 +107,13 @@ class Backend(Protocol):
 
         Raises:
             UsageError, RotationError: Nothing can be read there at all.
+        """
+
+    def renewing(self, key: ObjectKey) -> AbstractContextManager[None]:
+        """Let one short-lived process at a time renew a Secret, where there may be many at once.
+
+        Raises:
+            RotationError: Another one takes too long, or the lock cannot be had.
         """
 
     def serve(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 from credrotator.app.cluster import Cluster
 from credrotator.app.cluster_listener import make_listener
 from credrotator.app.cluster_status import ClusterStatus
+from credrotator.app.consumers import NoHooks
 from credrotator.app.destinations import ClusterDestination
 from credrotator.app.rendering import NoTemplates
-from credrotator.core.errors import UsageError
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.kube.deferred import at_once
 from credrotator.kube.delivery import Delivery
@@ -22,6 +22,7 @@ from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from credrotator.app.process import Election, Running, Stop
@@ -42,15 +43,12 @@ class ClusterBackend:
     Args:
         settings: Name the cluster, and which policies are meant.
         clock: The present moment; told of the API server's dates.
-        templates: Refused, if there are any.
 
     Raises:
-        UsageError: There is no such cluster, or there are templates.
+        UsageError: There is no such cluster.
     """
 
-    def __init__(self, settings: Settings, clock: SkewedClock, templates: tuple[str, ...]) -> None:
-        if templates:
-            raise UsageError("--template goes with -f and --out: in a cluster the gateway feeds its filter itself")
+    def __init__(self, settings: Settings, clock: SkewedClock) -> None:
         self._settings = settings
         self._clock = clock
         self._cluster = Cluster(settings, partial(clock.suppose, "api-server"))
@@ -76,6 +74,10 @@ class ClusterBackend:
         scope = self._cluster.scope()
         inventory, problems = read_cluster(self._cluster.api, scope, policy_reader(self._settings.defaults))
         return ClusterSnapshot(self._cluster, scope, inventory, problems, self._clock)
+
+    def renewing(self, _key: ObjectKey) -> AbstractContextManager[None]:
+        """See ``Backend``: processes on many machines share no lock; each write names the version that it replaces."""
+        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def serve(
@@ -110,6 +112,7 @@ class ClusterSnapshot:
         self.problems = problems
         self.namespace = cluster.namespace
         self.renderer = NoTemplates()
+        self.hooks = NoHooks()
         self._cluster = cluster
         self._scope = scope
         self._clock = clock
@@ -136,6 +139,13 @@ class ClusterSnapshot:
             skew=self._clock.believed,
             defer=at_once,
         )
+
+    def request_renewal(self, key: ObjectKey, request: str) -> bool:
+        """See ``Snapshot``: by an annotation of the policy."""
+        from credrotator.kube.renewal import request_renewal  # noqa: PLC0415 - for one command only
+
+        request_renewal(self._cluster.api, self._scope.version, key, request)
+        return True
 
     def destination(self, exchange: Exchange, clock: Clock, lease: str | None) -> ClusterDestination:
         """See ``Snapshot``."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+from credrotator.app.consumers import NO_CONSUMERS, Consumers, HooksOfAPass, NoHooks, make_hooks
 from credrotator.app.destinations import DirectoryDestination
 from credrotator.app.directory_listener import RENDERED_IN_A_PASS, DirectoryListener
 from credrotator.app.rendering import NoTemplates, make_renderer
@@ -19,6 +21,7 @@ from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from credrotator.app.process import Election, Running, Stop
@@ -37,13 +40,13 @@ class DirectoryBackend:
     Args:
         settings: Name the manifests, and the directory perhaps.
         clock: The present moment, as the vendors' dates put it right.
-        templates: ``SRC:DST`` of each file to render.
+        consumers: What follows a publication.
     """
 
-    def __init__(self, settings: Settings, clock: SkewedClock, templates: tuple[str, ...]) -> None:
+    def __init__(self, settings: Settings, clock: SkewedClock, consumers: Consumers) -> None:
         self._settings = settings
         self._clock = clock
-        self._templates = templates
+        self._consumers = consumers
         self._store = DirectoryStore(settings.out, system_clock, access=settings.access) if settings.out else None
 
     @property
@@ -60,8 +63,20 @@ class DirectoryBackend:
         """See ``Backend``."""
         settings, defaults = self._settings, self._settings.defaults
         reading = read_manifests(settings.filenames, sys.stdin, policy_reader(defaults), settings.manifest_options)
-        renderer = make_renderer(self._templates, reading, self.store) if self._templates else NoTemplates()
-        return DirectorySnapshot(reading, defaults.namespace, self._store, renderer)
+        renderer, hooks = self._following(reading, defaults.namespace)
+        return DirectorySnapshot(reading, defaults.namespace, self._store, renderer, hooks)
+
+    def _following(self, reading: ManifestReading, namespace: str) -> tuple[Renderer, HooksOfAPass | NoHooks]:
+        """Return what follows a publication; only who publishes needs a directory for it."""
+        consumers = self._consumers
+        if consumers == NO_CONSUMERS:
+            return NoTemplates(), NoHooks()
+        hooks = make_hooks(consumers, reading, self.store, lambda _name, _succeeded: None)
+        return make_renderer(consumers.templates, reading, self.store, namespace), HooksOfAPass(hooks, time.sleep)
+
+    def renewing(self, key: ObjectKey) -> AbstractContextManager[None]:
+        """See ``Backend``."""
+        return self.store.renewing(key)
 
     @contextlib.contextmanager
     def serve(
@@ -75,7 +90,7 @@ class DirectoryBackend:
         from credrotator.app.directory_daemon import serve_directory  # noqa: PLC0415 - a pass needs none of it
 
         with serve_directory(
-            self._settings, self.store, self._clock, self._templates, workers=workers, instrumentation=instrumentation
+            self._settings, self.store, self._clock, self._consumers, workers=workers, instrumentation=instrumentation
         ) as running:
             yield running
 
@@ -87,13 +102,19 @@ class DirectorySnapshot:
     may_be_empty = False
 
     def __init__(
-        self, reading: ManifestReading, namespace: str, store: DirectoryStore | None, renderer: Renderer
+        self,
+        reading: ManifestReading,
+        namespace: str,
+        store: DirectoryStore | None,
+        renderer: Renderer,
+        hooks: HooksOfAPass | NoHooks,
     ) -> None:
         self.inventory = reading.inventory
         self.problems = reading.problems
         self.notes = reading.notes
         self.namespace = namespace
         self.renderer = renderer
+        self.hooks = hooks
         self._store = store
 
     def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
@@ -107,6 +128,10 @@ class DirectorySnapshot:
     def listener(self) -> DirectoryListener:
         """See ``Snapshot``."""
         return DirectoryListener(_named(self._store), self.renderer, RENDERED_IN_A_PASS)
+
+    def request_renewal(self, _key: ObjectKey, _request: str) -> bool:
+        """See ``Snapshot``: manifests are a person's, so whoever wants a renewal makes it."""
+        return False
 
     def destination(self, exchange: Exchange, clock: Clock, _lease: str | None) -> DirectoryDestination | None:
         """See ``Snapshot``."""

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from credrotator.app.assembly import make_daemon, make_queue
+from credrotator.app.consumers import Consumers, HookThread, make_hooks
 from credrotator.app.directory_listener import RENDERED_BY_A_DAEMON, DirectoryListener
 from credrotator.app.exchanging import make_exchanger
 from credrotator.app.leadership import without_election
@@ -39,7 +40,7 @@ def serve_directory(
     settings: Settings,
     store: DirectoryStore,
     clock: SkewedClock,
-    templates: tuple[str, ...],
+    consumers: Consumers,
     *,
     workers: int,
     instrumentation: DaemonInstrumentation,
@@ -47,7 +48,8 @@ def serve_directory(
     """See ``Backend.serve``."""
     reader = policy_reader(settings.defaults)
     source = ManifestSource(settings.filenames, reader, store, options=settings.manifest_options)
-    renderer = LoggedRenderer(make_renderer(templates, source, store))
+    renderer = LoggedRenderer(make_renderer(consumers.templates, source, store, settings.defaults.namespace))
+    hooks = HookThread(make_hooks(consumers, source, store, instrumentation.note_hook))
     exchange = make_exchanger(settings, clock, instrumentation, account_tokens=no_cluster, slots=slots_for(workers))
     recovering = StoreRecovery(store, trial_every_s=TRIAL_EVERY_S)
     daemon = make_daemon(
@@ -55,7 +57,7 @@ def serve_directory(
         recovering,
         exchange,
         make_queue(source, exchange, workers),
-        listener=DirectoryListener(store, renderer, RENDERED_BY_A_DAEMON),
+        listener=DirectoryListener(store, renderer, RENDERED_BY_A_DAEMON, hooks.published),
         clock=clock,
         leads=without_election,
         audit=Audit(failures=logging.WARNING),
@@ -66,14 +68,16 @@ def serve_directory(
     daemon.start()
     for recovery in recoveries:
         recovery.start()
+    hooks.start()
     try:
-        yield DirectoryDaemon(daemon, source, clock, instrumentation, threads=(source, *recoveries))
+        yield DirectoryDaemon(daemon, source, clock, instrumentation, threads=(source, *recoveries, hooks))
     finally:
         for recovery in recoveries:
             recovery.begin_to_stop()
         daemon.stop()
         for recovery in recoveries:
             recovery.stop()
+        hooks.stop()
 
 
 class DirectoryDaemon:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from credrotator.app.outcome_documents import outcome_document
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from credrotator.app.rendering import Renderer
     from credrotator.core.model import Action, InvalidPolicy, ObjectKey, Outcome, Policy
@@ -26,18 +26,27 @@ class DirectoryListener:
         store: Keeps the outcomes.
         renderer: Renders.
         render_after: The outcomes after which it does.
+        rendered: Called then.
     """
 
-    def __init__(self, store: DirectoryStore, renderer: Renderer, render_after: Collection[Action]) -> None:
+    def __init__(
+        self,
+        store: DirectoryStore,
+        renderer: Renderer,
+        render_after: Collection[Action],
+        rendered: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._renderer = renderer
         self._render_after = render_after
+        self._rendered = rendered
 
     def __call__(self, _policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
         """See ``OutcomeListener``."""
         self._store.record(outcome_document(outcome), outcome.policy)
         if outcome.action in self._render_after:
             self._renderer.render()
+            self._rendered()
 
     def forget(self, key: ObjectKey) -> None:
         """See ``OutcomeListener``; what was published stays, and so does its last outcome."""

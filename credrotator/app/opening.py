@@ -5,24 +5,26 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from credrotator.app.consumers import NO_CONSUMERS
 from credrotator.core.errors import RotationError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.app.backend import Backend
+    from credrotator.app.consumers import Consumers
     from credrotator.app.settings import Settings
     from credrotator.exchange.http.clock_offset import SkewedClock
 
 
 @contextlib.contextmanager
-def open_backend(settings: Settings, clock: SkewedClock, templates: tuple[str, ...] = ()) -> Iterator[Backend]:
+def open_backend(settings: Settings, clock: SkewedClock, consumers: Consumers = NO_CONSUMERS) -> Iterator[Backend]:
     """Open the backend that the settings name.
 
     Args:
         settings: With manifests (``-f``), or without.
         clock: The present moment; put right by dates of the API server, where there is one.
-        templates: ``SRC:DST`` of each file to render after a publication.
+        consumers: What follows a publication.
 
     Raises:
         UsageError: It cannot be opened, or later cannot be read at all.
@@ -30,12 +32,13 @@ def open_backend(settings: Settings, clock: SkewedClock, templates: tuple[str, .
     if settings.filenames:
         from credrotator.app.directory_backend import DirectoryBackend  # noqa: PLC0415 - a cluster needs none of it
 
-        yield DirectoryBackend(settings, clock, templates)
+        yield DirectoryBackend(settings, clock, consumers)
         return
+    consumers.refuse()
     from credrotator.app.cluster_backend import ClusterBackend  # noqa: PLC0415 - a directory needs none of it
 
     try:
-        with ClusterBackend(settings, clock, templates) as backend:
+        with ClusterBackend(settings, clock) as backend:
             yield backend
     except RotationError as error:
         raise UsageError(f"{error.message}; {error.hint}") from error

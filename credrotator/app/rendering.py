@@ -6,15 +6,20 @@ Jinja2 takes its time to load, so it is imported only where there is a template.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from credrotator.core.model import Sensitive
+from credrotator.core.model import RotatablePolicy, Sensitive
+from credrotator.core.published_credential import published_credential
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from credrotator.core.errors import RotationError
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.published_credential import PublishedCredential
     from credrotator.files.directory import DirectoryStore
+    from credrotator.files.template_values import Content
     from credrotator.policies.inventory import Inventory
 
 log = logging.getLogger("credrotator.run")
@@ -67,27 +72,40 @@ class LoggedRenderer:
             log.error("template: %s: %s", failure.reason, failure.message)
 
 
-def make_renderer(pairs: tuple[str, ...], source: HasInventory, store: DirectoryStore) -> Renderer:
+def make_renderer(texts: tuple[str, ...], source: HasInventory, store: DirectoryStore, namespace: str) -> Renderer:
     """Compile the templates (``SRC:DST``); they see every Secret that carries a policy's credential.
 
     Raises:
         UsageError: A template cannot be read.
     """
-    if not pairs:
+    if not texts:
         return NoTemplates()
     from credrotator.files.templates import Templates  # noqa: PLC0415 - see above
 
-    return Templates(pairs, lambda: _secrets(source.inventory, store), store.exclusive, access=store.access)
+    content = partial(_content, source, store)
+    return Templates(texts, content, store.exclusive, access=store.access, namespace=namespace)
 
 
-def _secrets(inventory: Inventory, store: DirectoryStore) -> dict[str, dict[str, Sensitive]]:
+def _content(source: HasInventory, store: DirectoryStore) -> Content:
     """Return the values of each Secret by its name: what was published, else what the manifests say."""
+    from credrotator.files.template_values import Content  # noqa: PLC0415 - see above
+
+    inventory = source.inventory
     values: dict[str, dict[str, Sensitive]] = {}
-    for key in {policy.secret for policy in inventory.policies.values() if policy.secret}:
-        if key in inventory.secrets:
-            values[str(key)] = {
-                name: Sensitive(raw.decode(errors="replace")) for name, raw in inventory.secrets[key].items()
-            }
-        if stored := store.read(key):
-            values[str(key)] = dict(stored.document.data)
-    return values
+    credentials: list[PublishedCredential] = []
+    awaited: dict[ObjectKey, Collection[str]] = {}
+    for policy in inventory.policies.values():
+        if policy.secret is None:
+            continue
+        if policy.secret in inventory.secrets:
+            there = inventory.secrets[policy.secret]
+            values[str(policy.secret)] = {name: Sensitive(raw.decode(errors="replace")) for name, raw in there.items()}
+        if stored := store.read(policy.secret):
+            values[str(policy.secret)] = dict(stored.document.data)
+        if not isinstance(policy, RotatablePolicy):
+            continue
+        if taken := published_credential(policy, stored.document if stored else None):
+            credentials.append(taken)
+        else:
+            awaited[policy.key] = dict(policy.source.kind.variables)
+    return Content(values, credentials, awaited)

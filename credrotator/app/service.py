@@ -19,6 +19,7 @@ from credrotator.observability.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from credrotator.app.consumers import Consumers
     from credrotator.app.process import Election, Stop
     from credrotator.app.settings import Settings
 
@@ -35,13 +36,13 @@ class ServiceOptions:
         workers: How many policies at a time.
         election: Whether replicas agree on a leader.
         listen: Address and TCP port of metrics and probes; None: they are not served.
-        templates: ``SRC:DST`` of each file to render after a publication.
+        consumers: What follows a publication.
     """
 
     workers: int
     election: Election
     listen: tuple[str, int] | None
-    templates: tuple[str, ...]
+    consumers: Consumers
 
 
 def run_service(settings: Settings, options: ServiceOptions, stop: Stop) -> None:
@@ -57,7 +58,7 @@ def run_service(settings: Settings, options: ServiceOptions, stop: Stop) -> None
         # The probes are answered first and last: what is waited for, or ended, must not look dead meanwhile.
         with (
             _served(options.listen, metrics, health),
-            open_backend(settings, clock, options.templates) as backend,
+            open_backend(settings, clock, options.consumers) as backend,
             backend.serve(options.workers, options.election, metrics, stop) as running,
             health.of(running),
         ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import re
 import stat
@@ -15,7 +14,7 @@ from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.http.proxies import usable_proxy
 from credrotator.exchange.issuers.routes import DIRECT, IssuerRoutes
-from credrotator.files.atomic import Access
+from credrotator.files.atomic import Access, group_number
 from credrotator.files.bounded import file_mode
 from credrotator.files.manifests import ManifestOptions
 from credrotator.policies.reader import Defaults
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 _LABEL = NAMESPACE.pattern
 _TOKEN_FILE = re.compile(rf"(?P<who>((?P<namespace>{_LABEL})/)?(?P<name>{_LABEL}))=(?P<path>/[^\x00]+)")
 _API_SERVERS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_NUMBER = re.compile(r"[0-9]{1,9}")
 ISSUER_GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
 
@@ -163,13 +161,9 @@ class Settings:
 
 def _group(name: str) -> int:
     try:
-        number = int(name) if _NUMBER.fullmatch(name) else grp.getgrnam(name).gr_gid
-    except (KeyError, ValueError) as error:
-        raise UsageError(f"--out-group {printable(name, 80)}: there is no such group; name it by its number") from error
-    if os.geteuid() and number not in {os.getegid(), *os.getgroups()}:
-        why = "this process is not in the group, so it cannot give it files"
-        raise UsageError(f"--out-group {printable(name, 80)}: {why}")
-    return number
+        return group_number(name)
+    except UsageError as error:
+        raise UsageError(f"--out-group {error}") from error
 
 
 def _check_file(option: str, name: str) -> None:

@@ -38,15 +38,18 @@ they are made: a tenth of a cold start."""
 COMMANDS = {
     "rotate": "Rotate the credentials that are due, once.",
     "run": "Run the daemon, which rotates every credential before it expires.",
+    "renew": "Renew credentials now, whether they are due or not.",
+    "wait": "Wait until credentials are ready, or good for some time.",
     "status": "Show the state of each credential, and what depends on it.",
     "check": "Test every step of each exchange, without writing anything.",
+    "credential-process": "Print one credential for a program that asks for it, such as an SDK.",
     "convert": "Print OIDC policies in the managed form.",
     "explain": "Explain a reason that a table, condition, Event or log shows.",
     "sandbox": "Run a local OIDC issuer and local clouds to try things against.",
     "completion": "Print a shell completion script.",
 }
 
-PUBLISHING = {"rotate", "run"}
+PUBLISHING = {"rotate", "run", "renew"}
 
 
 class Commands(click.Group):
@@ -60,7 +63,7 @@ class Commands(click.Group):
         """See click.Group."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"credrotator.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"credrotator.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from credrotator.app.consumers import Consumers
 from credrotator.app.settings import Settings
 from credrotator.cli import completions as completing
 from credrotator.cli.config_file import load_config
-from credrotator.cli.parameters import ForIssuers, Span
+from credrotator.cli.parameters import ForIssuers, Line, Span
 from credrotator.exchange.issuers.routes import IssuerRoutes
 from credrotator.observability import logs
 from credrotator.providers import operator_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from credrotator.providers.provider import OperatorOption
 
@@ -86,8 +88,45 @@ def workers_option(command: Command) -> Command:
     return setting("--workers", type=kind, metavar="N", default=16, show_default=True, help=text)(command)
 
 
+def template_option(command: Command) -> Command:
+    """Add the option that names templates."""
+    text = "Template to render after each publication, with --out: a file, or preset:NAME; repeatable."
+    return setting("--template", multiple=True, metavar="SRC:DST[:MODE[:GROUP]]", help=text)(command)
+
+
+def consumer_options(command: Command) -> Command:
+    """Add the options that name what follows a publication."""
+    run = "Program to run after publications, with --out: arguments without a shell, as one text; repeatable."
+    tell = "Signal to send after publications, with --out, to the process whose number is in a file; repeatable."
+    options = [
+        template_option,
+        setting("--exec", type=Line(), multiple=True, metavar="COMMAND", help=run),
+        setting("--signal", multiple=True, metavar="NAME:PIDFILE", help=tell),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_consumers(common: dict[str, Any]) -> Consumers:
+    """Take what follows a publication out of the options."""
+    return Consumers(common.pop("template"), common.pop("exec"), common.pop("signal"))
+
+
+def exchanging_options(command: Command) -> Command:
+    """Add the option that limits the time of an exchange."""
+    kind, text = Span(), "Time limit for one exchange."
+    option = setting("--timeout", type=kind, default="30s", help=text, show_default=True, cls=CommonOption)
+    return option(command)
+
+
 def reading_options(command: Command) -> Command:
     """Add the options that say which policies, and how their exchanges are made."""
+    return reading_only_options(exchanging_options(command))
+
+
+def reading_only_options(command: Command) -> Command:
+    """Add the options of a command that makes no exchanges."""
     common = partial(setting, cls=CommonOption)
     options: list[Callable[[Command], Command]] = [
         common(
@@ -138,7 +177,6 @@ def reading_options(command: Command) -> Command:
             metavar="[NAMESPACE/]NAME=PATH",
             help="Token file that policies may use instead of an issuer; repeatable.",
         ),
-        common("--timeout", type=Span(), default="30s", help="Time limit for one exchange.", show_default=True),
         *(common(f"--{option.name}", help=option.flag_help) for option in _provider_flags()),
         common(
             "--log-format",
@@ -171,6 +209,14 @@ def log_as(context: click.Context, _parameter: click.Parameter, form: logs.Form)
     """Log in this form from now on (callback of ``--log-format``)."""
     if not context.resilient_parsing:
         logs.install(sys.stderr, form)
+
+
+def within_namespaces(settings: Settings, names: Sequence[str]) -> Settings:
+    """In a cluster, read the namespaces that are named, and no others: there may be no right to more."""
+    named = [name.rpartition("/")[0] for name in names]
+    if settings.filenames or settings.namespaces or not all(named):
+        return settings
+    return replace(settings, namespaces=tuple(dict.fromkeys(named)), all_namespaces=False)
 
 
 def read_settings(common: dict[str, Any]) -> Settings:

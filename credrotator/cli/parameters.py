@@ -45,6 +45,17 @@ class ForIssuers(click.ParamType[tuple[str, str]]):
         return glob, meant
 
 
+class Line(click.ParamType[str]):
+    """A text with spaces in it; of several in one variable, each is a line."""
+
+    name = "line"
+    envvar_list_splitter = "\n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """See click.ParamType."""
+        return str(value)
+
+
 class Address(click.ParamType[tuple[str, int]]):
     """``ADDR:PORT`` on the command line; ``:8080`` means all addresses, port 0 any free one."""
 

@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from credrotator.app.consumers import run_hooks
 from credrotator.app.exchanging import make_exchanger
 from credrotator.app.opening import open_backend
 from credrotator.app.outcome_documents import rotate_document
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
 from credrotator.cli.colours import painter, show
-from credrotator.cli.options import PolicyCommand, read_settings, reads_policies, setting, workers_option
+from credrotator.cli.options import (
+    PolicyCommand,
+    consumer_options,
+    read_consumers,
+    read_settings,
+    reads_policies,
+    setting,
+    workers_option,
+)
 from credrotator.cli.parameters import Span
 from credrotator.cli.progress import progress
 from credrotator.cli.selection import chosen, read
@@ -27,6 +36,8 @@ from credrotator.rotation.rotation import RotateOptions, Rotation
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from credrotator.core.model import Failure
+
 
 @click.command("rotate", cls=PolicyCommand)
 @reads_policies
@@ -35,7 +46,7 @@ if TYPE_CHECKING:
 @setting(
     "--within", type=Span(), default="0s", help="Also rotate what becomes due within this time.", show_default=True
 )
-@setting("--template", multiple=True, metavar="SRC:DST", help="Template to render after each publication; repeatable.")
+@consumer_options
 @workers_option
 def command(
     names: tuple[str, ...],
@@ -44,7 +55,6 @@ def command(
     force: bool,
     dry_run: bool,
     within: timedelta,
-    template: tuple[str, ...],
     workers: int,
     **common: Any,
 ) -> None:
@@ -60,14 +70,16 @@ def command(
       credrotator rotate -f policies/ --out out/ prod/aws-bedrock --force
       # also write the filter's configuration from a template
       credrotator rotate -f policies/ --out out/ --template filter.yaml.j2:/etc/ext-proc/filter.yaml
+      # have a program read its files again
+      credrotator rotate -f policies/ --out out/ --exec 'systemctl reload envoy'
       # publish a cluster's policies to a directory, and print the result as JSON
       kubectl get backendsecuritypolicies,secrets -A -o yaml | credrotator rotate -f - --out out/ -o json
 
     Exit codes: 0 success, 1 some policies failed, 2 usage error.
     """  # noqa: D301 - \b keeps click from filling the paragraph
-    settings, clock = read_settings(common), SkewedClock(system_clock)
+    consumers, settings, clock = read_consumers(common), read_settings(common), SkewedClock(system_clock)
     options, audit = RotateOptions(within, force, dry_run), Audit()
-    with traces() as instrumentation, open_backend(settings, clock, template) as backend:
+    with traces() as instrumentation, open_backend(settings, clock, consumers) as backend:
         # One pass has nobody to keep slots for, and no second try for whom it would keep waiting.
         exchange = make_exchanger(
             settings, clock, instrumentation, account_tokens=backend.account_tokens, slots=4 * workers
@@ -77,10 +89,12 @@ def command(
         snapshot = read(backend)
         keys, renderer = chosen(snapshot, names, settings), snapshot.renderer
         batch = Batch(rotation, snapshot.listener(), clock, audit=audit, instrumentation=instrumentation)
+        unheard: list[Failure] = []
         with progress() as shown:
             outcomes = batch(keys, snapshot.inventory, options, workers=workers, progress=shown)
         if not dry_run:
             renderer.render()
+            outcomes, unheard = run_hooks(snapshot.hooks, outcomes)
     if output in {"json", "yaml"}:
         click.echo(report.structured(rotate_document(outcomes), output), nl=False)
     else:
@@ -88,5 +102,7 @@ def command(
         show(report.rotate_table(outcomes, system_clock(), wide=wide, dry_run=dry_run, paint=painter()))
     for failure in renderer.failures.values():
         click.echo(f"template: {failure.reason}: {failure.message}\n  what to do: {failure.hint}", err=True)
-    failed = any(outcome.action == "failed" for outcome in outcomes)
+    for unmet in unheard:
+        click.echo(f"hook: {unmet.reason}: {unmet.message}\n  what to do: {unmet.hint}", err=True)
+    failed = bool(unheard) or any(outcome.action == "failed" for outcome in outcomes)
     sys.exit(int(failed or bool(snapshot.problems) or bool(renderer.failures)))

@@ -9,18 +9,22 @@ import click
 
 from credrotator.app.process import Election, Stop
 from credrotator.app.service import ServiceOptions, run_service
-from credrotator.cli.options import PolicyCommand, lease_option, read_settings, reading_options, setting, workers_option
+from credrotator.cli.options import (
+    PolicyCommand,
+    consumer_options,
+    lease_option,
+    read_consumers,
+    read_settings,
+    reading_options,
+    setting,
+    workers_option,
+)
 from credrotator.cli.parameters import Address
 
 
 @click.command("run", cls=PolicyCommand)
 @reading_options
-@setting(
-    "--template",
-    multiple=True,
-    metavar="SRC:DST",
-    help="Template to render after each publication, with --out; repeatable.",
-)
+@consumer_options
 @workers_option
 @setting("--listen", type=Address(), metavar="ADDR:PORT", help="Address for /metrics, /healthz and /readyz.")
 @setting(
@@ -32,7 +36,6 @@ from credrotator.cli.parameters import Address
 @lease_option
 def command(
     *,
-    template: tuple[str, ...],
     workers: int,
     listen: tuple[str, int] | None,
     leader_elect: bool,
@@ -52,7 +55,7 @@ def command(
 
     On SIGTERM or Ctrl-C it finishes the write in progress and stops within ten seconds.
     """  # noqa: D301 - \b keeps click from filling the paragraph
-    settings, stop = read_settings(common), Stop.on_signals()
+    consumers, settings, stop = read_consumers(common), read_settings(common), Stop.on_signals()
     logging.getLogger("credrotator").setLevel(min(logging.INFO, logging.getLogger("credrotator").level))
-    run_service(settings, ServiceOptions(workers, Election(leader_elect, lease), listen, template), stop)
+    run_service(settings, ServiceOptions(workers, Election(leader_elect, lease), listen, consumers), stop)
     return 0

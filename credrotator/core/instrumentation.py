@@ -89,6 +89,9 @@ class DaemonInstrumentation(Instrumentation, DeliveryInstrumentation, Protocol):
     def note_skew(self, seen: Mapping[str, timedelta]) -> None:
         """Show by how much others' clocks differ from this machine's: theirs minus ours, by endpoint."""
 
+    def note_hook(self, hook: str, succeeded: bool) -> None:  # noqa: FBT001 - a callback
+        """Count a run of something that follows publications."""
+
     def note_unreadable(self, count: int) -> None:
         """Show of how many files of manifests an earlier reading stays in force, since they cannot be read by now."""
 
@@ -134,6 +137,9 @@ class _NoInstrumentation:
         pass
 
     def note_skew(self, seen: Mapping[str, timedelta]) -> None:
+        pass
+
+    def note_hook(self, hook: str, succeeded: bool) -> None:  # noqa: FBT001
         pass
 
     def note_unreadable(self, count: int) -> None:

@@ -192,12 +192,14 @@ class SourceKind:
         data_key: Key of the gateway's own Secret that holds the credential.
         heard_by_name: The gateway looks at the policy when a Secret named as the policy is touched.
         overriding_variables: Variables which beat the published credential in the gateway's filter's environment.
+        variables: Name of a field (``Rotatable.fields``) and the variable in which the vendor's programs expect it.
     """
 
     provider: str
     data_key: str
     heard_by_name: bool
     overriding_variables: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...] = (("token", "TOKEN"),)
 
 
 class Rotatable(ABC):
@@ -241,6 +243,10 @@ class Rotatable(ABC):
     @abstractmethod
     def own_expiry(self, value: Sensitive) -> datetime | None:
         """Return the expiry that a published value tells by itself; None where it tells none."""
+
+    def fields(self, value: Sensitive) -> Mapping[str, Sensitive]:
+        """Take a published value apart, for whoever needs a part of it; most are one token."""
+        return {"token": Sensitive(value.reveal().strip())}
 
     @property
     def subject_use(self) -> SubjectUse:
@@ -335,6 +341,7 @@ class RotatablePolicy(Policy):
     Attributes:
         data_key: Key of the Secret that holds the credential, where it is not the gateway's own choice.
         managed: The gateway sees a static policy; what to do stands in an annotation (``managed``).
+        renew_request: Any text, by another one of which a renewal is asked for; empty: none is.
         fingerprint: Hash of what the credential depends on: an edit of any of it makes the published one the wrong one.
     """
 
@@ -342,6 +349,7 @@ class RotatablePolicy(Policy):
     secret: ObjectKey
     data_key: str | None = None
     managed: bool = False
+    renew_request: str = ""
     fingerprint: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -483,11 +491,15 @@ class StoredSecret:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A published credential, as far as planning cares. ``issued_at`` and ``fingerprint`` are None when adopted."""
+    """A published credential, as far as planning cares. ``issued_at`` and ``fingerprint`` are None when adopted.
+
+    ``request``: the request for a renewal that was the policy's latest when it was issued; empty: none was.
+    """
 
     expires_at: datetime
     issued_at: datetime | None
     fingerprint: str | None
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     MISSING = "Missing"
     UNREADABLE = "Unreadable"
     SPEC_CHANGED = "SpecChanged"
+    REQUESTED = "Requested"
     EXPIRING = "Expiring"
     FORCED = "Forced"
 
@@ -68,6 +69,7 @@ def plan(
     fingerprint: str,
     seed: str,
     now: datetime,
+    request: str = "",
     within: timedelta = timedelta(0),
     force: bool = False,
 ) -> Plan:
@@ -78,6 +80,7 @@ def plan(
         fingerprint: Of the policy as it is now; a different published one means that it was edited.
         seed: The policy's UID, which spreads renewals deterministically.
         now: The present moment.
+        request: The policy's latest request for a renewal; one that the published credential has seen is done.
         within: Also rotate what would become due in this span (cron: the time to the next run).
         force: Rotate whatever the state is.
     """
@@ -92,6 +95,8 @@ def plan(
         return Rotate(Reason.UNREADABLE, f"expires more than {LONGEST_LIFE.total_seconds() / 3600:.0f} h ahead")
     if published.fingerprint is not None and published.fingerprint != fingerprint:
         return Rotate(Reason.SPEC_CHANGED)
+    if request and published.request != request:
+        return Rotate(Reason.REQUESTED, "a renewal was requested")
     due = renewal_time(published, seed)
     if due <= now + within:
         return Rotate(Reason.EXPIRING)

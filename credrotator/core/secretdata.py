@@ -40,6 +40,9 @@ TIMES = "credrotator.io/times-hash"
 """Of the times beside the data: whoever edits all of them, and not this, is found out by those who wrote none of it."""
 PARKED_SINCE = "credrotator.io/parked-since"
 """When a Secret without a credential was first parked."""
+RENEWED = "credrotator.io/renewed-for"
+"""The policy's request for a renewal (its annotation) that was the latest when the credential was issued."""
+LONGEST_REQUEST = 128
 LONGEST_PARKING = timedelta(hours=6)
 """How long a Secret without a credential is parked: what keeps us from its issuer need not keep the gateway."""
 GATEWAY_WAKES = timedelta(minutes=5)
@@ -59,6 +62,7 @@ def render(
     *,
     data_key: str | None = None,
     owner: Owner | None = None,
+    request: str = "",
 ) -> SecretDocument:
     """Write a credential as the gateway's Secret.
 
@@ -68,6 +72,7 @@ def render(
         fingerprint: Of the policy that it was issued for.
         data_key: Where the gateway reads it; by default where its own rotator would write it.
         owner: The policy that the Secret belongs to.
+        request: The policy's latest request for a renewal.
     """
     data = credential.secret_data(data_key)
     annotations = {
@@ -75,6 +80,8 @@ def render(
         ISSUED: show_time(credential.issued_at),
         FINGERPRINT: fingerprint,
     }
+    if request:
+        annotations[RENEWED] = request
     return _noted(SecretDocument(key, data, annotations, owner))
 
 
@@ -110,7 +117,8 @@ def parse(
     expires_at = read_time(notes.get(TRUE_EXPIRY, notes.get(EXPIRY))) or source.own_expiry(value)
     if expires_at is None:
         return Unreadable(f"its annotation {EXPIRY} is missing or not a time")
-    return Published(expires_at, read_time(notes.get(ISSUED)), notes.get(FINGERPRINT))
+    request = document.annotations.get(RENEWED, "")
+    return Published(expires_at, read_time(notes.get(ISSUED)), notes.get(FINGERPRINT), request)
 
 
 def cached_state(document: SecretDocument) -> Published | None:
@@ -124,7 +132,7 @@ def cached_state(document: SecretDocument) -> Published | None:
         return None
     if notes.get(CONTENT) != content_hash(document.data) or _is_moved(notes) or not _are_ours(notes):
         return None
-    return Published(expires_at, read_time(notes.get(ISSUED)), notes[FINGERPRINT])
+    return Published(expires_at, read_time(notes.get(ISSUED)), notes[FINGERPRINT], notes.get(RENEWED, ""))
 
 
 def is_intact(document: SecretDocument) -> bool:
@@ -167,14 +175,17 @@ def _by_gateway(notes: Mapping[str, str]) -> bool:
 def adopt(stored: SecretDocument, fingerprint: str, owner: Owner) -> SecretDocument:
     """Return a Secret of the gateway as one of ours: its data and expiry, as good for the policy as it stands."""
     notes = _notes_of_content(stored)
-    kept = {name: notes[name] for name in (EXPIRY, TRUE_EXPIRY) if name in notes}
+    kept = {name: notes[name] for name in (EXPIRY, TRUE_EXPIRY, RENEWED) if name in notes}
     return _noted(SecretDocument(stored.key, stored.data, {**kept, FINGERPRINT: fingerprint}, owner))
 
 
 def _notes_of_content(document: SecretDocument) -> Mapping[str, str]:
     """Return what is noted of the data that is there: where the gateway has renewed it, ours is of the one before."""
     notes = document.annotations
-    return {EXPIRY: notes[EXPIRY]} if _is_edited(document) and _by_gateway(notes) else notes
+    if not (_is_edited(document) and _by_gateway(notes)):
+        return notes
+    # A request is of the policy, whoever renewed the credential since.
+    return {name: notes[name] for name in (EXPIRY, RENEWED) if name in notes}
 
 
 def _noted(document: SecretDocument) -> SecretDocument:
@@ -247,6 +258,13 @@ def content_hash(data: Mapping[str, Sensitive]) -> str:
             encoded = part.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8) + encoded)
     return digest.hexdigest()[:16]
+
+
+def request_note(text: str) -> str:
+    """Return a policy's request for a renewal as it is noted; a long one by its hash."""
+    if len(text) <= LONGEST_REQUEST:
+        return text
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def show_time(moment: datetime) -> str:

@@ -24,6 +24,7 @@ STATES = {
     Reason.UNREADABLE: "Unreadable",
     Reason.SPEC_CHANGED: "Edited",
     Reason.EXPIRING: "Due",
+    Reason.REQUESTED: "Due",
 }
 
 

@@ -142,6 +142,15 @@ class Exchanger:
             )
             return self.vendor(source).credential(source, steps)
 
+    def subject_token(self, policy: ObjectKey, source: TokenSource, secrets: SecretReader) -> SubjectToken:
+        """Get a policy's subject token and nothing else, within the deadline of an exchange.
+
+        Raises:
+            RotationError: Of the class that says what to do next.
+        """
+        with deadline(self._settings.timeout), self.circuits.asking(policy):
+            return self.subject(policy, source, secrets).token()
+
     def subject(
         self,
         policy: ObjectKey,

@@ -10,16 +10,26 @@ import contextlib
 import errno
 import fcntl
 import functools
+import grp
 import hashlib
 import logging
 import os
+import re
 import secrets
 import stat
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from credrotator.core.errors import Denied, RotationError, StoreAway, StoreClosed, Transient
+from credrotator.core.errors import (
+    Denied,
+    RotationError,
+    StoreAway,
+    StoreClosed,
+    Transient,
+    UsageError,
+    printable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +47,7 @@ _ABANDONED_S = 3600
 """A temporary file of that age has no writer any more."""
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 _ROOT = 0
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +59,16 @@ class Access:
 
     Attributes:
         group: Number of the group; None for nobody.
+        mode: Of files, where the operator says which; None: 0600, or 0640 for a group.
     """
 
     group: int | None = None
+    mode: int | None = None
 
     def is_right(self, status: os.stat_result) -> bool:
         """Tell whether exactly those may open a file who are meant to, as far as its mode says."""
+        if self.mode is not None:
+            return stat.S_IMODE(status.st_mode) == self.mode and self.group in {None, status.st_gid}
         if self.group is None:
             return not status.st_mode & 0o077
         return status.st_gid == self.group and bool(status.st_mode & stat.S_IRGRP) and not status.st_mode & 0o007
@@ -68,8 +83,13 @@ class Access:
         return not mode & stat.S_IWOTH and (not mode & stat.S_IWGRP or status.st_gid == self.group)
 
     def share_file(self, descriptor: int) -> None:
-        """Let the group read an open file of ours, too, where there is one."""
-        self._share(descriptor, stat.S_IRGRP)
+        """Let the group read an open file of ours, too, where there is one; or give the file its mode."""
+        if self.mode is None:
+            self._share(descriptor, stat.S_IRGRP)
+            return
+        if self.group is not None:
+            os.fchown(descriptor, -1, self.group)
+        os.fchmod(descriptor, self.mode)
 
     def share_directory(self, descriptor: int) -> None:
         """Let the group into an open directory of ours, too, where there is one: 2770 in place of 0700."""
@@ -88,13 +108,34 @@ class Access:
 PRIVATE = Access()
 
 
+def group_number(name: str) -> int:
+    """Return the number of a group of this process, by its name or number.
+
+    Raises:
+        UsageError: There is no such group, or this process is not in it.
+    """
+    try:
+        number = int(name) if _NUMBER.fullmatch(name) else grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"{printable(name, 80)}: there is no such group; name it by its number") from error
+    if os.geteuid() and number not in {os.getegid(), *os.getgroups()}:
+        raise UsageError(f"{printable(name, 80)}: this process is not in the group, so it cannot give it files")
+    return number
+
+
 class _Present(NamedTuple):
     content: bytes
     status: os.stat_result
 
 
-def write_file(target: Path, content: bytes, access: Access = PRIVATE) -> bool:
+def write_file(target: Path, content: bytes, access: Access = PRIVATE, files: Access | None = None) -> bool:
     """Replace a file if its content differs, or if others may open it; tell whether it did. The directory must exist.
+
+    Args:
+        target: The file.
+        content: What it is to hold.
+        access: Who else may write to the directory, and read the file.
+        files: Who else may read the file, if others than that.
 
     NOTE: the new modification time is always later than the old one, even after a backward step of the clock: the
     gateway's filter ignores a file that does not look newer.
@@ -103,7 +144,7 @@ def write_file(target: Path, content: bytes, access: Access = PRIVATE) -> bool:
         RotationError: With reason DiskFull, NotWritable or UnsafePath; the old file is untouched.
     """
     with storage_errors(str(target)), open_directory(target.parent, access=access, follow=True) as directory:
-        return replace_file(directory, target.name, content, access=access)
+        return replace_file(directory, target.name, content, access=files or access)
 
 
 def replace_file(directory: int, name: str, content: bytes, *, durable: bool = True, access: Access = PRIVATE) -> bool:

@@ -77,6 +77,11 @@ class DirectoryStore:
         self._durable = durable
         self.access = access
 
+    @property
+    def root(self) -> Path:
+        """Return the directory."""
+        return self._root
+
     def read(self, key: ObjectKey) -> StoredSecret | None:
         """See ``ports.SecretStore``; a Secret that was never published, or is half made, is None."""
         path = self.path(key)
@@ -125,6 +130,24 @@ class DirectoryStore:
         with storage_errors(str(path)):
             self._make_root()
             with self._open_outcomes(create=True) as directory, locked(directory, LOCK, path):
+                yield
+
+    @contextlib.contextmanager
+    def renewing(self, key: ObjectKey) -> Iterator[None]:
+        """Let one process at a time renew a Secret; a daemon does not ask, its writes are safe all the same.
+
+        Raises:
+            RotationError: The lock cannot be had.
+        """
+        path = self._root / OUTCOMES / _plain(key.namespace)
+        with storage_errors(str(path)):
+            self._make_root()
+            with (
+                self._open_outcomes(create=True) as outcomes,
+                self._inside(outcomes, key.namespace, create=True, shown=path) as namespace,
+                # Apart from the outcomes, whose names end with json.
+                locked(namespace, f"..{_plain(key.name)}", path),
+            ):
                 yield
 
     def examine(self, key: ObjectKey) -> str:
@@ -189,6 +212,23 @@ class DirectoryStore:
         except (RotationError, OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
+
+    def note(self, name: str, document: Mapping[str, object]) -> None:
+        """See ``hooks.Journal``: beside the outcomes."""
+        with contextlib.suppress(RotationError, OSError):
+            self._make_root()
+            with self._open_outcomes(create=True) as outcomes:
+                content = json.dumps(document, indent=1).encode() + b"\n"
+                replace_file(outcomes, f"..{_plain(name)}.json", content, durable=False, access=self.access)
+
+    def noted(self, name: str) -> dict[str, object]:
+        """See ``hooks.Journal``."""
+        try:
+            with self._open_outcomes() as outcomes:
+                found = json.loads(read_file(outcomes, f"..{_plain(name)}.json") or b"{}")
+        except (RotationError, OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def path(self, key: ObjectKey) -> Path:
         """Return where a Secret is.

@@ -66,6 +66,7 @@ class Metrics:
         self.silence = gauge("watch_silence_seconds", "For how long a watch has said nothing.", ["watch"])
         self.skew = gauge("clock_skew_seconds", "Their clock minus ours.", ["endpoint"])
         self.unreadable = gauge("manifests_unreadable", "Files of manifests that cannot be read as they are.", [])
+        self.hooks = counter("hook_runs", "Runs of --exec and --signal by how they ended.", ["hook", "result"])
         self.build = gauge("build_info", "1, with what is running.", ["version", "python"])
         self.build.labels(__version__, platform.python_version()).set(1)
         ProcessCollector(registry=self.registry)
@@ -160,6 +161,10 @@ class Metrics:
     def note_unreadable(self, count: int) -> None:
         """Show of how many files of manifests an earlier reading stays in force."""
         self.unreadable.set(count)
+
+    def note_hook(self, hook: str, succeeded: bool) -> None:  # noqa: FBT001 - see ``DaemonInstrumentation``
+        """Count a run of something that follows publications."""
+        self.hooks.labels(hook, "succeeded" if succeeded else "failed").inc()
 
     def note_restarts(self, total: Mapping[str, int]) -> None:
         """Bring the count of watches that began anew up to date."""

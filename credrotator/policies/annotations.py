@@ -12,6 +12,7 @@ SUBJECT_TOKEN: Final = PREFIX + "subject-token"
 TOKEN_SOURCE: Final = PREFIX + "token-source"
 SERVICE_ACCOUNT: Final = PREFIX + "service-account"
 CLIENT_ASSERTION: Final = PREFIX + "client-assertion"
+RENEW: Final = PREFIX + "renew-requested-at"
 
 
 def annotation_path(name: str) -> str:

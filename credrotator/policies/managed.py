@@ -169,6 +169,7 @@ def _joined(carrier: Policy, asked: RotatablePolicy, form: ManagedForm) -> Rotat
         warnings=tuple(dict.fromkeys([*carrier.warnings, *warnings])),
         data_key=source.secret.key,
         managed=True,
+        renew_request=asked.renew_request,
     )
 
 

@@ -33,8 +33,9 @@ from credrotator.core.model import (
     backend_key,
     generated_secret,
 )
+from credrotator.core.secretdata import request_note
 from credrotator.policies import schema
-from credrotator.policies.annotations import CLIENT_ASSERTION, DURATION, PREFIX, SUBJECT_TOKEN, annotation_path
+from credrotator.policies.annotations import CLIENT_ASSERTION, DURATION, PREFIX, RENEW, SUBJECT_TOKEN, annotation_path
 from credrotator.policies.documents import DocumentError, read_tenant_list
 from credrotator.policies.messages import (
     MANY,
@@ -217,6 +218,7 @@ def _annotations(readers: Iterable[BlockReader]) -> Mapping[str, AnnotationUse]:
     for name in (SUBJECT_TOKEN, *IN_PLACE):
         uses[name].append(AnnotationUse(name, exchanging, "oidcExchangeToken"))
     uses[CLIENT_ASSERTION].append(AnnotationUse(CLIENT_ASSERTION, exchanging, "oidcExchangeToken.oidc"))
+    uses[RENEW].append(AnnotationUse(RENEW, exchanging, "policies that are rotated"))
     return {
         name: AnnotationUse(name, tuple(s for use in of for s in use.sources), " and to ".join(use.where for use in of))
         for name, of in uses.items()
@@ -235,7 +237,8 @@ def _policy(reading: Reading, source: Source, origin: str) -> Policy:
     }
     if isinstance(source, Static):
         return Policy(source=source, secret=source.secret.secret if source.secret else None, **common)
-    return RotatablePolicy(source=source, secret=generated_secret(key), **common)
+    request = request_note(reading.annotations.get(RENEW, ""))
+    return RotatablePolicy(source=source, secret=generated_secret(key), renew_request=request, **common)
 
 
 def _unsupported(manifest: Mapping[str, Any], key: ObjectKey, origin: str, why: str) -> Policy:

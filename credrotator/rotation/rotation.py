@@ -210,6 +210,7 @@ class Rotation:
             fingerprint=policy.fingerprint,
             seed=policy.uid,
             now=now or self._clock(),
+            request=policy.renew_request,
             within=options.within,
             force=options.force,
         )
@@ -273,7 +274,14 @@ class Rotation:
         return held
 
     def _document(self, policy: RotatablePolicy, credential: Credential) -> SecretDocument:
-        return render(policy.secret, credential, policy.fingerprint, data_key=policy.data_key, owner=policy.owner)
+        return render(
+            policy.secret,
+            credential,
+            policy.fingerprint,
+            data_key=policy.data_key,
+            owner=policy.owner,
+            request=policy.renew_request,
+        )
 
     def _seen(self, policy: RotatablePolicy) -> Published | None:
         """Return what was heard of the Secret, unless it contradicts what we wrote: then only the store can tell."""
@@ -450,6 +458,6 @@ def _worse(candidate: Published | Unreadable | None, state: State, now: datetime
         why = candidate.why if candidate else "it is empty"
         hint = "report this: a credential was issued that does not read back"
         raise Transient("NotPublishable", f"the new credential is not usable: {why}", hint=hint)
-    # An edited policy makes the published credential the wrong one, however long it lives.
-    changed = isinstance(state.plan, Rotate) and state.plan.reason is Reason.SPEC_CHANGED
+    # An edited policy makes the published credential the wrong one, however long it lives, and so does a request.
+    changed = isinstance(state.plan, Rotate) and state.plan.reason in {Reason.SPEC_CHANGED, Reason.REQUESTED}
     return refusal(candidate, state.published, now=now, replace=options.force or changed)

@@ -148,4 +148,4 @@ class TestDashboard:
         whole = [expression for _, expression in expressions()] + [rule["expr"] for rule in alerts().values()]
         used = {name for expression in whole for name, _ in selectors(expression)}
         unused = {name for name in existing() if not used & {name, f"{name}_bucket"}}
-        assert unused == {"credrotator_build_info", "credrotator_manifests_unreadable"}
+        assert unused == {"credrotator_build_info", "credrotator_hook_runs_total", "credrotator_manifests_unreadable"}

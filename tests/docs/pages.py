@@ -27,6 +27,7 @@ REASONS = {
     "needs krew",
     "needs a signed release",
     "needs Entra",
+    "needs Envoy",
     "needs Google Cloud",
     "needs Keycloak",
     "needs a clone",

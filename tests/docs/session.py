@@ -53,7 +53,7 @@ SECRETS = {
     "sa_0123456789": DEFAULT_ACCOUNT_ID,
 }
 """What stands in the pages, and what the sandbox has in its place."""
-DIRECTORIES = ("/etc/credrotator", "/var/lib/credrotator", "/etc/ext-proc")
+DIRECTORIES = ("/etc/credrotator", "/var/lib/credrotator", "/etc/ext-proc", "/etc/envoy")
 _MARK = re.compile(r"\n?\x01(\d+)\x01\n")
 _MASKS = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "TIME"),

@@ -12,6 +12,7 @@ import pytest
 
 from credrotator.core.errors import Transient, UsageError
 from credrotator.core.model import Sensitive
+from credrotator.files.template_values import Content
 from credrotator.files.templates import Templates
 from tests.support.waiting import LIMIT_S
 
@@ -29,9 +30,9 @@ class Published:
         self.data = {"default/aws": {"credentials": Sensitive(text)}} if text else {}
         self.reads = 0
 
-    def __call__(self) -> dict[str, dict[str, Sensitive]]:
+    def __call__(self) -> Content:
         self.reads += 1
-        return {name: dict(values) for name, values in self.data.items()}
+        return Content({name: dict(values) for name, values in self.data.items()})
 
 
 @pytest.fixture
@@ -90,10 +91,10 @@ class TestRendering:
         assert (directory / "out").read_text() == "old"
 
     def test_missing_key(self, directory: Path) -> None:
-        """A key that is not there fails likewise."""
+        """A key that is not there fails likewise, and those that are there are named."""
         made = templates(directory, '{{ secrets["default/aws"].apiKey }}', Published("x"))
         made.render()
-        assert "has no attribute 'apiKey'" in failure(made)[0]
+        assert "Secret default/aws has no key apiKey; it has credentials" in failure(made)[0]
         assert not (directory / "out").exists()
 
     def test_test_for_secret(self, directory: Path) -> None:
@@ -127,7 +128,7 @@ class TestRendering:
     def test_unreadable_store(self, directory: Path) -> None:
         """A store that cannot be read is a failure of each file, not an exception in the middle of a pass."""
 
-        def secrets() -> dict[str, dict[str, Sensitive]]:
+        def secrets() -> Content:
             raise Transient("StorageFailed", "input/output error", hint="see the log")
 
         (directory / "in").write_text("x")
@@ -247,7 +248,7 @@ class TestThreads:
         entered, go_on = threading.Event(), threading.Event()
 
         class Slow(Published):
-            def __call__(self) -> dict[str, dict[str, Sensitive]]:
+            def __call__(self) -> Content:
                 found = super().__call__()
                 if self.reads == 1:
                     entered.set()
@@ -277,9 +278,9 @@ class TestThreads:
             yield
             events.append("written" if (directory / "out").exists() else "nothing written")
 
-        def secrets() -> dict[str, dict[str, Sensitive]]:
+        def secrets() -> Content:
             events.append("read")
-            return {}
+            return Content({})
 
         (directory / "in").write_text("x")
         Templates((f"{directory}/in:{directory}/out",), secrets, exclusive).render()

@@ -26,7 +26,20 @@ OIDC = SourceKind(
     heard_by_name=True,
     # The filter loads the file through the SDK's default chain, in which these come first.
     overriding_variables=("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    variables=(
+        ("access_key_id", "AWS_ACCESS_KEY_ID"),
+        ("secret_access_key", "AWS_SECRET_ACCESS_KEY"),
+        ("session_token", "AWS_SESSION_TOKEN"),
+        ("region", "AWS_REGION"),
+    ),
 )
+FIELDS = {
+    "access_key_id": "aws_access_key_id",
+    "secret_access_key": "aws_secret_access_key",
+    "session_token": "aws_session_token",
+    "region": "region",
+}
+"""Each field, and the option of the credentials file that has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,11 @@ class AwsOidc(Rotatable):
     def own_expiry(self, value: Sensitive) -> datetime | None:  # noqa: ARG002 - the file does not say
         """See ``Rotatable``."""
         return None
+
+    def fields(self, value: Sensitive) -> Mapping[str, Sensitive]:
+        """See ``Rotatable``: the keys, and the region."""
+        profile = read_own_profile(value.reveal(), "default") or {}
+        return {name: Sensitive(profile[option]) for name, option in FIELDS.items() if option in profile}
 
 
 @dataclass(frozen=True, slots=True)

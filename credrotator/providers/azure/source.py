@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     from credrotator.core.model import SecretKeyRef, TokenSource
 
 DATA_KEY = "azureAccessToken"
-OIDC = SourceKind(provider="azure-oidc", data_key=DATA_KEY, heard_by_name=True, overriding_variables=())
+# Read by the OpenAI SDK's client for Azure.
+VARIABLES = (("token", "AZURE_OPENAI_AD_TOKEN"),)
+OIDC = SourceKind(
+    provider="azure-oidc", data_key=DATA_KEY, heard_by_name=True, overriding_variables=(), variables=VARIABLES
+)
 # The gateway indexes a policy with a client secret under that Secret.
 CLIENT_SECRET = SourceKind(
-    provider="azure-client-secret", data_key=DATA_KEY, heard_by_name=False, overriding_variables=()
+    provider="azure-client-secret",
+    data_key=DATA_KEY,
+    heard_by_name=False,
+    overriding_variables=(),
+    variables=VARIABLES,
 )
 
 

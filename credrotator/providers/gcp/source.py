@@ -15,11 +15,21 @@ if TYPE_CHECKING:
 
 DATA_KEY, PROJECT_KEY, REGION_KEY = "gcpAccessToken", "projectName", "region"
 # The gateway indexes a policy with a key file under that Secret, and one with workload identity under nothing at all.
+# Read by gcloud.
+VARIABLES = (("token", "CLOUDSDK_AUTH_ACCESS_TOKEN"), ("project", "GOOGLE_CLOUD_PROJECT"))
 WORKLOAD_IDENTITY = SourceKind(
-    provider="gcp-workload-identity", data_key=DATA_KEY, heard_by_name=False, overriding_variables=()
+    provider="gcp-workload-identity",
+    data_key=DATA_KEY,
+    heard_by_name=False,
+    overriding_variables=(),
+    variables=VARIABLES,
 )
 SERVICE_ACCOUNT = SourceKind(
-    provider="gcp-service-account", data_key=DATA_KEY, heard_by_name=False, overriding_variables=()
+    provider="gcp-service-account",
+    data_key=DATA_KEY,
+    heard_by_name=False,
+    overriding_variables=(),
+    variables=VARIABLES,
 )
 
 
@@ -84,6 +94,11 @@ class GcpWorkloadIdentity(_GoogleSource):
     def own_references(self) -> tuple[SecretKeyRef, ...]:
         """See ``Rotatable``."""
         return ()
+
+    def fields(self, value: Sensitive) -> Mapping[str, Sensitive]:
+        """See ``Rotatable``: the token, and where it is used."""
+        where = {"project": Sensitive(self.project), "region": Sensitive(self.region)}
+        return {**Rotatable.fields(self, value), **where}
 
     @property
     def identity(self) -> str:

@@ -30,10 +30,17 @@ def executable(cache: Cache) -> Path:
 def serving(program: Path, template: str, *, directory: Path, **context: object) -> Iterator[int]:
     """Run Envoy on a rendered template of `config/` and yield the port of its listener."""
     port, admin = free_port(), free_port()
-    name = template.removesuffix(".yaml.j2")
+    text = _render(template, port=port, admin=admin, **context)
+    with configured(program, text, admin, directory=directory, name=template.removesuffix(".yaml.j2")):
+        yield port
+
+
+@contextmanager
+def configured(program: Path, text: str, admin: int, *, directory: Path, name: str = "envoy") -> Iterator[None]:
+    """Run Envoy on a whole configuration, whose administration listens on a port."""
     directory.mkdir(parents=True, exist_ok=True)
     bootstrap = directory / f"{name}.yaml"
-    bootstrap.write_text(_render(template, port=port, admin=admin, **context))
+    bootstrap.write_text(text)
     argv = (
         str(program),
         "--config-path", str(bootstrap),
@@ -43,7 +50,7 @@ def serving(program: Path, template: str, *, directory: Path, **context: object)
     )  # fmt: skip
     with running(name, *argv, directory=directory) as process:
         process.wait_until(lambda: answers(f"http://127.0.0.1:{admin}/ready"), within=timedelta(seconds=30))
-        yield port
+        yield
 
 
 def _render(template: str, **context: object) -> str:

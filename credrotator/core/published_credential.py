@@ -1,0 +1,49 @@
+"""A published credential, taken apart: what templates and programs beside the gateway need of it. Pure.
+
+Which fields a credential has is asked of its source; nothing here knows a vendor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from credrotator.core.model import Published
+from credrotator.core.secretdata import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from credrotator.core.model import ObjectKey, RotatablePolicy, SecretDocument, Sensitive
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedCredential:
+    """A credential as it is published. Times are aware UTC; ``issued_at`` is None where nobody recorded it.
+
+    Attributes:
+        fields: The parts by their names: ``token``, or ``access_key_id`` and so on.
+        environment: The parts by the variables in which the vendor's programs expect them.
+    """
+
+    policy: ObjectKey
+    provider: str
+    secret: ObjectKey
+    fields: Mapping[str, Sensitive]
+    environment: Mapping[str, Sensitive]
+    expires_at: datetime
+    issued_at: datetime | None
+
+
+def published_credential(policy: RotatablePolicy, document: SecretDocument | None) -> PublishedCredential | None:
+    """Take the credential apart that a policy's Secret holds; None where it holds none that can be used."""
+    published = parse(document, policy.source, policy.data_key)
+    if document is None or not isinstance(published, Published):
+        return None
+    kind = policy.source.kind
+    fields = policy.source.fields(document.data[policy.data_key or kind.data_key])
+    environment = {variable: fields[name] for name, variable in kind.variables if name in fields}
+    return PublishedCredential(
+        policy.key, kind.provider, policy.secret, fields, environment, published.expires_at, published.issued_at
+    )
