@@ -7,12 +7,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from credrotator.app.destinations import DirectoryDestination
-from credrotator.app.directory_listener import RENDERED_IN_A_PASS, DirectoryListener
+from credrotator.app.directory_listener import RENDERED_IN_A_PASS, DirectoryListener, Unheard
 from credrotator.app.rendering import NoTemplates, make_renderer
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError
 from credrotator.files.directory import DirectoryStore
 from credrotator.files.manifests import read_manifests
+from credrotator.files.nowhere import Nowhere
 from credrotator.providers import policy_reader
 from credrotator.rotation.rotation import Rotation
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.model import ObjectKey
-    from credrotator.core.ports import Clock, Exchange
+    from credrotator.core.ports import Clock, Exchange, OutcomeListener
     from credrotator.exchange.http.clock_offset import SkewedClock
     from credrotator.files.manifests import ManifestReading
 
@@ -37,24 +38,28 @@ class DirectoryBackend:
         settings: Name the manifests, and the directory perhaps.
         clock: The present moment, as the vendors' dates put it right.
         templates: ``SRC:DST`` of each file to render.
+        writes: Whether anything is to be published; if not, no directory need be named.
     """
 
-    def __init__(self, settings: Settings, clock: SkewedClock, templates: tuple[str, ...]) -> None:
+    def __init__(
+        self, settings: Settings, clock: SkewedClock, templates: tuple[str, ...], *, writes: bool = True
+    ) -> None:
+        self._writes = writes
         self._settings = settings
         self._clock = clock
         self._templates = templates
         self._store = DirectoryStore(settings.out, system_clock, access=settings.access) if settings.out else None
 
     @property
-    def store(self) -> DirectoryStore:
+    def store(self) -> DirectoryStore | Nowhere:
         """See ``Backend``."""
-        return _named(self._store)
+        return _named(self._store) if self._store or self._writes else Nowhere()
 
     def read(self) -> DirectorySnapshot:
         """See ``Backend``."""
         settings, defaults = self._settings, self._settings.defaults
         reading = read_manifests(settings.filenames, sys.stdin, policy_reader(defaults), settings.manifest_options)
-        renderer = make_renderer(self._templates, reading, self.store) if self._templates else NoTemplates()
+        renderer = make_renderer(self._templates, reading, _named(self._store)) if self._templates else NoTemplates()
         return DirectorySnapshot(reading, defaults.namespace, self._store, renderer)
 
     @contextlib.contextmanager
@@ -69,7 +74,12 @@ class DirectoryBackend:
         from credrotator.app.directory_daemon import serve_directory  # noqa: PLC0415 - a pass needs none of it
 
         with serve_directory(
-            self._settings, self.store, self._clock, self._templates, workers=workers, instrumentation=instrumentation
+            self._settings,
+            _named(self._store),
+            self._clock,
+            self._templates,
+            workers=workers,
+            instrumentation=instrumentation,
         ) as running:
             yield running
 
@@ -92,15 +102,15 @@ class DirectorySnapshot:
 
     def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
         """See ``Snapshot``."""
-        return _named(self._store).last_outcome(key)
+        return self._store.last_outcome(key) if self._store else None
 
     def acknowledged_at(self, _key: ObjectKey) -> datetime | None:
         """See ``Snapshot``: the gateway writes no status here."""
         return None
 
-    def listener(self) -> DirectoryListener:
+    def listener(self) -> OutcomeListener:
         """See ``Snapshot``."""
-        return DirectoryListener(_named(self._store), self.renderer, RENDERED_IN_A_PASS)
+        return DirectoryListener(self._store, self.renderer, RENDERED_IN_A_PASS) if self._store else Unheard()
 
     def destination(self, exchange: Exchange, clock: Clock, _lease: str | None) -> DirectoryDestination | None:
         """See ``Snapshot``."""

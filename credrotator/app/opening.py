@@ -17,19 +17,22 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def open_backend(settings: Settings, clock: SkewedClock, templates: tuple[str, ...] = ()) -> Iterator[Backend]:
+def open_backend(
+    settings: Settings, clock: SkewedClock, templates: tuple[str, ...] = (), *, writes: bool = True
+) -> Iterator[Backend]:
     """Open the backend that the settings name.
 
     Args:
         settings: With manifests (``-f``), or without.
         clock: The present moment; put right by dates of the API server, where there is one.
         templates: ``SRC:DST`` of each file to render after a publication.
+        writes: Whether anything is to be published; if not, a directory for it need not be named.
 
     Raises:
         UsageError: It cannot be opened, or later cannot be read at all.
     """
     if settings.filenames:
-        yield DirectoryBackend(settings, clock, templates)
+        yield DirectoryBackend(settings, clock, templates, writes=writes)
         return
     from credrotator.app.cluster_backend import ClusterBackend  # noqa: PLC0415 - a directory needs none of it
 

@@ -13,6 +13,7 @@ from credrotator.app.outcome_documents import rotate_document
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
 from credrotator.cli.colours import painter, show
+from credrotator.cli.habits import is_quiet
 from credrotator.cli.options import PolicyCommand, read_settings, reads_policies, setting, workers_option
 from credrotator.cli.parameters import Span
 from credrotator.cli.progress import progress
@@ -25,7 +26,10 @@ from credrotator.rotation.batch import Batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
+
+    from credrotator.core.model import Outcome
 
 
 @click.command("rotate", cls=PolicyCommand)
@@ -67,7 +71,7 @@ def command(
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock = read_settings(common), SkewedClock(system_clock)
     options, audit = RotateOptions(within, force, dry_run), Audit()
-    with traces() as instrumentation, open_backend(settings, clock, template) as backend:
+    with traces() as instrumentation, open_backend(settings, clock, template, writes=not dry_run) as backend:
         # One pass has nobody to keep slots for, and no second try for whom it would keep waiting.
         store, exchange = backend.store, make_exchanger(settings, clock, instrumentation, slots=4 * workers)
         time = AskedTime(exchange, clock)
@@ -79,12 +83,21 @@ def command(
             outcomes = batch(keys, snapshot.inventory, options, workers=workers, progress=shown)
         if not dry_run:
             renderer.render()
-    if output in {"json", "yaml"}:
-        click.echo(report.structured(rotate_document(outcomes), output), nl=False)
-    else:
-        wide = output == "wide"
-        show(report.rotate_table(outcomes, system_clock(), wide=wide, dry_run=dry_run, paint=painter()))
+    _print(outcomes, output, dry_run=dry_run)
     for failure in renderer.failures.values():
         click.echo(f"template: {failure.reason}: {failure.message}\n  what to do: {failure.hint}", err=True)
     failed = any(outcome.action == "failed" for outcome in outcomes)
     sys.exit(int(failed or bool(snapshot.problems) or bool(renderer.failures)))
+
+
+def _print(outcomes: Sequence[Outcome], output: str, *, dry_run: bool) -> None:
+    if output in {"json", "yaml"}:
+        click.echo(report.structured(rotate_document(outcomes), output), nl=False)
+    elif output == "name":
+        told = [outcome.policy for outcome in outcomes if outcome.error or not is_quiet()]
+        click.echo(report.names(told), nl=False)
+    elif is_quiet():
+        show(report.failures(outcomes, painter()))
+    else:
+        wide = output == "wide"
+        show(report.rotate_table(outcomes, system_clock(), wide=wide, dry_run=dry_run, paint=painter()))

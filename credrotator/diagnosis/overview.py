@@ -26,6 +26,9 @@ STATES = {
 }
 
 
+WELL = frozenset({"Fresh", "Due", "Static", "NotSupported", "Unknown"})
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One policy's standing.
@@ -36,6 +39,7 @@ class Row:
         hint: What a person can do about it.
         last: The outcome of the latest pass.
         acknowledged: Whether the gateway has looked at the policy since its credential was issued; None: not known.
+        warnings: What is odd about the policy, or what the gateway will make of it, without stopping it.
     """
 
     policy: ObjectKey
@@ -50,6 +54,12 @@ class Row:
     dependants: Dependants = field(default_factory=Dependants)
     last: dict[str, Any] | None = None
     acknowledged: bool | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def needs_attention(self) -> bool:
+        """Tell whether a person should look: by its state, or because the latest attempt failed."""
+        return self.state not in WELL or (self.last or {}).get("action") == "failed"
 
 
 def overview(
@@ -60,6 +70,7 @@ def overview(
     now: datetime,
     *,
     acknowledged_at: datetime | None = None,
+    published_known: bool = True,
 ) -> Row:
     """Describe one policy; what is wrong with it becomes its state.
 
@@ -70,6 +81,7 @@ def overview(
         last: The outcome of the latest pass over it, as ``report.outcome_document`` has it, with ``at``.
         now: The present moment.
         acknowledged_at: When the gateway last wrote its status (aware UTC); None where that is not known.
+        published_known: Whether it is known where credentials are published.
     """
     if wrong := inventory.invalid.get(key):
         why = "; ".join(map(str, wrong.problems))
@@ -84,7 +96,10 @@ def overview(
         secret=policy.secret,
         dependants=inventory.dependants(policy),
         last=last,
+        warnings=() if isinstance(policy.source, Unsupported) else policy.warnings,
     )
+    if isinstance(policy, RotatablePolicy) and not published_known:
+        return replace(row, state="Unknown")
     if isinstance(policy, RotatablePolicy):
         return _standing(row, policy, rotation, now=now, acknowledged_at=acknowledged_at)
     outcome = rotation(policy, inventory.reader(key), RotateOptions(dry_run=True))
