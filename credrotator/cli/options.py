@@ -140,7 +140,9 @@ def reading_options(command: Command) -> Command:
             metavar="[NAMESPACE/]NAME=PATH",
             help="Token file that policies may use instead of an issuer; repeatable.",
         ),
-        common("--timeout", type=Span(), default="30s", help="Time limit for one exchange.", show_default=True),
+        common(
+            "--timeout", type=Span(positive=True), default="30s", help="Time limit for one exchange.", show_default=True
+        ),
         *(common(f"--{option.name}", help=option.flag_help) for option in _provider_flags()),
         common(
             "--log-format",

@@ -140,6 +140,13 @@ def test_manifests_without_a_directory(world: Backend) -> None:
     assert run("rotate", *files).code == 2
 
 
+def test_no_time_at_all() -> None:
+    """A time limit of nothing is a slip of the command line, no issuer that is slow."""
+    ran = run("rotate", "-f", "x", "--timeout", "0s")
+    assert ran.code == 2
+    assert "expected more than 0s" in ran.err
+
+
 @pytest.mark.parametrize("by", ORDERS)
 def test_order(by: str) -> None:
     """Each order sorts by its column, and what has no value there comes last."""
