@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+import yaml
 
 from credrotator import __version__
 from credrotator.cli.habits import SYNONYMS, meant, without_equals
@@ -138,6 +139,17 @@ def test_manifests_without_a_directory(world: Backend) -> None:
     assert ran.code == 0, ran.err
     assert "rotated (dry run)" in ran.out
     assert run("rotate", *files).code == 2
+
+
+def test_dry_run_reads_what_the_policy_names(world: Backend) -> None:
+    """A dry run does not promise a rotation whose client secret is not there."""
+    world.aws()
+    for file in world.manifests.iterdir():
+        documents = [each for each in yaml.safe_load_all(file.read_text()) if each["kind"] != "Secret"]
+        file.write_text(yaml.safe_dump_all(documents))
+    ran = run("rotate", "-f", str(world.manifests), "--dry-run")
+    assert ran.code == 1
+    assert "SecretNotFound" in ran.out
 
 
 def test_no_time_at_all() -> None:
