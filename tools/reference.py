@@ -49,6 +49,14 @@ context. Without names, all policies are selected.
 In the tables below, `A B` marks a variable that takes several values separated by spaces, `A:B` one whose values are
 paths separated by colons, as in `PATH`, and `A↵B` one with a value in each line.
 
+`-v` and `-q` stand before or behind the command's name. `-q` leaves failures only, so that a job that went well prints
+nothing; `-o json` and `-o yaml` stay whole. `-o name` prints the policies as the commands take them, one in a line.
+`-o=json` is the same as `-o json`, `credrotator help COMMAND` the same as `credrotator COMMAND --help`, and
+`credrotator version` the same as `--version`.
+
+With `-f` and without `--out`, `check` skips the delivery, `status` shows what the manifests say, and `rotate --dry-run`
+takes nothing to be published.
+
 Tables are coloured on a terminal. `NO_COLOR` turns colours off, `FORCE_COLOR` turns them on.
 """
 EXIT_CODES_HEAD = """\
@@ -65,20 +73,23 @@ EXIT_CODES_HEAD = """\
 In detail:
 
 """
-COLUMNS = ("rotate", "status", "check", "convert")
+COLUMNS = ("rotate", "status", "status --exit-code", "check", "convert")
 EXIT_CODES = {
-    "no policy failed": (0, 0, 0, 0),
-    "a policy was refused by its issuer or by the cloud": (1, 0, 1, 0),
-    "a policy cannot work as written": (1, 0, 1, 1),
-    "a Secret that a policy names is missing": (1, 0, 1, 0),
-    "one of several manifests cannot be read": (1, 0, 1, 1),
-    "a file or directory that is named does not exist": (2, 2, 2, 2),
-    "a policy that is named does not exist, or there is no policy at all": (2, 2, 2, 2),
-    "an option is unknown, or its value is not allowed": (2, 2, 2, 2),
-    "the API server cannot be reached": (2, 2, 2, 2),
+    "no policy failed": (0, 0, 0, 0, 0),
+    "a policy was refused by its issuer or by the cloud": (1, 0, 1, 1, 0),
+    "a policy cannot work as written": (1, 0, 1, 1, 1),
+    "a Secret that a policy names is missing": (1, 0, 1, 1, 0),
+    "one of several manifests cannot be read": (1, 0, 1, 1, 1),
+    "a file or directory that is named does not exist": (2, 2, 2, 2, 2),
+    "a policy that is named does not exist, or there is no policy at all": (2, 2, 2, 2, 2),
+    "an option is unknown, or its value is not allowed": (2, 2, 2, 2, 2),
+    "the API server cannot be reached": (2, 2, 2, 2, 2),
 }
 """What happened, and what the commands of ``COLUMNS`` end with; a test makes each of it happen."""
 EXIT_CODES_TAIL = """\
+`status --exit-code` is shown as it is after `rotate`. It ends with 1 if a policy needs attention: its state is none of
+Fresh, Due, Static, NotSupported and Unknown, or the latest attempt failed.
+
 `credential-process` ends with 0 if it printed a credential, also one that could not be renewed and is still valid, and
 with 1 if there is none or it could not be written. `run` ends with 0 after SIGTERM or Ctrl-C. `sandbox` ends with its
 command's exit code, 128 + N where signal N ended it, and with 0 after Ctrl-C where there is no command. `wait` ends

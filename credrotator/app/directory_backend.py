@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator.app.consumers import NO_CONSUMERS, Consumers, HooksOfAPass, NoHooks, make_hooks
 from credrotator.app.destinations import DirectoryDestination
-from credrotator.app.directory_listener import RENDERED_IN_A_PASS, DirectoryListener
+from credrotator.app.directory_listener import RENDERED_IN_A_PASS, DirectoryListener, Unheard
 from credrotator.app.rendering import NoTemplates, make_renderer
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError
 from credrotator.exchange.subject_tokens import no_cluster
 from credrotator.files.directory import DirectoryStore
 from credrotator.files.manifests import read_manifests
+from credrotator.files.nowhere import Nowhere
 from credrotator.providers import policy_reader
 from credrotator.rotation.rotation import Rotation
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.model import ObjectKey
-    from credrotator.core.ports import AccountTokens, Clock, Exchange
+    from credrotator.core.ports import AccountTokens, Clock, Exchange, OutcomeListener
     from credrotator.exchange.http.clock_offset import SkewedClock
     from credrotator.files.manifests import ManifestReading
 
@@ -41,18 +42,20 @@ class DirectoryBackend:
         settings: Name the manifests, and the directory perhaps.
         clock: The present moment, as the vendors' dates put it right.
         consumers: What follows a publication.
+        writes: Whether anything is to be published; if not, no directory need be named.
     """
 
-    def __init__(self, settings: Settings, clock: SkewedClock, consumers: Consumers) -> None:
+    def __init__(self, settings: Settings, clock: SkewedClock, consumers: Consumers, *, writes: bool = True) -> None:
+        self._writes = writes
         self._settings = settings
         self._clock = clock
         self._consumers = consumers
         self._store = DirectoryStore(settings.out, system_clock, access=settings.access) if settings.out else None
 
     @property
-    def store(self) -> DirectoryStore:
+    def store(self) -> DirectoryStore | Nowhere:
         """See ``Backend``."""
-        return _named(self._store)
+        return _named(self._store) if self._store or self._writes else Nowhere()
 
     @property
     def account_tokens(self) -> AccountTokens:
@@ -71,12 +74,13 @@ class DirectoryBackend:
         consumers = self._consumers
         if consumers == NO_CONSUMERS:
             return NoTemplates(), NoHooks()
-        hooks = make_hooks(consumers, reading, self.store, lambda _name, _succeeded: None)
-        return make_renderer(consumers.templates, reading, self.store, namespace), HooksOfAPass(hooks, time.sleep)
+        store = _named(self._store)
+        hooks = make_hooks(consumers, reading, store, lambda _name, _succeeded: None)
+        return make_renderer(consumers.templates, reading, store, namespace), HooksOfAPass(hooks, time.sleep)
 
     def renewing(self, key: ObjectKey) -> AbstractContextManager[None]:
         """See ``Backend``."""
-        return self.store.renewing(key)
+        return _named(self._store).renewing(key)
 
     @contextlib.contextmanager
     def serve(
@@ -90,7 +94,12 @@ class DirectoryBackend:
         from credrotator.app.directory_daemon import serve_directory  # noqa: PLC0415 - a pass needs none of it
 
         with serve_directory(
-            self._settings, self.store, self._clock, self._consumers, workers=workers, instrumentation=instrumentation
+            self._settings,
+            _named(self._store),
+            self._clock,
+            self._consumers,
+            workers=workers,
+            instrumentation=instrumentation,
         ) as running:
             yield running
 
@@ -119,15 +128,15 @@ class DirectorySnapshot:
 
     def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
         """See ``Snapshot``."""
-        return _named(self._store).last_outcome(key)
+        return self._store.last_outcome(key) if self._store else None
 
     def acknowledged_at(self, _key: ObjectKey) -> datetime | None:
         """See ``Snapshot``: the gateway writes no status here."""
         return None
 
-    def listener(self) -> DirectoryListener:
+    def listener(self) -> OutcomeListener:
         """See ``Snapshot``."""
-        return DirectoryListener(_named(self._store), self.renderer, RENDERED_IN_A_PASS)
+        return DirectoryListener(self._store, self.renderer, RENDERED_IN_A_PASS) if self._store else Unheard()
 
     def request_renewal(self, _key: ObjectKey, _request: str) -> bool:
         """See ``Snapshot``: manifests are a person's, so whoever wants a renewal makes it."""

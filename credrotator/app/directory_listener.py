@@ -19,6 +19,16 @@ RENDERED_BY_A_DAEMON: tuple[Action, ...] = ("rotated", "kept")
 """After a restart everything is kept, and a template may be new."""
 
 
+class Unheard:
+    """An OutcomeListener for outcomes that are kept nowhere."""
+
+    def __call__(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
+        """See ``OutcomeListener``."""
+
+    def forget(self, key: ObjectKey) -> None:
+        """See ``OutcomeListener``."""
+
+
 class DirectoryListener:
     """An OutcomeListener that keeps outcomes for ``status``, and renders files.
 

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def open_backend(settings: Settings, clock: SkewedClock, consumers: Consumers = NO_CONSUMERS) -> Iterator[Backend]:
+def open_backend(
+    settings: Settings, clock: SkewedClock, consumers: Consumers = NO_CONSUMERS, *, writes: bool = True
+) -> Iterator[Backend]:
     """Open the backend that the settings name.
 
     Args:
         settings: With manifests (``-f``), or without.
         clock: The present moment; put right by dates of the API server, where there is one.
         consumers: What follows a publication.
+        writes: Whether anything is to be published; if not, a directory for it need not be named.
 
     Raises:
         UsageError: It cannot be opened, or later cannot be read at all.
@@ -32,7 +35,7 @@ def open_backend(settings: Settings, clock: SkewedClock, consumers: Consumers = 
     if settings.filenames:
         from credrotator.app.directory_backend import DirectoryBackend  # noqa: PLC0415 - a cluster needs none of it
 
-        yield DirectoryBackend(settings, clock, consumers)
+        yield DirectoryBackend(settings, clock, consumers, writes=writes)
         return
     consumers.refuse()
     from credrotator.app.cluster_backend import ClusterBackend  # noqa: PLC0415 - a directory needs none of it

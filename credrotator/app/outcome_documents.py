@@ -49,4 +49,5 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
         "expiresAt": show_time(outcome.expires_at) if outcome.expires_at else None,
         "renewAt": show_time(outcome.renew_at) if outcome.renew_at else None,
         "error": error_document(error) if error else None,
+        "warnings": list(outcome.warnings),
     }

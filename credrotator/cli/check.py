@@ -12,6 +12,7 @@ from credrotator.app.opening import open_backend
 from credrotator.cli import check_formats
 from credrotator.cli import check_report as checkreport
 from credrotator.cli.colours import painter, show
+from credrotator.cli.habits import is_quiet
 from credrotator.cli.options import (
     PolicyCommand,
     lease_option,
@@ -20,6 +21,7 @@ from credrotator.cli.options import (
 )
 from credrotator.cli.progress import waiting
 from credrotator.cli.selection import chosen, read
+from credrotator.cli.tables import names as names_of
 from credrotator.cli.tables import structured
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import UsageError
@@ -31,6 +33,7 @@ from credrotator.exchange.http.clock_offset import SkewedClock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from credrotator.cli.tables import Paint
     from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
 
 
@@ -76,9 +79,7 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
             policy = inventory.policies.get(key) or inventory.invalid[key]
             with waiting(f"checking {key}"):
                 reports.append(check(policy, inventory.reader(key)))
-            if output in {"table", "wide"}:
-                # As they come: one that hangs takes its whole timeout.
-                show(checkreport.text(reports[-1], wide=output == "wide", paint=paint) + "\n")
+            _print_report(reports[-1], output, paint)
         rights = destination.all_rights if destination else None
     if output == "terraform":
         _print_terraform(reports)
@@ -88,10 +89,21 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
     elif output in {"json", "yaml"}:
         document = checkreport.document(reports, rights or (), in_cluster=rights is not None)
         click.echo(structured(document, output), nl=False)
-    else:
-        show(checkreport.rights_text(rights or (), paint) + checkreport.summary(reports, paint))
+    elif output != "name":
+        told = [right for right in rights or () if right.lack or not is_quiet()]
+        show(checkreport.rights_text(told, paint) + ("" if is_quiet() else checkreport.summary(reports, paint)))
     failed = any(report.failed for report in reports) or any(right.lack for right in rights or ())
     return int(failed or bool(snapshot.problems))
+
+
+def _print_report(report: Report, output: str, paint: Paint) -> None:
+    """Print a policy's report as soon as it is there: one that hangs takes its whole timeout."""
+    if is_quiet() and not report.failed:
+        return
+    if output == "name":
+        click.echo(names_of([report.policy]), nl=False)
+    elif output in {"table", "wide"}:
+        show(checkreport.text(report, wide=output == "wide", paint=paint) + "\n")
 
 
 def _print_findings(reports: Sequence[Report], found: Sequence[check_formats.Finding], output: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from credrotator.cli.habits import HabitualCommand
 from credrotator.core.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -12,7 +13,7 @@ VARIABLE = "_CREDROTATOR_COMPLETE"
 """By which the script calls us back; click's own rule for the name of a program."""
 
 
-@click.command("completion")
+@click.command("completion", cls=HabitualCommand)
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def command(context: click.Context, shell: str) -> int:

@@ -9,6 +9,7 @@ import textwrap
 
 import click
 
+from credrotator.cli.habits import HabitualCommand
 from credrotator.core.errors import UsageError, printable
 from credrotator.diagnosis.reasons import Explanation, explain, explanations
 
@@ -22,7 +23,7 @@ NEXT = {
 }
 
 
-@click.command("explain")
+@click.command("explain", cls=HabitualCommand)
 @click.argument("reason", required=False)
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Output format.")
 def command(reason: str | None, output: str) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from credrotator import __version__
+from credrotator.cli.habits import SYNONYMS, meant, verbosity
 from credrotator.cli.streams import lost_output, open_standard_streams
 from credrotator.core.errors import UsageError
 from credrotator.observability import logs
@@ -62,9 +62,31 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """See click.Group."""
         if cmd_name not in COMMANDS:
-            return None
+            return SYNONYMS.get(cmd_name)
         command: click.Command = importlib.import_module(f"credrotator.cli.{cmd_name.replace('-', '_')}").command
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click.Group; an option of a command that stands before its name is told where it belongs."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if any(error.option_name in option.opts for option in self._options(ctx)):
+                text = f"No such option '{error.option_name}' before the command; write it behind."
+                raise click.UsageError(text, ctx) from error
+            raise
+
+    def _options(self, ctx: click.Context) -> list[click.Parameter]:
+        commands = [self.get_command(ctx, name) for name in COMMANDS]
+        return [option for command in commands if command for option in command.params]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click.Group; say which command may have been meant."""
+        if self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command '{args[0]}'.{meant(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and see whether what it printed arrived.
@@ -98,8 +120,7 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="credrotator")
-@click.option("-v", "--verbose", count=True, help="Log what is done; -vv for details.")
-def cli(verbose: int) -> None:
+def cli() -> None:
     """Keep the cloud credentials of an Envoy AI Gateway fresh.
 
     For every BackendSecurityPolicy, credrotator gets a token from the OIDC issuer, exchanges it for a credential of the
@@ -120,9 +141,10 @@ def cli(verbose: int) -> None:
 
     Options with an environment variable can be set by that variable, or in the file of --config.
     """  # noqa: D301 - \b keeps click from filling the paragraph
-    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
     logs.install(sys.stderr)
-    logging.getLogger("credrotator").setLevel(levels[min(verbose, 2)])
+
+
+cli.params += verbosity()
 
 
 class _Terminated(BaseException):

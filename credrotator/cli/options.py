@@ -14,6 +14,7 @@ from credrotator.app.consumers import Consumers
 from credrotator.app.settings import Settings
 from credrotator.cli import completions as completing
 from credrotator.cli.config_file import load_config
+from credrotator.cli.habits import HabitualCommand, VerbosityOption
 from credrotator.cli.parameters import ForIssuers, Line, Span
 from credrotator.exchange.issuers.routes import IssuerRoutes
 from credrotator.observability import logs
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 FILE = click.Path()
 """Looked at where it is used, with our own words; the type lets a shell complete it."""
 MAX_WORKERS = 64
-FORMATS = ("table", "wide", "json", "yaml")
+FORMATS = ("table", "wide", "name", "json", "yaml")
 
 
 class CommonOption(click.Option):
     """An option that several commands share."""
 
 
-class PolicyCommand(click.Command):
+class PolicyCommand(HabitualCommand):
     """A command whose help lists its own options first, and those that it shares with others after them."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -42,7 +43,8 @@ class PolicyCommand(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Common options": []}
         for option in self.get_params(ctx):
             if isinstance(option, click.Option) and (record := option.get_help_record(ctx)):
-                sections["Common options" if isinstance(option, CommonOption) else "Options"].append(record)
+                common = isinstance(option, CommonOption | VerbosityOption)
+                sections["Common options" if common else "Options"].append(record)
         for title, records in sections.items():
             if records:
                 with formatter.section(title):
@@ -115,7 +117,7 @@ def read_consumers(common: dict[str, Any]) -> Consumers:
 
 def exchanging_options(command: Command) -> Command:
     """Add the option that limits the time of an exchange."""
-    kind, text = Span(), "Time limit for one exchange."
+    kind, text = Span(positive=True), "Time limit for one exchange."
     option = setting("--timeout", type=kind, default="30s", help=text, show_default=True, cls=CommonOption)
     return option(command)
 

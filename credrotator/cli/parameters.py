@@ -12,18 +12,28 @@ from credrotator.core.durations import parse_duration
 
 
 class Span(click.ParamType[timedelta]):
-    """A duration on the command line, in Go's notation."""
+    """A duration on the command line, in Go's notation.
+
+    Args:
+        positive: Whether none at all is a mistake, as it is for a time limit.
+    """
 
     name = "duration"
+
+    def __init__(self, *, positive: bool = False) -> None:
+        self._positive = positive
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """See click.ParamType."""
         if isinstance(value, timedelta):
             return value
         try:
-            return parse_duration(str(value))
+            duration = parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if self._positive and not duration:
+            self.fail(f"expected more than {value}, such as 30s", param, ctx)
+        return duration
 
 
 class ForIssuers(click.ParamType[tuple[str, str]]):

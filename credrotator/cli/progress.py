@@ -8,6 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from credrotator.cli.habits import is_quiet
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,13 +24,13 @@ _CLEAR_REST = "\x1b[K"
 def progress() -> Iterator[Progress]:
     """Yield what a pass reports to; it shows itself on standard error, if that is a terminal, after a second."""
     with contextlib.ExitStack() as shown:
-        yield _Bar(shown) if sys.stderr.isatty() else _silent
+        yield _Bar(shown) if sys.stderr.isatty() and not is_quiet() else _silent
 
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Show what is waited for and how long it has taken, on standard error, if that is a terminal, after a second."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or is_quiet():
         yield
         return
     over = threading.Event()

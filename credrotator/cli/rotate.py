@@ -14,6 +14,7 @@ from credrotator.app.outcome_documents import rotate_document
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
 from credrotator.cli.colours import painter, show
+from credrotator.cli.habits import is_quiet
 from credrotator.cli.options import (
     PolicyCommand,
     consumer_options,
@@ -34,9 +35,10 @@ from credrotator.rotation.batch import Batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
 
-    from credrotator.core.model import Failure
+    from credrotator.core.model import Failure, Outcome
 
 
 @click.command("rotate", cls=PolicyCommand)
@@ -79,7 +81,7 @@ def command(
     """  # noqa: D301 - \b keeps click from filling the paragraph
     consumers, settings, clock = read_consumers(common), read_settings(common), SkewedClock(system_clock)
     options, audit = RotateOptions(within, force, dry_run), Audit()
-    with traces() as instrumentation, open_backend(settings, clock, consumers) as backend:
+    with traces() as instrumentation, open_backend(settings, clock, consumers, writes=not dry_run) as backend:
         # One pass has nobody to keep slots for, and no second try for whom it would keep waiting.
         exchange = make_exchanger(
             settings, clock, instrumentation, account_tokens=backend.account_tokens, slots=4 * workers
@@ -95,14 +97,23 @@ def command(
         if not dry_run:
             renderer.render()
             outcomes, unheard = run_hooks(snapshot.hooks, outcomes)
-    if output in {"json", "yaml"}:
-        click.echo(report.structured(rotate_document(outcomes), output), nl=False)
-    else:
-        wide = output == "wide"
-        show(report.rotate_table(outcomes, system_clock(), wide=wide, dry_run=dry_run, paint=painter()))
+    _print(outcomes, output, dry_run=dry_run)
     for failure in renderer.failures.values():
         click.echo(f"template: {failure.reason}: {failure.message}\n  what to do: {failure.hint}", err=True)
     for unmet in unheard:
         click.echo(f"hook: {unmet.reason}: {unmet.message}\n  what to do: {unmet.hint}", err=True)
     failed = bool(unheard) or any(outcome.action == "failed" for outcome in outcomes)
     sys.exit(int(failed or bool(snapshot.problems) or bool(renderer.failures)))
+
+
+def _print(outcomes: Sequence[Outcome], output: str, *, dry_run: bool) -> None:
+    if output in {"json", "yaml"}:
+        click.echo(report.structured(rotate_document(outcomes), output), nl=False)
+    elif output == "name":
+        told = [outcome.policy for outcome in outcomes if outcome.error or not is_quiet()]
+        click.echo(report.names(told), nl=False)
+    elif is_quiet():
+        show(report.failures(outcomes, painter()))
+    else:
+        wide = output == "wide"
+        show(report.rotate_table(outcomes, system_clock(), wide=wide, dry_run=dry_run, paint=painter()))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from credrotator.cli.habits import HabitualCommand
 from credrotator.core.errors import UsageError
 from credrotator.providers import PROVIDERS
 from credrotator.providers.provider import SandboxServer
@@ -41,7 +42,7 @@ def server_ports(command: Any) -> Any:
     return command
 
 
-@click.command("sandbox", context_settings={"ignore_unknown_options": True})
+@click.command("sandbox", cls=HabitualCommand, context_settings={"ignore_unknown_options": True})
 @server_ports
 @click.option(
     "--dir",

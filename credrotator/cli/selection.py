@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from credrotator.app.choosing import choose, none_there
+from credrotator.cli.habits import is_quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ def read(backend: Backend) -> Snapshot:
         UsageError, RotationError: Nothing can be read there at all.
     """
     snapshot = backend.read()
-    for note in snapshot.notes:
+    for note in () if is_quiet() else snapshot.notes:
         click.echo(f"note: {note}", err=True)
     for problem in snapshot.problems:
         click.echo(f"warning: {problem}", err=True)

@@ -9,7 +9,7 @@ from credrotator.cli.tables import NONE, Cell, align, expiry, plain, show_span
 from credrotator.core.secretdata import read_time, show_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from credrotator.cli.tables import Paint
@@ -21,12 +21,21 @@ WIDE = ("MODELS", "IDENTITY", "SECRET", "ACKNOWLEDGED")
 STATE_TONES = {
     "Fresh": "good",
     "Static": "dim",
+    "Unknown": "dim",
     "NotSupported": "dim",
     "Due": "warn",
     "Edited": "warn",
     "Parked": "warn",
 }
 """Every other state is bad."""
+ORDERS: dict[str, Callable[[Row], Any]] = {
+    "policy": lambda row: row.policy,
+    "provider": lambda row: row.provider,
+    "state": lambda row: (not row.needs_attention, row.state),
+    "expires": lambda row: row.expires_at,
+    "renews": lambda row: row.renew_at,
+}
+"""What ``--sort-by`` sorts by."""
 LISTED = 3
 """Dependants that a cell names; the rest is counted."""
 
@@ -48,6 +57,7 @@ def document(row: Row) -> dict[str, Any]:
         "backends": [str(key) for key in row.dependants.backends],
         "routes": [str(key) for key in row.dependants.routes],
         "models": list(row.dependants.models),
+        "warnings": list(row.warnings),
     }
 
 
@@ -59,12 +69,32 @@ def table(rows: Sequence[Row], now: datetime, *, wide: bool, paint: Paint = plai
 
 def notes(rows: Sequence[Row], paint: Paint = plain) -> str:
     """Say what one word of state does not tell, why a last pass failed and what to do; then count."""
-    told = "".join(f"\n{note}" for row in rows for note in _notes(row, paint))
+    counted = "" if len(rows) == 1 else f"\n{summary(rows, paint)}"
+    return explanations(rows, paint) + counted
+
+
+def explanations(rows: Sequence[Row], paint: Paint = plain) -> str:
+    """Say what one word of state does not tell, why a last pass failed, and what to do."""
+    return "".join(f"\n{note}" for row in rows for note in _notes(row, paint))
+
+
+def summary(rows: Sequence[Row], paint: Paint = plain) -> str:
+    """Count the states in a line."""
     states = Counter(row.state for row in rows)
-    if len(rows) == 1:
-        return told
     counts = ", ".join(paint(f"{count} {state}", _tone(state)) for state, count in states.most_common())
-    return f"{told}\n{len(rows)} policies{': ' * bool(rows)}{counts}\n"
+    return f"{len(rows)} policies{': ' * bool(rows)}{counts}\n"
+
+
+def in_order(rows: Sequence[Row], by: str) -> list[Row]:
+    """Sort by one of ``ORDERS``; what has no such value comes last, and equals stay as they were."""
+    value = ORDERS[by]
+    there = [row for row in rows if value(row) is not None]
+    return sorted(there, key=value) + [row for row in rows if value(row) is None]
+
+
+def unwell_first(rows: Sequence[Row]) -> list[Row]:
+    """Put first what a person should look at: a screen shows the beginning only."""
+    return sorted(rows, key=lambda row: not row.needs_attention)
 
 
 def _cells(row: Row, now: datetime, *, wide: bool) -> list[str | Cell]:
@@ -90,6 +120,8 @@ def _notes(row: Row, paint: Paint) -> Iterator[str]:
         kind = f" ({error['kind']})" if error.get("kind") else ""
         reason = paint(f"{error.get('reason')}{kind}", "bad")
         yield _note(row, reason, str(error.get("message")), str(error.get("hint") or ""), paint)
+    for warning in row.warnings:
+        yield _note(row, paint("warning", "warn"), warning, "", paint)
 
 
 def _note(row: Row, what: str, why: str, hint: str, paint: Paint) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -11,10 +12,10 @@ from credrotator.app.outcome_documents import rotate_document
 from credrotator.core.durations import show_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from credrotator.core.model import Outcome
+    from credrotator.core.model import ObjectKey, Outcome
 
     Paint = Callable[[str, str], str]
     """Puts a text into a tone (``good``, ``warn``, ``bad``, ``dim``, ``strong``) on a terminal that has colours."""
@@ -30,6 +31,11 @@ class Cell(NamedTuple):
 
     text: str
     tone: str = ""
+
+
+def names(keys: Iterable[ObjectKey]) -> str:
+    """Write policies as ``-o name`` has them, one in a line, as commands take them."""
+    return "".join(f"{key}\n" for key in keys)
 
 
 def plain(text: str, _tone: str) -> str:
@@ -60,6 +66,11 @@ def rotate_table(outcomes: Sequence[Outcome], now: datetime, *, wide: bool, dry_
     told = "".join(explanation(outcome, paint) for outcome in outcomes)
     tail = " (dry run: nothing was written)" if dry_run else ""
     return align(rows, paint) + "\n" + told + "\n" * bool(told) + f"{summary}{tail}\n"
+
+
+def failures(outcomes: Iterable[Outcome], paint: Paint = plain) -> str:
+    """Explain what failed, and say nothing of the rest."""
+    return "".join(explanation(replace(outcome, warnings=()), paint) for outcome in outcomes if outcome.error)
 
 
 def explanation(outcome: Outcome, paint: Paint = plain) -> str:

@@ -28,6 +28,9 @@ STATES = {
 }
 
 
+WELL = frozenset({"Fresh", "Due", "Static", "NotSupported", "Unknown"})
+
+
 class NoExchange:
     """An ``Exchange`` for who only reads; it spares the import of all that a real one needs (0.2 s)."""
 
@@ -48,6 +51,7 @@ class Row:
         hint: What a person can do about it.
         last: The outcome of the latest pass.
         acknowledged: Whether the gateway has looked at the policy since its credential was issued; None: not known.
+        warnings: What is odd about the policy, or what the gateway will make of it, without stopping it.
     """
 
     policy: ObjectKey
@@ -62,6 +66,12 @@ class Row:
     dependants: Dependants = field(default_factory=Dependants)
     last: dict[str, Any] | None = None
     acknowledged: bool | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def needs_attention(self) -> bool:
+        """Tell whether a person should look: by its state, or because the latest attempt failed."""
+        return self.state not in WELL or (self.last or {}).get("action") == "failed"
 
 
 def overview(
@@ -72,6 +82,7 @@ def overview(
     now: datetime,
     *,
     acknowledged_at: datetime | None = None,
+    published_known: bool = True,
 ) -> Row:
     """Describe one policy; what is wrong with it becomes its state.
 
@@ -82,6 +93,7 @@ def overview(
         last: The outcome of the latest pass over it, as ``report.outcome_document`` has it, with ``at``.
         now: The present moment.
         acknowledged_at: When the gateway last wrote its status (aware UTC); None where that is not known.
+        published_known: Whether it is known where credentials are published.
     """
     if wrong := inventory.invalid.get(key):
         why = "; ".join(map(str, wrong.problems))
@@ -96,7 +108,10 @@ def overview(
         secret=policy.secret,
         dependants=inventory.dependants(policy),
         last=last,
+        warnings=() if isinstance(policy.source, Unsupported) else policy.warnings,
     )
+    if isinstance(policy, RotatablePolicy) and not published_known:
+        return replace(row, state="Unknown")
     if isinstance(policy, RotatablePolicy):
         return _standing(row, policy, rotation, now=now, acknowledged_at=acknowledged_at)
     outcome = rotation(policy, inventory.reader(key), RotateOptions(dry_run=True))

@@ -37,6 +37,7 @@ from credrotator.core.secretdata import request_note
 from credrotator.policies import schema
 from credrotator.policies.annotations import CLIENT_ASSERTION, DURATION, PREFIX, RENEW, SUBJECT_TOKEN, annotation_path
 from credrotator.policies.documents import DocumentError, read_tenant_list
+from credrotator.policies.gateway_truth import override_warnings
 from credrotator.policies.messages import (
     MANY,
     choice_problems,
@@ -330,6 +331,13 @@ class Reading:
         """Make a reference to a key of a Secret, by default of the policy's namespace."""
         return SecretKeyRef(ObjectKey(ref.namespace or self.key.namespace, ref.name), key, path)
 
+    def static_key(self, ref: schema.SecretRef, key: str, path: str) -> SecretKeyRef:
+        """Make a reference to a key that the gateway itself reads: in the policy's namespace, whatever is written."""
+        if ref.namespace and ref.namespace != self.key.namespace:
+            where = f"the gateway reads {ref.name} in namespace {self.key.namespace}, whatever is written here"
+            self.warnings.append(f"{path}.namespace: {where}; move the Secret there")
+        return self.secret_key(ref, key, path)
+
     def duration(self) -> timedelta | None:
         """Read the annotation that says how long a credential is to live; None where there is none."""
         text = self.annotations.get(DURATION)
@@ -391,7 +399,7 @@ class Reading:
             if block is None:
                 return None
             return Static(
-                mechanism.static, self.secret_key(block.secret_ref, "apiKey", f"spec.{mechanism.block}.secretRef")
+                mechanism.static, self.static_key(block.secret_ref, "apiKey", f"spec.{mechanism.block}.secretRef")
             )
         reader = self._reader.block_reader(spec.type)
         return reader.read(self, spec) if reader else None
@@ -403,6 +411,7 @@ class Reading:
             if mechanism.block != required and getattr(spec, schema.SPEC_FIELDS[mechanism.block]) is not None:
                 self.warnings.append(f"spec.{mechanism.block}: ignored, the type is {spec.type}")
         self.warnings += unknown_fields(spec, "spec")
+        self.warnings += override_warnings(spec.credential_override)
 
     def _check_targets(self) -> None:
         groups = {"AIServiceBackend": schema.GROUP, "InferencePool": schema.INFERENCE_GROUP}

@@ -229,6 +229,8 @@ class Rotation:
             case Keep():
                 return self._keep(policy, state, options)
             case Rotate(reason=reason) if options.dry_run:
+                for reference in policy.references:
+                    secrets(reference)  # what is missing or not permitted would end the rotation, too
                 return self._outcome(policy, "rotated", reason, state.published)
             case Rotate(reason=reason, detail=detail):  # what comes of it is in the audit record
                 log.debug("rotating %s: %s %s", policy.key, reason, detail)

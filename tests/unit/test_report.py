@@ -56,6 +56,7 @@ class TestDocument:
                     "expiresAt": "2026-11-24T13:00:00Z",
                     "renewAt": "2026-11-24T12:38:12Z",
                     "error": None,
+                    "warnings": [],
                 },
                 {
                     "policy": "prod/openai",
@@ -72,6 +73,7 @@ class TestDocument:
                         "hint": "replace it",
                         "see": "reasons#AADSTS7000215",
                     },
+                    "warnings": [],
                 },
                 {
                     "policy": "default/static",
@@ -82,6 +84,7 @@ class TestDocument:
                     "expiresAt": None,
                     "renewAt": None,
                     "error": None,
+                    "warnings": ["odd"],
                 },
             ],
             "summary": {"rotated": 1, "kept": 0, "skipped": 1, "failed": 1},

@@ -223,11 +223,21 @@ class TestOutcomes:
     @pytest.mark.parametrize("wish", [RotateOptions(dry_run=True), RotateOptions(dry_run=True, force=True)])
     def test_dry_run(self, wish: RotateOptions) -> None:
         """A dry run says what would be done; it calls nobody and writes nothing."""
+
+        def secrets(_: SecretKeyRef) -> Sensitive:
+            return Sensitive("client secret")
+
         world = Backend()
-        assert world.rotation(world.policy, no_secrets, wish).action == "rotated"
+        assert world.rotation(world.policy, secrets, wish).action == "rotated"
         world.publish(aws_credential())
-        assert world.rotation(world.policy, no_secrets, wish).action == ("rotated" if wish.force else "kept")
+        assert world.rotation(world.policy, secrets, wish).action == ("rotated" if wish.force else "kept")
         assert (world.exchange.calls, world.store.writes) == ([], [])
+
+    def test_dry_run_without_the_client_secret(self) -> None:
+        """A dry run does not promise what the rotation could not keep."""
+        outcome = Backend().rotation(Backend().policy, no_secrets, RotateOptions(dry_run=True))
+        assert outcome.error
+        assert outcome.error.reason == "SecretNotFound"
 
     def test_tiny_life(self) -> None:
         """A credential of less than a minute is published, with a warning; it is not renewed in a loop."""

@@ -42,7 +42,10 @@ def read_block(reading: Reading, block: schema.AwsCredentials | None) -> Source 
     if exchange := block.oidc_exchange_token:
         return _exchanged(reading, block.region, exchange, f"{PATH}.oidcExchangeToken")
     if file := block.credentials_file:
-        ref = reading.secret_key(file.secret_ref, "credentials", f"{PATH}.credentialsFile.secretRef")
+        ref = reading.static_key(file.secret_ref, "credentials", f"{PATH}.credentialsFile.secretRef")
+        if file.profile != "default":
+            told = "the gateway does not read this field, and uses profile default"
+            reading.warnings.append(f"{PATH}.credentialsFile.profile: {told}; put the credential there")
         return Static(CREDENTIALS_FILE, ref, file.profile)
     return Static("aws-default-chain")
 

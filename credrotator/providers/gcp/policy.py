@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.model import Static
 from credrotator.policies.annotations import DURATION, annotation_path
+from credrotator.policies.gateway_truth import falls_back
 from credrotator.providers.gcp.source import GcpPool, GcpServiceAccount, GcpWorkloadIdentity
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def read_block(reading: Reading, block: schema.GcpCredentials | None) -> Source 
     if file := block.credentials_file:
         ref = reading.secret_key(file.secret_ref, "service_account.json", f"{PATH}.credentialsFile.secretRef")
         return GcpServiceAccount(ref)
+    if falls_back(reading.shape.spec.credential_override):
+        told = "with the default chain there is nothing to fall back to, and the gateway drops the backend"
+        reading.warnings.append(f"spec.credentialOverride: {told}; set fallbackToConfigured to false")
     return Static("gcp-default-chain")
 
 
