@@ -43,7 +43,14 @@ from credrotator.core.errors import (
 from credrotator.core.model import ObjectKey, Rotatable, Sensitive, SubjectToken
 from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.http.foreign import foreign_text, masking
-from credrotator.exchange.http.transport import SERVER_ERROR, TOO_MANY_REQUESTS, refuse_failure, retry_after, text
+from credrotator.exchange.http.transport import (
+    RATE_LIMITED,
+    SERVER_ERROR,
+    TOO_MANY_REQUESTS,
+    refuse_failure,
+    retry_after,
+    text,
+)
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
 from credrotator.policies.reader import DURATION
 from credrotator.providers.aws.source import AwsCredential, AwsOidc
@@ -369,7 +376,7 @@ def _refusal(
     message = f"AWS STS answered {code}: {said} (role {source.role_arn}, region {source.region})"
     wait = retry_after({"Retry-After": headers.get("retry-after", "")}, now)
     if code in THROTTLED or status == TOO_MANY_REQUESTS:
-        return Throttled("StsThrottled", message, hint="AWS asks for patience", retry_after=wait)
+        return Throttled("StsThrottled", message, hint=RATE_LIMITED, retry_after=wait)
     if code == "IDPCommunicationError":
         return Transient(code, message, hint="AWS could not reach the issuer's JWKS; see whether it is public and up")
     if status >= SERVER_ERROR:
