@@ -156,7 +156,7 @@ def nonsense(service: Who, step: str, path: str | None, way: IssuerRoute) -> Ite
 ISSUER_SAYS = {
     "invalid_client": ("InvalidClient", "compare client id and default/oidc-client"),
     "invalid_scope": ("InvalidScope", "remove the scope"),
-    "invalid_target": ("InvalidTarget", "correct resources and aud"),
+    "invalid_target": ("InvalidTarget", "oidc.resources), or correct aud"),
     "unauthorized_client": ("UnauthorizedClient", "allow the client-credentials grant"),
     "unsupported_grant_type": ("UnauthorizedClient", "allow the client-credentials grant"),
     "invalid_request": ("TokenRefused", "issuer's log"),
@@ -467,7 +467,7 @@ SET_UPS: dict[str, tuple[Callable[[Sandbox], object], IssuerRoute, str, str, str
         "aws",
         "token",
         "InvalidTarget",
-        "correct resources and aud",
+        "or correct aud",
     ),
     "opaque tokens": (
         lambda s: setattr(s.issuer, "access_token_format", "opaque"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.support.exchanging import Backend
 
 AUD, SCOPES = "oidcExchangeToken.aud", "oidcExchangeToken.oidc.scopes"
+RESOURCES = "oidcExchangeToken.oidc.resources"
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,15 @@ CASES = [
         400,
         oauth("invalid_target", "resource indicator is missing, or unknown"),
         "InvalidTarget",
-        ("correct resources and aud",),
+        ("refuses the audience sts.amazonaws.com", "name the audience as a URI", RESOURCES),
+    ),
+    Case(
+        "oidc-provider",
+        400,
+        oauth("invalid_target", "resource indicator is missing, or unknown"),
+        "InvalidTarget",
+        ("refuses the audience https://a.example.com", "correct resources", RESOURCES, "allow them for this client"),
+        {"resources": ("https://a.example.com",)},
     ),
     Case("Cognito", 400, oauth("unauthorized_client"), "UnauthorizedClient", ("allow the client-credentials grant",)),
     Case("Spring", 400, oauth("unsupported_grant_type"), "UnauthorizedClient", ("allow the client-credentials grant",)),
