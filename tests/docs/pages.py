@@ -28,6 +28,7 @@ REASONS = {
     "needs a signed release",
     "needs Entra",
     "needs Google Cloud",
+    "needs Hydra",
     "needs Keycloak",
     "needs a clone",
     "needs the gateway's filter",
