@@ -69,7 +69,7 @@ docs-serve: $(DOCS_READY) ## serve the site on http://127.0.0.1:8000, and rebuil
 dist: $(READY) $(DOCS_READY) ## build wheel, source archive, parts list and checksums into dist/, and test the wheel
 	$(BIN)/python tools/dist.py $(DOCS_VENV)/bin/cyclonedx-py
 
-e2e: $(READY) ## test with real components: Keycloak, MinIO, Envoy, the gateway's filter
+e2e: $(READY) ## test with real components: four issuers, MinIO, Envoy, the gateway's filter
 	$(PYTEST) tests/e2e tests/chart tests/bench -m e2e -s
 
 e2e-smoke: $(READY) ## test one policy with all real components

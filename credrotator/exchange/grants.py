@@ -18,6 +18,7 @@ from credrotator.core.errors import Denied, Outage, RotationError, StaleToken, T
 from credrotator.core.model import Credential, Sensitive
 from credrotator.exchange.http.foreign import masking, said_to
 from credrotator.exchange.http.transport import (
+    RATE_LIMITED,
     SERVER_ERROR,
     TOO_MANY_REQUESTS,
     json_object,
@@ -170,7 +171,7 @@ class GrantEndpoint:
         message = f"{title} answered {' '.join(filter(None, (str(status), code)))}: {shown} ({printable(grant.whom)})"
         wait = retry_after(response.headers, clock())
         if status == TOO_MANY_REQUESTS:
-            return Throttled(f"{name}Throttled", message, hint="it asks for patience", retry_after=wait)
+            return Throttled(f"{name}Throttled", message, hint=RATE_LIMITED, retry_after=wait)
         if status >= SERVER_ERROR or code in _PASSING:
             return Outage(f"{name}Failed", message, hint=self.status_page, retry_after=wait)
         if STALE.search(said):

@@ -35,7 +35,7 @@ def as_rotation_error(error: ApiError, what: str) -> RotationError | Conflict:  
             hint = "see whether the object is immutable, or an admission policy is in the way"
             return Denied("ApiServerInvalid", sentence, hint=hint)
         case 429:
-            hint = "it asks for patience; see the API server's priority and fairness metrics"
+            hint = "wait, and see the API server's priority and fairness metrics"
             return Transient("ApiServerThrottled", sentence, hint=hint, retry_after=error.retry_after)
         case 0:
             hint = "see whether the API server's address, port and certificate are right from here"

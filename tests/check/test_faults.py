@@ -136,7 +136,7 @@ def answers(service: Who, step: str, path: str | None, way: IssuerRoute) -> Iter
         (Drip(0.4, head=False), f"{name}Timeout", ("began to answer, but did not end in time",)),
         (Answer(500), f"{name}Failed", ("500", "its log")),
         (Answer(503, retry_after=7), f"{name}Failed", ("503",)),
-        (Answer(429), f"{name}Throttled", ("429", "patience")),
+        (Answer(429), f"{name}Throttled", ("429", "rate limit")),
         (Huge(), "InvalidResponse", ("longer than 1 MiB",)),
         (GzipBomb(), "InvalidResponse", ("longer than 1 MiB",)),
         (Redirect("other-origin"), "RedirectRefused", ("redirects",)),
@@ -156,7 +156,7 @@ def nonsense(service: Who, step: str, path: str | None, way: IssuerRoute) -> Ite
 ISSUER_SAYS = {
     "invalid_client": ("InvalidClient", "compare client id and default/oidc-client"),
     "invalid_scope": ("InvalidScope", "remove the scope"),
-    "invalid_target": ("InvalidTarget", "correct resources and aud"),
+    "invalid_target": ("InvalidTarget", "oidc.resources), or correct aud"),
     "unauthorized_client": ("UnauthorizedClient", "allow the client-credentials grant"),
     "unsupported_grant_type": ("UnauthorizedClient", "allow the client-credentials grant"),
     "invalid_request": ("TokenRefused", "issuer's log"),
@@ -179,8 +179,8 @@ STS_SAYS = {
     "RegionDisabledException": ("RegionDisabledException", "activate STS in this region"),
     "ServiceUnavailable": ("StsFailed", "AWS Health Dashboard"),
     "SignatureDoesNotMatch": ("SignatureDoesNotMatch", "AWS_ENDPOINT_URL_STS"),
-    "SlowDown": ("StsThrottled", "patience"),
-    "Throttling": ("StsThrottled", "patience"),
+    "SlowDown": ("StsThrottled", "rate limit"),
+    "Throttling": ("StsThrottled", "rate limit"),
     "ValidationError": ("ValidationError", "correct what AWS names"),
 }
 ENTRA_SAYS = {
@@ -220,7 +220,7 @@ API_SAYS = {
     "UNAUTHENTICATED": ("GoogleUnauthenticated", "google.subject"),
     "PERMISSION_DENIED": ("GooglePermissionDenied", "roles/iam.workloadIdentityUser"),
     "NOT_FOUND": ("GoogleNotFound", "correct serviceAccountName"),
-    "RESOURCE_EXHAUSTED": ("GoogleThrottled", "quotas"),
+    "RESOURCE_EXHAUSTED": ("GoogleThrottled", "quota raised"),
     "INTERNAL": ("GoogleFailed", "status.cloud.google.com"),
     "UNAVAILABLE": ("GoogleFailed", "status.cloud.google.com"),
     "SERVICE_DISABLED": ("GoogleServiceDisabled", "enable the IAM Service Account Credentials API"),
@@ -467,7 +467,7 @@ SET_UPS: dict[str, tuple[Callable[[Sandbox], object], IssuerRoute, str, str, str
         "aws",
         "token",
         "InvalidTarget",
-        "correct resources and aud",
+        "or correct aud",
     ),
     "opaque tokens": (
         lambda s: setattr(s.issuer, "access_token_format", "opaque"),

@@ -29,6 +29,7 @@ REASONS = {
     "needs Entra",
     "needs Envoy",
     "needs Google Cloud",
+    "needs Hydra",
     "needs Keycloak",
     "needs a clone",
     "needs the gateway's filter",

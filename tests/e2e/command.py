@@ -15,13 +15,13 @@ import jsonschema
 from tests.e2e.published import Published
 
 FILTER_TEMPLATE = Path(__file__).parent / "config" / "filter.yaml.j2"
-_SCHEMA = Path(__file__).parents[2] / "docs" / "rotate.schema.json"
+_SCHEMAS = Path(__file__).parents[2] / "docs"
 _LIMIT = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one `rotate` ended."""
+    """How one `rotate` or `check` ended; the latter has no results to look up here."""
 
     exit_code: int
     document: dict[str, Any]
@@ -60,10 +60,18 @@ class Credrotator:
 
     def rotate(self, *options: str, source: Path | None = None) -> Outcome:
         """Run one pass over the manifests, or over another source of them; its JSON must be as documented."""
+        return self._run("rotate", source or self.manifests, options)
+
+    def check(self, *options: str) -> Outcome:
+        """Test every step of the manifests' exchanges; its JSON must be as documented."""
+        return self._run("check", self.manifests, options)
+
+    def _run(self, command: str, source: Path, options: Sequence[str]) -> Outcome:
         argv = (
-            sys.executable, "-m", "credrotator", "rotate",
-            "-f", str(source or self.manifests),
+            sys.executable, "-m", "credrotator", command,
+            "-f", str(source),
             "--out", str(self.published.directory),
+            "--allowed-issuer", "http://127.0.0.1:*",
             "--allowed-issuer", "http://127.0.0.1:*/*",
             "-o", "json",
             *self.options,
@@ -79,7 +87,7 @@ class Credrotator:
         )
         assert done.stdout, done.stderr
         document = json.loads(done.stdout)
-        jsonschema.validate(document, json.loads(_SCHEMA.read_text()))
+        jsonschema.validate(document, json.loads((_SCHEMAS / f"{command}.schema.json").read_text()))
         return Outcome(done.returncode, document, done.stderr)
 
     def rotate_for_filter(self, *options: str) -> Outcome:

@@ -22,18 +22,19 @@ _VERSION = "20260212"
 class Trust:
     """Which tokens the STS trusts, and what they may become.
 
-    With `role_policy` None the token's own claim `policy` says what the session may do and every role ARN is
+    With `role_policy` None the token's own claim `claim` says what the session may do and every role ARN is
     taken. Otherwise a role exists for this provider, and only its ARN is.
     """
 
     discovery: str
     audience: str
     role_policy: str | None = None
+    claim: str = "policy"
 
     def as_environment(self) -> Mapping[str, str]:
         """Return the settings of an OpenID provider; its discovery document must be up when MinIO starts."""
         prefix = "MINIO_IDENTITY_OPENID_"
-        what = {"ROLE_POLICY": self.role_policy} if self.role_policy else {"CLAIM_NAME": "policy"}
+        what = {"ROLE_POLICY": self.role_policy} if self.role_policy else {"CLAIM_NAME": self.claim}
         settings = {"CONFIG_URL": self.discovery, "CLIENT_ID": self.audience, "CLIENT_SECRET": "unused", **what}
         return {prefix + name: value for name, value in settings.items()}
 

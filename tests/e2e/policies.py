@@ -25,10 +25,24 @@ def aws(
     role: str = realms.AWS_ROLE,
 ) -> list[_Json]:
     """Return a policy that assumes a role with a web identity of the issuer, and its client secret."""
+    oidc = {"provider": {"issuer": issuer}}
+    return aws_with(name, oidc, client=client, secret=secret, role=role)
+
+
+def aws_with(
+    name: str,
+    oidc: _Json,
+    *,
+    client: str,
+    secret: str,
+    audience: str = realms.AWS_AUDIENCE,
+    role: str = realms.AWS_ROLE,
+) -> list[_Json]:
+    """Return such a policy whose block `oidc` names the issuer and what is asked of it, and its client secret."""
     exchange = {
-        "aud": realms.AWS_AUDIENCE,
+        "aud": audience,
         "awsRoleArn": role,
-        "oidc": _oidc(issuer, client, f"{name}-client"),
+        "oidc": {**oidc, "clientID": client, "clientSecret": {"name": f"{name}-client"}},
     }
     spec = {
         "type": "AWSCredentials",

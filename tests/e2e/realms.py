@@ -7,10 +7,12 @@ that has a federated credential and the app that has a client secret are two.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from joserfc.jwk import ECKey, RSAKey
+
+from tests.support.parts.oidc_clients import Client
 
 ISSUER = "rotator"
 SECRETLESS = "secretless"
@@ -171,7 +173,8 @@ def _scope(name: str, mapper: _Json) -> _Json:
 
 
 def _audience(audience: str) -> _Json:
-    return _mapper("audience", **{"included.custom.audience": audience})
+    # A client's mappers are told apart by their names.
+    return {**_mapper("audience", **{"included.custom.audience": audience}), "name": f"audience {audience}"}
 
 
 def _mapper(kind: str, **config: str) -> _Json:
@@ -181,3 +184,30 @@ def _mapper(kind: str, **config: str) -> _Json:
         "protocolMapper": f"oidc-{kind}-mapper",
         "config": {"access.token.claim": "true", **config},
     }
+
+
+def issuers_realm(name: str, clients: Iterable[Client], *, scopes: Iterable[str]) -> _Json:
+    """Return a realm with these clients, and client scopes that put their own names into the claim `policy`."""
+    policies = [_mapper("hardcoded-claim", **{"claim.name": "policy", "claim.value": scope}) for scope in scopes]
+    return _realm(
+        name,
+        token_life_s=900,
+        clientScopes=[_scope(scope, policy) for scope, policy in zip(scopes, policies, strict=True)],
+        clients=[
+            _client(
+                client.id,
+                mappers=[_audience(audience) for audience in client.audiences],
+                serviceAccountsEnabled=client.grant,
+                standardFlowEnabled=not client.grant,
+                optionalClientScopes=list(client.scopes),
+                **_authentication(client),
+            )
+            for client in clients
+        ],
+    )
+
+
+def _authentication(client: Client) -> _Json:
+    if client.method == "private_key_jwt":
+        return {"clientAuthenticatorType": "client-jwt"}
+    return {"secret": client.secret, "attributes": {"client.secret.authentication.allowed.method": client.method}}

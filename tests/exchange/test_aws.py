@@ -293,9 +293,9 @@ def test_fault_20_a_token_without_an_audience(world: Backend, audience: object) 
 @pytest.mark.parametrize(
     ("code", "kind", "reason", "hint"),
     [
-        ("Throttling", Transient, "StsThrottled", "patience"),
-        ("SlowDown", Transient, "StsThrottled", "patience"),
-        ("RequestLimitExceeded", Transient, "StsThrottled", "patience"),
+        ("Throttling", Transient, "StsThrottled", "rate limit"),
+        ("SlowDown", Transient, "StsThrottled", "rate limit"),
+        ("RequestLimitExceeded", Transient, "StsThrottled", "rate limit"),
         ("InternalFailure", Transient, "StsFailed", "AWS"),
         ("ServiceUnavailable", Transient, "StsFailed", "AWS"),
         ("IDPCommunicationError", Transient, "IDPCommunicationError", "JWKS"),

@@ -177,7 +177,7 @@ CODES: list[tuple[str, str, type[RotationError], str, str]] = [
     ("impersonation", "SERVICE_DISABLED", Denied, "GoogleServiceDisabled", "enable the IAM Service Account"),
     ("impersonation", "UNAUTHENTICATED", Denied, "GoogleUnauthenticated", "google.subject"),
     ("impersonation", "INVALID_ARGUMENT", Denied, "GoogleInvalidArgument", "roles/iam.workloadIdentityUser"),
-    ("impersonation", "RESOURCE_EXHAUSTED", Transient, "GoogleThrottled", "quotas"),
+    ("impersonation", "RESOURCE_EXHAUSTED", Transient, "GoogleThrottled", "quota raised"),
     ("impersonation", "UNAVAILABLE", Transient, "GoogleFailed", "status.cloud.google.com"),
     ("impersonation", "INTERNAL", Transient, "GoogleFailed", "status.cloud.google.com"),
     ("key", "invalid_grant", Denied, "GoogleInvalidGrant", "new key"),

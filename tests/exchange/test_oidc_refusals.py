@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.support.exchanging import Backend
 
 AUD, SCOPES = "oidcExchangeToken.aud", "oidcExchangeToken.oidc.scopes"
+RESOURCES = "oidcExchangeToken.oidc.resources"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ GRANT = [
             "OAuth 2.0 Client is not allowed to use authorization grant 'client_credentials'.",
         ),
     ),
-    ("oidc-provider", 400, oauth("unauthorized_client", "requested grant type is not allowed for this client")),
+    ("oidc-provider", 400, oauth("invalid_request", "requested grant type is not allowed for this client")),
     ("PingFederate", 400, oauth("unauthorized_client", "Unauthorized grant type")),
     (
         "Entra",
@@ -99,8 +100,9 @@ AUDIENCE = [
         400,
         oauth(
             "invalid_request",
-            "The request is missing a required parameter. Requested audience "
-            "'sts.amazonaws.com' has not been whitelisted by the OAuth 2.0 Client.",
+            "The request is missing a required parameter, includes an invalid parameter value, includes a parameter "
+            "more than once, or is otherwise malformed. Requested audience 'sts.amazonaws.com' has not been "
+            "whitelisted by the OAuth 2.0 Client.",
         ),
     ),
     (
@@ -205,11 +207,14 @@ OTHER_WAY = [
         401,
         oauth(
             "invalid_client",
-            "The OAuth 2.0 Client supports client authentication method "
-            "'private_key_jwt', but method 'client_secret_basic' was requested.",
+            "Client authentication failed (e.g., unknown client, no client authentication included, or unsupported "
+            "authentication method). The OAuth 2.0 Client supports client authentication method 'private_key_jwt', "
+            "but method 'client_secret_basic' was requested. You must configure the OAuth 2.0 client's "
+            "'token_endpoint_auth_method' value to accept 'client_secret_basic'.",
         ),
     ),
     ("Keycloak", 401, oauth("unauthorized_client", "Parameter client_assertion_type is missing")),
+    ("Keycloak", 400, oauth("invalid_client", "Parameter client_assertion_type is missing")),
     ("Ping", 401, oauth("invalid_client", "mutual TLS client certificate required")),
 ]
 
@@ -264,7 +269,15 @@ CASES = [
         400,
         oauth("invalid_target", "resource indicator is missing, or unknown"),
         "InvalidTarget",
-        ("correct resources and aud",),
+        ("refuses the audience sts.amazonaws.com", "name the audience as a URI", RESOURCES),
+    ),
+    Case(
+        "oidc-provider",
+        400,
+        oauth("invalid_target", "resource indicator is missing, or unknown"),
+        "InvalidTarget",
+        ("refuses the audience https://a.example.com", "correct resources", RESOURCES, "allow them for this client"),
+        {"resources": ("https://a.example.com",)},
     ),
     Case("Cognito", 400, oauth("unauthorized_client"), "UnauthorizedClient", ("allow the client-credentials grant",)),
     Case("Spring", 400, oauth("unsupported_grant_type"), "UnauthorizedClient", ("allow the client-credentials grant",)),

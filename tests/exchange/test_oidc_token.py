@@ -188,6 +188,23 @@ def test_g05_both_are_named(world: Backend) -> None:
     assert "not like this; by client_secret_post: " in caught.value.message
 
 
+@pytest.mark.parametrize("offered", [[BASIC], [POST, BASIC], []])
+def test_g05_what_is_said_of_a_broken_header_does_not_decide(world: Backend, offered: list[str]) -> None:
+    """G5: an issuer that decodes Basic calls it broken where it is not encoded; the cause is what it said before."""
+    world.values["oidc"] = "100% &mine"
+    said = "invalid basic auth header"
+    faults = world.issuer.faults
+    faults.add(Override({"token_endpoint_auth_methods_supported": offered}), path=DISCOVERY)
+    for _ in range(len(offered or [BASIC, POST])):
+        faults.add(ServiceError("unauthorized_client", "", status=400), path=TOKEN, times=1)
+    faults.add(ServiceError("invalid_client", said), path=TOKEN)
+    with refused(Denied, "UnauthorizedClient") as caught:
+        world.token()
+    assert "allow the client-credentials grant" in caught.value.hint
+    assert said not in caught.value.message
+    assert "without percent-encoding was refused too" in caught.value.message
+
+
 def test_g05_the_way_that_worked_is_remembered(world: Backend) -> None:
     """G5: per endpoint and client; should it no longer work, the others are tried again."""
     exchanger = world.exchanger()

@@ -64,6 +64,8 @@ LONGEST_RETRY_AFTER = timedelta(hours=1)
 TOO_MANY_REQUESTS = 429
 REQUEST_TIMEOUT = 408
 SERVER_ERROR = 500
+RATE_LIMITED = "wait until its rate limit has passed, or have the limit raised"
+"""What to do about a rate limit; whoever tries again keeps to its Retry-After."""
 USER_AGENT = f"credrotator/{__version__}"
 """For all requests, the SDKs' too: firewalls turn away what names a well-known library, and logs should name us."""
 HOSTS_KEPT = 64
@@ -311,7 +313,7 @@ def refuse_failure(response: requests.Response, endpoint: Endpoint, clock: Clock
         raise kind(
             f"{endpoint.name}Throttled" if throttled else f"{endpoint.name}Failed",
             f"{endpoint.title} at {where} answered {response.status_code}",
-            hint="it asks for patience" if throttled else "see its status page or its log",
+            hint=RATE_LIMITED if throttled else "see its status page or its log",
             retry_after=retry_after(response.headers, clock()),
         )
     if response.is_redirect or response.is_permanent_redirect:

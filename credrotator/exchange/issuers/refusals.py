@@ -17,6 +17,7 @@ from credrotator.exchange.http.foreign import foreign_text, proofs
 from credrotator.exchange.http.single_flight import again
 from credrotator.exchange.http.transport import json_object, text
 from credrotator.exchange.issuers.client_assertions import THE_SECRET
+from credrotator.exchange.issuers.client_auth import ClientAuthMethod
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 
     from credrotator.core.errors import RotationError
     from credrotator.core.model import OidcClient
-    from credrotator.exchange.issuers.client_auth import ClientAuthMethod
     from credrotator.exchange.issuers.token_request import TokenRequest
 
 BAD_REQUEST, UNAUTHORIZED = 400, 401
 CLIENT_LIMIT = 100
 AUDIENCE_FIELD = "oidcExchangeToken.aud"
+RESOURCES_FIELD = "oidcExchangeToken.oidc.resources"
 SCOPES_FIELD = "oidcExchangeToken.oidc.scopes"
 
 
@@ -103,19 +104,26 @@ def dpop_required(why: str) -> Denied:
 
 
 def by_every_method(refusals: Sequence[tuple[ClientAuthMethod, AuthenticationRefused]]) -> Denied:
-    """Make one refusal of those of all the ways in which a client tried to prove who it is, and name them."""
-    errors = [error for _, error in refusals]
+    """Make one refusal of those of all the ways in which a client tried to prove who it is, and name them.
+
+    NOTE: what is said to Basic without its encoding neither decides nor is shown where another way was tried as well:
+    an issuer that decodes it finds the header broken, and that says nothing of the client.
+    """
+    standard = [refusal for refusal in refusals if refusal[0] is not ClientAuthMethod.PLAIN_BASIC] or refusals
+    errors = [error for _, error in standard]
     order = ("InvalidClient", "ClientAuthUnsupported")
     chosen = next((error for reason in order for error in errors if error.reason == reason), errors[0])
     methods: dict[str, list[str]] = {}
-    for method, error in refusals:
+    for method, error in standard:
         methods.setdefault(error.message, []).append(method)
-    if len(refusals) == 1:
+    if len(standard) == 1:
         message = chosen.message
     elif len(methods) == 1:
         message = f"{chosen.message} (tried {' and '.join(methods[chosen.message])})"
     else:
         message = "; ".join(f"by {' and '.join(tried)}: {said}" for said, tried in methods.items())
+    if len(standard) < len(refusals):
+        message = f"{message}; {ClientAuthMethod.PLAIN_BASIC} was refused too"
     return Denied(chosen.reason, message, hint=chosen.hint)
 
 
@@ -254,6 +262,12 @@ def _audience_hint(_: Refusal, request: TokenRequest) -> str:
     return f"name the audience as aud in the policy ({AUDIENCE_FIELD})"
 
 
+def _target_hint(_: Refusal, request: TokenRequest) -> str:
+    if request.client.resources:
+        return f"correct resources in the policy ({RESOURCES_FIELD}), or allow them for this client at the issuer"
+    return f"name the audience as a URI in resources of the policy ({RESOURCES_FIELD}), or correct aud"
+
+
 _ALLOW_GRANT = "allow the client-credentials grant for this client at the issuer"
 
 _CAUSES = (
@@ -298,7 +312,7 @@ _CAUSES = (
         "InvalidTarget",
         _refuses_target,
         lambda _, request: f"the issuer refuses the audience {_audience(request)}",
-        lambda *_: "correct resources and aud in the policy",
+        _target_hint,
     ),
     _Cause(
         "AudienceRefused",

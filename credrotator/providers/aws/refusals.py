@@ -12,7 +12,7 @@ from credrotator.core.claims import audiences
 from credrotator.core.durations import show_duration
 from credrotator.core.errors import Denied, Outage, RotationError, Settling, StaleToken, Throttled, Transient
 from credrotator.exchange.http.foreign import foreign_text
-from credrotator.exchange.http.transport import SERVER_ERROR, TOO_MANY_REQUESTS, retry_after, text
+from credrotator.exchange.http.transport import RATE_LIMITED, SERVER_ERROR, TOO_MANY_REQUESTS, retry_after, text
 from credrotator.policies.annotations import DURATION
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class _Answer:
         """Return the error for what passes by itself; None for a refusal."""
         wait = retry_after({"Retry-After": self._headers.get("retry-after", "")}, now)
         if self.code in THROTTLED or self._status == TOO_MANY_REQUESTS:
-            return Throttled("StsThrottled", self.message, hint="AWS asks for patience", retry_after=wait)
+            return Throttled("StsThrottled", self.message, hint=RATE_LIMITED, retry_after=wait)
         if self.code == "IDPCommunicationError":
             hint = "AWS could not reach the issuer's JWKS; see whether it is public and up"
             return Transient(self.code, self.message, hint=hint)

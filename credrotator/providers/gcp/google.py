@@ -305,7 +305,8 @@ class _Wire:
         if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
             throttled = status == TOO_MANY_REQUESTS
             kind, reason = (Throttled, "GoogleThrottled") if throttled else (Outage, "GoogleFailed")
-            hint = "Google asks for patience; see the project's quotas" if throttled else STATUS_PAGE
+            wait = "wait until the rate limit has passed, or have the project's quota raised"
+            hint = wait if throttled else STATUS_PAGE
             return kind(reason, message, hint=hint, retry_after=retry_after(response.headers, self._clock()))
         if _ISSUER_AWAY in said:
             hint = "see that the issuer's discovery and keys are public and up, or upload its keys to the provider"
