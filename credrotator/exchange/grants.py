@@ -27,7 +27,7 @@ from credrotator.exchange.http.transport import (
     text,
 )
 from credrotator.exchange.lifetimes import expiry, unusable
-from credrotator.exchange.token_values import refuse_long, token_value
+from credrotator.exchange.token_values import DATA_KEY, refuse_long, token_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
-DATA_KEY = "apiKey"
-"""Key of a Secret in which the gateway looks for what it sends as ``Authorization: Bearer``."""
 CLOCKS = "compare the clocks of the issuer and this machine"
 STALE = re.compile(
     r"(token|assertion|jwt|grant|it)\b.{0,40}\b(has |is |was )?(expired|already (been )?(used|redeemed|exchanged))"

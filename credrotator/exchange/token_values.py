@@ -23,6 +23,8 @@ AROUND = " \t\r\n"
 """What some servers put around a token; it is left out."""
 
 
+DATA_KEY = "apiKey"
+"""Key of a Secret in which the gateway looks for what it sends as ``Authorization: Bearer``."""
 LONGEST_CREDENTIAL = 20_000
 """Characters of a token that is published: a header that is longer is turned away by proxies and servers alike."""
 

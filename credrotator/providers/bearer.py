@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.errors import printable
 from credrotator.core.model import Rotatable, SourceKind
-from credrotator.exchange.grants import DATA_KEY
-from credrotator.exchange.token_values import TOKEN
+from credrotator.exchange.token_values import DATA_KEY, TOKEN
 from credrotator.policies.annotations import PREFIX
 from credrotator.policies.managed import ManagedForm
 from credrotator.policies.reader import AnnotationUse, OwnReading

@@ -169,6 +169,7 @@ STS_SAYS = {
     "ExpiredTokenException": ("ExpiredTokenException", "clocks"),
     "IDPCommunicationError": ("IDPCommunicationError", "could not reach the issuer's JWKS"),
     "IDPRejectedClaim": ("IDPRejectedClaim", "issuer's log"),
+    "MalformedPolicyDocument": ("MalformedPolicyDocument", "AWS_ENDPOINT_URL_STS"),
     "IncompleteSignature": ("IncompleteSignature", "AWS_ENDPOINT_URL_STS"),
     "InternalFailure": ("StsFailed", "AWS Health Dashboard"),
     "InvalidAction": ("InvalidAction", "AWS_ENDPOINT_URL_STS"),

@@ -24,7 +24,7 @@ def test_generated_parts_are_not_empty(name: str) -> None:
     for content in parts:
         head, rule, *rows = content.splitlines()
         assert head.startswith("|")
-        assert set(rule) <= set("|- ")
+        assert set(rule) <= set("|- :")
         assert rows
 
 

@@ -239,13 +239,9 @@ def run(lines: Sequence[Line], length_s: float) -> list[Result]:
     return results
 
 
-def table(results: Sequence[Result], length_s: float) -> str:
+def table(results: Sequence[Result]) -> str:
     """Return the results as a page shows them."""
-    lives = f"{len(POLICIES)} victims with lives of {LIFE.total_seconds():.0f} s; each line lasts {length_s:.0f} s,"
     head = [
-        lives,
-        f"and every {NEWCOMER_EVERY_S:.0f} s a new policy comes. One process of the daemon went through all of them.",
-        "",
         "| what a neighbour does | expired, s | late, s | renewals | new policy waits, s | memory, MiB | besides |",
         "|---|--:|--:|--:|--:|--:|---|",
     ]
@@ -265,7 +261,7 @@ def main() -> None:
     wanted = sys.argv[1:]
     lines = [line for line in LINES if not wanted or any(word in line.title for word in wanted)]
     results = run(lines, length_s)
-    text = table(results, length_s)
+    text = table(results)
     sys.stdout.write(f"\n{text}")
     if os.environ.get("SIEGE_WRITE"):
         PAGE.write_text(put_into(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")

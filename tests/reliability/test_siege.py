@@ -31,7 +31,7 @@ def test_the_page_has_the_last_output() -> None:
 
 def test_the_table_goes_between_the_marks() -> None:
     """What is around it stays."""
-    text = table([Result("a line", new_s=[0.5, 1.0])], 20.0)
+    text = table([Result("a line", new_s=[0.5, 1.0])])
     page = put_into(f"before\n{BEGIN}old\n{END}\nafter\n", text)
     assert page == f"before\n{BEGIN}{text}{END}\nafter\n"
     assert "| a line | 0 | 0.0 | 0 | 1.0 | 0 |  |" in page
