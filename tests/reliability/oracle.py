@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from credrotator.core.errors import NotAsked, RotationError, Transient
+from credrotator.core.errors import NotAsked, RotationError, Throttled, Transient
 from credrotator.core.model import ObjectKey, Ownership, Published, Unreadable
 from credrotator.core.planning import LONGEST_LIFE, TINY_LIFE, WORTH, renewal_time
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, content_hash
@@ -81,7 +81,7 @@ class Oracle:
         self._succeeded_s = 0.0
         self._landed: Counter[tuple[str, ObjectKey]] = Counter()
         self._probes: Counter[tuple[str, ObjectKey, object]] = Counter()
-        self._failing: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+        self._failing: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
         self._disturbed_s = 0.0
         self._parsed: dict[ObjectKey, tuple[SecretDocument, Published | Unreadable | None]] = {}
 
@@ -213,18 +213,20 @@ class Oracle:
         except Transient as error:
             if error.retry_after:
                 self._patience[whom] = asked_s + error.retry_after.total_seconds()
-            self._count(process, place, asked_s)
+            # Who is throttled is the account; the endpoint answers everybody else.
+            self._count(process, place, client if isinstance(error, Throttled) else "", asked_s)
             raise
         except RotationError:
             # A no to one of them is an answer: the endpoint asks for patience no more.
             self._patience.pop(whom, None)
             raise
         self._patience.pop(whom, None)
-        self._failing.pop((process.name, place.name), None)
+        for account in {client, ""}:
+            self._failing.pop((process.name, place.name, account), None)
         self._succeeded_s = self.world.kernel.now_s
 
-    def _count(self, process: Process, place: Place, asked_s: float) -> None:
-        recent = self._failing[process.name, place.name]
+    def _count(self, process: Process, place: Place, account: str, asked_s: float) -> None:
+        recent = self._failing[process.name, place.name, account]
         recent.append(asked_s)
         while recent and recent[0] < asked_s - WINDOW_S:
             recent.pop(0)
