@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from credrotator.core.model import Published, Unreadable
+from credrotator.core.secret_document import Published, Unreadable
 
 FRACTION = 2 / 3
 SHORT_FRACTION = 1 / 2

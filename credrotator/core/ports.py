@@ -14,14 +14,12 @@ if TYPE_CHECKING:
         ObjectKey,
         Outcome,
         Policy,
-        Published,
         Rotatable,
-        SecretDocument,
         SecretKeyRef,
         Sensitive,
-        StoredSecret,
         SubjectToken,
     )
+    from credrotator.core.secret_document import Published, SecretDocument, StoredSecret
 
 Clock = Callable[[], "datetime"]
 """Returns the present moment, aware, in UTC."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from credrotator.core.model import Published
+from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from credrotator.core.model import ObjectKey, RotatablePolicy, SecretDocument, Sensitive
+    from credrotator.core.model import ObjectKey, RotatablePolicy, Sensitive
+    from credrotator.core.secret_document import SecretDocument
 
 
 @dataclass(frozen=True, slots=True)

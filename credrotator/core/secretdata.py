@@ -13,20 +13,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.core.model import (
-    Credential,
-    ObjectKey,
-    Owner,
-    Published,
-    Rotatable,
-    SecretDocument,
-    Sensitive,
-    Unreadable,
-)
 from credrotator.core.planning import LONGEST_LIFE, MARGIN_LIFE
+from credrotator.core.secret_document import Published, SecretDocument, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from credrotator.core.model import Credential, ObjectKey, Owner, Rotatable, Sensitive
 
 EXPIRY = "rotators/expiration-time"
 ISSUED = "credrotator.io/issued-at"

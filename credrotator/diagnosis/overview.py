@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from credrotator.core.errors import RotationError
-from credrotator.core.model import Published, RotatablePolicy, Unsupported
+from credrotator.core.model import RotatablePolicy, Unsupported
 from credrotator.core.planning import Keep, Reason
+from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import TRUE_EXPIRY, parked_until, show_time
 from credrotator.policies.inventory import Dependants
 from credrotator.rotation.rotation import RotateOptions, Rotation, times

@@ -25,7 +25,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Conflict, Denied, PolicyError, RotationError, Transient, printable
-from credrotator.core.model import ObjectKey, SecretDocument, Sensitive, StoredSecret
+from credrotator.core.model import ObjectKey, Sensitive
+from credrotator.core.secret_document import SecretDocument, StoredSecret
 from credrotator.core.secretdata import show_time
 from credrotator.files.atomic import (
     PRIVATE,

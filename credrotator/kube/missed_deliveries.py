@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from credrotator.core.model import InvalidPolicy, Policy, Published
+    from credrotator.core.model import InvalidPolicy, Policy
     from credrotator.core.ports import Clock
+    from credrotator.core.secret_document import Published
     from credrotator.kube.deferred import Defer
     from credrotator.kube.delivery import Delivery
     from credrotator.kube.source import Observed

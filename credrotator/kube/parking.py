@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from credrotator.core.audit_log import AuditLog
-    from credrotator.core.model import Failure, RotatablePolicy, SecretDocument
+    from credrotator.core.model import Failure, RotatablePolicy
     from credrotator.core.ports import Clock, SecretStore
+    from credrotator.core.secret_document import SecretDocument
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from credrotator.core.errors import RotationError
-from credrotator.core.model import InvalidPolicy, ObjectKey, Ownership, Policy, Problem, Published, RotatablePolicy
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Problem, RotatablePolicy
+from credrotator.core.secret_document import Ownership, Published
 from credrotator.core.secretdata import CONTENT, cached_state, is_intact
 from credrotator.kube import paths
 from credrotator.kube.client import resource_paths

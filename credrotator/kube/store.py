@@ -11,7 +11,8 @@ import binascii
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Conflict, Denied, printable
-from credrotator.core.model import ObjectKey, Owner, Ownership, SecretDocument, Sensitive, StoredSecret
+from credrotator.core.model import ObjectKey, Owner, Sensitive
+from credrotator.core.secret_document import Ownership, SecretDocument, StoredSecret
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT
 from credrotator.kube.api_refusals import as_rotation_error
 from credrotator.kube.client import resource_paths

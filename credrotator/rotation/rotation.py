@@ -22,18 +22,15 @@ from credrotator.core.model import (
     ObjectKey,
     Outcome,
     Policy,
-    Published,
     Rotatable,
     RotatablePolicy,
-    SecretDocument,
     Source,
-    StoredSecret,
-    Unreadable,
     Unsupported,
 )
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
 from credrotator.core.ports import NOBODY_TO_ASK
 from credrotator.core.profiles import read_profile
+from credrotator.core.secret_document import Published, SecretDocument, StoredSecret, Unreadable
 from credrotator.core.secretdata import content_hash, parse, render
 from credrotator.rotation.guard import UNGUARDED
 

@@ -18,8 +18,9 @@ from credrotator.core.errors import StoreAway, StoreClosed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.core.model import ObjectKey, SecretDocument, StoredSecret
+    from credrotator.core.model import ObjectKey
     from credrotator.core.ports import SecretStore
+    from credrotator.core.secret_document import SecretDocument, StoredSecret
 
 TRIAL_EVERY_S = 2.0
 TRIAL_TAKES_S = 3.0

@@ -18,11 +18,11 @@ from credrotator.core.model import (
     Outcome,
     Policy,
     Problem,
-    Published,
     RotatablePolicy,
     fingerprint,
 )
 from credrotator.core.planning import plan
+from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import (
     CONTENT,
     EXPIRY,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Published, SecretDocument, Sensitive, Unreadable
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Sensitive
 from credrotator.core.planning import Keep, Reason, Rotate, plan, renewal_time
+from credrotator.core.secret_document import Published, SecretDocument, Unreadable
 from credrotator.core.secretdata import render, show_time
 from credrotator.policies.inventory import Inventory
 from credrotator.policies.reader import Defaults

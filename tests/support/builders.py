@@ -12,13 +12,10 @@ from credrotator.core.model import (
     ObjectKey,
     OidcClient,
     Policy,
-    Published,
     Rotatable,
-    SecretDocument,
     SecretKeyRef,
     Sensitive,
     Source,
-    Unreadable,
 )
 from credrotator.core.secretdata import parse
 from credrotator.files.manifests import ManifestReading, read_manifests
@@ -32,6 +29,8 @@ from credrotator.providers.gcp.source import GcpPool, GcpServiceAccount, GcpToke
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from credrotator.core.secret_document import Published, SecretDocument, Unreadable
 
 V1ALPHA1 = "aigateway.envoyproxy.io/v1alpha1"
 V1BETA1 = "aigateway.envoyproxy.io/v1beta1"

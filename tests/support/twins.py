@@ -18,13 +18,12 @@ from credrotator.core.model import (
     OidcClient,
     Policy,
     RotatablePolicy,
-    SecretDocument,
     SecretKeyRef,
     Sensitive,
     Static,
-    StoredSecret,
     generated_secret,
 )
+from credrotator.core.secret_document import SecretDocument, StoredSecret
 from credrotator.providers.aws.source import AwsCredential, AwsOidc
 from credrotator.providers.azure.source import AzureToken
 

@@ -18,17 +18,15 @@ from credrotator.core.model import (
     Owner,
     Policy,
     Problem,
-    Published,
     Rotatable,
-    SecretDocument,
     SecretKeyRef,
     Sensitive,
     Static,
-    StoredSecret,
     fingerprint,
     generated_secret,
 )
 from credrotator.core.planning import TINY_LIFE
+from credrotator.core.secret_document import Published, SecretDocument, StoredSecret
 from credrotator.core.secretdata import (
     ANNOTATED,
     CONTENT,

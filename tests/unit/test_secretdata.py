@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.claims import claim_time, read_claims
-from credrotator.core.model import ObjectKey, Owner, Published, SecretDocument, Sensitive, Unreadable
+from credrotator.core.model import ObjectKey, Owner, Sensitive
 from credrotator.core.planning import Keep, plan
 from credrotator.core.profiles import read_profile
+from credrotator.core.secret_document import Published, SecretDocument, Unreadable
 from credrotator.core.secretdata import (
     adopt,
     content_hash,
