@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import PolicyError, RotationError
-from credrotator.core.model import Failure, InvalidPolicy, RotatablePolicy
+from credrotator.core.model import InvalidPolicy, RotatablePolicy
+from credrotator.core.outcome import Failure
 from credrotator.core.planning import Keep
 from credrotator.core.published_credential import PublishedCredential, published_credential
 from credrotator.rotation.batch import Batch

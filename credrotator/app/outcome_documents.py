@@ -6,14 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, get_args
 
 from credrotator.core.errors import reference
-from credrotator.core.model import Action, Outcome
+from credrotator.core.outcome import Action, Outcome
 from credrotator.core.secretdata import show_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from credrotator.core.errors import RotationError
-    from credrotator.core.model import Failure
+    from credrotator.core.outcome import Failure
 
 
 def rotate_document(outcomes: Iterable[Outcome]) -> dict[str, Any]:

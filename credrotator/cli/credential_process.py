@@ -19,7 +19,7 @@ from credrotator.cli.options import PolicyCommand, read_settings, reading_option
 from credrotator.cli.selection import read
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import PolicyError, RotationError
-from credrotator.core.model import Failure
+from credrotator.core.outcome import Failure
 from credrotator.core.secretdata import show_time
 from credrotator.exchange.asked_time import AskedTime
 from credrotator.exchange.http.clock_offset import SkewedClock

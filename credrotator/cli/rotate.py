@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from credrotator.core.model import Failure, Outcome
+    from credrotator.core.outcome import Failure, Outcome
 
 
 @click.command("rotate", cls=PolicyCommand)

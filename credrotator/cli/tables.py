@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from credrotator.core.model import ObjectKey, Outcome
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome import Outcome
 
     Paint = Callable[[str, str], str]
     """Puts a text into a tone (``good``, ``warn``, ``bad``, ``dim``, ``strong``) on a terminal that has colours."""

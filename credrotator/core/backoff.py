@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from credrotator.core.errors import Kind
-    from credrotator.core.model import Failure
+    from credrotator.core.outcome import Failure
 
 SHORTEST = timedelta(seconds=1)
 LONGEST = {"transient": timedelta(minutes=5), "denied": timedelta(minutes=8), "policy": timedelta(minutes=8)}

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
         Credential,
         InvalidPolicy,
         ObjectKey,
-        Outcome,
         Policy,
         Rotatable,
         SecretKeyRef,
         Sensitive,
         SubjectToken,
     )
+    from credrotator.core.outcome import Outcome
     from credrotator.core.secret_document import Published, SecretDocument, StoredSecret
 
 Clock = Callable[[], "datetime"]

@@ -10,15 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import RotationError
-from credrotator.core.model import (
-    Failure,
-    InvalidPolicy,
-    OidcClient,
-    Policy,
-    RotatablePolicy,
-    SecretKeyRef,
-    Unsupported,
-)
+from credrotator.core.model import InvalidPolicy, OidcClient, Policy, RotatablePolicy, SecretKeyRef, Unsupported
+from credrotator.core.outcome import Failure
 from credrotator.diagnosis.preflight import Report, Step
 from credrotator.providers import provider_of
 from credrotator.providers.provider import Advice

@@ -19,7 +19,6 @@ from credrotator.core.durations import show_duration
 from credrotator.core.errors import OpaqueToken, RotationError, Transient, printable
 from credrotator.core.model import (
     ClientKey,
-    Failure,
     InvalidPolicy,
     ObjectKey,
     OidcClient,
@@ -32,6 +31,7 @@ from credrotator.core.model import (
     TokenFile,
     Unsupported,
 )
+from credrotator.core.outcome import Failure
 from credrotator.core.secretdata import show_time
 from credrotator.diagnosis.network import name_addresses, name_certificate, proxy_route
 from credrotator.exchange.http.clock_offset import TOLERANCE, SkewedClock

@@ -25,7 +25,8 @@ from credrotator.kube.write_budget import WriteBudget, other_writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import Clock
     from credrotator.kube.deferred import Defer
     from credrotator.kube.policy_events import PolicyEvents

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from credrotator.core.audit_log import AuditLog
-    from credrotator.core.model import Failure, RotatablePolicy
+    from credrotator.core.model import RotatablePolicy
+    from credrotator.core.outcome import Failure
     from credrotator.core.ports import Clock, SecretStore
     from credrotator.core.secret_document import SecretDocument
 

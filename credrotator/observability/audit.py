@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Outcome, Policy
+    from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Policy
+    from credrotator.core.outcome import Outcome
     from credrotator.core.secret_document import SecretDocument
 
 log = logging.getLogger(AUDIT)

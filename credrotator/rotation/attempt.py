@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import Clock, OutcomeListener, SecretReader
     from credrotator.rotation.guard import Guard
     from credrotator.rotation.rotation import RotateOptions

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Protocol
 
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import Failure, Outcome
+from credrotator.core.outcome import Failure, Outcome
 from credrotator.rotation.attempt import ONE_PASS, AttemptRunner
 from credrotator.rotation.guard import UNGUARDED
 

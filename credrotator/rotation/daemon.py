@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credrotator.core.instrumentation import DaemonInstrumentation
-    from credrotator.core.model import ObjectKey, Outcome
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import Clock, PolicySource
     from credrotator.rotation.attempt import AttemptRunner
     from credrotator.rotation.edit_budget import EditBudget

@@ -15,18 +15,16 @@ from credrotator.core.audit_log import NO_AUDIT
 from credrotator.core.errors import Abandoned, Conflict, PolicyError, RotationError, Transient
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import (
-    Action,
     Credential,
-    Failure,
     InvalidPolicy,
     ObjectKey,
-    Outcome,
     Policy,
     Rotatable,
     RotatablePolicy,
     Source,
     Unsupported,
 )
+from credrotator.core.outcome import Action, Failure, Outcome
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
 from credrotator.core.ports import NOBODY_TO_ASK
 from credrotator.core.profiles import read_profile

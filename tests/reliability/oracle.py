@@ -22,7 +22,8 @@ from tests.support.builders import parse_as
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.core.model import InvalidPolicy, Outcome, Policy, Rotatable
+    from credrotator.core.model import InvalidPolicy, Policy, Rotatable
+    from credrotator.core.outcome import Outcome
     from credrotator.core.secret_document import SecretDocument, StoredSecret
     from credrotator.exchange.issuers.oidc import TokenRequest
     from tests.reliability.process import Process

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from apscheduler.jobstores.base import JobLookupError
 
 from credrotator.core.errors import Denied, Outage, StaleToken, StoreAway
-from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Outcome, Policy, Sensitive, SubjectToken
+from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Policy, Sensitive, SubjectToken
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.circuit import CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from credrotator.core.model import Rotatable
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import SecretReader
     from credrotator.core.secret_document import SecretDocument, StoredSecret
     from credrotator.exchange.issuers.discovery import Metadata

@@ -8,7 +8,7 @@ import pytest
 
 from credrotator.core.backoff import LONGEST, Streak, failed
 from credrotator.core.errors import Settling, Transient
-from credrotator.core.model import Failure
+from credrotator.core.outcome import Failure
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.retry_after import ignoring_retry_after
 from credrotator.exchange.http.single_flight import Shared

@@ -30,7 +30,8 @@ from credrotator.providers.azure.source import AzureToken
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from credrotator.core.model import InvalidPolicy, Outcome, Rotatable
+    from credrotator.core.model import InvalidPolicy, Rotatable
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import SecretReader
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
