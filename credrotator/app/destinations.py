@@ -6,9 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Denied, Transient
-from credrotator.core.model import ObjectKey, OidcClient, Sensitive, ServiceAccountToken
+from credrotator.core.model import ObjectKey, OidcClient, ServiceAccountToken
 from credrotator.core.secret_document import Published, SecretDocument, Unreadable
 from credrotator.core.secretdata import show_time
+from credrotator.core.sensitive import Sensitive
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:

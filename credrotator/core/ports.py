@@ -15,11 +15,11 @@ if TYPE_CHECKING:
         Policy,
         Rotatable,
         SecretKeyRef,
-        Sensitive,
         SubjectToken,
     )
     from credrotator.core.outcome import Outcome
     from credrotator.core.secret_document import Published, SecretDocument, StoredSecret
+    from credrotator.core.sensitive import Sensitive
 
 Clock = Callable[[], "datetime"]
 """Returns the present moment, aware, in UTC."""

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from credrotator.core.model import ObjectKey, RotatablePolicy, Sensitive
+    from credrotator.core.model import ObjectKey, RotatablePolicy
     from credrotator.core.secret_document import SecretDocument
+    from credrotator.core.sensitive import Sensitive
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from credrotator.core.model import ObjectKey, Owner, Sensitive
+    from credrotator.core.model import ObjectKey, Owner
+    from credrotator.core.sensitive import Sensitive
 
 
 @dataclass(frozen=True, slots=True)

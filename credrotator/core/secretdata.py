@@ -19,7 +19,8 @@ from credrotator.core.secret_document import Published, SecretDocument, Unreadab
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from credrotator.core.model import Credential, ObjectKey, Owner, Rotatable, Sensitive
+    from credrotator.core.model import Credential, ObjectKey, Owner, Rotatable
+    from credrotator.core.sensitive import Sensitive
 
 EXPIRY = "rotators/expiration-time"
 ISSUED = "credrotator.io/issued-at"

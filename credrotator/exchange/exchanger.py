@@ -20,12 +20,12 @@ from credrotator.core.model import (
     ObjectKey,
     OidcClient,
     Rotatable,
-    Sensitive,
     ServiceAccountToken,
     SubjectToken,
     SubjectUse,
     TokenFile,
 )
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.circuit import SLOTS, CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.deadline import deadline

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.errors import Denied, Outage, RotationError, StaleToken, Throttled, Transient, printable
-from credrotator.core.model import Credential, Sensitive
+from credrotator.core.model import Credential
 from credrotator.exchange.http.foreign import masking, said_to
 from credrotator.exchange.http.transport import (
     RATE_LIMITED,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import requests
 
     from credrotator.core.ports import Clock
+    from credrotator.core.sensitive import Sensitive
     from credrotator.exchange.http.endpoint import Endpoint
     from credrotator.exchange.http.transport import Transport
 

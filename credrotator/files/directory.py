@@ -25,9 +25,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Conflict, Denied, PolicyError, RotationError, Transient, printable
-from credrotator.core.model import ObjectKey, Sensitive
 from credrotator.core.secret_document import SecretDocument, StoredSecret
 from credrotator.core.secretdata import show_time
+from credrotator.core.sensitive import Sensitive
 from credrotator.files.atomic import (
     PRIVATE,
     Access,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from credrotator.core.model import ObjectKey
     from credrotator.core.ports import Clock
 
 DATA = "..data"

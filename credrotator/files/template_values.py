@@ -16,8 +16,9 @@ from credrotator.core.secretdata import read_time, show_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from credrotator.core.model import ObjectKey, Sensitive
+    from credrotator.core.model import ObjectKey
     from credrotator.core.published_credential import PublishedCredential
+    from credrotator.core.sensitive import Sensitive
 
 
 PLACES = {"region", "project"}

@@ -11,9 +11,10 @@ import binascii
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Conflict, Denied, printable
-from credrotator.core.model import ObjectKey, Owner, Sensitive
+from credrotator.core.model import ObjectKey, Owner
 from credrotator.core.secret_document import Ownership, SecretDocument, StoredSecret
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT
+from credrotator.core.sensitive import Sensitive
 from credrotator.kube.api_refusals import as_rotation_error
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi

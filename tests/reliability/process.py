@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from apscheduler.jobstores.base import JobLookupError
 
 from credrotator.core.errors import Denied, Outage, StaleToken, StoreAway
-from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Policy, Sensitive, SubjectToken
+from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Policy, SubjectToken
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.circuit import CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock

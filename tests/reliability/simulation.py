@@ -25,12 +25,12 @@ from credrotator.core.model import (
     Policy,
     RotatablePolicy,
     SecretKeyRef,
-    Sensitive,
     fingerprint,
     generated_secret,
 )
 from credrotator.core.secret_document import Ownership, SecretDocument, StoredSecret
 from credrotator.core.secretdata import EXPIRY, read_time, render, show_time
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http import deadline as deadline_module
 from credrotator.exchange.http import single_flight as shared_module
 from credrotator.exchange.http.deadline import remaining_s

@@ -7,17 +7,9 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from credrotator.core.model import (
-    InvalidPolicy,
-    ObjectKey,
-    OidcClient,
-    Policy,
-    Rotatable,
-    SecretKeyRef,
-    Sensitive,
-    Source,
-)
+from credrotator.core.model import InvalidPolicy, ObjectKey, OidcClient, Policy, Rotatable, SecretKeyRef, Source
 from credrotator.core.secretdata import parse
+from credrotator.core.sensitive import Sensitive
 from credrotator.files.manifests import ManifestReading, read_manifests
 from credrotator.policies.annotations import PREFIX
 from credrotator.policies.reader import Defaults

@@ -19,11 +19,11 @@ from credrotator.core.model import (
     Policy,
     RotatablePolicy,
     SecretKeyRef,
-    Sensitive,
     Static,
     generated_secret,
 )
 from credrotator.core.secret_document import SecretDocument, StoredSecret
+from credrotator.core.sensitive import Sensitive
 from credrotator.providers.aws.source import AwsCredential, AwsOidc
 from credrotator.providers.azure.source import AzureToken
 

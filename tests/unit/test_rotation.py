@@ -20,7 +20,6 @@ from credrotator.core.model import (
     Problem,
     Rotatable,
     SecretKeyRef,
-    Sensitive,
     Static,
     fingerprint,
     generated_secret,
@@ -42,6 +41,7 @@ from credrotator.core.secretdata import (
     render,
     show_time,
 )
+from credrotator.core.sensitive import Sensitive
 from credrotator.observability.audit import Audit
 from credrotator.rotation.rotation import PUBLISH_TRIES, RotateOptions, Rotation
 from tests.support.builders import parse_as

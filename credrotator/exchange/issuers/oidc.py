@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     import requests
 
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import OidcClient, Sensitive, SubjectToken
+    from credrotator.core.model import OidcClient, SubjectToken
     from credrotator.core.ports import Clock
+    from credrotator.core.sensitive import Sensitive
     from credrotator.exchange.issuers.allowed import AllowedIssuers
 
 __all__ = ["Issuers", "TokenRequest"]

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from urllib3 import exceptions as failures
 
 from credrotator.core.errors import printable
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 from credrotator.kube.client.api_errors import (
     NO_ANSWER,
     UNAUTHORIZED,

@@ -35,7 +35,7 @@ from credrotator.core.errors import (
     PolicyError,
     printable,
 )
-from credrotator.core.model import ObjectKey, Rotatable, Sensitive, SubjectToken
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.http.foreign import masking
 from credrotator.exchange.http.transport import refuse_failure
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_sts.client import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleResponseTypeDef, AssumeRoleWithWebIdentityResponseTypeDef
+
+    from credrotator.core.model import ObjectKey, Rotatable, SubjectToken
 
 
 STS = Endpoint(

@@ -21,8 +21,8 @@ from google.auth.exceptions import GoogleAuthError
 from google.oauth2 import credentials, sts
 
 from credrotator.core.errors import Denied, Outage, RotationError, StaleToken, Throttled, Transient, printable
-from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 from credrotator.core.secretdata import read_time
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.http.foreign import masking, said_to
 from credrotator.exchange.http.transport import (
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     import requests
 
+    from credrotator.core.model import Rotatable, SubjectToken
     from credrotator.core.ports import Clock
     from credrotator.exchange.http.transport import Transport
 

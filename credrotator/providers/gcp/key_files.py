@@ -21,7 +21,7 @@ from credrotator.exchange.http.transport import text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from credrotator.core.model import Sensitive
+    from credrotator.core.sensitive import Sensitive
     from credrotator.providers.gcp.source import GcpServiceAccount
 
 UNIVERSE = "googleapis.com"
