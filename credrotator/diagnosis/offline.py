@@ -15,7 +15,7 @@ from credrotator.core.outcome import Failure
 from credrotator.diagnosis.preflight import Report, Step
 from credrotator.providers import provider_of
 from credrotator.providers.provider import Advice
-from credrotator.rotation.rotation import check_static, invalid
+from credrotator.rotation.not_rotated import check_static, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -41,7 +41,7 @@ from credrotator.exchange.vendors import NetworkEndpoint
 from credrotator.policies.managed import header_mutation
 from credrotator.providers import provider_of
 from credrotator.providers.provider import Advice
-from credrotator.rotation.rotation import check_static, invalid
+from credrotator.rotation.not_rotated import check_static, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

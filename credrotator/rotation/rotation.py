@@ -12,25 +12,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.core.audit_log import NO_AUDIT
-from credrotator.core.errors import Abandoned, Conflict, PolicyError, RotationError, Transient
+from credrotator.core.errors import Abandoned, Conflict, RotationError, Transient
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import (
     Credential,
     InvalidPolicy,
     ObjectKey,
     Policy,
-    Rotatable,
     RotatablePolicy,
-    Source,
-    Unsupported,
 )
 from credrotator.core.outcome import Action, Failure, Outcome
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
 from credrotator.core.ports import NOBODY_TO_ASK
-from credrotator.core.profiles import read_profile
 from credrotator.core.secret_document import Published, SecretDocument, StoredSecret, Unreadable
 from credrotator.core.secretdata import content_hash, parse, render
 from credrotator.rotation.guard import UNGUARDED
+from credrotator.rotation.not_rotated import check_static, invalid, static_reason
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -397,45 +394,8 @@ class Rotation:
         )
 
 
-def static_reason(source: Source) -> str:
-    """Say why nothing is rotated."""
-    if isinstance(source, Unsupported):
-        return "NotSupported"
-    return "Static" if source.references else "DefaultChain"
-
-
 def _have_same_times(one: Published, other: Published | Unreadable | None) -> bool:
     return isinstance(other, Published) and (one.expires_at, one.issued_at) == (other.expires_at, other.issued_at)
-
-
-def check_static(source: Source, secrets: SecretReader) -> None:
-    """See that what a policy without rotation names is there.
-
-    Raises:
-        PolicyError: It is not.
-    """
-    if isinstance(source, Rotatable) or source.secret is None:
-        return
-    value = secrets(source.secret)
-    if source.profile and read_profile(value.reveal(), source.profile) is None:
-        raise PolicyError(
-            "ProfileMissing",
-            f"Secret {source.secret.secret}, key {source.secret.key}, has no profile {source.profile}",
-            hint="correct credentialsFile.profile, or add the profile to the file",
-        )
-
-
-def invalid(policy: InvalidPolicy) -> Outcome:
-    """Describe a policy that cannot work as written."""
-    message = "; ".join(map(str, policy.problems))
-    hint = f"correct the policy in {policy.origin}"
-    return Outcome(
-        policy.key,
-        policy.provider,
-        "failed",
-        "InvalidPolicy",
-        error=Failure("policy", "InvalidPolicy", message, hint),
-    )
 
 
 def times(policy: Policy, published: Published | Unreadable | None) -> tuple[datetime | None, datetime | None]:
