@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from credrotator.core.model import ObjectKey
     from credrotator.core.outcome import Outcome
     from credrotator.files.directory import DirectoryStore
-    from credrotator.files.hooks import Failed, Hook
+    from credrotator.files.hooks import Hook, HookFailure
 
 log = logging.getLogger("credrotator.run")
 
@@ -91,7 +91,7 @@ class HooksOfAPass:
         self._hooks = hooks
         self._wait = wait
 
-    def run(self) -> Sequence[Failed]:
+    def run(self) -> Sequence[HookFailure]:
         """Run what has to be run, with a few tries; return what failed in the last one.
 
         Raises:
@@ -111,7 +111,7 @@ class HooksOfAPass:
 class NoHooks:
     """Hooks of a place that has none."""
 
-    def run(self) -> Sequence[Failed]:
+    def run(self) -> Sequence[HookFailure]:
         """See ``HooksOfAPass``."""
         return ()
 

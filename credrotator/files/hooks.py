@@ -166,7 +166,7 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class HookFailure:
     """A hook that was run in vain, for whom, and why."""
 
     hook: str
@@ -197,7 +197,7 @@ class Hooks:
         self._note = note
         self._running = threading.Lock()
 
-    def run(self) -> list[Failed]:
+    def run(self) -> list[HookFailure]:
         """Run each hook for which something has changed, once for all of it; return those that failed.
 
         Raises:
@@ -209,7 +209,7 @@ class Hooks:
             published = sorted(self._published())
             return [failure for hook in self._hooks if (failure := self._run(hook, published))]
 
-    def _run(self, hook: Hook, published: Sequence[Change]) -> Failed | None:
+    def _run(self, hook: Hook, published: Sequence[Change]) -> HookFailure | None:
         told = self._journal.noted(JOURNAL)
         done = told.get(hook.identity)
         seen = done if isinstance(done, dict) else {}
@@ -220,7 +220,7 @@ class Hooks:
             hook.run(changes)
         except RotationError as error:
             self._note(hook.name, False)  # noqa: FBT003 - the callback's second part
-            return Failed(hook.name, changes, error)
+            return HookFailure(hook.name, changes, error)
         self._note(hook.name, True)  # noqa: FBT003 - as above
         # Of hooks that are no more nothing is kept.
         kept = {other.identity: told[other.identity] for other in self._hooks if other.identity in told}

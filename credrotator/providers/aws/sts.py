@@ -40,8 +40,8 @@ from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.http.foreign import masking
 from credrotator.exchange.http.transport import refuse_failure
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
-from credrotator.providers.aws.refusals import chain_refusal, refusal
 from credrotator.providers.aws.source import AwsCredential, AwsOidc, ChainedRole
+from credrotator.providers.aws.sts_errors import chain_refusal, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
