@@ -88,6 +88,8 @@ def believed(error: Failure, count: int, lasting: timedelta) -> Kind:
     Some refusals pass by themselves; they are transient until they have been heard often, or long, enough.
     """
     settling = error.settling
+    # IAM takes seconds, Entra minutes to spread a change; believed at once, a policy that was just corrected would wait
+    # for minutes.
     unsettled = settling is not None and (count <= settling.tries or lasting < settling.span)
     return "transient" if unsettled else error.kind
 
@@ -101,8 +103,11 @@ def next_early_try(waiting_since: datetime, expires_at: datetime, now: datetime)
 
 def _wait(kind: Kind, attempt: int, seed: str, left: timedelta | None, retry_after: timedelta | None) -> timedelta:
     ceiling = min(FIRST[kind] * float(1 << min(attempt - 1, 20)), LONGEST[kind])
+    # Full jitter for what comes over many policies at once. A denial concerns one policy, and people who fix it can
+    # reckon with a regular time.
     wait = max(SHORTEST, ceiling * _unit_hash(seed, attempt)) if kind == "transient" else ceiling
     if left is not None and left > timedelta(0):
+        # Half of what is left, and half of that: however late it is, there is one more try before the expiry.
         wait = min(wait, max(SHORTEST, left / 2))
     return max(wait, retry_after or SHORTEST)
 
@@ -113,6 +118,8 @@ def _wait_of_refused(attempt: int, seed: str, left: timedelta | None, retry_afte
     Where the life ends before that, somewhere in its middle: all that share an expiry must not come at once.
     """
     spread = _unit_hash(seed, attempt)
+    # Long, since this is only the precaution: the circuit has it woken within a second of the recovery. Thousands of
+    # short ones would be the load that the circuit is there to keep away.
     wait = LONGEST["transient"] * (0.5 + 0.5 * spread)
     if left is not None and LAST_OWN_TRY < left <= wait + LAST_OWN_TRY:
         wait = left * (0.3 + 0.5 * spread)

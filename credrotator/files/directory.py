@@ -110,14 +110,17 @@ class DirectoryStore:
         path = self.path(document.key)
         with storage_errors(str(path)):
             self._make_root()
+            # Per Secret, not for the directory: a process that hangs on one must not keep all others waiting.
             with self._open(document.key, create=True) as secret, locked(secret, LOCK, path):
                 current = _current(secret, path)
+                # Under the lock: a version that was compared before it could have been replaced since.
                 if current != expected:
                     raise Conflict(f"{document.key} is at {current} by now")
                 generation = self._write_generation(secret, document)
                 with _undone(secret, generation, path):
                     _link_keys(secret, document.data)
                     self._swap(secret, generation)
+                # After the swap: until then, readers of the present generation need them.
                 _unlink_other_keys(secret, document.data)
                 _remove_generations(secret, generation, current)
 
@@ -278,6 +281,7 @@ class DirectoryStore:
     def _write_generation(self, secret: int, document: SecretDocument) -> str:
         name = f"..{self._clock():%Y_%m_%d_%H_%M_%S}.{secrets.token_hex(5)}"
         files = {_plain(key): value.reveal().encode() for key, value in document.data.items()}
+        # Among the values, in the same generation: an expiry must never stand beside another credential's data.
         files[ANNOTATIONS] = json.dumps(dict(document.annotations), indent=1, sort_keys=True).encode() + b"\n"
         try:
             os.mkdir(name, 0o700, dir_fd=secret)
@@ -293,6 +297,8 @@ class DirectoryStore:
         return name
 
     def _swap(self, secret: int, generation: str) -> None:
+        # One rename of one link is the whole publication: readers have all of the old generation before it, all of the
+        # new after.
         _replace_link(secret, DATA, generation)
         if self._durable:
             synchronize(secret)

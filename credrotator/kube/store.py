@@ -56,17 +56,24 @@ class ClusterStore:
             Denied: SecretNotOurs or ForeignOwner: the Secret is somebody else's.
             Transient: ContestedWrite: somebody else changes it back each time.
         """
+        # Read right before it is replaced. What others have put into the metadata has to go along, and nobody keeps
+        # that.
         present = None if expected is None else self._get(document.key)
+        # The decision was made on another state. To write now would replace what nobody has looked at.
         if present is not None and present["metadata"]["resourceVersion"] != expected:
             raise Conflict(f"{document.key} was changed meanwhile")
         if present is None and expected is not None:
             raise Conflict(f"{document.key} was deleted meanwhile")
         if present is not None:
             refuse_foreign(present, document)
+        # After the checks, so that a conflict is told as one, and before the write: two controllers that put their own
+        # back would write for ever, each faster than people can see.
         self._budget.check(document.key, present, MANAGER)
         try:
             self._write(document, present)
         except ApiError as error:
+            # A timeout or a 5xx of a webhook says nothing of etcd. Taken for a failure, a write that has happened would
+            # be tried again with the old version, and its conflict would look like somebody else's.
             if error.status not in {0, *range(UNKNOWN_OUTCOME, 600)} or not self._is_written(document):
                 raise as_rotation_error(error, f"write Secret {document.key}") from error
         self._budget.note(document.key)
@@ -136,6 +143,8 @@ def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> dic
     annotations = {**others, **document.annotations}
     if owner:
         annotations[POLICY] = owner.name
+    # The version makes it optimistic; the UID, that a Secret which was deleted and made anew is not taken for the one
+    # that was read.
     kept: dict[str, Any] = {name: old[name] for name in ("resourceVersion", "uid", "finalizers") if name in old}
     metadata = {
         **kept,
@@ -162,6 +171,7 @@ def owner_reference(owner: Owner) -> dict[str, Any]:
         "name": owner.name,
         "uid": owner.uid,
         "controller": True,
+        # True would need the right to update the policy's finalizers, which credrotator does not ask for.
         "blockOwnerDeletion": False,
     }
 

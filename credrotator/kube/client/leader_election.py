@@ -101,6 +101,8 @@ class LeaderElection:
         self._told = told
         self._term, self._seconds = term, term.seconds
         self._seen: Lease = {}
+        # When we saw the record change last, by our own clock. The times in it are of another machine's clock, which
+        # may be wrong by more than a term.
         self._observed_at = 0.0
         self._leading = self._led = False
         self._complaint = ""
@@ -141,6 +143,8 @@ class LeaderElection:
             except Exception:
                 # The thread's outermost loop: a callback's defect must not make a leader that never renews.
                 log.exception("Lease %s: unexpected failure", self.lease)
+            # The holder renews on time; candidates are spread, or all would write at the moment in which the Lease
+            # expires.
             spread = 0.0 if self._leading else JITTER_FACTOR * jitter(self.identity, attempt)
             self._stopping.wait(self._timing.retry_period.total_seconds() * (1 + spread))
         self._term.end()
@@ -163,6 +167,8 @@ class LeaderElection:
 
     def _follow(self) -> None:
         """Let the callbacks know what became of it."""
+        # Compared with what was reported, not with what this try did: the term also ends by itself, while no try
+        # succeeds.
         if self.is_leader() != self._leading:
             self._leading = not self._leading
             log.info("Lease %s: %s", self.lease, "got it" if self._leading else "lost or given up")
@@ -202,6 +208,8 @@ class LeaderElection:
 
     def _believe(self, write: Callable[..., Lease], *seen: Lease) -> None:
         """Write the record, and believe in it from before the request was sent."""
+        # Before the request. The server may have written the record at any time since; counted from the answer on, we
+        # would believe in the Lease for longer than others wait.
         asked_at = self._seconds()
         self._observe(write(*seen, self._timeout_s()))
         lapsed = self._term.renew(asked_at + self._timing.renew_deadline.total_seconds())
@@ -211,6 +219,7 @@ class LeaderElection:
             self._told.stopped()
 
     def _observe(self, record: Lease) -> None:
+        # Compared as a whole, as client-go does: any change by the holder is a sign of life.
         if spec_of(record) != spec_of(self._seen):
             self._observed_at = self._seconds()
         self._seen = record
@@ -220,6 +229,7 @@ class LeaderElection:
         return self._seconds() >= self._observed_at + lasts_s
 
     def _timeout_s(self) -> float:
+        # Half, so that one request that hangs leaves time for another one before the term ends.
         return self._timing.renew_deadline.total_seconds() / 2
 
     def _release(self) -> None:
@@ -230,6 +240,7 @@ class LeaderElection:
                 if record and holder_of(record) == self.identity:
                     self._lock.release(record, self._timeout_s() / 2)
             except ApiError as error:
+                # Our own last renewal may have arrived late and moved the version: read it again.
                 if error.status == CONFLICT:
                     continue
                 log.info("Lease %s: not released: %s", self.lease, error)

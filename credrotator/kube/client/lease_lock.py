@@ -60,6 +60,7 @@ class LeaseLock:
         """Renew it, or take it over; 409 unless it still is as it was seen."""
         now, spec = self._now(), spec_of(seen)
         transitions = spec.get("leaseTransitions") or 0
+        # A renewal is no change of hands: the count of transitions is how an operator sees that leadership flaps.
         if holder_of(seen) == self.identity:
             record = self._record(acquired=spec.get("acquireTime"), renewed=now, transitions=transitions)
         else:
@@ -69,6 +70,7 @@ class LeaseLock:
     def release(self, seen: Lease, timeout_s: float) -> Lease:
         """Leave it to whoever comes first; 409 unless it still is as it was seen."""
         now = self._now()
+        # A second, as client-go does: others compare with the duration in the record, and zero is not valid.
         record = {"holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now}
         return self._replace(seen, record, timeout_s)
 

@@ -39,6 +39,8 @@ def pages(api: KubeApi, path: str, **selectors: Any) -> Iterator[dict[str, Any]]
             limit //= 2
             continue
         yield page
+        # The same list continued: the server keeps to the version of the first page, so nothing appears twice or is
+        # missed.
         following = (page.get("metadata") or {}).get("continue")
         if not following:
             return

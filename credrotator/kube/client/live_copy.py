@@ -40,7 +40,10 @@ class LiveCopy(Generic[T]):
     ) -> None:
         self._name, self._parse, self._changed = name, parse, changed
         self._lock = threading.Lock()
+        # What was made of each object, not the object: ten thousand Secrets would be their data in memory twice, which
+        # no core dump should have.
         self._known: dict[ObjectKey, Entry[T]] = {}
+        # A change that is reported while the daemon ends would start an attempt that nobody finishes.
         self._silent = False
 
     def get(self, key: ObjectKey) -> T | None:
@@ -67,6 +70,7 @@ class LiveCopy(Generic[T]):
         """Parse an object into ``found``; one that cannot be parsed keeps its last good value, if it has one."""
         key, version = key_of(item), str(item["metadata"]["resourceVersion"])
         known = self._known.get(key)
+        # Most of a new list is as before; parsing it again would take seconds of CPU after each reconnection.
         if known and known[0] == version:
             found[key] = known
             return
@@ -79,6 +83,8 @@ class LiveCopy(Generic[T]):
 
     def replace(self, found: Mapping[ObjectKey, Entry[T]]) -> None:
         """Take a complete list for the truth: what is not in it is gone."""
+        # Deletions first: of two policies that lead to one Secret, the one that is gone must not keep out the one that
+        # is there.
         for key in self._known.keys() - found.keys():
             self._store(key, None)
         for key, entry in found.items():
@@ -106,8 +112,11 @@ class LiveCopy(Generic[T]):
                 self._known[key] = entry
             else:
                 self._known.pop(key, None)
+        # By value, not by version: status writes, managed fields and labels move the version many times an hour, and
+        # each would be an attempt.
         same = known[1] == entry[1] if known and entry else known is entry
         if not same and not self._silent:
+            # Outside of the lock: the callback reads this copy again, and other locks.
             self._changed(key, entry[1] if entry else None)
 
 

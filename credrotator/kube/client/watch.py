@@ -53,6 +53,8 @@ class Watch(Iterator[dict[str, Any]]):
 
     def _fill(self) -> bool:
         try:
+            # What is there, not so many bytes: ``read`` would wait for the rest of a chunk, and an event would be seen
+            # when the next one comes.
             chunk = self._response.read1(65536)
         except (HTTPError, OSError, ValueError) as error:
             # A ValueError is what ssl makes of a socket that was shut down between two looks at it.
@@ -61,6 +63,7 @@ class Watch(Iterator[dict[str, Any]]):
                 return False
             raise self._translate(error) from error
         *self._lines, self._rest = (self._rest + chunk).split(b"\n")
+        # A stream without line ends would fill the memory.
         if len(self._rest) > LINE_LIMIT:
             self.close()
             raise ApiError(NO_ANSWER, "InvalidResponse", "an event is longer than 16 MiB")
@@ -82,6 +85,7 @@ class Watch(Iterator[dict[str, Any]]):
 
     def interrupt(self) -> None:
         """End the reading, from any thread."""
+        # Before the shutdown: the reader, which wakes up by it, must see that this is no failure.
         self._interrupted = True
         try:
             self._response.shutdown()
