@@ -85,8 +85,11 @@ class Conditions:
         self._defer = defer
         self._skew = skew
         self._lock = threading.Lock()
+        # So that a condition is written when something changed, not at each attempt: every status write is an event for
+        # all who watch policies, the gateway's controller included.
         self._reported: dict[ObjectKey, Reported] = {}
         self._budget = budget or WriteBudget()
+        # Only the last one for each policy: what is written late is out of date, unless it is the latest.
         self._late: dict[ObjectKey, Callable[[], None]] = {}
 
     def forget(self, key: ObjectKey) -> None:
@@ -191,6 +194,7 @@ class Conditions:
         at this moment must not be put back by us.
         """
         observed = self._observer.observed(policy.key)
+        # Deleted, and perhaps made anew, while this waited: the outcome was another policy's.
         if observed is None or observed.subject.uid != uid:
             return
         # As it was seen last: the version that was served at the start may not be any more.
@@ -205,6 +209,7 @@ class Conditions:
                 ours = next((condition for condition in present if condition.get("type") == CONDITION), {})
                 others = [condition for condition in present if condition.get("type") != CONDITION]
                 conditions = [self._condition(outcome, ours, remark), *others]
+                # A merge patch replaces the whole list, so it names the version that the list was read from.
                 body = {"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}}
                 self._api.patch(path + "/status", body, fieldManager=MANAGER)
             except ApiError as error:

@@ -94,11 +94,16 @@ class Delivery:
         self._timeout_s = timeout_s
         self._seconds = seconds
         self._lock = threading.Lock()
+        # One for each policy: of several publications only the last matters, the gateway reads the Secret as it is.
         self._waiting: dict[ObjectKey, _Notification] = {}
+        # For the alarm, which is raised once and ends when the gateway answers after all.
         self._unacknowledged: set[ObjectKey] = set()
         self._foreign: set[ObjectKey] = set()
         self._damped: set[ObjectKey] = set()
+        # Versions of our bells, so that ringing is one request in place of two. A wrong one costs a conflict, and the
+        # long way.
         self._bells: dict[ObjectKey, str] = {}
+        # Eight names are shared by all policies; two threads with the same one would delete each other's.
         self._transient_locks = [threading.Lock() for _ in TRANSIENT_SECRETS]
 
     def ring(self, policy: RotatablePolicy, owner: Owner, last_transition: str) -> None:
@@ -126,6 +131,8 @@ class Delivery:
 
     def postpone(self, key: ObjectKey) -> None:
         """Take note that a policy's bell is about to be rung; where that comes to nothing, it is overdue again."""
+        # Postponed before it is done, which is deferred: the sweep comes every second, and would add it again and
+        # again.
         again_s = self._seconds() + UNWRITTEN_WAIT.longest_s
         with self._lock:
             if notification := self._waiting.get(key):
@@ -138,6 +145,7 @@ class Delivery:
         if notification is None:
             return
         tries = notification.tries + 1
+        # Ever more rarely: where no gateway runs, nobody will ever answer, and each ring is a write to etcd.
         again_s = self._seconds() + UNACKNOWLEDGED_WAIT.wait_s(tries, str(key))
         undetectable = notification.last_transition >= show_time(self._clock())
         self._ring(
@@ -219,6 +227,7 @@ class Delivery:
         """Take note of what a policy's status says now; a moved time is the acknowledgement."""
         with self._lock:
             notification = self._waiting.get(key)
+            # Unchanged: our own status write, or an event that was on its way.
             if notification is None or notification.last_transition == last_transition:
                 return
             del self._waiting[key]
@@ -292,6 +301,8 @@ class Delivery:
         else:
             return True
         current = self._api.get(resource_paths.secret(key))
+        # A Secret of the policy's name that is not ours was there first. Its owner would lose it, so it is never
+        # touched.
         if not _is_bell(current):
             return False
         self._put(key, bell, current["metadata"]["resourceVersion"])

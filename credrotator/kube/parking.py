@@ -58,6 +58,7 @@ class Parking:
             if until is None:
                 return
             parked = park(document, policy.secret, policy.owner, until, since=now)
+            # With the version: if the gateway has renewed it meanwhile, the conflict leaves its write alone.
             self._store.publish(parked, stored.version if stored else None)
         except (RotationError, Conflict) as error:
             log.warning("%s: not parked: %s", policy.key, error)

@@ -109,6 +109,8 @@ class ClusterSource:
         self._acknowledge = acknowledge
         self._listeners: list[Callable[[ObjectKey], None]] = []
         self._lock = threading.Lock()
+        # Beside the informers' own copies, since these are one for each namespace, and who leads to which Secret is
+        # known across them.
         self._policies: dict[ObjectKey, Observed] = {}
         self._secrets: dict[ObjectKey, OurSecret] = {}
         self._publishers = Publishers()
@@ -239,9 +241,12 @@ class ClusterSource:
             else:
                 self._policies[key] = observed
             others = self._publishers.put(key, observed.policy if observed else None)
+        # Before it is reported: the attempt that follows reads these Secrets.
         self._references.keep(key, _referred(observed.policy) if observed else frozenset())
         if observed is not None:
             self._acknowledge(key, observed.last_transition)
+        # Compared as policies: a status write of the gateway, after each delivery, must not bring about another
+        # attempt.
         if observed is None or before is None or before.policy != observed.policy:
             for concerned in (key, *others):
                 self._report(concerned)
@@ -251,6 +256,7 @@ class ClusterSource:
             known = self._secrets.pop(key, None)
             if secret is not None:
                 self._secrets[key] = secret
+            # Decided under the lock, reported outside of it: the daemon reads this source when it is told.
             concerned = self._concerned(key, known, secret)
         for policy in concerned:
             self._report(policy)

@@ -109,10 +109,13 @@ class AttemptRunner:
             return outcome
         self._audit.failed(policy, outcome)
         self._instrumentation.record(outcome, Timing(time.monotonic() - started_s, due, began))
+        # Before the delivery, which asks the API server and may hang: the next renewal must not depend on it.
         schedule.plan(outcome)
         if outcome.action == "rotated":
             with self._instrumentation.stage("delivery"):
                 self._listener(policy, outcome)
+        # What was rotated has passed the guard right before its write. Anything else has written nothing yet, and the
+        # status write that follows must not be a former leader's.
         elif self._guard.is_current(policy):
             self._listener(policy, outcome)
         return outcome

@@ -97,6 +97,7 @@ class Batch:
             _interrupt(pool, futures)
             raise
         finally:
+            # Not waited for: all that count have ended, and one that hangs cannot be ended.
             pool.shutdown(wait=False)
 
     def _one(self, key: ObjectKey, inventory: Inventory, options: RotateOptions) -> Outcome:
