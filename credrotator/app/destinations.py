@@ -145,8 +145,8 @@ class ClusterDestination:
 def service_accounts(policy: RotatablePolicy) -> list[ObjectKey]:
     """List the service accounts that a policy wants tokens of."""
     source = policy.source.token_source
-    wanted = source.assertion if isinstance(source, OidcClient) else source
-    return [ObjectKey(policy.key.namespace, wanted.name)] if isinstance(wanted, ServiceAccountToken) else []
+    token = source.assertion if isinstance(source, OidcClient) else source
+    return [ObjectKey(policy.key.namespace, token.name)] if isinstance(token, ServiceAccountToken) else []
 
 
 def published(rotation: Rotation, policy: RotatablePolicy) -> tuple[str, tuple[str, ...], datetime | None]:

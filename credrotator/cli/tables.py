@@ -64,9 +64,9 @@ def rotate_table(outcomes: Sequence[Outcome], now: datetime, *, wide: bool, dry_
     summary = ", ".join(
         paint(f"{count} {action}", TONES.get(action, "") if count else "dim") for action, count in counts.items()
     )
-    told = "".join(explanation(outcome, paint) for outcome in outcomes)
+    explained = "".join(explanation(outcome, paint) for outcome in outcomes)
     tail = " (dry run: nothing was written)" if dry_run else ""
-    return align(rows, paint) + "\n" + told + "\n" * bool(told) + f"{summary}{tail}\n"
+    return align(rows, paint) + "\n" + explained + "\n" * bool(explained) + f"{summary}{tail}\n"
 
 
 def failures(outcomes: Iterable[Outcome], paint: Paint = plain) -> str:

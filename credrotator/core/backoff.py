@@ -24,7 +24,7 @@ FIRST = {"transient": timedelta(seconds=1), "denied": timedelta(minutes=1), "pol
 LAST_OWN_TRY = timedelta(minutes=1)
 """With less life than this, what a circuit refused waits for the circuit: it is thousands that are in a hurry then."""
 EARLY_TRIES = (0.5, 0.9)
-"""Shares of the remaining life at which a wish for patience is overridden, if it would outlast the credential."""
+"""Shares of the remaining life at which a Retry-After is overridden, if it would outlast the credential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class Streak:
         reason: Of the latest one.
         count: How many of the latest had this reason.
         since: When the first of these was.
-        patient_since: When the next try would first have come after the expiry; the probes are shares of the life
+        waiting_since: When the next try would first have come after the expiry; early tries are shares of the life
             that was left then. None while that has not been so.
         next_try: When to try again.
-        probe: The next try comes before what was asked for, because the credential would not live to see it.
+        early: The next try comes before what was asked for, because the credential would not live to see it.
     """
 
     attempt: int
@@ -95,7 +95,7 @@ def believed(error: Failure, count: int, lasting: timedelta) -> Kind:
 
 
 def next_early_try(waiting_since: datetime, expires_at: datetime, now: datetime) -> datetime | None:
-    """Return the next of the two probes of a life of which patience was asked for too long; None after the second."""
+    """Return the next of the two early tries in a life that a Retry-After outlasts; None after the second."""
     left = expires_at - waiting_since
     early_tries = (waiting_since + left * share for share in EARLY_TRIES)
     return next((early for early in early_tries if early >= now + SHORTEST), None)

@@ -72,7 +72,7 @@ class SecretStore(Protocol):
 
 
 class Exchange(Protocol):
-    """From a policy's wish to a fresh credential: issuer, then vendor."""
+    """From what a policy asks for to a fresh credential: issuer, then vendor."""
 
     def __call__(
         self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False

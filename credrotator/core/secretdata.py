@@ -193,7 +193,7 @@ def _noted(document: SecretDocument) -> SecretDocument:
 
 
 def _expiry_notes(expires_at: datetime, issued_at: datetime) -> dict[str, str]:
-    """Tell the gateway when to act: long after we have renewed, so that it is the spare wheel and no rival.
+    """Tell the gateway when to act: long after we have renewed, so that it is the fallback and no rival.
 
     With a life of 20 min or less its five minutes would come before or together with our renewal; it is then told to
     wake at the true expiry, which stands in an annotation of ours.

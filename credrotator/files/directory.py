@@ -22,7 +22,7 @@ import secrets
 import shutil
 import stat
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from credrotator.core.errors import Conflict, Denied, PolicyError, RotationError, Transient, printable
 from credrotator.core.secret_document import SecretDocument, StoredSecret
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome_shape import LastOutcome
     from credrotator.core.ports import Clock
 
 DATA = "..data"
@@ -165,17 +166,17 @@ class DirectoryStore:
         with storage_errors(str(path)):
             with contextlib.suppress(FileNotFoundError), self._open(key) as secret:
                 _current(secret, path)
-            nearest = next(found for found in (path, *path.parents) if found.exists())
+            nearest = next(each for each in (path, *path.parents) if each.exists())
             made = nearest == self._root or self._root in nearest.parents
             if made:
                 with open_directory(nearest, access=self.access):
                     pass
             if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-            found = os.statvfs(nearest)
-            if found.f_flag & os.ST_RDONLY:
+            file_system = os.statvfs(nearest)
+            if file_system.f_flag & os.ST_RDONLY:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-            free_bytes = found.f_bavail * found.f_frsize
+            free_bytes = file_system.f_bavail * file_system.f_frsize
             if free_bytes < _LEAST_FREE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._rehearse(nearest)
@@ -206,17 +207,17 @@ class DirectoryStore:
             ):
                 replace_file(namespace, f"{_plain(policy.name)}.json", content, durable=False, access=self.access)
 
-    def last_outcome(self, policy: ObjectKey) -> dict[str, Any] | None:
+    def last_outcome(self, policy: ObjectKey) -> LastOutcome | None:
         """Return what ``record`` kept, with the time under ``at``; None if nothing was, or it is damaged."""
         try:
             with (
                 self._open_outcomes() as outcomes,
                 self._inside(outcomes, _plain(policy.namespace)) as namespace,
             ):
-                found = json.loads(read_file(namespace, f"{_plain(policy.name)}.json") or b"")
+                document = json.loads(read_file(namespace, f"{_plain(policy.name)}.json") or b"")
         except (RotationError, OSError, ValueError):
             return None
-        return found if isinstance(found, dict) else None
+        return cast("LastOutcome", document) if isinstance(document, dict) else None
 
     def note(self, name: str, document: Mapping[str, object]) -> None:
         """See ``hooks.Journal``: beside the outcomes."""
@@ -230,10 +231,10 @@ class DirectoryStore:
         """See ``hooks.Journal``."""
         try:
             with self._open_outcomes() as outcomes:
-                found = json.loads(read_file(outcomes, f"..{_plain(name)}.json") or b"{}")
+                document = json.loads(read_file(outcomes, f"..{_plain(name)}.json") or b"{}")
         except (RotationError, OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return document if isinstance(document, dict) else {}
 
     def path(self, key: ObjectKey) -> Path:
         """Return where a Secret is.
@@ -359,10 +360,10 @@ def _text(raw: bytes | None) -> str:
 def _annotations(raw: bytes | None) -> dict[str, str]:
     """A damaged file counts as an absent one: planning then finds the Secret unreadable and repairs it."""
     try:
-        found = json.loads(raw or b"{}")
+        notes = json.loads(raw or b"{}")
     except ValueError:
         return {}
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+    return {str(name): str(value) for name, value in notes.items()} if isinstance(notes, dict) else {}
 
 
 def _leads_to_data(secret: int, name: str) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TIME_LIMIT_S = 30.0
 GRACE_S = 2.0
-"""Between the wish to end and the end."""
+"""Between the request to stop and the end by force."""
 NAMES_LIMIT = 32 * 1024
 """Characters of names in one variable; Linux takes 128 KiB, and thousands of policies may change at once."""
 PASSED_ON = re.compile(
@@ -210,8 +210,8 @@ class Hooks:
             return [failure for hook in self._hooks if (failure := self._run(hook, published))]
 
     def _run(self, hook: Hook, published: Sequence[Change]) -> HookFailure | None:
-        told = self._journal.noted(JOURNAL)
-        done = told.get(hook.identity)
+        noted = self._journal.noted(JOURNAL)
+        done = noted.get(hook.identity)
         seen = done if isinstance(done, dict) else {}
         changes = tuple(change for change in published if seen.get(str(change.secret)) != change.content)
         if not changes:
@@ -223,9 +223,9 @@ class Hooks:
             return HookFailure(hook.name, changes, error)
         self._note(hook.name, True)  # noqa: FBT003 - as above
         # Of hooks that are no more nothing is kept.
-        kept = {other.identity: told[other.identity] for other in self._hooks if other.identity in told}
-        present = {str(change.secret): change.content for change in published}
-        self._journal.note(JOURNAL, {**kept, hook.identity: present})
+        kept = {other.identity: noted[other.identity] for other in self._hooks if other.identity in noted}
+        current = {str(change.secret): change.content for change in published}
+        self._journal.note(JOURNAL, {**kept, hook.identity: current})
         return None
 
 

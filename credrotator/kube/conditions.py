@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
     from credrotator.core.outcome import Outcome
     from credrotator.core.ports import Clock
+    from credrotator.kube.client.api_objects import Condition
     from credrotator.kube.deferred import Defer
     from credrotator.kube.policy_events import PolicyEvents
     from credrotator.kube.source import Observer
@@ -119,12 +120,12 @@ class Conditions:
         observed = self._observer.observed(key)
         if known is not None or observed is None:
             return known
-        found = [condition for condition in observed.conditions if condition.get("type") == CONDITION]
-        if not found:
+        ours = [condition for condition in observed.conditions if condition.get("type") == CONDITION]
+        if not ours:
             return None
-        ready, message = found[0].get("status") == "True", str(found[0].get("message"))
+        ready, message = ours[0].get("status") == "True", str(ours[0].get("message"))
         clock = next((text for text in (BEHIND, AHEAD) if text in message), "")
-        return Reported(ready, "" if ready else str(found[0].get("reason")), clock)
+        return Reported(ready, "" if ready else str(ours[0].get("reason")), clock)
 
     def report(self, policy: Policy | InvalidPolicy, outcome: Outcome, known: Reported | None) -> None:
         """Tell people of an outcome; ``known`` is what they were told before."""
@@ -203,9 +204,9 @@ class Conditions:
         for _ in range(WRITE_TRIES):
             try:
                 if not version:
-                    found = self._api.get(path)
-                    version = found["metadata"]["resourceVersion"]
-                    present = (found.get("status") or {}).get("conditions") or []
+                    current = self._api.get(path)
+                    version = current["metadata"]["resourceVersion"]
+                    present = (current.get("status") or {}).get("conditions") or []
                 ours = next((condition for condition in present if condition.get("type") == CONDITION), {})
                 others = [condition for condition in present if condition.get("type") != CONDITION]
                 conditions = [self._condition(outcome, ours, remark), *others]
@@ -220,17 +221,17 @@ class Conditions:
                 self.forget(policy.key)
             return
 
-    def _condition(self, outcome: Outcome, present: Mapping[str, Any], remark: str) -> dict[str, Any]:
+    def _condition(self, outcome: Outcome, present: Mapping[str, Any], remark: str) -> Condition:
         """Return our condition; its time is when its status changed last."""
         error = outcome.error
         status = "False" if error else "True"
         kept_fresh = f"the credential in Secret {outcome.secret.name} is kept fresh" if outcome.secret else ""
-        said = cut_bytes(f"{error.message}; {error.hint}" if error else kept_fresh, MESSAGE_BYTES)
+        message = cut_bytes(f"{error.message}; {error.hint}" if error else kept_fresh, MESSAGE_BYTES)
         return {
             "type": CONDITION,
             "status": status,
             "reason": error.reason if error else READY,
-            "message": "; ".join(filter(None, (said, remark))),
+            "message": "; ".join(filter(None, (message, remark))),
             "lastTransitionTime": present["lastTransitionTime"]
             if present.get("status") == status
             else show_time(self._clock()),

@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from credrotator.core.attempts import Attempt, continuing, current
 from credrotator.core.model import ObjectKey, Owner, RotatablePolicy
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.instrumentation import DeliveryInstrumentation
     from credrotator.core.ports import Clock
+    from credrotator.kube.client.api_objects import Json
 
 log = logging.getLogger(__name__)
 
@@ -308,11 +309,11 @@ class Delivery:
         self._put(key, bell, current["metadata"]["resourceVersion"])
         return True
 
-    def _put(self, key: ObjectKey, bell: dict[str, Any], version: str) -> None:
+    def _put(self, key: ObjectKey, bell: Json, version: str) -> None:
         metadata = {**bell["metadata"], "resourceVersion": version}
         self._note(key, self._api.put(resource_paths.secret(key), {**bell, "metadata": metadata}, fieldManager=MANAGER))
 
-    def _note(self, key: ObjectKey, bell: dict[str, Any]) -> None:
+    def _note(self, key: ObjectKey, bell: Json) -> None:
         with self._lock:
             self._bells[key] = bell["metadata"]["resourceVersion"]
 
@@ -342,7 +343,7 @@ class Delivery:
             if error.status != NOT_FOUND:
                 raise
 
-    def _bell(self, key: ObjectKey, owner: Owner) -> dict[str, Any]:
+    def _bell(self, key: ObjectKey, owner: Owner) -> Json:
         return {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -357,6 +358,6 @@ class Delivery:
         }
 
 
-def _is_bell(found: dict[str, Any]) -> bool:
-    labels = found["metadata"].get("labels") or {}
-    return labels.get(MANAGED_BY) == MANAGER and BELL in labels and not found.get("data")
+def _is_bell(secret: Json) -> bool:
+    labels = secret["metadata"].get("labels") or {}
+    return labels.get(MANAGED_BY) == MANAGER and BELL in labels and not secret.get("data")

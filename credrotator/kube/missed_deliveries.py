@@ -164,8 +164,8 @@ class MissedDeliveries:
         rung_at = {}
         for namespace in self._namespaces:
             selector = f"{SELECTOR},{BELL}"
-            for found in items(self._api, resource_paths.secrets(namespace), labelSelector=selector):
-                metadata = found["metadata"]
+            for bell in items(self._api, resource_paths.secrets(namespace), labelSelector=selector):
+                metadata = bell["metadata"]
                 text = (metadata.get("annotations") or {}).get(NOTIFIED_AT, "")
                 if moment := read_time(text.partition(" ")[0]):
                     rung_at[ObjectKey(metadata["namespace"], metadata["name"])] = moment

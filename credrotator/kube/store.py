@@ -24,7 +24,9 @@ from credrotator.policies.annotations import PREFIX
 from credrotator.policies.schema import GROUP, KIND
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from credrotator.kube.client.api_objects import Json, OwnerReference
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "credrotator"
@@ -46,8 +48,8 @@ class ClusterStore:
 
     def read(self, key: ObjectKey) -> StoredSecret | None:
         """See ``ports.SecretStore``; the version is the resourceVersion."""
-        found = self._get(key)
-        return None if found is None else stored_secret(found)
+        secret = self._get(key)
+        return None if secret is None else stored_secret(secret)
 
     def publish(self, document: SecretDocument, expected: str | None) -> None:
         """See ``ports.SecretStore``.
@@ -92,7 +94,7 @@ class ClusterStore:
         except ApiError as error:
             raise as_rotation_error(error, f"write Secret {document.key} (dry run)") from error
 
-    def _get(self, key: ObjectKey) -> dict[str, Any] | None:
+    def _get(self, key: ObjectKey) -> Json | None:
         try:
             return self._api.get(resource_paths.secret(key))
         except ApiError as error:
@@ -100,7 +102,7 @@ class ClusterStore:
                 return None
             raise as_rotation_error(error, f"read Secret {key}") from error
 
-    def _write(self, document: SecretDocument, present: dict[str, Any] | None, **query: Any) -> None:
+    def _write(self, document: SecretDocument, present: Json | None, **query: Any) -> None:
         body = manifest(document, present)
         if present is None:
             self._api.post(resource_paths.secrets(document.key.namespace), body, fieldManager=MANAGER, **query)
@@ -110,19 +112,19 @@ class ClusterStore:
     def _is_written(self, document: SecretDocument) -> bool:
         """Read back after a write whose outcome is unknown, and compare (fault 28)."""
         try:
-            found = self._api.get(resource_paths.secret(document.key))
+            secret = self._api.get(resource_paths.secret(document.key))
         except ApiError:
             return False
-        there = stored_secret(found).document
+        there = stored_secret(secret).document
         return dict(there.data) == dict(document.data) and all(
             there.annotations.get(name) == value for name, value in document.annotations.items()
         )
 
 
-def stored_secret(found: Mapping[str, Any]) -> StoredSecret:
+def stored_secret(secret: Mapping[str, Any]) -> StoredSecret:
     """Read a Secret of the API."""
-    metadata = found["metadata"]
-    data = {name: Sensitive(_text(value)) for name, value in (found.get("data") or {}).items()}
+    metadata = secret["metadata"]
+    data = {name: Sensitive(_text(value)) for name, value in (secret.get("data") or {}).items()}
     key = ObjectKey(metadata["namespace"], metadata["name"])
     annotations = dict(metadata.get("annotations") or {})
     return StoredSecret(SecretDocument(key, data, annotations), metadata["resourceVersion"], _ownership(metadata))
@@ -134,7 +136,7 @@ def _ownership(metadata: Mapping[str, Any]) -> Ownership:
     return Ownership(labels.get(MANAGED_BY) == MANAGER, str(notes.get(POLICY, "")), uids)
 
 
-def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> dict[str, Any]:
+def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> Json:
     """Return the whole object to write: our data, our metadata, and what others put into metadata."""
     old: dict[str, Any] = dict(present["metadata"]) if present else {}
     owner = document.owner
@@ -163,7 +165,7 @@ def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> dic
     }
 
 
-def owner_reference(owner: Owner) -> dict[str, Any]:
+def owner_reference(owner: Owner) -> OwnerReference:
     """Return the controller reference by which the Secret goes with its policy."""
     return {
         "apiVersion": owner.api_version,
@@ -176,7 +178,7 @@ def owner_reference(owner: Owner) -> dict[str, Any]:
     }
 
 
-def _owners(present: list[dict[str, Any]], owner: Owner | None) -> list[dict[str, Any]]:
+def _owners(present: Sequence[Mapping[str, Any]], owner: Owner | None) -> Sequence[Mapping[str, Any]]:
     """Keep other owners; the policy is there once, by its present version and UID."""
     if owner is None:
         return present

@@ -56,7 +56,7 @@ class Metrics:
         self.requests = counter(
             "provider_requests", "Requests to issuers and vendors by how they ended.", ["provider", "call", "code"]
         )
-        self.throttles = counter("throttled", "Answers that asked for patience.", ["provider"])
+        self.throttles = counter("throttled", "Responses that limited the rate.", ["provider"])
         self.delivery = histogram(
             "delivery_seconds", "From the doorbell to the gateway's reaction.", ["form"], (*SECONDS, *MINUTES)
         )

@@ -388,7 +388,7 @@ class Process:
             LEASE,
             name,
             LeaseTerm(machine.boottime),
-            told=Told(self.daemon.enqueue_all, self.daemon.pause, self.daemon.stand_down),
+            listener=Told(self.daemon.enqueue_all, self.daemon.pause, self.daemon.stand_down),
             timing=world.timing,
             clock=machine.clock,
         )

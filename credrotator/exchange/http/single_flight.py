@@ -81,7 +81,7 @@ class Shared(Generic[Value]):
                     return known[0]
                 now_s = self._seconds()
                 if (failed := self._failures.get(key)) and now_s < (failed[1] if ignores_retry_after() else failed[2]):
-                    # What is left of the patience, or each who comes late would wait for all of it once more.
+                    # What is left of the Retry-After, or each who comes late would wait for all of it once more.
                     left = timedelta(seconds=failed[2] - now_s)
                     raise again(failed[0], left if failed[0].retry_after else None)
                 # Looked up and made under one lock with the value: between two locks, two threads could both begin.
@@ -166,7 +166,7 @@ def again(error: RotationError, retry_after: timedelta | None = None, *, hint: s
 
     NOTE: one error raised in many threads would collect all their tracebacks, and keep alive what their frames hold.
     """
-    # NOTE: what is left of a wish may be nothing; that is no reason to begin with all of it once more.
+    # NOTE: what is left of a Retry-After may be nothing; that is no reason to begin with all of it once more.
     wait = error.retry_after if retry_after is None else retry_after
     return type(error)(
         error.reason,

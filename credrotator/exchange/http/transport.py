@@ -83,7 +83,7 @@ class Transport(requests.Session):
         environment: Where these are looked up.
         guarded: Refuse loopback and link-local addresses after resolution.
         dated: Told of each answer's Date header.
-        meter: Told of each request.
+        instrumentation: Told of each request.
     """
 
     def __init__(
@@ -380,12 +380,12 @@ def _invalid(response: requests.Response, what: str) -> Outage:
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """Read Retry-After as seconds or HTTP-date (RFC 9110 §10.2.3); None for garbage, never negative, at most 1 h."""
-    wish = headers.get("Retry-After", "").strip()
-    if wish.isascii() and wish.isdigit():
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
         # Nine digits first: int() refuses, or takes long for, thousands of them.
-        return min(timedelta(seconds=min(int(wish[:9]), 10**6)), LONGEST_RETRY_AFTER)
+        return min(timedelta(seconds=min(int(value[:9]), 10**6)), LONGEST_RETRY_AFTER)
     try:
-        date = parsedate_to_datetime(wish)
+        date = parsedate_to_datetime(value)
     except (TypeError, ValueError):
         return None
     wait = (date if date.tzinfo else date.replace(tzinfo=UTC)) - now

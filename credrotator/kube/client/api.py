@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     import urllib3
 
+    from credrotator.kube.client.api_objects import Json
+
 __all__ = ["ApiError", "KubeApi"]
 
 READ_TIMEOUT_S = 30.0
@@ -46,7 +48,6 @@ REFUSAL_LIMIT = 1024 * 1024
 MULTIPLE_CHOICES = 300
 MERGE_PATCH = "application/merge-patch+json"
 
-Json = dict[str, Any]
 Query = str | int | bool | None
 
 

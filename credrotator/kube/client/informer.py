@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import ObjectKey
     from credrotator.kube.client.api import KubeApi
+    from credrotator.kube.client.api_objects import Json
     from credrotator.kube.client.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Informer(Generic[T]):
         api: KubeApi,
         selection: Selection,
         *,
-        parse: Callable[[dict[str, Any]], T],
+        parse: Callable[[Json], T],
         changed: Callable[[ObjectKey, T | None], None],
         pace: RetryWait = DEFAULT_RETRY_WAIT,
         timing: WatchTiming = NO_TIMING,
@@ -231,16 +232,16 @@ class Informer(Generic[T]):
         return self._retry_wait.wait_s(self._failures, self.name)
 
     def _list(self) -> str:
-        found: dict[ObjectKey, Entry[T]] = {}
+        listed: dict[ObjectKey, Entry[T]] = {}
         version = ""
         for page in pages(self._api, self._path, **self._selectors):
             self.last_contact = time.monotonic()
             for item in page.get("items") or ():
-                self._copy.read(item, found)
+                self._copy.read(item, listed)
             version = str(page["metadata"]["resourceVersion"])
         self.absent.clear()
         # Only after the last page: a list that breaks off half way would make the rest look deleted.
-        self._copy.replace(found)
+        self._copy.replace(listed)
         # After everything of the list was reported: whoever waits for this reads the copy next.
         self.synced.set()
         return version

@@ -58,7 +58,7 @@ class LeaseTiming:
 DEFAULT_TIMING = LeaseTiming()
 
 
-class Told(Protocol):
+class LeadershipListener(Protocol):
     """Hears what becomes of the Lease, in the election's thread; must not block."""
 
     def started(self) -> None:
@@ -79,7 +79,7 @@ class LeaderElection:
         lease: Created if it is absent.
         identity: Unique for each process; a restart is another one.
         term: Kept: it holds while the Lease is held.
-        told: Told what becomes of it.
+        listener: Called when the Lease is got, lapses or is lost.
         timing: Durations.
         clock: For the times in the record, which nobody decides by.
     """
@@ -91,14 +91,14 @@ class LeaderElection:
         identity: str,
         term: LeaseTerm,
         *,
-        told: Told,
+        listener: LeadershipListener,
         timing: LeaseTiming = DEFAULT_TIMING,
         clock: Clock = system_clock,
     ) -> None:
         self.lease, self.identity = lease, identity
         self._lock = LeaseLock(api, lease, identity, lease_duration=timing.lease_duration, clock=clock)
         self._timing = timing
-        self._told = told
+        self._listener = listener
         self._term, self._seconds = term, term.seconds
         self._seen: Lease = {}
         # When we saw the record change last, by our own clock. The times in it are of another machine's clock, which
@@ -173,11 +173,11 @@ class LeaderElection:
             self._leading = not self._leading
             log.info("Lease %s: %s", self.lease, "got it" if self._leading else "lost or given up")
             self._led = True
-            (self._told.started if self._leading else self._told.stopped)()
+            (self._listener.started if self._leading else self._listener.stopped)()
         # In an outage nobody knows whether somebody else leads.
         if self._led and not self._leading and self.holder() not in {"", self.identity}:
             self._led = False
-            self._told.lost()
+            self._listener.lost()
 
     def _try(self) -> None:
         """Acquire or renew; the steps are numbered as in client-go's ``tryAcquireOrRenew``."""
@@ -216,7 +216,7 @@ class LeaderElection:
         if self._leading and lapsed:
             # It had lapsed in between, and whoever asked was told no: what was left undone has to be begun anew.
             self._leading = False
-            self._told.stopped()
+            self._listener.stopped()
 
     def _observe(self, record: Lease) -> None:
         # Compared as a whole, as client-go does: any change by the holder is a sign of life.
