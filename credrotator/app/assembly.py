@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import DaemonInstrumentation
-    from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import CachedState, Clock, OutcomeListener, PolicySource, SecretStore
     from credrotator.exchange.exchanger import Exchanger
     from credrotator.exchange.http.circuit import CircuitBreakers

@@ -5,7 +5,7 @@ A command asks a backend for what it needs, and never which one it is: a directo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from credrotator.diagnosis.preflight import Destination
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from credrotator.app.rendering import Renderer
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome_shape import LastOutcome
     from credrotator.core.ports import AccountTokens, Clock, Exchange, OutcomeListener, SecretStore
     from credrotator.kube.access import Right
     from credrotator.policies.inventory import Inventory
@@ -67,7 +68,7 @@ class Snapshot(Protocol):
     def hooks(self) -> HooksOfAPass | NoHooks:
         """What is run after a pass."""
 
-    def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
+    def last_outcome(self, key: ObjectKey) -> LastOutcome | None:
         """Return the latest outcome for a policy, as ``outcome_document`` has it, with its time under ``at``."""
 
     def acknowledged_at(self, key: ObjectKey) -> datetime | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from credrotator.app.cluster import Cluster
 from credrotator.app.cluster_listener import make_listener
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome_shape import LastOutcome
     from credrotator.core.ports import AccountTokens, Clock, Exchange
     from credrotator.exchange.http.clock_offset import SkewedClock
     from credrotator.kube.listener import ClusterListener
@@ -119,7 +120,7 @@ class ClusterSnapshot:
         self._status = ClusterStatus(inventory)
         self._delivery = Delivery(cluster.api, clock, NO_INSTRUMENTATION)
 
-    def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
+    def last_outcome(self, key: ObjectKey) -> LastOutcome | None:
         """See ``Snapshot``."""
         return self._status.last_outcome(key)
 

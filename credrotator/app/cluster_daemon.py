@@ -96,7 +96,7 @@ def serve_cluster(
     leader = Leader(daemon, listener, missed, instrumentation, str(lease) if election.on else "")
     candidate: Candidate = OnlyCandidate(leader)
     if election.on:
-        candidate = LeaderElection(cluster.api, lease, cluster.identity, term, told=leader)
+        candidate = LeaderElection(cluster.api, lease, cluster.identity, term, listener=leader)
     deferred.start()
     daemon.start()
     for recovery in recoveries:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome_shape import ErrorDocument, LastOutcome
     from credrotator.kube.source import Observer
 
 
@@ -21,12 +22,12 @@ class ClusterStatus:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
 
-    def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
+    def last_outcome(self, key: ObjectKey) -> LastOutcome | None:
         """Read the latest failure from the policy's condition; of what went well, the Secret tells more."""
         for condition in self._conditions(key):
             if condition.get("type") == CONDITION and condition.get("status") == "False":
-                reason, message = condition.get("reason"), condition.get("message")
-                error = {
+                reason, message = condition.get("reason", ""), condition.get("message", "")
+                error: ErrorDocument = {
                     "kind": None,
                     "reason": reason,
                     "message": message,

@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import RotationError, UsageError
-from credrotator.core.model import Failure, RotatablePolicy
+from credrotator.core.model import RotatablePolicy
+from credrotator.core.outcome import Failure
 from credrotator.core.secretdata import content_hash
 from credrotator.core.threads import dead
 from credrotator.files.hooks import Change, Hooks, Program, Signal
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from credrotator.app.rendering import HasInventory
-    from credrotator.core.model import ObjectKey, Outcome
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome import Outcome
     from credrotator.files.directory import DirectoryStore
-    from credrotator.files.hooks import Failed, Hook
+    from credrotator.files.hooks import Hook, HookFailure
 
 log = logging.getLogger("credrotator.run")
 
@@ -89,7 +91,7 @@ class HooksOfAPass:
         self._hooks = hooks
         self._wait = wait
 
-    def run(self) -> Sequence[Failed]:
+    def run(self) -> Sequence[HookFailure]:
         """Run what has to be run, with a few tries; return what failed in the last one.
 
         Raises:
@@ -109,7 +111,7 @@ class HooksOfAPass:
 class NoHooks:
     """Hooks of a place that has none."""
 
-    def run(self) -> Sequence[Failed]:
+    def run(self) -> Sequence[HookFailure]:
         """See ``HooksOfAPass``."""
         return ()
 

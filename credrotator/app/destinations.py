@@ -6,16 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Denied, Transient
-from credrotator.core.model import (
-    ObjectKey,
-    OidcClient,
-    Published,
-    SecretDocument,
-    Sensitive,
-    ServiceAccountToken,
-    Unreadable,
-)
+from credrotator.core.model import ObjectKey, OidcClient, ServiceAccountToken
+from credrotator.core.secret_document import Published, SecretDocument, Unreadable
 from credrotator.core.secretdata import show_time
+from credrotator.core.sensitive import Sensitive
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
@@ -151,8 +145,8 @@ class ClusterDestination:
 def service_accounts(policy: RotatablePolicy) -> list[ObjectKey]:
     """List the service accounts that a policy wants tokens of."""
     source = policy.source.token_source
-    wanted = source.assertion if isinstance(source, OidcClient) else source
-    return [ObjectKey(policy.key.namespace, wanted.name)] if isinstance(wanted, ServiceAccountToken) else []
+    token = source.assertion if isinstance(source, OidcClient) else source
+    return [ObjectKey(policy.key.namespace, token.name)] if isinstance(token, ServiceAccountToken) else []
 
 
 def published(rotation: Rotation, policy: RotatablePolicy) -> tuple[str, tuple[str, ...], datetime | None]:

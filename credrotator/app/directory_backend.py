@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from credrotator.app.consumers import NO_CONSUMERS, Consumers, HooksOfAPass, NoHooks, make_hooks
 from credrotator.app.destinations import DirectoryDestination
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome_shape import LastOutcome
     from credrotator.core.ports import AccountTokens, Clock, Exchange, OutcomeListener
     from credrotator.exchange.http.clock_offset import SkewedClock
     from credrotator.files.manifests import ManifestReading
@@ -126,7 +127,7 @@ class DirectorySnapshot:
         self.hooks = hooks
         self._store = store
 
-    def last_outcome(self, key: ObjectKey) -> dict[str, Any] | None:
+    def last_outcome(self, key: ObjectKey) -> LastOutcome | None:
         """See ``Snapshot``."""
         return self._store.last_outcome(key) if self._store else None
 

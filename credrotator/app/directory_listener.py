@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from credrotator.app.rendering import Renderer
-    from credrotator.core.model import Action, InvalidPolicy, ObjectKey, Outcome, Policy
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
+    from credrotator.core.outcome import Action, Outcome
     from credrotator.files.directory import DirectoryStore
 
 RENDERED_IN_A_PASS: tuple[Action, ...] = ("rotated",)

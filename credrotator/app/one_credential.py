@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import PolicyError, RotationError
-from credrotator.core.model import Failure, InvalidPolicy, RotatablePolicy
+from credrotator.core.model import InvalidPolicy, RotatablePolicy
+from credrotator.core.outcome import Failure
 from credrotator.core.planning import Keep
 from credrotator.core.published_credential import PublishedCredential, published_credential
 from credrotator.rotation.batch import Batch
@@ -36,7 +37,7 @@ class Obtained:
     failure: Failure | None = None
 
 
-class Failed(Exception):
+class NoCredential(Exception):
     """There is no credential that is good now; ``failure`` says why."""
 
     def __init__(self, failure: Failure) -> None:
@@ -48,16 +49,16 @@ def rotatable(snapshot: Snapshot, key: ObjectKey) -> RotatablePolicy:
     """Return a policy that has something to rotate.
 
     Raises:
-        Failed: It has not, or cannot work as written.
+        NoCredential: It has not, or cannot work as written.
     """
     policy = snapshot.inventory.policies.get(key) or snapshot.inventory.invalid[key]
     if isinstance(policy, RotatablePolicy):
         return policy
     if isinstance(policy, InvalidPolicy):
         message = "; ".join(map(str, policy.problems))
-        raise Failed(Failure("policy", "InvalidPolicy", message, f"correct the policy in {policy.origin}"))
+        raise NoCredential(Failure("policy", "InvalidPolicy", message, f"correct the policy in {policy.origin}"))
     message = "the policy's credential is put there by a person, or is the SDK's own: credrotator has none"
-    raise Failed(Failure("policy", "NothingToRotate", message, "name a policy that is rotated"))
+    raise NoCredential(Failure("policy", "NothingToRotate", message, "name a policy that is rotated"))
 
 
 def obtain(
@@ -80,7 +81,7 @@ def obtain(
         audit: Told of failures.
 
     Raises:
-        Failed: There is none that is good.
+        NoCredential: There is none that is good.
     """
     failure: Failure | None = None
     try:
@@ -107,13 +108,13 @@ def _published(policy: RotatablePolicy, rotation: Rotation, clock: Clock, failur
     try:
         state = rotation.state(policy, RotateOptions())
     except RotationError as error:
-        raise Failed(failure or Failure.of(error)) from error
+        raise NoCredential(failure or Failure.of(error)) from error
     credential = published_credential(policy, state.stored.document if state.stored else None)
     if credential is None or credential.expires_at <= clock():
-        raise Failed(failure or Failure.of(_nothing(policy)))
+        raise NoCredential(failure or Failure.of(_nothing(policy)))
     if failure and not _is_for(policy, state.published):
         # It was issued for what the policy said before the edit: another role's is worse than none.
-        raise Failed(failure)
+        raise NoCredential(failure)
     return Obtained(credential, failure)
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from credrotator.core.errors import reference
-from credrotator.core.model import Action, Outcome
+from credrotator.core.outcome import Action, Outcome
 from credrotator.core.secretdata import show_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from credrotator.core.errors import RotationError
-    from credrotator.core.model import Failure
+    from credrotator.core.outcome import Failure
+    from credrotator.core.outcome_shape import ErrorDocument, OutcomeDocument, RotateDocument
 
 
-def rotate_document(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+def rotate_document(outcomes: Iterable[Outcome]) -> RotateDocument:
     """Return the stable result of ``rotate -o json``; every member is always there, null where it does not apply."""
     results = list(outcomes)
     counts = Counter(outcome.action for outcome in results)
@@ -26,7 +27,7 @@ def rotate_document(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     }
 
 
-def error_document(error: RotationError | Failure) -> dict[str, str]:
+def error_document(error: RotationError | Failure) -> ErrorDocument:
     """Return a failure; ``see`` is the page and anchor of the documents that explain its reason."""
     return {
         "kind": error.kind,
@@ -37,7 +38,7 @@ def error_document(error: RotationError | Failure) -> dict[str, str]:
     }
 
 
-def outcome_document(outcome: Outcome) -> dict[str, Any]:
+def outcome_document(outcome: Outcome) -> OutcomeDocument:
     """Return one policy's result: what a directory keeps of it for ``status``, too."""
     error = outcome.error
     return {

@@ -1,6 +1,6 @@
 """A process that goes on until it is told to stop: signals, what its probes say, and what is done every second.
 
-Owns the wish to end and the states of a daemon: starting, running, stopping. Must not know what the daemon does.
+Owns the request to stop and the states of a daemon: starting, running, stopping. Must not know what the daemon does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Stop:
-    """The wish to end, safe to express in a signal handler.
+    """The request to stop, safe to make in a signal handler.
 
     NOTE: ``threading.Event.set`` takes a lock that the interrupted ``wait`` may hold at that moment; a SimpleQueue is
     made for this.
@@ -28,18 +28,18 @@ class Stop:
 
     @classmethod
     def on_signals(cls) -> Self:
-        """Take SIGTERM and SIGINT (Ctrl-C) for the wish, from now on; in the main thread only."""
+        """Take SIGTERM and SIGINT (Ctrl-C) for the request, from now on; in the main thread only."""
         stop = cls()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         return stop
 
     def set(self) -> None:
-        """Wish for the end; from anywhere."""
+        """Request the stop; from anywhere."""
         self._wishes.put(None)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the wish, and tell whether it came; in one thread only."""
+        """Wait for the request, and tell whether it came; in one thread only."""
         if not self._stopping:
             with contextlib.suppress(queue.Empty):
                 self._wishes.get(timeout=timeout_s)

@@ -9,8 +9,9 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from credrotator.core.model import RotatablePolicy, Sensitive
+from credrotator.core.model import RotatablePolicy
 from credrotator.core.published_credential import published_credential
+from credrotator.core.sensitive import Sensitive
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

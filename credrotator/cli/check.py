@@ -90,8 +90,8 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
         document = checkreport.document(reports, rights or (), in_cluster=rights is not None)
         click.echo(structured(document, output), nl=False)
     elif output != "name":
-        told = [right for right in rights or () if right.lack or not is_quiet()]
-        show(checkreport.rights_text(told, paint) + ("" if is_quiet() else checkreport.summary(reports, paint)))
+        shown = [right for right in rights or () if right.lack or not is_quiet()]
+        show(checkreport.rights_text(shown, paint) + ("" if is_quiet() else checkreport.summary(reports, paint)))
     failed = any(report.failed for report in reports) or any(right.lack for right in rights or ())
     return int(failed or bool(snapshot.problems))
 
@@ -106,15 +106,15 @@ def _print_report(report: Report, output: str, paint: Paint) -> None:
         show(checkreport.text(report, wide=output == "wide", paint=paint) + "\n")
 
 
-def _print_findings(reports: Sequence[Report], found: Sequence[check_formats.Finding], output: str) -> None:
+def _print_findings(reports: Sequence[Report], findings: Sequence[check_formats.Finding], output: str) -> None:
     """Print what a review of a change shows beside its lines."""
     match output:
         case "sarif":
-            text = check_formats.sarif(found)
+            text = check_formats.sarif(findings)
         case "junit":
-            text = check_formats.junit(reports, found)
+            text = check_formats.junit(reports, findings)
         case _:
-            text = check_formats.github(found)
+            text = check_formats.github(findings)
     click.echo(text, nl=False)
 
 

@@ -28,7 +28,7 @@ WARNING = "Warning"
 """The rule of findings that have no reason of their own."""
 MANIFEST = "ManifestUnreadable"
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
-_Said = tuple[Literal["error", "warning"], str, str]
+_Remark = tuple[Literal["error", "warning"], str, str]
 """Level, rule and message."""
 _PLACE = re.compile(r"\A(?P<file>.+?):(?P<line>[1-9][0-9]*)(?P<rest>(?::| ).*)?\Z", re.DOTALL)
 
@@ -58,21 +58,23 @@ def findings(
     reports: Iterable[Report], policies: Mapping[ObjectKey, Policy | InvalidPolicy], problems: Iterable[str]
 ) -> list[Finding]:
     """Return what the reports and the reading found wrong or odd, in their order."""
-    found = [_unread(problem) for problem in problems]
+    findings = [_unread(problem) for problem in problems]
     for report in reports:
         policy = policies[report.policy]
-        said = _problems(policy) if isinstance(policy, InvalidPolicy) else _said(report)
-        found += [Finding(level, str(report.policy), rule, text, *_place(policy.origin)) for level, rule, text in said]
-    return found
+        remarks = _problems(policy) if isinstance(policy, InvalidPolicy) else _remarks(report)
+        findings += [
+            Finding(level, str(report.policy), rule, text, *_place(policy.origin)) for level, rule, text in remarks
+        ]
+    return findings
 
 
-def _problems(policy: InvalidPolicy) -> Iterator[_Said]:
+def _problems(policy: InvalidPolicy) -> Iterator[_Remark]:
     """Make a finding of each field, as a review shows them one by one."""
     for problem in policy.problems:
         yield "error", "InvalidPolicy", str(problem)
 
 
-def _said(report: Report) -> Iterator[_Said]:
+def _remarks(report: Report) -> Iterator[_Remark]:
     for step in report.steps:
         if step.error and step.result == "failed":
             yield "error", step.error.reason, f"{step.error.message}; {step.error.hint}"
@@ -92,9 +94,9 @@ def _place(origin: str) -> tuple[str, int]:
     return (place["file"], int(place["line"])) if place else ("", 1)
 
 
-def github(found: Iterable[Finding]) -> str:
+def github(findings: Iterable[Finding]) -> str:
     """Return workflow commands, which GitHub shows beside the lines of a change."""
-    return "".join(f"::{each.level} {_properties(each)}::{_data(_whole(each))}\n" for each in found)
+    return "".join(f"::{each.level} {_properties(each)}::{_data(_whole(each))}\n" for each in findings)
 
 
 def _properties(finding: Finding) -> str:
@@ -113,16 +115,16 @@ def _whole(finding: Finding) -> str:
     return f"{finding.policy}: {finding.message}" if finding.policy else finding.message
 
 
-def junit(reports: Sequence[Report], found: Sequence[Finding]) -> str:
+def junit(reports: Sequence[Report], findings: Sequence[Finding]) -> str:
     """Return one test case for each policy, and one for each manifest that could not be read."""
-    unread = [each for each in found if not each.policy]
+    unread = [each for each in findings if not each.policy]
     failures = sum(report.failed for report in reports) + len(unread)
     counts = {"tests": str(len(reports) + len(unread)), "failures": str(failures)}
     suites = ET.Element("testsuites", counts)
     suite = ET.SubElement(suites, "testsuite", {"name": "credrotator check", **counts})
     for report in reports:
         attributes = {"classname": report.policy.namespace, "name": report.policy.name}
-        own = [each for each in found if each.policy == str(report.policy)]
+        own = [each for each in findings if each.policy == str(report.policy)]
         _case(suite, attributes, own)
     for each in unread:
         _case(suite, {"classname": "manifests", "name": each.file or "manifest"}, [each])
@@ -130,14 +132,14 @@ def junit(reports: Sequence[Report], found: Sequence[Finding]) -> str:
     return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(suite: ET.Element, attributes: Mapping[str, str], found: Sequence[Finding]) -> None:
-    place = next(({"file": each.file, "line": str(each.line)} for each in found if each.file), {})
+def _case(suite: ET.Element, attributes: Mapping[str, str], findings: Sequence[Finding]) -> None:
+    place = next(({"file": each.file, "line": str(each.line)} for each in findings if each.file), {})
     case = ET.SubElement(suite, "testcase", {**attributes, **place})
-    for each in found:
+    for each in findings:
         if each.level == "error":
             failure = ET.SubElement(case, "failure", {"type": each.rule, "message": _xml(each.message)})
             failure.text = _xml(f"{each.file}:{each.line}: {each.message}" if each.file else each.message)
-    warnings = [_xml(each.message) for each in found if each.level == "warning"]
+    warnings = [_xml(each.message) for each in findings if each.level == "warning"]
     if warnings:
         ET.SubElement(case, "system-out").text = "\n".join(warnings)
 
@@ -147,11 +149,11 @@ def _xml(text: str) -> str:
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
-def sarif(found: Sequence[Finding]) -> str:
+def sarif(findings: Sequence[Finding]) -> str:
     """Return a SARIF log of one run; each reason is a rule, with its cause and what to do."""
-    rules = list(dict.fromkeys(each.rule for each in found))
+    rules = list(dict.fromkeys(each.rule for each in findings))
     driver = {"name": "credrotator", "version": __version__, "rules": [_rule(rule) for rule in rules]}
-    run = {"tool": {"driver": driver}, "results": [_result(each, rules.index(each.rule)) for each in found]}
+    run = {"tool": {"driver": driver}, "results": [_result(each, rules.index(each.rule)) for each in findings]}
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 

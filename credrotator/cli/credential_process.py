@@ -11,7 +11,7 @@ import click
 
 from credrotator.app.choosing import choose
 from credrotator.app.exchanging import make_exchanger
-from credrotator.app.one_credential import Failed, obtain, rotatable
+from credrotator.app.one_credential import NoCredential, obtain, rotatable
 from credrotator.app.opening import open_backend
 from credrotator.app.tracing import traces
 from credrotator.cli import completions as completing
@@ -19,7 +19,7 @@ from credrotator.cli.options import PolicyCommand, read_settings, reading_option
 from credrotator.cli.selection import read
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import PolicyError, RotationError
-from credrotator.core.model import Failure
+from credrotator.core.outcome import Failure
 from credrotator.core.secretdata import show_time
 from credrotator.exchange.asked_time import AskedTime
 from credrotator.exchange.http.clock_offset import SkewedClock
@@ -84,7 +84,7 @@ def command(name: str, *, form: str, **common: Any) -> int:
                 )
         except RotationError as error:
             return _failed(str(key), Failure.of(error))
-        except Failed as error:
+        except NoCredential as error:
             return _failed(str(key), error.failure)
     click.echo(document, nl=False)
     return 0

@@ -34,17 +34,17 @@ def command(reason: str | None, output: str) -> int:
       credrotator explain IssuerTLS
       credrotator explain AADSTS700213 -o json
     """  # noqa: D301 - \b keeps click from filling the paragraph
-    wanted = explanations() if reason is None else (_known(reason),)
+    chosen = explanations() if reason is None else (_known(reason),)
     if output == "json":
-        document = [_document(each) for each in wanted]
+        document = [_document(each) for each in chosen]
         click.echo(json.dumps(document if reason is None else document[0] | {"reason": reason}, indent=2))
     elif reason is None:
-        width = max(len(name) for each in wanted for name in each.names)
-        rows = sorted((name, each.cause) for each in wanted for name in each.names)
+        width = max(len(name) for each in chosen for name in each.names)
+        rows = sorted((name, each.cause) for each in chosen for name in each.names)
         for name, cause in rows:
             click.echo(f"{name:{width}}  {textwrap.shorten(cause, _width() - width - 2, placeholder=' …')}")
     else:
-        click.echo(_text(reason, wanted[0]))
+        click.echo(_text(reason, chosen[0]))
     return 0
 
 

@@ -129,9 +129,9 @@ def help_command(context: click.Context, command: str | None) -> None:
         click.echo(program.get_help())
         return
     assert isinstance(program.command, click.Group)  # noqa: S101 - commands are its
-    _, found, _ = program.command.resolve_command(program, [command])
-    assert found is not None  # noqa: S101 - resolve_command ends with an error else
-    click.echo(found.get_help(click.Context(found, info_name=command, parent=program)))
+    _, subcommand, _ = program.command.resolve_command(program, [command])
+    assert subcommand is not None  # noqa: S101 - resolve_command ends with an error else
+    click.echo(subcommand.get_help(click.Context(subcommand, info_name=command, parent=program)))
 
 
 @click.command("version")

@@ -56,9 +56,9 @@ def watch(read: Callable[[], View], clock: Clock, every: timedelta, paint: Paint
 
 def _read(read: Callable[[], View]) -> View:
     """Look, and take what is said on standard error meanwhile into the view."""
-    with contextlib.redirect_stderr(io.StringIO()) as said:
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
         view = read()
-    return View(view.table, f"{view.notes}\n{said.getvalue()}" if said.getvalue() else view.notes)
+    return View(view.table, f"{view.notes}\n{errors.getvalue()}" if errors.getvalue() else view.notes)
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from credrotator.core.model import Failure, Outcome
+    from credrotator.core.outcome import Failure, Outcome
 
 
 @click.command("rotate", cls=PolicyCommand)
@@ -110,8 +110,8 @@ def _print(outcomes: Sequence[Outcome], output: str, *, dry_run: bool) -> None:
     if output in {"json", "yaml"}:
         click.echo(report.structured(rotate_document(outcomes), output), nl=False)
     elif output == "name":
-        told = [outcome.policy for outcome in outcomes if outcome.error or not is_quiet()]
-        click.echo(report.names(told), nl=False)
+        shown = [outcome.policy for outcome in outcomes if outcome.error or not is_quiet()]
+        click.echo(report.names(shown), nl=False)
     elif is_quiet():
         show(report.failures(outcomes, painter()))
     else:

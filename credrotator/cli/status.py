@@ -72,14 +72,14 @@ def command(
         return 0
     rows, complete = _rows(settings, names)
     rows = statusreport.in_order(rows, by)
-    told = [row for row in rows if row.needs_attention] if is_quiet() else rows
+    shown = [row for row in rows if row.needs_attention] if is_quiet() else rows
     if output in {"json", "yaml"}:
         click.echo(structured({"policies": [statusreport.document(row) for row in rows]}, output), nl=False)
     elif output == "name":
-        click.echo(names_of(row.policy for row in told), nl=False)
-    elif told or not is_quiet():
-        table = statusreport.table(told, system_clock(), wide=output == "wide", paint=paint)
-        show(table + (statusreport.explanations if is_quiet() else statusreport.notes)(told, paint))
+        click.echo(names_of(row.policy for row in shown), nl=False)
+    elif shown or not is_quiet():
+        table = statusreport.table(shown, system_clock(), wide=output == "wide", paint=paint)
+        show(table + (statusreport.explanations if is_quiet() else statusreport.notes)(shown, paint))
     return int(exit_code and (not complete or any(row.needs_attention for row in rows)))
 
 
@@ -94,9 +94,9 @@ def _watch(
 
     def view_now() -> View:
         rows = statusreport.unwell_first(statusreport.in_order(_rows(settings, names)[0], by))
-        told = [row for row in rows if row.needs_attention] if is_quiet() else rows
-        table = statusreport.table(told, system_clock(), wide=output == "wide", paint=paint)
-        return View(f"{statusreport.summary(rows, paint)}\n{table}", statusreport.explanations(told, paint))
+        shown = [row for row in rows if row.needs_attention] if is_quiet() else rows
+        table = statusreport.table(shown, system_clock(), wide=output == "wide", paint=paint)
+        return View(f"{statusreport.summary(rows, paint)}\n{table}", statusreport.explanations(shown, paint))
 
     watch(view_now, system_clock, interval, paint)
 

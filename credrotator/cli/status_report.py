@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from credrotator.cli.tables import Paint
+    from credrotator.core.outcome_shape import LastOutcome
     from credrotator.diagnosis.overview import Row
 
 ACKNOWLEDGED = {True: "yes", False: "no", None: NONE}
@@ -129,7 +130,7 @@ def _note(row: Row, what: str, why: str, hint: str, paint: Paint) -> str:
     return f"{row.policy}: {what}: {why}\n{todo}"
 
 
-def _last(last: dict[str, Any] | None, now: datetime) -> Cell:
+def _last(last: LastOutcome | None, now: datetime) -> Cell:
     if not last:
         return Cell(NONE, "dim")
     at = read_time(str(last.get("at")))

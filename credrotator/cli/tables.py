@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from credrotator.core.model import ObjectKey, Outcome
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome import Outcome
 
     Paint = Callable[[str, str], str]
     """Puts a text into a tone (``good``, ``warn``, ``bad``, ``dim``, ``strong``) on a terminal that has colours."""
@@ -63,9 +64,9 @@ def rotate_table(outcomes: Sequence[Outcome], now: datetime, *, wide: bool, dry_
     summary = ", ".join(
         paint(f"{count} {action}", TONES.get(action, "") if count else "dim") for action, count in counts.items()
     )
-    told = "".join(explanation(outcome, paint) for outcome in outcomes)
+    explained = "".join(explanation(outcome, paint) for outcome in outcomes)
     tail = " (dry run: nothing was written)" if dry_run else ""
-    return align(rows, paint) + "\n" + told + "\n" * bool(told) + f"{summary}{tail}\n"
+    return align(rows, paint) + "\n" + explained + "\n" * bool(explained) + f"{summary}{tail}\n"
 
 
 def failures(outcomes: Iterable[Outcome], paint: Paint = plain) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from credrotator.core.model import Credential, InvalidPolicy, Outcome, Policy, SecretDocument
+    from credrotator.core.model import Credential, InvalidPolicy, Policy
+    from credrotator.core.outcome import Outcome
+    from credrotator.core.secret_document import SecretDocument
 
 
 class AuditLog(Protocol):

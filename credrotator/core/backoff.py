@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from credrotator.core.errors import Kind
-    from credrotator.core.model import Failure
+    from credrotator.core.outcome import Failure
 
 SHORTEST = timedelta(seconds=1)
 LONGEST = {"transient": timedelta(minutes=5), "denied": timedelta(minutes=8), "policy": timedelta(minutes=8)}
@@ -24,7 +24,7 @@ FIRST = {"transient": timedelta(seconds=1), "denied": timedelta(minutes=1), "pol
 LAST_OWN_TRY = timedelta(minutes=1)
 """With less life than this, what a circuit refused waits for the circuit: it is thousands that are in a hurry then."""
 EARLY_TRIES = (0.5, 0.9)
-"""Shares of the remaining life at which a wish for patience is overridden, if it would outlast the credential."""
+"""Shares of the remaining life at which a Retry-After is overridden, if it would outlast the credential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class Streak:
         reason: Of the latest one.
         count: How many of the latest had this reason.
         since: When the first of these was.
-        patient_since: When the next try would first have come after the expiry; the probes are shares of the life
+        waiting_since: When the next try would first have come after the expiry; early tries are shares of the life
             that was left then. None while that has not been so.
         next_try: When to try again.
-        probe: The next try comes before what was asked for, because the credential would not live to see it.
+        early: The next try comes before what was asked for, because the credential would not live to see it.
     """
 
     attempt: int
@@ -88,12 +88,14 @@ def believed(error: Failure, count: int, lasting: timedelta) -> Kind:
     Some refusals pass by themselves; they are transient until they have been heard often, or long, enough.
     """
     settling = error.settling
+    # IAM takes seconds, Entra minutes to spread a change; believed at once, a policy that was just corrected would wait
+    # for minutes.
     unsettled = settling is not None and (count <= settling.tries or lasting < settling.span)
     return "transient" if unsettled else error.kind
 
 
 def next_early_try(waiting_since: datetime, expires_at: datetime, now: datetime) -> datetime | None:
-    """Return the next of the two probes of a life of which patience was asked for too long; None after the second."""
+    """Return the next of the two early tries in a life that a Retry-After outlasts; None after the second."""
     left = expires_at - waiting_since
     early_tries = (waiting_since + left * share for share in EARLY_TRIES)
     return next((early for early in early_tries if early >= now + SHORTEST), None)
@@ -101,8 +103,11 @@ def next_early_try(waiting_since: datetime, expires_at: datetime, now: datetime)
 
 def _wait(kind: Kind, attempt: int, seed: str, left: timedelta | None, retry_after: timedelta | None) -> timedelta:
     ceiling = min(FIRST[kind] * float(1 << min(attempt - 1, 20)), LONGEST[kind])
+    # Full jitter for what comes over many policies at once. A denial concerns one policy, and people who fix it can
+    # reckon with a regular time.
     wait = max(SHORTEST, ceiling * _unit_hash(seed, attempt)) if kind == "transient" else ceiling
     if left is not None and left > timedelta(0):
+        # Half of what is left, and half of that: however late it is, there is one more try before the expiry.
         wait = min(wait, max(SHORTEST, left / 2))
     return max(wait, retry_after or SHORTEST)
 
@@ -113,6 +118,8 @@ def _wait_of_refused(attempt: int, seed: str, left: timedelta | None, retry_afte
     Where the life ends before that, somewhere in its middle: all that share an expiry must not come at once.
     """
     spread = _unit_hash(seed, attempt)
+    # Long, since this is only the precaution: the circuit has it woken within a second of the recovery. Thousands of
+    # short ones would be the load that the circuit is there to keep away.
     wait = LONGEST["transient"] * (0.5 + 0.5 * spread)
     if left is not None and LAST_OWN_TRY < left <= wait + LAST_OWN_TRY:
         wait = left * (0.3 + 0.5 * spread)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from credrotator.core.errors import printable
 
 if TYPE_CHECKING:
-    from credrotator.core.model import Sensitive
+    from credrotator.core.sensitive import Sensitive
 
 PORTS = {"https": 443, "http": 80}
 ADDRESS_LIMIT = 2048

@@ -13,7 +13,7 @@ from credrotator.core.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from credrotator.core.model import Sensitive
+    from credrotator.core.sensitive import Sensitive
 
 _PARTS = 3
 _BASE64URL = re.compile(r"[A-Za-z0-9_=-]*")

@@ -16,4 +16,5 @@ def suspend_aware() -> float:
 
     NOTE: ``time.monotonic`` stands still while a machine is suspended; its leader would wake up still believing.
     """
+    # macOS has no such clock; there, credrotator is for development.
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

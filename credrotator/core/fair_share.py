@@ -30,6 +30,7 @@ class FairShare:
     def give_back(self, tenant: str) -> None:
         """Count a place as free again."""
         self._held[tenant] -= 1
+        # Tenants come and go; a name with a zero would stay for ever, and count as a holder.
         if self._held[tenant] <= 0:
             del self._held[tenant]
 
@@ -48,14 +49,20 @@ class FairShare:
     def admits(self, tenant: str, *, several: bool) -> bool:
         """Tell whether a tenant may take one more place now; ``several``: there are other tenants."""
         free = self.places - self.held()
+        # A newcomer takes any place that is free, the kept ones included: they are kept for nobody else.
         if not self._held[tenant]:
             return free > 0
+        # Both bounds are needed. Half for each keeps one tenant from taking everything; the quarter is left over when
+        # two tenants that hang have taken their halves.
         return free > self._kept(several=several) and not self.is_full(tenant, several=several)
 
     def _limit(self, *, several: bool) -> int:
+        # At least one, or a daemon with a single worker would admit nobody.
         return max(1, self.places // 2) if several else self.places - self._kept(several=False)
 
     def _kept(self, *, several: bool) -> int:
         if several:
             return self.places // 4
+        # With two or three workers a kept one is a third of the throughput, all the time, for a tenant that may never
+        # come.
         return 1 if self.places >= FEWEST_TO_KEEP else 0

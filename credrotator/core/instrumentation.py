@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from credrotator.core.attempts import Attempt
-    from credrotator.core.model import ObjectKey, Outcome
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome import Outcome
 
 Stage = Literal["token", "exchange", "write", "delivery"]
 """Of a rotation: the issuer's token, the vendor's credential, the Secret, and what makes the gateway look at it."""

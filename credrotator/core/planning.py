@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from credrotator.core.model import Published, Unreadable
+from credrotator.core.secret_document import Published, Unreadable
 
 FRACTION = 2 / 3
 SHORT_FRACTION = 1 / 2
@@ -91,8 +91,11 @@ def plan(
             return Rotate(Reason.UNREADABLE, why)
         case _:
             pass
+    # Before all else: with such an expiry every later rule would say that there is time.
     if published.expires_at > now + LONGEST_LIFE:
         return Rotate(Reason.UNREADABLE, f"expires more than {LONGEST_LIFE.total_seconds() / 3600:.0f} h ahead")
+    # Unknown (None) is no difference: what the gateway's rotator has issued is adopted, or an installation would rotate
+    # everything in its first minute.
     if published.fingerprint is not None and published.fingerprint != fingerprint:
         return Rotate(Reason.SPEC_CHANGED)
     if request and published.request != request:
@@ -114,8 +117,11 @@ def renewal_time(published: Published, seed: str) -> datetime:
         issued_at = expires_at - ASSUMED_LIFE
     life = expires_at - issued_at
     fraction = SHORT_FRACTION if life <= SHORT_LIFE else FRACTION
+    # Only earlier: a jitter in both directions would take time for retries away. The expiry is part of the hash, so
+    # that the same policies do not meet again at each renewal.
     due = issued_at + life * (fraction - JITTER * _unit_hash(seed, expires_at))
     if life > MARGIN_LIFE:
+        # The gateway's own rotator begins five minutes before the expiry; a minute before that we have renewed.
         due = min(due, expires_at - MARGIN)
     if life < TINY_LIFE:
         due = max(due, issued_at + TINY_PAUSE)
@@ -139,6 +145,7 @@ def refusal(
         return f"it expires at {candidate.expires_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, which is too soon"
     if replace or not isinstance(published, Published) or published.expires_at > now + LONGEST_LIFE:
         return None
+    # A vendor that answers from a cache gives the old token again. Published, it would have us renew in a loop.
     if candidate.expires_at <= published.expires_at:
         return "it would expire no later than the one that is published"
     return None

@@ -12,16 +12,14 @@ if TYPE_CHECKING:
         Credential,
         InvalidPolicy,
         ObjectKey,
-        Outcome,
         Policy,
-        Published,
         Rotatable,
-        SecretDocument,
         SecretKeyRef,
-        Sensitive,
-        StoredSecret,
         SubjectToken,
     )
+    from credrotator.core.outcome import Outcome
+    from credrotator.core.secret_document import Published, SecretDocument, StoredSecret
+    from credrotator.core.sensitive import Sensitive
 
 Clock = Callable[[], "datetime"]
 """Returns the present moment, aware, in UTC."""
@@ -74,7 +72,7 @@ class SecretStore(Protocol):
 
 
 class Exchange(Protocol):
-    """From a policy's wish to a fresh credential: issuer, then vendor."""
+    """From what a policy asks for to a fresh credential: issuer, then vendor."""
 
     def __call__(
         self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False

@@ -8,14 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from credrotator.core.model import Published
+from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from credrotator.core.model import ObjectKey, RotatablePolicy, SecretDocument, Sensitive
+    from credrotator.core.model import ObjectKey, RotatablePolicy
+    from credrotator.core.secret_document import SecretDocument
+    from credrotator.core.sensitive import Sensitive
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,20 +13,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from credrotator.core.model import (
-    Credential,
-    ObjectKey,
-    Owner,
-    Published,
-    Rotatable,
-    SecretDocument,
-    Sensitive,
-    Unreadable,
-)
 from credrotator.core.planning import LONGEST_LIFE, MARGIN_LIFE
+from credrotator.core.secret_document import Published, SecretDocument, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from credrotator.core.model import Credential, ObjectKey, Owner, Rotatable
+    from credrotator.core.sensitive import Sensitive
 
 EXPIRY = "rotators/expiration-time"
 ISSUED = "credrotator.io/issued-at"
@@ -97,6 +91,7 @@ def parse(
     if document is None:
         return None
     notes = document.annotations
+    # Parked without a credential: for us nothing is published.
     if TRUE_EXPIRY in notes and not document.data:
         return None
     key = data_key or source.kind.data_key
@@ -106,8 +101,11 @@ def parse(
     if why := source.unusable(value):
         return Unreadable(why)
     if _is_edited(document):
+        # Data and expiry moved together: that is what the gateway's rotator does. Data alone: a person, or another
+        # program.
         if not _by_gateway(notes):
             return Unreadable("its data was changed by somebody else")
+        # Our other annotations describe the credential before this one.
         notes = {EXPIRY: notes[EXPIRY]}
     elif _is_moved(notes):
         expires_at = read_time(_recorded_expiry(notes))
@@ -195,7 +193,7 @@ def _noted(document: SecretDocument) -> SecretDocument:
 
 
 def _expiry_notes(expires_at: datetime, issued_at: datetime) -> dict[str, str]:
-    """Tell the gateway when to act: long after we have renewed, so that it is the spare wheel and no rival.
+    """Tell the gateway when to act: long after we have renewed, so that it is the fallback and no rival.
 
     With a life of 20 min or less its five minutes would come before or together with our renewal; it is then told to
     wake at the true expiry, which stands in an annotation of ours.
@@ -255,6 +253,8 @@ def content_hash(data: Mapping[str, Sensitive]) -> str:
     digest = hashlib.sha256()
     for name in sorted(data):
         for part in (name, data[name].reveal()):
+            # With the length before each part, so that no two different Secrets are one text; surrogates, since YAML
+            # and JSON may bring them, and a hash must not fail where the write would.
             encoded = part.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8) + encoded)
     return digest.hexdigest()[:16]

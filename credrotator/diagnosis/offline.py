@@ -10,19 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import RotationError
-from credrotator.core.model import (
-    Failure,
-    InvalidPolicy,
-    OidcClient,
-    Policy,
-    RotatablePolicy,
-    SecretKeyRef,
-    Unsupported,
-)
+from credrotator.core.model import InvalidPolicy, OidcClient, Policy, RotatablePolicy, SecretKeyRef, Unsupported
+from credrotator.core.outcome import Failure
 from credrotator.diagnosis.preflight import Report, Step
 from credrotator.providers import provider_of
 from credrotator.providers.provider import Advice
-from credrotator.rotation.rotation import check_static, invalid
+from credrotator.rotation.not_rotated import check_static, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from credrotator.core.errors import RotationError
-from credrotator.core.model import Published, RotatablePolicy, Unsupported
+from credrotator.core.model import RotatablePolicy, Unsupported
 from credrotator.core.planning import Keep, Reason
+from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import TRUE_EXPIRY, parked_until, show_time
 from credrotator.policies.inventory import Dependants
 from credrotator.rotation.rotation import RotateOptions, Rotation, times
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from credrotator.core.model import ObjectKey, Rotatable
+    from credrotator.core.outcome_shape import LastOutcome
     from credrotator.core.ports import SecretReader
     from credrotator.policies.inventory import Inventory
 
@@ -64,7 +66,7 @@ class Row:
     expires_at: datetime | None = None
     renew_at: datetime | None = None
     dependants: Dependants = field(default_factory=Dependants)
-    last: dict[str, Any] | None = None
+    last: LastOutcome | None = None
     acknowledged: bool | None = None
     warnings: tuple[str, ...] = ()
 
@@ -78,7 +80,7 @@ def overview(
     key: ObjectKey,
     inventory: Inventory,
     rotation: Rotation,
-    last: dict[str, Any] | None,
+    last: LastOutcome | None,
     now: datetime,
     *,
     acknowledged_at: datetime | None = None,
@@ -130,9 +132,9 @@ def _standing(
     expires_at, renew_at = times(policy, standing.published)
     row = replace(row, expires_at=expires_at, renew_at=renew_at)
     if isinstance(standing.published, Published) and (issued_at := standing.published.issued_at):
-        heard = None if acknowledged_at is None else acknowledged_at >= issued_at
-        issued = {"at": show_time(issued_at), "action": "rotated", "reason": None, "error": None}
-        row = replace(row, acknowledged=heard, last=row.last or issued)
+        acknowledged = None if acknowledged_at is None else acknowledged_at >= issued_at
+        issued: LastOutcome = {"at": show_time(issued_at), "action": "rotated", "reason": None, "error": None}
+        row = replace(row, acknowledged=acknowledged, last=row.last or issued)
     if isinstance(standing.plan, Keep):
         return replace(row, state="Fresh")
     if standing.stored and not standing.stored.document.data and TRUE_EXPIRY in standing.stored.document.annotations:

@@ -19,7 +19,6 @@ from credrotator.core.durations import show_duration
 from credrotator.core.errors import OpaqueToken, RotationError, Transient, printable
 from credrotator.core.model import (
     ClientKey,
-    Failure,
     InvalidPolicy,
     ObjectKey,
     OidcClient,
@@ -32,6 +31,7 @@ from credrotator.core.model import (
     TokenFile,
     Unsupported,
 )
+from credrotator.core.outcome import Failure
 from credrotator.core.secretdata import show_time
 from credrotator.diagnosis.network import name_addresses, name_certificate, proxy_route
 from credrotator.exchange.http.clock_offset import TOLERANCE, SkewedClock
@@ -41,7 +41,7 @@ from credrotator.exchange.vendors import NetworkEndpoint
 from credrotator.policies.managed import header_mutation
 from credrotator.providers import provider_of
 from credrotator.providers.provider import Advice
-from credrotator.rotation.rotation import check_static, invalid
+from credrotator.rotation.not_rotated import check_static, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -126,8 +126,8 @@ class Check:
         """Try every step for one policy; what fails becomes part of the report."""
         report = Report(policy.key, policy.provider)
         if isinstance(policy, InvalidPolicy):
-            found = invalid(policy)
-            report.steps.append(Step("policy", "failed", f"read from {policy.origin}", error=found.error))
+            outcome = invalid(policy)
+            report.steps.append(Step("policy", "failed", f"read from {policy.origin}", error=outcome.error))
             return report
         report.warnings = policy.warnings
         report.steps.append(Step("policy", "ok", f"{policy.api_version}, read from {policy.origin}"))
@@ -209,13 +209,13 @@ class Check:
         return token
 
     def _read(
-        self, report: Report, subject: SubjectTokenSource, wanted: TokenFile | ServiceAccountToken
+        self, report: Report, subject: SubjectTokenSource, source: TokenFile | ServiceAccountToken
     ) -> SubjectToken:
         """Take the steps up to a file's token, or a service account's."""
-        what = "token file" if isinstance(wanted, TokenFile) else "service account"
+        what = "token file" if isinstance(source, TokenFile) else "service account"
         with _step(report, "token") as step:
             token = subject.token()
-            step.detail = f"{what} {wanted.name}, good until {show_time(token.expires_at)}"
+            step.detail = f"{what} {source.name}, good until {show_time(token.expires_at)}"
         with _step(report, "claims") as step:
             step.detail = _claims(token)
             report.warnings += (*token.warnings, *_unreachable_issuer(token))
@@ -364,9 +364,9 @@ def _claims(token: SubjectToken) -> str:
 
 def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
     """Say what the other side will stumble over; an issuer may ignore what it was asked for (RFC 6749 has no aud)."""
-    found = printable(token.claims.get("iss", "nobody"))
-    if found.rpartition("://")[2] != client.issuer.rpartition("://")[2]:
-        yield f"the token names {found} as its issuer, the policy {client.issuer}: the other side goes by the token's"
+    issuer = printable(token.claims.get("iss", "nobody"))
+    if issuer.rpartition("://")[2] != client.issuer.rpartition("://")[2]:
+        yield f"the token names {issuer} as its issuer, the policy {client.issuer}: the other side goes by the token's"
     named = audiences(token.claims)
     if client.audience and named and client.audience not in named:
         what = f"the policy asks for audience {printable(client.audience)}, the token has {', '.join(named)}"

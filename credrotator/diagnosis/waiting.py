@@ -10,8 +10,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import RotationError
-from credrotator.core.model import InvalidPolicy, Published, RotatablePolicy
+from credrotator.core.model import InvalidPolicy, RotatablePolicy
 from credrotator.core.planning import Reason, Rotate
+from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import show_time
 from credrotator.rotation.rotation import RotateOptions, Rotation, State
 

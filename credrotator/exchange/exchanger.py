@@ -20,12 +20,12 @@ from credrotator.core.model import (
     ObjectKey,
     OidcClient,
     Rotatable,
-    Sensitive,
     ServiceAccountToken,
     SubjectToken,
     SubjectUse,
     TokenFile,
 )
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.circuit import SLOTS, CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.deadline import deadline
@@ -117,7 +117,10 @@ class Exchanger:
         self._providers = {source: provider for provider in providers for source in provider.sources}
         # NOTE: since Python 3.12 two threads may both compute a cached_property.
         self._making = threading.Lock()
+        # Made when first needed: the vendors' SDKs take time and memory to import, and most installations use one of
+        # them.
         self._vendors: dict[int, Vendor] = {}
+        # One for each route, so that connections are kept: a handshake for each token would be most of its time.
         self._route_transports: dict[tuple[Endpoint, IssuerRoute, bool], Transport] = {}
         self._account_tokens = account_tokens
         self._kept_account_tokens: Shared[SubjectToken] = Shared(clock, seconds, size_bytes=_token_size)
@@ -130,6 +133,8 @@ class Exchanger:
         self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
     ) -> Credential:
         """See ``ports.Exchange``."""
+        # Context variables, all three: they have to reach sockets and circuits through libraries whose calls take no
+        # such parameters.
         with deadline(self._settings.timeout), ignoring_retry_after(ignore_retry_after), self.circuits.asking(policy):
             token_source, use = source.token_source, source.subject_use
             steps = ExchangeSteps(

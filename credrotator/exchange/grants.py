@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.errors import Denied, Outage, RotationError, StaleToken, Throttled, Transient, printable
-from credrotator.core.model import Credential, Sensitive
+from credrotator.core.model import Credential
 from credrotator.exchange.http.foreign import masking, said_to
 from credrotator.exchange.http.transport import (
     RATE_LIMITED,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import requests
 
     from credrotator.core.ports import Clock
+    from credrotator.core.sensitive import Sensitive
     from credrotator.exchange.http.endpoint import Endpoint
     from credrotator.exchange.http.transport import Transport
 
@@ -161,18 +162,18 @@ class GrantEndpoint:
 
     def _refusal(self, response: requests.Response, grant: TokenGrant, clock: Clock) -> RotationError:
         """Class a refusal by its code: OAuth's (RFC 6749 §5.2), or what an API has in its place."""
-        code, said = _read_error(response)
+        code, description = _read_error(response)
         if not code:
             refuse_failure(response, self.endpoint, clock)
         status, name, title = response.status_code, self.endpoint.name, self.endpoint.title
-        code, shown = said_to(response.request, code, 60), said_to(response.request, said)
+        code, shown = said_to(response.request, code, 60), said_to(response.request, description)
         message = f"{title} answered {' '.join(filter(None, (str(status), code)))}: {shown} ({printable(grant.whom)})"
         wait = retry_after(response.headers, clock())
         if status == TOO_MANY_REQUESTS:
             return Throttled(f"{name}Throttled", message, hint=RATE_LIMITED, retry_after=wait)
         if status >= SERVER_ERROR or code in _PASSING:
             return Outage(f"{name}Failed", message, hint=self.status_page, retry_after=wait)
-        if STALE.search(said):
+        if STALE.search(description):
             reason = f"{name}StaleToken"
             return StaleToken(reason, message, hint=CLOCKS)
         own = "".join(part.capitalize() for part in re.findall("[A-Za-z]+", code))[:40]

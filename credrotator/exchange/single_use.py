@@ -40,8 +40,10 @@ class UsedTokens:
 
     def claim(self, token: SubjectToken) -> bool:
         """Take a token for one exchange; False where another has it. One without ``jti`` has nothing to be known by."""
+        # RFC 7523 has a server remember tokens by ``jti``; where there is none, it cannot tell a second use.
         if "jti" not in token.claims:
             return True
+        # Digests, not tokens: a list of twenty thousand live secrets would be worth stealing.
         digest = _digest(token)
         with self._lock:
             if digest in self._used:

@@ -68,8 +68,10 @@ class FileTokens:
     def fresh(self, stale: SubjectToken, refusal: Denied) -> SubjectToken:
         """See ``Subject``; what the file still holds would be refused again."""
         current = self.token()
+        # The file was replaced between reading and refusal: the new one deserves its own try.
         if current.token != stale.token:
             return current
+        # By our clock it is good, so the refusal is about something else, and waiting for a new file would not help.
         if current.expires_at > self.clock():
             raise refusal
         raise Transient(

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.claims import audiences, claim_time, read_claims
 from credrotator.core.errors import Denied, Transient, printable
-from credrotator.core.model import ObjectKey, Sensitive, SubjectToken
+from credrotator.core.model import ObjectKey, SubjectToken
+from credrotator.core.sensitive import Sensitive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

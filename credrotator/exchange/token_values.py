@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Denied
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.lifetimes import unusable
 
 if TYPE_CHECKING:

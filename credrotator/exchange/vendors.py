@@ -25,11 +25,11 @@ if TYPE_CHECKING:
         OidcClient,
         Rotatable,
         SecretKeyRef,
-        Sensitive,
         SubjectToken,
         TokenSource,
     )
     from credrotator.core.ports import Clock, SecretReader
+    from credrotator.core.sensitive import Sensitive
     from credrotator.exchange.http.circuit import CircuitBreakers
     from credrotator.exchange.http.endpoint import Endpoint
     from credrotator.exchange.http.transport import Transport

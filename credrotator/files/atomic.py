@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# O_EXCL and a random name: whoever may write beside us could have put a link where the file is to be, and have us write
+# a credential to a place of theirs.
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, a pipe that somebody put in the file's place would block its reader for ever.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -149,6 +151,7 @@ def write_file(target: Path, content: bytes, access: Access = PRIVATE, files: Ac
 
 def replace_file(directory: int, name: str, content: bytes, *, durable: bool = True, access: Access = PRIVATE) -> bool:
     """Do what ``write_file`` does, in an open directory; if not ``durable``, a power cut may bring the old one back."""
+    # Compared first. A file that is replaced by an equal one wakes up everybody who watches it, for nothing.
     old = _find(directory, name)
     if old and old.content == content and access.is_right(old.status):
         return False
@@ -158,6 +161,8 @@ def replace_file(directory: int, name: str, content: bytes, *, durable: bool = T
     try:
         newer_than_ns = old.status.st_mtime_ns if old else 0
         create_file(directory, temporary, content, newer_than_ns=newer_than_ns, durable=durable, access=access)
+        # By descriptors, not by paths: the directory that was checked is the one that is written to, whatever stands at
+        # its path by now.
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -181,9 +186,14 @@ def create_file(
     """Create a file of mode 0600 (0640 for a group) in an open directory and bring it to the disk."""
     descriptor = os.open(name, _CREATE, 0o600, dir_fd=directory)
     with os.fdopen(descriptor, "wb") as file:
+        # Before the content: the mode must not be wider, nor the group another, for a moment in which there is a secret
+        # in it.
         access.share_file(descriptor)
         file.write(content)
+        # Python's own buffer; fsync knows only what the system has.
         file.flush()
+        # A clock that was set back, or a file system with coarse times. The gateway's filter reads a file again only if
+        # it looks newer.
         if os.fstat(descriptor).st_mtime_ns <= newer_than_ns:
             os.utime(descriptor, ns=(newer_than_ns, newer_than_ns + 1_000_000))
         if durable:
@@ -223,6 +233,8 @@ def _find(directory: int, name: str) -> _Present | None:
         return None
     try:
         status = os.fstat(descriptor)
+        # Asked of the open file, not of the name: between a check by name and the opening, somebody could put another
+        # thing there.
         if not stat.S_ISREG(status.st_mode):
             raise Denied("UnsafePath", f"{name} is not a regular file", hint="see who put it there, then remove it")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -234,6 +246,8 @@ def _find(directory: int, name: str) -> _Present | None:
 def _remove_abandoned(directory: int, family: str, newest: str) -> None:
     """Remove what writers of this file left behind when they were killed: it holds credentials too."""
     with contextlib.suppress(OSError):
+        # The file system's clock, by the file that was just written: on a network volume it is the server's, and the
+        # age of the others is measured by it.
         now_s = os.stat(newest, dir_fd=directory, follow_symlinks=False).st_ctime
         for name in os.listdir(directory):
             if not name.startswith(family):
@@ -272,6 +286,7 @@ def open_directory(
             if inside is not None:
                 synchronize(inside)
     flags = _DIRECTORY if follow else _DIRECTORY | os.O_NOFOLLOW
+    # Opened first and then checked, by the descriptor: what is checked is what is used.
     descriptor = os.open(path, flags, dir_fd=inside)
     try:
         _check_ownership(descriptor, path if shown is None else shown, access)
@@ -312,6 +327,7 @@ def locked(directory: int, name: str, shown: object) -> Iterator[None]:
     Raises:
         Transient: Reason StorageBusy: somebody else holds it for too long.
     """
+    # A file of its own, never removed: a lock on a file that somebody removes and makes anew would be held twice.
     descriptor = os.open(name, _LOCK, 0o600, dir_fd=directory)
     try:
         deadline_s = time.monotonic() + _LOCK_TIMEOUT_S
@@ -319,6 +335,7 @@ def locked(directory: int, name: str, shown: object) -> Iterator[None]:
             if time.monotonic() > deadline_s:
                 hint = "look for another credrotator that hangs on this directory"
                 raise Transient("StorageBusy", f"{shown} is locked by another process", hint=hint)
+            # Polled, since flock cannot wait with a limit without signals, which belong to the main thread.
             time.sleep(0.01)
         yield
     finally:

@@ -22,11 +22,12 @@ import secrets
 import shutil
 import stat
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from credrotator.core.errors import Conflict, Denied, PolicyError, RotationError, Transient, printable
-from credrotator.core.model import ObjectKey, SecretDocument, Sensitive, StoredSecret
+from credrotator.core.secret_document import SecretDocument, StoredSecret
 from credrotator.core.secretdata import show_time
+from credrotator.core.sensitive import Sensitive
 from credrotator.files.atomic import (
     PRIVATE,
     Access,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome_shape import LastOutcome
     from credrotator.core.ports import Clock
 
 DATA = "..data"
@@ -108,14 +111,17 @@ class DirectoryStore:
         path = self.path(document.key)
         with storage_errors(str(path)):
             self._make_root()
+            # Per Secret, not for the directory: a process that hangs on one must not keep all others waiting.
             with self._open(document.key, create=True) as secret, locked(secret, LOCK, path):
                 current = _current(secret, path)
+                # Under the lock: a version that was compared before it could have been replaced since.
                 if current != expected:
                     raise Conflict(f"{document.key} is at {current} by now")
                 generation = self._write_generation(secret, document)
                 with _undone(secret, generation, path):
                     _link_keys(secret, document.data)
                     self._swap(secret, generation)
+                # After the swap: until then, readers of the present generation need them.
                 _unlink_other_keys(secret, document.data)
                 _remove_generations(secret, generation, current)
 
@@ -160,17 +166,17 @@ class DirectoryStore:
         with storage_errors(str(path)):
             with contextlib.suppress(FileNotFoundError), self._open(key) as secret:
                 _current(secret, path)
-            nearest = next(found for found in (path, *path.parents) if found.exists())
+            nearest = next(each for each in (path, *path.parents) if each.exists())
             made = nearest == self._root or self._root in nearest.parents
             if made:
                 with open_directory(nearest, access=self.access):
                     pass
             if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-            found = os.statvfs(nearest)
-            if found.f_flag & os.ST_RDONLY:
+            file_system = os.statvfs(nearest)
+            if file_system.f_flag & os.ST_RDONLY:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-            free_bytes = found.f_bavail * found.f_frsize
+            free_bytes = file_system.f_bavail * file_system.f_frsize
             if free_bytes < _LEAST_FREE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._rehearse(nearest)
@@ -201,17 +207,17 @@ class DirectoryStore:
             ):
                 replace_file(namespace, f"{_plain(policy.name)}.json", content, durable=False, access=self.access)
 
-    def last_outcome(self, policy: ObjectKey) -> dict[str, Any] | None:
+    def last_outcome(self, policy: ObjectKey) -> LastOutcome | None:
         """Return what ``record`` kept, with the time under ``at``; None if nothing was, or it is damaged."""
         try:
             with (
                 self._open_outcomes() as outcomes,
                 self._inside(outcomes, _plain(policy.namespace)) as namespace,
             ):
-                found = json.loads(read_file(namespace, f"{_plain(policy.name)}.json") or b"")
+                document = json.loads(read_file(namespace, f"{_plain(policy.name)}.json") or b"")
         except (RotationError, OSError, ValueError):
             return None
-        return found if isinstance(found, dict) else None
+        return cast("LastOutcome", document) if isinstance(document, dict) else None
 
     def note(self, name: str, document: Mapping[str, object]) -> None:
         """See ``hooks.Journal``: beside the outcomes."""
@@ -225,10 +231,10 @@ class DirectoryStore:
         """See ``hooks.Journal``."""
         try:
             with self._open_outcomes() as outcomes:
-                found = json.loads(read_file(outcomes, f"..{_plain(name)}.json") or b"{}")
+                document = json.loads(read_file(outcomes, f"..{_plain(name)}.json") or b"{}")
         except (RotationError, OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return document if isinstance(document, dict) else {}
 
     def path(self, key: ObjectKey) -> Path:
         """Return where a Secret is.
@@ -276,6 +282,7 @@ class DirectoryStore:
     def _write_generation(self, secret: int, document: SecretDocument) -> str:
         name = f"..{self._clock():%Y_%m_%d_%H_%M_%S}.{secrets.token_hex(5)}"
         files = {_plain(key): value.reveal().encode() for key, value in document.data.items()}
+        # Among the values, in the same generation: an expiry must never stand beside another credential's data.
         files[ANNOTATIONS] = json.dumps(dict(document.annotations), indent=1, sort_keys=True).encode() + b"\n"
         try:
             os.mkdir(name, 0o700, dir_fd=secret)
@@ -291,6 +298,8 @@ class DirectoryStore:
         return name
 
     def _swap(self, secret: int, generation: str) -> None:
+        # One rename of one link is the whole publication: readers have all of the old generation before it, all of the
+        # new after.
         _replace_link(secret, DATA, generation)
         if self._durable:
             synchronize(secret)
@@ -351,10 +360,10 @@ def _text(raw: bytes | None) -> str:
 def _annotations(raw: bytes | None) -> dict[str, str]:
     """A damaged file counts as an absent one: planning then finds the Secret unreadable and repairs it."""
     try:
-        found = json.loads(raw or b"{}")
+        notes = json.loads(raw or b"{}")
     except ValueError:
         return {}
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+    return {str(name): str(value) for name, value in notes.items()} if isinstance(notes, dict) else {}
 
 
 def _leads_to_data(secret: int, name: str) -> bool:

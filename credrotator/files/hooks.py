@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TIME_LIMIT_S = 30.0
 GRACE_S = 2.0
-"""Between the wish to end and the end."""
+"""Between the request to stop and the end by force."""
 NAMES_LIMIT = 32 * 1024
 """Characters of names in one variable; Linux takes 128 KiB, and thousands of policies may change at once."""
 PASSED_ON = re.compile(
@@ -166,7 +166,7 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class HookFailure:
     """A hook that was run in vain, for whom, and why."""
 
     hook: str
@@ -197,7 +197,7 @@ class Hooks:
         self._note = note
         self._running = threading.Lock()
 
-    def run(self) -> list[Failed]:
+    def run(self) -> list[HookFailure]:
         """Run each hook for which something has changed, once for all of it; return those that failed.
 
         Raises:
@@ -209,9 +209,9 @@ class Hooks:
             published = sorted(self._published())
             return [failure for hook in self._hooks if (failure := self._run(hook, published))]
 
-    def _run(self, hook: Hook, published: Sequence[Change]) -> Failed | None:
-        told = self._journal.noted(JOURNAL)
-        done = told.get(hook.identity)
+    def _run(self, hook: Hook, published: Sequence[Change]) -> HookFailure | None:
+        noted = self._journal.noted(JOURNAL)
+        done = noted.get(hook.identity)
         seen = done if isinstance(done, dict) else {}
         changes = tuple(change for change in published if seen.get(str(change.secret)) != change.content)
         if not changes:
@@ -220,12 +220,12 @@ class Hooks:
             hook.run(changes)
         except RotationError as error:
             self._note(hook.name, False)  # noqa: FBT003 - the callback's second part
-            return Failed(hook.name, changes, error)
+            return HookFailure(hook.name, changes, error)
         self._note(hook.name, True)  # noqa: FBT003 - as above
         # Of hooks that are no more nothing is kept.
-        kept = {other.identity: told[other.identity] for other in self._hooks if other.identity in told}
-        present = {str(change.secret): change.content for change in published}
-        self._journal.note(JOURNAL, {**kept, hook.identity: present})
+        kept = {other.identity: noted[other.identity] for other in self._hooks if other.identity in noted}
+        current = {str(change.secret): change.content for change in published}
+        self._journal.note(JOURNAL, {**kept, hook.identity: current})
         return None
 
 

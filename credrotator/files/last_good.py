@@ -72,10 +72,12 @@ class LastGoodFiles:
             UsageError: A file cannot be read at the very first reading.
         """
         is_first = not self._states
+        # Gone as a file, which is meant; a document that is gone from a file which can be read is meant as well.
         for file in self._files.keys() - states.keys():
             del self._files[file]
         self.amiss = {file: why for file, why in self.amiss.items() if file in states}
         for file, state in states.items():
+            # Ten thousand files are looked at every two seconds, and parsed only when something moved.
             if state is None or state != self._states.get(file):
                 self._read(file, is_first=is_first)
         self._states = dict(states)
@@ -85,6 +87,7 @@ class LastGoodFiles:
         try:
             reading = read_manifest_file(Path(file))
         except UsageError as error:
+            # At the start somebody watches, and a wrong name is better said at once than in a log.
             if is_first:
                 raise
             self.amiss[file] = str(error)

@@ -135,6 +135,8 @@ class ManifestSource:
             log.warning("%s", problem)
         for note in reading.notes:
             log.info("%s", note)
+        # Replaced as a whole, in one step: readers in other threads have the old one or the new one, never half of
+        # each.
         old, self.inventory = self.inventory, reading.inventory
         self._seen, self._trouble = signature, None
         if set(reading.files) != set(self._further):

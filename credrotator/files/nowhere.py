@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from credrotator.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from credrotator.core.model import ObjectKey, SecretDocument, StoredSecret
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.secret_document import SecretDocument, StoredSecret
 
 
 class Nowhere:

@@ -16,8 +16,9 @@ from credrotator.core.secretdata import read_time, show_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from credrotator.core.model import ObjectKey, Sensitive
+    from credrotator.core.model import ObjectKey
     from credrotator.core.published_credential import PublishedCredential
+    from credrotator.core.sensitive import Sensitive
 
 
 PLACES = {"region", "project"}
@@ -79,12 +80,12 @@ class Values:
         Raises:
             ValueError: There is none, or more than one.
         """
-        found: list[Named] = [entry for entry in self.credentials.values() if field is None or field in entry]
+        matching: list[Named] = [entry for entry in self.credentials.values() if field is None or field in entry]
         # Counted among them, or the file would have the credential that happens to be published first.
         awaited = [name for name, fields in self._awaited.items() if field is None or field in fields]
-        if len(found) == 1 and not awaited:
-            return found[0]
-        named = sorted([*(entry["policy"] for entry in found), *awaited])
+        if len(matching) == 1 and not awaited:
+            return matching[0]
+        named = sorted([*(entry["policy"] for entry in matching), *awaited])
         if len(named) == 1:
             raise ValueError(f"{named[0]} has no credential yet")
         self._ambiguous = named[0] if named else ""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from credrotator.core.claims import audiences, claim_time, read_claims
 from credrotator.core.errors import Conflict, Denied, Outage, PolicyError, RotationError, Settling, Transient, printable
-from credrotator.core.model import Sensitive, SubjectToken
+from credrotator.core.model import SubjectToken
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.deadline import remaining_s
 from credrotator.kube.api_refusals import as_rotation_error
 from credrotator.kube.client import resource_paths

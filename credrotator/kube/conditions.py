@@ -25,8 +25,10 @@ from credrotator.kube.write_budget import WriteBudget, other_writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import Clock
+    from credrotator.kube.client.api_objects import Condition
     from credrotator.kube.deferred import Defer
     from credrotator.kube.policy_events import PolicyEvents
     from credrotator.kube.source import Observer
@@ -84,8 +86,11 @@ class Conditions:
         self._defer = defer
         self._skew = skew
         self._lock = threading.Lock()
+        # So that a condition is written when something changed, not at each attempt: every status write is an event for
+        # all who watch policies, the gateway's controller included.
         self._reported: dict[ObjectKey, Reported] = {}
         self._budget = budget or WriteBudget()
+        # Only the last one for each policy: what is written late is out of date, unless it is the latest.
         self._late: dict[ObjectKey, Callable[[], None]] = {}
 
     def forget(self, key: ObjectKey) -> None:
@@ -115,12 +120,12 @@ class Conditions:
         observed = self._observer.observed(key)
         if known is not None or observed is None:
             return known
-        found = [condition for condition in observed.conditions if condition.get("type") == CONDITION]
-        if not found:
+        ours = [condition for condition in observed.conditions if condition.get("type") == CONDITION]
+        if not ours:
             return None
-        ready, message = found[0].get("status") == "True", str(found[0].get("message"))
+        ready, message = ours[0].get("status") == "True", str(ours[0].get("message"))
         clock = next((text for text in (BEHIND, AHEAD) if text in message), "")
-        return Reported(ready, "" if ready else str(found[0].get("reason")), clock)
+        return Reported(ready, "" if ready else str(ours[0].get("reason")), clock)
 
     def report(self, policy: Policy | InvalidPolicy, outcome: Outcome, known: Reported | None) -> None:
         """Tell people of an outcome; ``known`` is what they were told before."""
@@ -190,6 +195,7 @@ class Conditions:
         at this moment must not be put back by us.
         """
         observed = self._observer.observed(policy.key)
+        # Deleted, and perhaps made anew, while this waited: the outcome was another policy's.
         if observed is None or observed.subject.uid != uid:
             return
         # As it was seen last: the version that was served at the start may not be any more.
@@ -198,12 +204,13 @@ class Conditions:
         for _ in range(WRITE_TRIES):
             try:
                 if not version:
-                    found = self._api.get(path)
-                    version = found["metadata"]["resourceVersion"]
-                    present = (found.get("status") or {}).get("conditions") or []
+                    current = self._api.get(path)
+                    version = current["metadata"]["resourceVersion"]
+                    present = (current.get("status") or {}).get("conditions") or []
                 ours = next((condition for condition in present if condition.get("type") == CONDITION), {})
                 others = [condition for condition in present if condition.get("type") != CONDITION]
                 conditions = [self._condition(outcome, ours, remark), *others]
+                # A merge patch replaces the whole list, so it names the version that the list was read from.
                 body = {"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}}
                 self._api.patch(path + "/status", body, fieldManager=MANAGER)
             except ApiError as error:
@@ -214,17 +221,17 @@ class Conditions:
                 self.forget(policy.key)
             return
 
-    def _condition(self, outcome: Outcome, present: Mapping[str, Any], remark: str) -> dict[str, Any]:
+    def _condition(self, outcome: Outcome, present: Mapping[str, Any], remark: str) -> Condition:
         """Return our condition; its time is when its status changed last."""
         error = outcome.error
         status = "False" if error else "True"
         kept_fresh = f"the credential in Secret {outcome.secret.name} is kept fresh" if outcome.secret else ""
-        said = cut_bytes(f"{error.message}; {error.hint}" if error else kept_fresh, MESSAGE_BYTES)
+        message = cut_bytes(f"{error.message}; {error.hint}" if error else kept_fresh, MESSAGE_BYTES)
         return {
             "type": CONDITION,
             "status": status,
             "reason": error.reason if error else READY,
-            "message": "; ".join(filter(None, (said, remark))),
+            "message": "; ".join(filter(None, (message, remark))),
             "lastTransitionTime": present["lastTransitionTime"]
             if present.get("status") == status
             else show_time(self._clock()),

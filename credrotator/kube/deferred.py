@@ -62,10 +62,12 @@ class DeferredWrites:
     def stop(self, within_s: float = LAST_WRITES_S) -> None:
         """Finish what waits, as far as that is possible in so many seconds."""
         self._stopping.set()
+        # Events are worth a second at the end, not more: what the daemon is given to stop is needed for the Lease.
         ends_s = time.monotonic() + within_s
         while self._thread.is_alive() and not self._waiting.empty() and time.monotonic() < ends_s:
             self._thread.join(0.01)
         dropped = self._drop_all()
+        # Wakes the thread up, which may wait for work that never comes.
         self._waiting.put_nowait(None)
         self._thread.join(max(0.0, ends_s - time.monotonic()))
         if dropped:
@@ -90,6 +92,8 @@ class DeferredWrites:
     def _work(self) -> None:
         while (waiting := self._waiting.get()) is not None:
             since_s, attempt, work = waiting
+            # Asked again and again, in place of being told: the queue has no reason to know who waits for it to be
+            # short.
             while self._has_to_wait(since_s) and not self._stopping.wait(_POLL_S):
                 pass
             with continuing(attempt):
@@ -100,6 +104,8 @@ class DeferredWrites:
 
     def _do(self, work: Callable[[], None]) -> None:
         try:
+            # Asked at the time of the write: leadership may have been lost while it waited, and the new leader's
+            # condition is the one that counts.
             if self._leads():
                 work()
         except Exception:

@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from credrotator.core.attempts import Attempt, continuing, current
 from credrotator.core.model import ObjectKey, Owner, RotatablePolicy
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.instrumentation import DeliveryInstrumentation
     from credrotator.core.ports import Clock
+    from credrotator.kube.client.api_objects import Json
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +95,16 @@ class Delivery:
         self._timeout_s = timeout_s
         self._seconds = seconds
         self._lock = threading.Lock()
+        # One for each policy: of several publications only the last matters, the gateway reads the Secret as it is.
         self._waiting: dict[ObjectKey, _Notification] = {}
+        # For the alarm, which is raised once and ends when the gateway answers after all.
         self._unacknowledged: set[ObjectKey] = set()
         self._foreign: set[ObjectKey] = set()
         self._damped: set[ObjectKey] = set()
+        # Versions of our bells, so that ringing is one request in place of two. A wrong one costs a conflict, and the
+        # long way.
         self._bells: dict[ObjectKey, str] = {}
+        # Eight names are shared by all policies; two threads with the same one would delete each other's.
         self._transient_locks = [threading.Lock() for _ in TRANSIENT_SECRETS]
 
     def ring(self, policy: RotatablePolicy, owner: Owner, last_transition: str) -> None:
@@ -126,6 +132,8 @@ class Delivery:
 
     def postpone(self, key: ObjectKey) -> None:
         """Take note that a policy's bell is about to be rung; where that comes to nothing, it is overdue again."""
+        # Postponed before it is done, which is deferred: the sweep comes every second, and would add it again and
+        # again.
         again_s = self._seconds() + UNWRITTEN_WAIT.longest_s
         with self._lock:
             if notification := self._waiting.get(key):
@@ -138,6 +146,7 @@ class Delivery:
         if notification is None:
             return
         tries = notification.tries + 1
+        # Ever more rarely: where no gateway runs, nobody will ever answer, and each ring is a write to etcd.
         again_s = self._seconds() + UNACKNOWLEDGED_WAIT.wait_s(tries, str(key))
         undetectable = notification.last_transition >= show_time(self._clock())
         self._ring(
@@ -219,6 +228,7 @@ class Delivery:
         """Take note of what a policy's status says now; a moved time is the acknowledgement."""
         with self._lock:
             notification = self._waiting.get(key)
+            # Unchanged: our own status write, or an event that was on its way.
             if notification is None or notification.last_transition == last_transition:
                 return
             del self._waiting[key]
@@ -292,16 +302,18 @@ class Delivery:
         else:
             return True
         current = self._api.get(resource_paths.secret(key))
+        # A Secret of the policy's name that is not ours was there first. Its owner would lose it, so it is never
+        # touched.
         if not _is_bell(current):
             return False
         self._put(key, bell, current["metadata"]["resourceVersion"])
         return True
 
-    def _put(self, key: ObjectKey, bell: dict[str, Any], version: str) -> None:
+    def _put(self, key: ObjectKey, bell: Json, version: str) -> None:
         metadata = {**bell["metadata"], "resourceVersion": version}
         self._note(key, self._api.put(resource_paths.secret(key), {**bell, "metadata": metadata}, fieldManager=MANAGER))
 
-    def _note(self, key: ObjectKey, bell: dict[str, Any]) -> None:
+    def _note(self, key: ObjectKey, bell: Json) -> None:
         with self._lock:
             self._bells[key] = bell["metadata"]["resourceVersion"]
 
@@ -331,7 +343,7 @@ class Delivery:
             if error.status != NOT_FOUND:
                 raise
 
-    def _bell(self, key: ObjectKey, owner: Owner) -> dict[str, Any]:
+    def _bell(self, key: ObjectKey, owner: Owner) -> Json:
         return {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -346,6 +358,6 @@ class Delivery:
         }
 
 
-def _is_bell(found: dict[str, Any]) -> bool:
-    labels = found["metadata"].get("labels") or {}
-    return labels.get(MANAGED_BY) == MANAGER and BELL in labels and not found.get("data")
+def _is_bell(secret: Json) -> bool:
+    labels = secret["metadata"].get("labels") or {}
+    return labels.get(MANAGED_BY) == MANAGER and BELL in labels and not secret.get("data")

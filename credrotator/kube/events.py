@@ -13,7 +13,7 @@ import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import RotationError, printable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.ports import Clock
     from credrotator.kube.client.api import KubeApi
+    from credrotator.kube.client.api_objects import Json
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class EventRecorder:
             with self._lock:
                 self._emitted.pop(same, None)
 
-    def _write(self, subject: InvolvedObject, key: ObjectKey, count: int, what: dict[str, Any]) -> None:
+    def _write(self, subject: InvolvedObject, key: ObjectKey, count: int, what: Json) -> None:
         now = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if count > 1:
             try:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy, RotatablePolicy
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, RotatablePolicy
 
 if TYPE_CHECKING:
+    from credrotator.core.outcome import Outcome
     from credrotator.kube.adoption import Adoption
     from credrotator.kube.conditions import Conditions, Reported
     from credrotator.kube.delivery import Delivery

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from credrotator.core.model import InvalidPolicy, Policy, Published
+    from credrotator.core.model import InvalidPolicy, Policy
     from credrotator.core.ports import Clock
+    from credrotator.core.secret_document import Published
     from credrotator.kube.deferred import Defer
     from credrotator.kube.delivery import Delivery
     from credrotator.kube.source import Observed
@@ -104,6 +105,7 @@ class MissedDeliveries:
     def is_due(self) -> bool:
         """Tell whether it has to be looked at, and can be."""
         with self._lock:
+            # Not before all policies are listed: of one that is not known yet, nothing can be said.
             due = self._began_at is not None and self._seconds() >= self._due_s
         return due and self._policies.trouble() is None
 
@@ -136,6 +138,7 @@ class MissedDeliveries:
         if not isinstance(policy, RotatablePolicy) or policy.managed or self._delivery.is_pending(key):
             return
         published, observed = self._policies.cached_state(policy), self._policies.observed(key)
+        # What was issued since is delivered by whoever published it, which is this process.
         if published is None or published.issued_at is None or published.issued_at >= began_at or observed is None:
             return
         if self._is_missed(policy, published.issued_at, rung_at, read_time(observed.last_transition)):
@@ -161,8 +164,8 @@ class MissedDeliveries:
         rung_at = {}
         for namespace in self._namespaces:
             selector = f"{SELECTOR},{BELL}"
-            for found in items(self._api, resource_paths.secrets(namespace), labelSelector=selector):
-                metadata = found["metadata"]
+            for bell in items(self._api, resource_paths.secrets(namespace), labelSelector=selector):
+                metadata = bell["metadata"]
                 text = (metadata.get("annotations") or {}).get(NOTIFIED_AT, "")
                 if moment := read_time(text.partition(" ")[0]):
                     rung_at[ObjectKey(metadata["namespace"], metadata["name"])] = moment

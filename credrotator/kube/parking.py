@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from credrotator.core.audit_log import AuditLog
-    from credrotator.core.model import Failure, RotatablePolicy, SecretDocument
+    from credrotator.core.model import RotatablePolicy
+    from credrotator.core.outcome import Failure
     from credrotator.core.ports import Clock, SecretStore
+    from credrotator.core.secret_document import SecretDocument
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class Parking:
             if until is None:
                 return
             parked = park(document, policy.secret, policy.owner, until, since=now)
+            # With the version: if the gateway has renewed it meanwhile, the conflict leaves its write alone.
             self._store.publish(parked, stored.version if stored else None)
         except (RotationError, Conflict) as error:
             log.warning("%s: not parked: %s", policy.key, error)

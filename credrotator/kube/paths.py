@@ -5,7 +5,7 @@ Source: Envoy AI Gateway and Gateway API, their custom resource definitions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from credrotator.core.errors import Denied
 from credrotator.kube.api_refusals import as_rotation_error
@@ -15,6 +15,7 @@ from credrotator.kube.client.resource_paths import collection, item
 if TYPE_CHECKING:
     from credrotator.core.model import ObjectKey
     from credrotator.kube.client.api import KubeApi
+    from credrotator.kube.client.api_objects import Json
 
 GATEWAY_GROUP: Final = "aigateway.envoyproxy.io"
 GATEWAY_VERSIONS: Final = ("v1beta1", "v1alpha1")
@@ -87,7 +88,7 @@ def _served(api: KubeApi, group: str, resource: str, preferred: tuple[str, ...])
     return None
 
 
-def _get(api: KubeApi, path: str) -> dict[str, Any]:
+def _get(api: KubeApi, path: str) -> Json:
     try:
         return api.get(path)
     except ApiError as error:

@@ -6,7 +6,7 @@ Secrets are not listed: what a policy refers to is read when it is needed, one b
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.core.ports import SecretReader
+    from credrotator.kube.client.api_objects import Json
     from credrotator.policies.managed import FormReader
 
 
@@ -75,7 +76,7 @@ def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[Clus
     return inventory, problems
 
 
-def _add_dependants(inventory: Inventory, kind: str, listed: Iterator[dict[str, Any]]) -> None:
+def _add_dependants(inventory: Inventory, kind: str, listed: Iterator[Json]) -> None:
     for manifest in listed:
         key = ObjectKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
         if kind == "AIServiceBackends":

@@ -85,10 +85,12 @@ class ClusterReferences:
             return known[1]
         version = paths.served_grant_version(self._api)
         try:
-            found = self._api.get(paths.reference_grants(version, namespace)).get("items") or [] if version else []
+            listed = self._api.get(paths.reference_grants(version, namespace)).get("items") or [] if version else []
         except ApiError as error:
             raise as_rotation_error(error, f"read the ReferenceGrants of namespace {namespace}") from error
-        grants = {grant for item in found for grant in read_grant(item, ObjectKey(namespace, item["metadata"]["name"]))}
+        grants = {
+            grant for item in listed for grant in read_grant(item, ObjectKey(namespace, item["metadata"]["name"]))
+        }
         self._grants[namespace] = (time.monotonic(), grants)
         return grants
 
@@ -277,9 +279,9 @@ class PolicyReferences:
         return False
 
 
-def _values(found: Mapping[str, Any]) -> Values:
+def _values(secret: Mapping[str, Any]) -> Values:
     values: Values = {}
-    for name, encoded in (found.get("data") or {}).items():
+    for name, encoded in (secret.get("data") or {}).items():
         try:
             values[name] = base64.b64decode(encoded)
         except (binascii.Error, ValueError):

@@ -15,7 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from credrotator.core.errors import RotationError
-from credrotator.core.model import InvalidPolicy, ObjectKey, Ownership, Policy, Problem, Published, RotatablePolicy
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Problem, RotatablePolicy
+from credrotator.core.secret_document import Ownership, Published
 from credrotator.core.secretdata import CONTENT, cached_state, is_intact
 from credrotator.kube import paths
 from credrotator.kube.client import resource_paths
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.ports import SecretReader
     from credrotator.kube.client.api import KubeApi
+    from credrotator.kube.client.api_objects import Json
     from credrotator.policies.managed import FormReader
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class Observed:
     policy: Policy | InvalidPolicy
     subject: InvolvedObject
     last_transition: str
-    conditions: tuple[dict[str, Any], ...] = ()
+    conditions: tuple[Json, ...] = ()
     version: str = field(default="", compare=False)
     written: int = field(default=0, compare=False)
 
@@ -108,6 +110,8 @@ class ClusterSource:
         self._acknowledge = acknowledge
         self._listeners: list[Callable[[ObjectKey], None]] = []
         self._lock = threading.Lock()
+        # Beside the informers' own copies, since these are one for each namespace, and who leads to which Secret is
+        # known across them.
         self._policies: dict[ObjectKey, Observed] = {}
         self._secrets: dict[ObjectKey, OurSecret] = {}
         self._publishers = Publishers()
@@ -222,8 +226,8 @@ class ClusterSource:
             log.info("%s: %s", error.reason, error.message)
         return paths.policies(self._version, namespace)
 
-    def _parse(self, found: dict[str, Any]) -> Observed:
-        return observe(found, self._reader, self.observed(key_of(found)))
+    def _parse(self, manifest: Json) -> Observed:
+        return observe(manifest, self._reader, self.observed(key_of(manifest)))
 
     def _report(self, key: ObjectKey) -> None:
         """Have a policy enqueued: it changed, or a Secret of it did."""
@@ -238,9 +242,12 @@ class ClusterSource:
             else:
                 self._policies[key] = observed
             others = self._publishers.put(key, observed.policy if observed else None)
+        # Before it is reported: the attempt that follows reads these Secrets.
         self._references.keep(key, _referred(observed.policy) if observed else frozenset())
         if observed is not None:
             self._acknowledge(key, observed.last_transition)
+        # Compared as policies: a status write of the gateway, after each delivery, must not bring about another
+        # attempt.
         if observed is None or before is None or before.policy != observed.policy:
             for concerned in (key, *others):
                 self._report(concerned)
@@ -250,6 +257,7 @@ class ClusterSource:
             known = self._secrets.pop(key, None)
             if secret is not None:
                 self._secrets[key] = secret
+            # Decided under the lock, reported outside of it: the daemon reads this source when it is told.
             concerned = self._concerned(key, known, secret)
         for policy in concerned:
             self._report(policy)
@@ -269,7 +277,7 @@ class ClusterSource:
         return seen.policy if seen else None
 
 
-def observe(found: dict[str, Any], policies: FormReader, before: Observed | None = None) -> Observed:
+def observe(manifest: Json, policies: FormReader, before: Observed | None = None) -> Observed:
     """Read a policy of the API server, with what its status says.
 
     What was read ``before`` counts on where only the status has changed: the gateway writes one after each delivery,
@@ -278,32 +286,32 @@ def observe(found: dict[str, Any], policies: FormReader, before: Observed | None
     NOTE: raises for nothing that a tenant may write: what was read before would stay in force, and its credential be
     kept fresh by a text that is gone.
     """
-    listed = (found.get("status") or {}).get("conditions") or []
+    listed = (manifest.get("status") or {}).get("conditions") or []
     conditions = [condition for condition in listed if isinstance(condition, dict)]
     words = [condition for condition in conditions if condition.get("type") != CONDITION]
     latest = words[-1].get("lastTransitionTime", "") if words else ""
-    metadata, written = found.get("metadata") or {}, _written(found)
-    policy = before.policy if before and written and written == before.written else _policy(found, policies)
-    subject = InvolvedObject(policy.key, str(metadata.get("uid", "")), str(found.get("apiVersion", "")))
+    metadata, written = manifest.get("metadata") or {}, _written(manifest)
+    policy = before.policy if before and written and written == before.written else _policy(manifest, policies)
+    subject = InvolvedObject(policy.key, str(metadata.get("uid", "")), str(manifest.get("apiVersion", "")))
     return Observed(policy, subject, str(latest), tuple(conditions), str(metadata.get("resourceVersion", "")), written)
 
 
-def _written(found: dict[str, Any]) -> int:
+def _written(manifest: Json) -> int:
     """Hash all of a policy that it can be read from; 0 where the server does not count its generations."""
-    metadata = found.get("metadata")
+    metadata = manifest.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("generation"), int):
         return 0
     noted = {name: value for name, value in metadata.items() if name not in _NOTED_BY_SERVERS}
     # The generation stands for the spec (Kubernetes API conventions, "Metadata"), but for nothing in the metadata.
-    return hash((str(found.get("apiVersion")), repr(sorted(noted.items()))))
+    return hash((str(manifest.get("apiVersion")), repr(sorted(noted.items()))))
 
 
-def _policy(found: dict[str, Any], policies: FormReader) -> Policy | InvalidPolicy:
+def _policy(manifest: Json, policies: FormReader) -> Policy | InvalidPolicy:
     try:
-        return policies.read(found, ORIGIN)
+        return policies.read(manifest, ORIGIN)
     except MALFORMED as error:
         # A fault of ours; its text stays out, nobody vetted it.
-        key, kind = key_of(found), type(error).__name__
+        key, kind = key_of(manifest), type(error).__name__
         log.warning("%s cannot be read: %s in credrotator itself", key, kind)
         return InvalidPolicy(key, ORIGIN, (Problem("", f"cannot be read: {kind} in credrotator itself; report it"),))
 
@@ -314,8 +322,8 @@ def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:
     return frozenset(reference.secret for reference in references)
 
 
-def _our_secret(found: dict[str, Any]) -> OurSecret:
-    stored = stored_secret(found)
+def _our_secret(secret: Json) -> OurSecret:
+    stored = stored_secret(secret)
     document, ownership = stored.document, stored.ownership or NOBODYS
     policy = ObjectKey(document.key.namespace, ownership.policy)
     content = document.annotations.get(CONTENT, "")

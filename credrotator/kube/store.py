@@ -11,8 +11,10 @@ import binascii
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Conflict, Denied, printable
-from credrotator.core.model import ObjectKey, Owner, Ownership, SecretDocument, Sensitive, StoredSecret
+from credrotator.core.model import ObjectKey, Owner
+from credrotator.core.secret_document import Ownership, SecretDocument, StoredSecret
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT
+from credrotator.core.sensitive import Sensitive
 from credrotator.kube.api_refusals import as_rotation_error
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
@@ -22,7 +24,9 @@ from credrotator.policies.annotations import PREFIX
 from credrotator.policies.schema import GROUP, KIND
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from credrotator.kube.client.api_objects import Json, OwnerReference
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "credrotator"
@@ -44,8 +48,8 @@ class ClusterStore:
 
     def read(self, key: ObjectKey) -> StoredSecret | None:
         """See ``ports.SecretStore``; the version is the resourceVersion."""
-        found = self._get(key)
-        return None if found is None else stored_secret(found)
+        secret = self._get(key)
+        return None if secret is None else stored_secret(secret)
 
     def publish(self, document: SecretDocument, expected: str | None) -> None:
         """See ``ports.SecretStore``.
@@ -54,17 +58,24 @@ class ClusterStore:
             Denied: SecretNotOurs or ForeignOwner: the Secret is somebody else's.
             Transient: ContestedWrite: somebody else changes it back each time.
         """
+        # Read right before it is replaced. What others have put into the metadata has to go along, and nobody keeps
+        # that.
         present = None if expected is None else self._get(document.key)
+        # The decision was made on another state. To write now would replace what nobody has looked at.
         if present is not None and present["metadata"]["resourceVersion"] != expected:
             raise Conflict(f"{document.key} was changed meanwhile")
         if present is None and expected is not None:
             raise Conflict(f"{document.key} was deleted meanwhile")
         if present is not None:
             refuse_foreign(present, document)
+        # After the checks, so that a conflict is told as one, and before the write: two controllers that put their own
+        # back would write for ever, each faster than people can see.
         self._budget.check(document.key, present, MANAGER)
         try:
             self._write(document, present)
         except ApiError as error:
+            # A timeout or a 5xx of a webhook says nothing of etcd. Taken for a failure, a write that has happened would
+            # be tried again with the old version, and its conflict would look like somebody else's.
             if error.status not in {0, *range(UNKNOWN_OUTCOME, 600)} or not self._is_written(document):
                 raise as_rotation_error(error, f"write Secret {document.key}") from error
         self._budget.note(document.key)
@@ -83,7 +94,7 @@ class ClusterStore:
         except ApiError as error:
             raise as_rotation_error(error, f"write Secret {document.key} (dry run)") from error
 
-    def _get(self, key: ObjectKey) -> dict[str, Any] | None:
+    def _get(self, key: ObjectKey) -> Json | None:
         try:
             return self._api.get(resource_paths.secret(key))
         except ApiError as error:
@@ -91,7 +102,7 @@ class ClusterStore:
                 return None
             raise as_rotation_error(error, f"read Secret {key}") from error
 
-    def _write(self, document: SecretDocument, present: dict[str, Any] | None, **query: Any) -> None:
+    def _write(self, document: SecretDocument, present: Json | None, **query: Any) -> None:
         body = manifest(document, present)
         if present is None:
             self._api.post(resource_paths.secrets(document.key.namespace), body, fieldManager=MANAGER, **query)
@@ -101,19 +112,19 @@ class ClusterStore:
     def _is_written(self, document: SecretDocument) -> bool:
         """Read back after a write whose outcome is unknown, and compare (fault 28)."""
         try:
-            found = self._api.get(resource_paths.secret(document.key))
+            secret = self._api.get(resource_paths.secret(document.key))
         except ApiError:
             return False
-        there = stored_secret(found).document
+        there = stored_secret(secret).document
         return dict(there.data) == dict(document.data) and all(
             there.annotations.get(name) == value for name, value in document.annotations.items()
         )
 
 
-def stored_secret(found: Mapping[str, Any]) -> StoredSecret:
+def stored_secret(secret: Mapping[str, Any]) -> StoredSecret:
     """Read a Secret of the API."""
-    metadata = found["metadata"]
-    data = {name: Sensitive(_text(value)) for name, value in (found.get("data") or {}).items()}
+    metadata = secret["metadata"]
+    data = {name: Sensitive(_text(value)) for name, value in (secret.get("data") or {}).items()}
     key = ObjectKey(metadata["namespace"], metadata["name"])
     annotations = dict(metadata.get("annotations") or {})
     return StoredSecret(SecretDocument(key, data, annotations), metadata["resourceVersion"], _ownership(metadata))
@@ -125,7 +136,7 @@ def _ownership(metadata: Mapping[str, Any]) -> Ownership:
     return Ownership(labels.get(MANAGED_BY) == MANAGER, str(notes.get(POLICY, "")), uids)
 
 
-def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> dict[str, Any]:
+def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> Json:
     """Return the whole object to write: our data, our metadata, and what others put into metadata."""
     old: dict[str, Any] = dict(present["metadata"]) if present else {}
     owner = document.owner
@@ -134,6 +145,8 @@ def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> dic
     annotations = {**others, **document.annotations}
     if owner:
         annotations[POLICY] = owner.name
+    # The version makes it optimistic; the UID, that a Secret which was deleted and made anew is not taken for the one
+    # that was read.
     kept: dict[str, Any] = {name: old[name] for name in ("resourceVersion", "uid", "finalizers") if name in old}
     metadata = {
         **kept,
@@ -152,7 +165,7 @@ def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> dic
     }
 
 
-def owner_reference(owner: Owner) -> dict[str, Any]:
+def owner_reference(owner: Owner) -> OwnerReference:
     """Return the controller reference by which the Secret goes with its policy."""
     return {
         "apiVersion": owner.api_version,
@@ -160,11 +173,12 @@ def owner_reference(owner: Owner) -> dict[str, Any]:
         "name": owner.name,
         "uid": owner.uid,
         "controller": True,
+        # True would need the right to update the policy's finalizers, which credrotator does not ask for.
         "blockOwnerDeletion": False,
     }
 
 
-def _owners(present: list[dict[str, Any]], owner: Owner | None) -> list[dict[str, Any]]:
+def _owners(present: Sequence[Mapping[str, Any]], owner: Owner | None) -> Sequence[Mapping[str, Any]]:
     """Keep other owners; the policy is there once, by its present version and UID."""
     if owner is None:
         return present

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Outcome, Policy, SecretDocument
+    from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Policy
+    from credrotator.core.outcome import Outcome
+    from credrotator.core.secret_document import SecretDocument
 
 log = logging.getLogger(AUDIT)
 
@@ -49,11 +51,11 @@ class Audit:
             return
         content = document.annotations.get(CONTENT)
         text = "published %s for %s (%s): expiry %s -> %s, content %s, request %s"
-        said = (document.key, policy.key, reason, old, credential.expires_at, content, credential.request_id)
+        arguments = (document.key, policy.key, reason, old, credential.expires_at, content, credential.request_id)
         fields = self._fields("published", policy, reason)
         fields |= _change(document.key, old, credential.expires_at)
         fields |= {"content_hash": content, "request_id": credential.request_id}
-        log.info(text, *said, extra={"fields": fields})
+        log.info(text, *arguments, extra={"fields": fields})
 
     def refused(self, policy: Policy, reason: str, why: str, old: datetime | None, credential: Credential) -> None:
         """A new credential was there and is not published; what is there stays."""
@@ -72,8 +74,8 @@ class Audit:
         fields = self._fields("failed", policy, error.reason)
         fields |= _change(outcome.secret, outcome.expires_at, None)
         fields |= {"kind": error.kind, "hint": error.hint, "see": reference(error.reason)}
-        said = (outcome.policy, error.reason, error.kind, error.message, fields["see"])
-        log.log(self._failures, "%s: %s (%s): %s; see %s", *said, extra={"fields": fields})
+        arguments = (outcome.policy, error.reason, error.kind, error.message, fields["see"])
+        log.log(self._failures, "%s: %s (%s): %s; see %s", *arguments, extra={"fields": fields})
 
     def adopted(self, policy: Policy, document: SecretDocument, expires_at: datetime | None) -> None:
         """A Secret that another program wrote is kept fresh from now on; its credential stays."""

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from credrotator.core.attempts import Attempt
     from credrotator.core.instrumentation import Instrumentation, Stage, Timing
-    from credrotator.core.model import ObjectKey, Outcome
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome import Outcome
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 MINUTES = (60.0, 300.0, 900.0, 3600.0)
@@ -55,7 +56,7 @@ class Metrics:
         self.requests = counter(
             "provider_requests", "Requests to issuers and vendors by how they ended.", ["provider", "call", "code"]
         )
-        self.throttles = counter("throttled", "Answers that asked for patience.", ["provider"])
+        self.throttles = counter("throttled", "Responses that limited the rate.", ["provider"])
         self.delivery = histogram(
             "delivery_seconds", "From the doorbell to the gateway's reaction.", ["form"], (*SECONDS, *MINUTES)
         )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.core.model import ObjectKey, Outcome
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome import Outcome
 
 
 class _Standing(NamedTuple):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 from urllib.parse import unquote_plus
 
 from credrotator.core.attempts import current
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 
 if TYPE_CHECKING:
     from types import TracebackType

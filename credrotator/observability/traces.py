@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.attempts import Attempt
     from credrotator.core.instrumentation import Stage, Timing
-    from credrotator.core.model import Outcome
+    from credrotator.core.outcome import Outcome
 
 NAME = "credrotator"
 LAST_SPANS_S = 2.0

@@ -12,16 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from credrotator.core.errors import PolicyError, printable
-from credrotator.core.model import (
-    InvalidPolicy,
-    ObjectKey,
-    Policy,
-    Problem,
-    RotatablePolicy,
-    SecretKeyRef,
-    Sensitive,
-    backend_key,
-)
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Problem, RotatablePolicy, SecretKeyRef, backend_key
+from credrotator.core.sensitive import Sensitive
 from credrotator.policies.characters import odd_character
 from credrotator.policies.schema import GROUP, KIND
 from credrotator.policies.stand_ins import stand_in

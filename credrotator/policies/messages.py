@@ -123,11 +123,11 @@ def choice_problems(block: object, shape: type[api.SchemaModel], path: str, *, a
 @cache
 def _inner_shapes(shape: type[api.SchemaModel]) -> tuple[tuple[str, type[api.SchemaModel]], ...]:
     """List the fields of a shape that have a shape of their own, by their names in the API."""
-    found = []
+    fields = []
     for name, info in shape.model_fields.items():
         inner = [part for part in (info.annotation, *get_args(info.annotation)) if _is_shape(part)]
-        found += [(info.alias or name, part) for part in inner[:1]]
-    return tuple(found)
+        fields += [(info.alias or name, part) for part in inner[:1]]
+    return tuple(fields)
 
 
 def _is_shape(part: object) -> bool:

@@ -368,7 +368,7 @@ class Reading:
             return None
         path = annotation_path(name)
         try:
-            found = shape.model_validate({field: read_tenant_list(text)})
+            document = shape.model_validate({field: read_tenant_list(text)})
         except DocumentError as error:
             self.wrong(path, error.reason)
             return None
@@ -376,10 +376,10 @@ class Reading:
             problems = schema_problems(error)
             self.problems += [Problem(path + each.path.removeprefix(field), each.message) for each in problems]
             return None
-        for unknown in unknown_fields(found, ""):
+        for unknown in unknown_fields(document, ""):
             where, _, message = unknown.removeprefix(f".{field}").partition(": ")
             self.wrong(path + where, message)
-        return found
+        return document
 
     def token_source(self, exchange: schema.OidcExchange, path: str, *, default_audience: str = "") -> TokenSource:
         """Read where the subject token comes from (``oidcExchangeToken``, or what an annotation puts in its place).

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
-    from credrotator.core.model import SecretKeyRef, Sensitive, Source
+    from credrotator.core.model import SecretKeyRef, Source
+    from credrotator.core.sensitive import Sensitive
     from credrotator.policies import schema
     from credrotator.policies.reader import Reading
 

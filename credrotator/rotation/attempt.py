@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import InvalidPolicy, ObjectKey, Outcome, Policy
+    from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import Clock, OutcomeListener, SecretReader
     from credrotator.rotation.guard import Guard
     from credrotator.rotation.rotation import RotateOptions
@@ -108,10 +109,13 @@ class AttemptRunner:
             return outcome
         self._audit.failed(policy, outcome)
         self._instrumentation.record(outcome, Timing(time.monotonic() - started_s, due, began))
+        # Before the delivery, which asks the API server and may hang: the next renewal must not depend on it.
         schedule.plan(outcome)
         if outcome.action == "rotated":
             with self._instrumentation.stage("delivery"):
                 self._listener(policy, outcome)
+        # What was rotated has passed the guard right before its write. Anything else has written nothing yet, and the
+        # status write that follows must not be a former leader's.
         elif self._guard.is_current(policy):
             self._listener(policy, outcome)
         return outcome

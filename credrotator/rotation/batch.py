@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Protocol
 
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import Failure, Outcome
+from credrotator.core.outcome import Failure, Outcome
 from credrotator.rotation.attempt import ONE_PASS, AttemptRunner
 from credrotator.rotation.guard import UNGUARDED
 
@@ -97,6 +97,7 @@ class Batch:
             _interrupt(pool, futures)
             raise
         finally:
+            # Not waited for: all that count have ended, and one that hangs cannot be ended.
             pool.shutdown(wait=False)
 
     def _one(self, key: ObjectKey, inventory: Inventory, options: RotateOptions) -> Outcome:

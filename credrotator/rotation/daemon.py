@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credrotator.core.instrumentation import DaemonInstrumentation
-    from credrotator.core.model import ObjectKey, Outcome
+    from credrotator.core.model import ObjectKey
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import Clock, PolicySource
     from credrotator.rotation.attempt import AttemptRunner
     from credrotator.rotation.edit_budget import EditBudget
@@ -80,11 +81,14 @@ class Daemon:
         self._instrumentation = instrumentation
         self._leads = leads
         self._timetable = Timetable(self._due, clock, seconds=seconds)
+        # Not in the store: a restart begins the back-off anew, which costs one attempt, and needs no write for each
+        # failure.
         self._failures: dict[ObjectKey, Streak] = {}
         self._expiries: dict[ObjectKey, float] = {}
         self._attempted: set[ObjectKey] = set()
         self._planned: set[ObjectKey] = set()
         self._counts = False
+        # Woken while they are being handled. The wake-up is not lost, it shortens the wait that follows.
         self._woken: set[ObjectKey] = set()
         self._edits = edits
         self._pace = RefusalPace()
@@ -103,6 +107,8 @@ class Daemon:
     def stop(self) -> None:
         """End in order: no new looks, writes in hand finished, within ten seconds."""
         ends_s = time.monotonic() + STOP_S
+        # First whoever makes work, then whoever hands it out, then whoever does it: in another order, a worker would be
+        # given a key that nobody waits for.
         self._timetable.stop()
         self._queue.close()
         # Before the workers: one that waits for what the source reads need not wait any more.
@@ -120,6 +126,7 @@ class Daemon:
             # To forget takes no worker: what is kept of those that are gone must not wait for those that hang.
             self._forget(key)
             return
+        # After deletions, which are free: a namespace that is removed at once must not wait for a budget of edits.
         wait_s = self._edits.edited(key)
         if wait_s > 0:
             self._timetable.put_after(key, timedelta(seconds=wait_s))
@@ -133,6 +140,7 @@ class Daemon:
         those come first that have the least time left.
         """
         self._counts = True
+        # Unknown counts as expired: a policy of which nothing is known may have no credential at all.
         for key in sorted(self._source.policies(), key=lambda each: self._expiries.get(each, 0.0)):
             if key not in self._planned and key not in self._attempted:
                 self.enqueue(key)
@@ -223,6 +231,8 @@ class Daemon:
         self._expiries[key] = outcome.expires_at.timestamp() if outcome.expires_at else 0.0
         if outcome.action == "failed" and outcome.error:
             now = self._steady()
+            # Carried over to the clock that nobody sets, like everything that streaks are made of: a step of the wall
+            # clock must neither shorten a back-off to nothing nor stretch it past the expiry.
             expires_at = now + (outcome.expires_at - self._clock()) if outcome.expires_at else None
             streak = failed(
                 self._failures.get(key), outcome.error, seed=self._seed(key), now=now, expires_at=expires_at
@@ -230,12 +240,14 @@ class Daemon:
             self._failures[key] = streak
             wait = streak.next_try - now
             if outcome.error.is_refusal:
+                # The circuit recovered while this attempt was being refused; the next wake-up may never come.
                 wait = SHORTEST if key in self._woken else wait
                 wait_s = self._pace.wait_s(key.namespace, wait.total_seconds(), self._seconds())
                 wait = timedelta(seconds=wait_s)
             self._timetable.put_after(key, wait)
             return
         self._failures.pop(key, None)
+        # A moment of the vendor's clock, not an interval: when our clock is put right, the renewal moves with it.
         if outcome.renew_at:
             self._timetable.put(key, outcome.renew_at)
         else:

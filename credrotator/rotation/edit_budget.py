@@ -49,8 +49,11 @@ class EditBudget:
     def edited(self, policy: ObjectKey) -> float:
         """Take note of an edit; return for how many seconds the attempt that follows has to wait, 0 for none."""
         with self._lock:
+            # Noted, not yet charged: most edits (a label, a status) change nothing that an exchange depends on.
             self._edited.add(policy)
             now_s = self._seconds()
+            # One number for each policy in place of a list of moments: each exchange moves it by one interval, and a
+            # burst is allowed while it is less than so many intervals ahead.
             return max(0.0, self._full_s.get(policy, now_s) - now_s - (BURST - 1) * EVERY_S)
 
     @contextlib.contextmanager
@@ -58,6 +61,8 @@ class EditBudget:
         """Let the first exchange in the block be charged, if the policy was edited since the last attempt."""
         with self._lock:
             self._shrink()
+            # Moved from one set to the other at the start: an edit that comes during the attempt is charged to the next
+            # one.
             if policy in self._edited:
                 self._edited.discard(policy)
                 self._charged.add(policy)

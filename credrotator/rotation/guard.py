@@ -47,8 +47,11 @@ class PolicyGuard:
         if not self._leads():
             raise Abandoned("NotLeader")
         current = self._source.get(policy.key)
+        # By the UID, not by the name: a policy that was deleted and made anew under its name is another one.
         if not isinstance(current, Policy) or current.uid != policy.uid:
             raise Abandoned("PolicyGone")
+        # The fingerprint, not the whole object: a label or a status that changes while the exchange runs must not waste
+        # it.
         if _asked(current) != _asked(policy) or current.secret != policy.secret:
             raise Abandoned("PolicyEdited")
 

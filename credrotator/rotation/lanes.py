@@ -37,9 +37,12 @@ class Lanes:
         policy = self._source.get(key)
         if not isinstance(policy, RotatablePolicy):
             return ""
+        # The first thing that can hang, which is the issuer; who has none hangs at the vendor.
         token_source = policy.source.token_source
         return token_source.issuer if isinstance(token_source, OidcClient) else policy.source.asked
 
     def limit(self, lane: str) -> int:
         """Return how many workers a lane may have."""
+        # Asked at each decision, not when the key was added: an issuer that begins to hang has its quarter again as
+        # soon as its token is over. At least one, or a daemon with few workers would never handle a lane.
         return max(1, self._workers * (3 if self._has_valid_token(lane) else 1) // 4)

@@ -51,6 +51,7 @@ class Recovery:
     def stop(self) -> None:
         """End; nobody is woken any more."""
         self.begin_to_stop()
+        # A daemon that never got to lead has not started it, and ``join`` would raise.
         if self._thread.ident:
             self._thread.join(2 * WAIT_S)
 
@@ -63,4 +64,5 @@ class Recovery:
             except Exception:
                 # Without this thread refused policies are left to their own back-off, minutes instead of a second.
                 log.exception("waking policies after an outage failed; going on")
+                # What failed once may well fail at once again; without a pause this would be a loop at full speed.
                 self._stopping.wait(WAIT_S)

@@ -32,9 +32,13 @@ class RefusalPace:
             self._counts[namespace, second] = self._counts.get((namespace, second), 0) + 1
             if self._counts[namespace, second] >= TRIES_PER_S:
                 self._next[namespace, second] = second + 1
+            # The fraction is kept where there is room: rounded down to whole seconds, all of a second's tries would
+            # come at once.
             return wait_s if second == intended else second - now_s
 
     def _first_free(self, namespace: str, second: int) -> int:
+        # Thousands are refused in the same second, each would walk over all full seconds from the first: the shortcuts
+        # make that constant on average (the find step of a union-find).
         passed = []
         while (following := self._next.get((namespace, second))) is not None:
             passed.append(second)
@@ -48,5 +52,6 @@ class RefusalPace:
         if now_s < self._swept_s + SWEEP_EVERY_S:
             return
         self._swept_s = now_s
+        # Seconds that are over are of no use, and a day has 86 400 of them for each namespace.
         self._counts = {slot: count for slot, count in self._counts.items() if slot[1] >= now_s}
         self._next = {slot: following for slot, following in self._next.items() if slot[1] >= now_s}

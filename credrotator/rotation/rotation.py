@@ -12,30 +12,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from credrotator.core.audit_log import NO_AUDIT
-from credrotator.core.errors import Abandoned, Conflict, PolicyError, RotationError, Transient
+from credrotator.core.errors import Abandoned, Conflict, RotationError, Transient
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import (
-    Action,
     Credential,
-    Failure,
     InvalidPolicy,
     ObjectKey,
-    Outcome,
     Policy,
-    Published,
-    Rotatable,
     RotatablePolicy,
-    SecretDocument,
-    Source,
-    StoredSecret,
-    Unreadable,
-    Unsupported,
 )
+from credrotator.core.outcome import Action, Failure, Outcome
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
 from credrotator.core.ports import NOBODY_TO_ASK
-from credrotator.core.profiles import read_profile
+from credrotator.core.secret_document import Published, SecretDocument, StoredSecret, Unreadable
 from credrotator.core.secretdata import content_hash, parse, render
 from credrotator.rotation.guard import UNGUARDED
+from credrotator.rotation.not_rotated import check_static, invalid, static_reason
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -152,7 +144,11 @@ class Rotation:
         self._audit = audit
         self._cached_state = cached_state
         self._ask_time = ask_time
+        # A credential that was issued is not thrown away because it could not be written: AWS's are gone with the
+        # answer, a vendor's quota is spent, and the next exchange may fail.
         self._held: dict[ObjectKey, _Held] = {}
+        # What was read last. A store that is away must not make an expiry unknown, by which back-off and metrics go
+        # (I16).
         self._known: dict[ObjectKey, Published | Unreadable | None] = {}
 
     def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader, options: RotateOptions) -> Outcome:
@@ -190,6 +186,7 @@ class Rotation:
     def _unedited(self, key: ObjectKey, stored: StoredSecret, published: Published) -> Published | Unreadable:
         """Believe no other times beside the credential that we wrote: it lives for as long as it was issued for."""
         held = self._held.get(key)
+        # The process that wrote the Secret knows its times by heart. Another one has the hash beside them only.
         if held is None or _have_same_times(published, held.published):
             return published
         if content_hash(stored.document.data) != held.content:
@@ -219,10 +216,13 @@ class Rotation:
         seen = self._seen(policy)
         if seen is not None and isinstance(self._plan(policy, seen, options), Keep) and not self._is_ahead(seen):
             return self._outcome(policy, "kept", "Fresh", seen)
+        # In an outage of the vendor, the circuit refuses without asking; reading the Secret before that would move the
+        # outage's load to the API server, ten thousand reads at a time.
         if options.is_retry and self._is_known_to_be_due(policy, options):
             held = self._credential(policy, secrets, options)
             return self._publish(policy, held, self.state(policy, options), options)
         state = self.state(policy, options)
+        # A credential from the future: this machine's clock is behind, and "fresh" may mean dead already.
         if isinstance(state.plan, Keep) and isinstance(state.published, Published) and self._is_ahead(state.published):
             policy, state = self._doubted(policy, state, options)
         match state.plan:
@@ -271,6 +271,7 @@ class Rotation:
                 policy.key, policy.source, secrets, ignore_retry_after=options.ignore_retry_after
             )
         document = self._document(policy, credential)
+        # Read back as the next process will read it, before it is written: what does not read back is never published.
         published = parse(document, policy.source, policy.data_key)
         held = self._held[policy.key] = _Held(credential, published, content_hash(document.data))
         return held
@@ -320,13 +321,18 @@ class Rotation:
         credential, candidate = held.credential, held.published
         document = self._document(policy, credential)
         first, still = state, options
+        # Bounded: two writers that answer each other's writes would never end.
         for _ in range(PUBLISH_TRIES):
             decided = state.plan
+            # At the second turn or later: whoever was quicker has written what will do, and a second write would only
+            # wake the gateway.
             if isinstance(decided, Keep):
                 self._audit.refused(policy, "Adopted", "somebody else was quicker", state.expires_at, credential)
                 return self._outcome(policy, "kept", "Adopted", state.published)
             if why := _worse(candidate, state, self._clock(), still):
                 return self._keep_better(policy, credential, why, still)
+            # The last thing before each write, and at each turn: the exchange took seconds, in which the Lease may have
+            # gone to another process (I8).
             self._refuse_abandoned(policy, credential, state)
             try:
                 with self._instrumentation.stage("write"):
@@ -338,6 +344,7 @@ class Rotation:
                 still = options if state.has_data_of(first) else RotateOptions()
                 state = replace(state, plan=self._plan(policy, state.published, still))
                 continue
+            # Without reading it again: the write was conditional, so this is what is there.
             self._known[policy.key] = candidate
             self._audit.published(policy, decided.reason, state.expires_at, document, credential)
             return self._outcome(policy, "rotated", decided.reason, candidate)
@@ -358,6 +365,8 @@ class Rotation:
 
         An early pass (``within``) may well get a token that the vendor kept for us, or one with a shorter life.
         """
+        # Judged by its own times, not by ``within``: cron asks early, and a vendor that gives the same token again then
+        # is no failure.
         state = self.state(policy, RotateOptions(force=options.force))
         if isinstance(state.plan, Keep):
             self._audit.refused(policy, "NotBetter", why, state.expires_at, credential)
@@ -387,6 +396,7 @@ class Rotation:
         if isinstance(policy, RotatablePolicy) and policy.key in self._known:
             known = self._known[policy.key]
             expires_at, renew_at = times(policy, known)
+            # The reason tells what was to be done (Expiring), the error why it was not: alerts go by the first.
             decided = self._plan(policy, known, options)
             reason = decided.reason if isinstance(decided, Rotate) else error.reason
         return Outcome(
@@ -402,45 +412,8 @@ class Rotation:
         )
 
 
-def static_reason(source: Source) -> str:
-    """Say why nothing is rotated."""
-    if isinstance(source, Unsupported):
-        return "NotSupported"
-    return "Static" if source.references else "DefaultChain"
-
-
 def _have_same_times(one: Published, other: Published | Unreadable | None) -> bool:
     return isinstance(other, Published) and (one.expires_at, one.issued_at) == (other.expires_at, other.issued_at)
-
-
-def check_static(source: Source, secrets: SecretReader) -> None:
-    """See that what a policy without rotation names is there.
-
-    Raises:
-        PolicyError: It is not.
-    """
-    if isinstance(source, Rotatable) or source.secret is None:
-        return
-    value = secrets(source.secret)
-    if source.profile and read_profile(value.reveal(), source.profile) is None:
-        raise PolicyError(
-            "ProfileMissing",
-            f"Secret {source.secret.secret}, key {source.secret.key}, has no profile {source.profile}",
-            hint="correct credentialsFile.profile, or add the profile to the file",
-        )
-
-
-def invalid(policy: InvalidPolicy) -> Outcome:
-    """Describe a policy that cannot work as written."""
-    message = "; ".join(map(str, policy.problems))
-    hint = f"correct the policy in {policy.origin}"
-    return Outcome(
-        policy.key,
-        policy.provider,
-        "failed",
-        "InvalidPolicy",
-        error=Failure("policy", "InvalidPolicy", message, hint),
-    )
 
 
 def times(policy: Policy, published: Published | Unreadable | None) -> tuple[datetime | None, datetime | None]:

@@ -18,8 +18,9 @@ from credrotator.core.errors import StoreAway, StoreClosed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.core.model import ObjectKey, SecretDocument, StoredSecret
+    from credrotator.core.model import ObjectKey
     from credrotator.core.ports import SecretStore
+    from credrotator.core.secret_document import SecretDocument, StoredSecret
 
 TRIAL_EVERY_S = 2.0
 TRIAL_TAKES_S = 3.0
@@ -72,9 +73,13 @@ class StoreRecovery:
         self._seconds = seconds
         self._changed = condition()
         self._trial_every_s = trial_every_s
+        # In order: whoever made a trial goes to the end, so that one policy's own trouble does not stand for the
+        # store's.
         self._waiting: dict[ObjectKey, None] = {}
         self._returned: list[ObjectKey] = []
         self._latest: dict[ObjectKey, _Failure] = {}
+        # How often the store was usable since the start. A policy that fails again although this has grown has a
+        # trouble of its own: waking it with the others would have it try all the time.
         self._successes: Counter[Use] = Counter()
         self._trying: ObjectKey | None = None
         self._next_s = 0.0
@@ -101,6 +106,7 @@ class StoreRecovery:
                 self._changed.wait(max(0.01, (min(ends_s, self._next_s) if busy else ends_s) - now_s))
 
     def _due(self, now_s: float) -> list[ObjectKey]:
+        # One moment for trials and batches alike: a store that has just come back must not get both at once.
         if now_s < self._next_s:
             return []
         if self._returned:
@@ -125,6 +131,8 @@ class StoreRecovery:
     def _ask(self, use: Use, ask: Callable[[], Given]) -> Given:
         try:
             given = ask()
+        # Only what says that the store itself is away. A refusal (rights, quota, a conflict) is an answer, and trying
+        # it again at once would only repeat it.
         except (StoreAway, StoreClosed):
             self._note_away(use)
             raise
@@ -144,10 +152,14 @@ class StoreRecovery:
             is_first, now_s = not self._waiting, self._seconds()
             before, successes, hold_s = self._latest.get(policy), self._successes[use], 0.0
             if before is not None and before.use == use and successes > before.successes:
+                # Others got through since this one's last failure. It doubles, as any back-off; the ceiling is below
+                # the five minutes that a policy without a credential waits at most.
                 hold_s = min(max(2 * before.hold_s, FIRST_HOLD_S), LONGEST_HOLD_S)
             self._latest.pop(policy, None)
             self._latest[policy] = _Failure(use, now_s, successes, hold_s)
             self._waiting.setdefault(policy)
+            # Only the first failure and the trial's set the time. With each of ten thousand failures moving it, there
+            # would never be a trial.
             if is_first or policy == self._trying:
                 self._next_s, self._trying = now_s + self._trial_every_s, None
             self._changed.notify_all()
@@ -158,8 +170,10 @@ class StoreRecovery:
         NOTE: a disk that is full can be read, and so can an API server whose admission is out of order. To name those
         that could not write whenever anybody reads would have all of them try all the time.
         """
+        # The usual case, on each read and write: without the lock.
         if not self._latest:
             return
+        # Where a write went through, reading works as well; the other way round nothing is known.
         possible: tuple[Use, ...] = ("read", "write") if use == "write" else ("read",)
         with self._changed:
             self._successes.update(possible)
@@ -183,6 +197,8 @@ class StoreRecovery:
         if attempt and latest and latest.use in possible:
             self._waiting.pop(attempt.policy, None)
             del self._latest[attempt.policy]
+        # One at a time is enough, since each call adds one at most. Failures are kept past their hold, because the next
+        # one doubles it.
         over_s = self._seconds() - 2 * LONGEST_HOLD_S
         oldest = next(iter(self._latest), None)
         if oldest is not None and oldest not in self._waiting and self._latest[oldest].at_s < over_s:

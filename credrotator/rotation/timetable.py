@@ -109,6 +109,7 @@ class Timetable:
             entry = self._times.pop(key, None)
         if entry is None:
             return None
+        # Its timer may have rung a moment ago, or never have been set because it was due at once.
         with contextlib.suppress(JobLookupError):
             self._scheduler.remove_job(str(key))
         return entry.moment
@@ -116,7 +117,9 @@ class Timetable:
     def sweep(self) -> None:
         """Fire everything whose time has come, whatever the timers think."""
         with self._lock:
+            # Soonest first, since after a suspension everything is overdue, and workers are few.
             overdue = sorted((entry.moment, key) for key, entry in self._times.items() if self._left_s(entry) <= 0)
+        # Outside of the lock: ``due`` takes the queue's, and whoever holds that may be asking for this one.
         for _, key in overdue:
             self._due(key)
 
@@ -130,6 +133,7 @@ class Timetable:
 
     def _set(self, key: ObjectKey, entry: _Entry) -> None:
         with self._lock:
+            # Nothing new. Each timer that is set wakes APScheduler's thread.
             if self._times.get(key) == entry:
                 return
             self._times[key] = entry
@@ -145,6 +149,7 @@ class Timetable:
             entry = self._times.get(key)
         if entry is None:
             return
+        # Decided anew when the timer rings: the clock may have been corrected meanwhile, in either direction.
         left_s = self._left_s(entry)
         if left_s <= 0:
             self._due(key)
@@ -154,5 +159,6 @@ class Timetable:
 
     def _left_s(self, entry: _Entry) -> float:
         if entry.until_s is not None:
+            # A wait is an interval: a clock that is set must make it neither longer nor shorter.
             return entry.until_s - self._seconds()
         return (entry.moment - self._clock()).total_seconds()

@@ -49,15 +49,26 @@ class WorkQueue:
         self._lane_of = lane_of
         self._lane_limit = lane_limit
         self._share = FairShare(workers)
+        # By namespace and lane: two namespaces that name the same issuer do not share a lane, or one could fill the
+        # other's.
         self._busy: Counter[tuple[str, str]] = Counter()
         # By class of urgency: the namespaces that have keys in it, the one whose turn it is first. Those that may take
         # nothing now are passed over; they hold workers, so they are never more than there are workers.
         self._classes: tuple[OrderedDict[str, Lanes], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
+        # Where a key stands, so that one that becomes more urgent is moved in constant time: a thousand expire
+        # together.
         self._queued: dict[ObjectKey, _Entry] = {}
+        # Counted as keys come and go. Counting them when somebody asks would take the lock for as long as there are
+        # keys, and the deferred writes ask twenty times a second.
         self._waiting: Counter[tuple[str, str]] = Counter()
         self._waiting_in: Counter[str] = Counter()
+        # client-go's "processing" and "dirty" sets. A key that is added while a worker has it goes to the second, not
+        # to the queue: two workers at one policy would exchange twice, and dropping it would lose the event that came
+        # meanwhile.
         self._handled: dict[ObjectKey, str] = {}
         self._again: dict[ObjectKey, _Entry] = {}
+        # All keys that exist, not only those that wait: whether there are other namespaces decides how many workers one
+        # may have, and that must not change with each moment in which nobody else happens to be due.
         self._known: set[ObjectKey] = set()
         self._namespaces: Counter[str] = Counter()
         self._changed = threading.Condition()
@@ -81,28 +92,36 @@ class WorkQueue:
             held_up = sum(self._waiting_in[namespace] for namespace in full)
             for (namespace, lane), waiting in self._waiting.items():
                 busy = self._busy[namespace, lane]
+                # Of a lane with a single key that nobody holds, the limit cannot bar anything; asking for it costs a
+                # lookup by issuer.
                 if lane and namespace not in full and (busy or waiting > 1):
                     held_up += max(0, waiting - max(0, self._lane_limit(lane) - busy))
             return len(self._queued) - held_up
 
     def add(self, key: ObjectKey, priority: int = ROUTINE) -> None:
         """Ask for an attempt at a key; asking again only ever makes it more urgent."""
+        # Asked before the lock is taken: it reads the policies, which have a lock of their own.
         lane = self._lane_of(key)
         with self._changed:
+            # Workers have been told to end; what is added now would never be handled, nor given back.
             if self._closed:
                 return
             self._know(key)
             if key in self._handled:
+                # Only ever more urgent: a routine sweep must not calm down an edit that came a moment before.
                 again = self._again.get(key)
                 self._again[key] = _Entry(min(priority, again.priority) if again else priority, lane)
                 return
             self._push(key, priority, lane)
+            # One key, one worker: waking all of them for each of ten thousand keys would have them fight for the lock.
             self._changed.notify()
 
     def get(self, timeout_s: float | None = None) -> ObjectKey | None:
         """Take the key whose turn it is; None when the queue was closed, or after the timeout."""
         with self._changed:
             taken: list[ObjectKey] = []
+            # The key is taken by the condition itself, under the lock: between seeing that there is one and taking it
+            # another worker could have been quicker.
             self._changed.wait_for(lambda: self._closed or self._take(taken), timeout_s)
             return taken[0] if taken else None
 
@@ -114,6 +133,8 @@ class WorkQueue:
     def done(self, key: ObjectKey) -> None:
         """Give a key back; to be called once for each ``get``, whatever came of it."""
         with self._changed:
+            # The lane that it was taken with, not the one that it has now: an edit may have named another issuer
+            # meanwhile, whose count would then go below zero while this lane stays full for ever.
             lane = self._handled.pop(key)
             self._share.give_back(key.namespace)
             _decrease(self._busy, (key.namespace, lane))
@@ -153,6 +174,7 @@ class WorkQueue:
             self._waiting.clear()
             self._waiting_in.clear()
             self._again.clear()
+            # What a worker has at this moment will be given back, and is counted until then.
             self._known = set(self._handled)
             self._namespaces = Counter(key.namespace for key in self._known)
 
@@ -166,8 +188,11 @@ class WorkQueue:
 
     def _push(self, key: ObjectKey, priority: int, lane: str) -> None:
         if queued := self._queued.get(key):
+            # It keeps its place: moved to the end by each event, a policy whose Secret is touched all the time would
+            # never be handled.
             if queued.priority <= priority and queued.lane == lane:
                 return
+            # The lane has changed: the issuer that it would hang at is another one, so it has to be counted there.
             priority = min(priority, queued.priority)
             self._remove(key, queued)
         self._queued[key] = _Entry(priority, lane)
@@ -181,6 +206,8 @@ class WorkQueue:
         namespaces = self._classes[entry.priority]
         lanes = namespaces[key.namespace]
         del lanes[entry.lane][key]
+        # Lanes and namespaces are names that tenants choose. Left empty, they would pile up, and each decision would
+        # walk over all of them.
         if not lanes[entry.lane]:
             del lanes[entry.lane]
         if not lanes:
@@ -194,6 +221,8 @@ class WorkQueue:
         several = len(self._namespaces) > 1
         for priority, namespaces in enumerate(self._classes):
             for namespace, lanes in namespaces.items():
+                # Passed over, not waited for: the next namespace's key must not stand behind one that may have no
+                # worker now.
                 if not self._share.admits(namespace, several=several):
                     continue
                 lane = next((each for each in lanes if not self._is_lane_full(namespace, each)), None)

@@ -8,6 +8,7 @@ exchanged, published and explained by code that has never heard of it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -158,10 +159,11 @@ def _add(copy: Path) -> list[str]:
     schema.write_text(text)
     listed = package / "providers" / "__init__.py"
     text = listed.read_text()
-    text = text.replace("Gcp())", "Gcp(), MadeUp())").replace(
-        "from credrotator.providers.gcp import Gcp",
-        "from credrotator.providers.gcp import Gcp\nfrom credrotator.providers.madeup import MadeUp",
-    )
+    text, added = re.subn(r"(?m)^(PROVIDERS: .* = \(.*)\)$", r"\1, MadeUp())", text)
+    assert added == 1, text
+    first = "from credrotator.providers.anthropic import Anthropic\n"
+    assert first in text, text
+    text = text.replace(first, f"{first}from credrotator.providers.madeup import MadeUp\n")
     listed.write_text(text)
     made = [str(path.relative_to(package)) for path in home.iterdir()]
     return [*made, "policies/schema.py", "providers/__init__.py"]

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import requests
 import trustme
 
-from credrotator.core.model import Published
 from credrotator.core.planning import renewal_time
+from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import content_hash
 from credrotator.kube.store import stored_secret
 from tests.bench.vendors import ISSUERS, Counts, Settings

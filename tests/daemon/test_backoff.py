@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.backoff import FIRST, LONGEST, LONGEST_UNSERVED, SHORTEST, Streak, failed
-from credrotator.core.model import Failure
+from credrotator.core.outcome import Failure
 from credrotator.rotation.refusal_pace import TRIES_PER_S, RefusalPace
 from tests.support.twins import NOW
 

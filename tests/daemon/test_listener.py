@@ -11,18 +11,10 @@ import pytest
 
 from credrotator.core.backoff import LONGEST
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import (
-    Failure,
-    InvalidPolicy,
-    ObjectKey,
-    Outcome,
-    Policy,
-    Problem,
-    Published,
-    RotatablePolicy,
-    fingerprint,
-)
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Problem, RotatablePolicy, fingerprint
+from credrotator.core.outcome import Failure, Outcome
 from credrotator.core.planning import plan
+from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import (
     CONTENT,
     EXPIRY,

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from credrotator.core.errors import Denied, RotationError, Transient
-from credrotator.core.model import ObjectKey, Outcome
+from credrotator.core.model import ObjectKey
+from credrotator.core.outcome import Outcome
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.metrics import MOST_REASONS, Metrics
 from credrotator.sandbox import DEFAULT_CLIENT, Client, Sandbox

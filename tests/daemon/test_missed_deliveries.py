@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import ObjectKey, Published
+from credrotator.core.model import ObjectKey
+from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import show_time
 from credrotator.kube.deferred import at_once
 from credrotator.kube.delivery import Delivery

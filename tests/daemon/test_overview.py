@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -32,6 +32,9 @@ from tests.support.twins import (
     with_annotation,
 )
 
+if TYPE_CHECKING:
+    from credrotator.core.outcome_shape import LastOutcome
+
 MINUTE = timedelta(minutes=1)
 POLICY = aws_policy()
 
@@ -49,7 +52,7 @@ class Looking:
         """Put a credential of an hour into the store."""
         self.store.put(render(SECRET, aws_credential(self.clock()), fingerprint(policy.source)))
 
-    def row(self, last: dict[str, Any] | None = None, acknowledged_at: datetime | None = None) -> Row:
+    def row(self, last: LastOutcome | None = None, acknowledged_at: datetime | None = None) -> Row:
         """Describe the policy, and see that nobody was asked and nothing written."""
         rotation = Rotation(self.store, self.exchange, self.clock)
         found = overview(KEY, self.inventory, rotation, last, self.clock(), acknowledged_at=acknowledged_at)
@@ -175,7 +178,7 @@ class TestLastOutcome:
         """What is on record wins."""
         attempting = Looking()
         attempting.publish()
-        last = {"action": "failed", "reason": "Expiring", "at": "2026-11-24T12:50:00Z", "error": {"reason": "X"}}
+        last: LastOutcome = {"action": "failed", "reason": "Expiring", "at": "2026-11-24T12:50:00Z", "warnings": ["X"]}
         assert attempting.row(last).last == last
 
     def test_by_the_secret(self) -> None:

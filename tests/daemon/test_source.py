@@ -37,7 +37,7 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.core.model import SecretDocument
+    from credrotator.core.secret_document import SecretDocument
     from credrotator.kube.client.api import KubeApi
     from tests.support.kube.simulator import ApiServer
 

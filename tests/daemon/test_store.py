@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.errors import Conflict, Denied, RotationError, Transient
-from credrotator.core.model import ObjectKey, Owner, SecretDocument
+from credrotator.core.model import ObjectKey, Owner
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, TRUE_EXPIRY, render
 from credrotator.kube.store import LABELS, MANAGED_BY, ClusterStore, manifest, owner_reference
 from credrotator.kube.write_budget import WriteBudget
@@ -19,6 +19,7 @@ from tests.support.store_compliance import SecretStoreCompliance
 from tests.support.twins import SECRET, aws_credential, document, with_annotation
 
 if TYPE_CHECKING:
+    from credrotator.core.secret_document import SecretDocument
     from credrotator.kube.client.api import KubeApi
     from tests.support.kube.simulator import ApiServer
 

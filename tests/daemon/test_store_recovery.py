@@ -23,7 +23,7 @@ from tests.support.twins import SECRET, MemoryStore, document
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from credrotator.core.model import SecretDocument
+    from credrotator.core.secret_document import SecretDocument
 
 CLOSED = StoreClosed("NotWritable", "read-only file system", hint="look")
 AWAY = StoreAway("ApiServerTimeout", "no answer", hint="look")

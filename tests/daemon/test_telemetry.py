@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from credrotator.core.model import Failure, ObjectKey, Outcome
+from credrotator.core.model import ObjectKey
+from credrotator.core.outcome import Failure, Outcome
 from credrotator.observability.health import HealthCheck, HealthServer
 from credrotator.observability.metrics import Metrics
 from tests.support.twins import HOUR, KEY, NOW, SECRET

@@ -16,15 +16,8 @@ from joserfc.jwk import ECKey, RSAKey
 
 from credrotator.core.claims import read_claims
 from credrotator.core.errors import Denied
-from credrotator.core.model import (
-    ClientKey,
-    ObjectKey,
-    OidcClient,
-    SecretKeyRef,
-    Sensitive,
-    ServiceAccountToken,
-    SubjectToken,
-)
+from credrotator.core.model import ClientKey, ObjectKey, OidcClient, SecretKeyRef, ServiceAccountToken, SubjectToken
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.providers import PROVIDERS

@@ -10,7 +10,8 @@ import pytest
 
 from credrotator.core.claims import read_claims
 from credrotator.core.errors import PolicyError
-from credrotator.core.model import ObjectKey, Sensitive, ServiceAccountToken, SubjectToken
+from credrotator.core.model import ObjectKey, ServiceAccountToken, SubjectToken
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.providers import PROVIDERS
 from credrotator.sandbox import DEFAULT_CLIENT, FederatedCredential, ServiceError

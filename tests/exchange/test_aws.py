@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
-from credrotator.core.model import ObjectKey, OidcClient, Sensitive, SubjectToken
+from credrotator.core.model import ObjectKey, OidcClient, SubjectToken
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.transport import Transport
 from credrotator.exchange.vendors import VendorContext
 from credrotator.providers.aws.source import AwsOidc

@@ -11,7 +11,8 @@ import pytest
 
 from credrotator.core.circuit_key import CircuitKey, client_account
 from credrotator.core.errors import Denied, NoConnection, NotAsked, Outage, PolicyError, Throttled, Transient, Untrusted
-from credrotator.core.model import ObjectKey, Sensitive
+from credrotator.core.model import ObjectKey
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.circuit import IDLE_S, MOST_CIRCUITS, SLOT_WAIT_S, SLOTS, CircuitBreakers
 from credrotator.exchange.http.deadline import deadline
 from credrotator.exchange.http.pauses import FAILURES_TO_OPEN, FIRST_PAUSE_S, TRIAL_S

@@ -13,7 +13,8 @@ from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
 from credrotator.core.claims import read_claims
 from credrotator.core.errors import Denied, PolicyError, StoreAway
-from credrotator.core.model import ClientKey, ObjectKey, Sensitive, ServiceAccountToken, SubjectToken, TokenFile
+from credrotator.core.model import ClientKey, ObjectKey, ServiceAccountToken, SubjectToken, TokenFile
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.providers import PROVIDERS

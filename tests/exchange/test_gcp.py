@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey, OKPKey
 
 from credrotator.core.claims import read_claims
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.circuit import CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock

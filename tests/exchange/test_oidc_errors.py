@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.errors import Denied, RotationError, Transient
-from credrotator.core.model import ObjectKey, SecretKeyRef, Sensitive
+from credrotator.core.model import ObjectKey, SecretKeyRef
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.transport import BODY_LIMIT, LONGEST_RETRY_AFTER, retry_after
 from credrotator.sandbox import (
     DEFAULT_CLIENT_SECRET,

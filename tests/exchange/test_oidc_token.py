@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from credrotator.core.errors import Denied, PolicyError, Transient
-from credrotator.core.model import OidcClient, Sensitive
+from credrotator.core.model import OidcClient
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.issuers.oidc import TokenRequest
 from credrotator.sandbox import (
     DEFAULT_CLIENT,

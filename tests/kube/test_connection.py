@@ -12,7 +12,7 @@ import trustme
 
 from credrotator.app.cluster import connect
 from credrotator.core.errors import UsageError
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 from credrotator.kube.client import authorization
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError

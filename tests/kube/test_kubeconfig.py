@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 from credrotator.kube.client.api import KubeApi
 from credrotator.kube.client.api_errors import ConfigurationError
 from credrotator.kube.client.connection import find_connection

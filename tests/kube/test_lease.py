@@ -76,7 +76,7 @@ class Electors:
             LEASE,
             name,
             LeaseTerm(clock.seconds),
-            told=Told(*(partial(self.told.append, f"{name} {what}") for what in ("started", "stopped", "lost"))),
+            listener=Told(*(partial(self.told.append, f"{name} {what}") for what in ("started", "stopped", "lost"))),
             timing=timing,
             clock=clock.wall,
         )
@@ -404,7 +404,7 @@ def test_a_defect_in_a_callback_leaves_the_election_running(server: ApiServer) -
 
     with server.api() as api:
         election = LeaderElection(
-            api, LEASE, "a", LeaseTerm(), told=Told(started, lambda: None, lambda: None), timing=OFTEN
+            api, LEASE, "a", LeaseTerm(), listener=Told(started, lambda: None, lambda: None), timing=OFTEN
         )
         election.start()
         assert called.wait(LIMIT_S)

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import NotAsked, RotationError, Throttled, Transient
-from credrotator.core.model import ObjectKey, Ownership, Published, Unreadable
+from credrotator.core.model import ObjectKey
 from credrotator.core.planning import LONGEST_LIFE, TINY_LIFE, WORTH, renewal_time
+from credrotator.core.secret_document import Ownership, Published, Unreadable
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, content_hash
 from tests.reliability.kernel import EPOCH
 from tests.support.builders import parse_as
@@ -21,7 +22,9 @@ from tests.support.builders import parse_as
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credrotator.core.model import InvalidPolicy, Outcome, Policy, Rotatable, SecretDocument, StoredSecret
+    from credrotator.core.model import InvalidPolicy, Policy, Rotatable
+    from credrotator.core.outcome import Outcome
+    from credrotator.core.secret_document import SecretDocument, StoredSecret
     from credrotator.exchange.issuers.oidc import TokenRequest
     from tests.reliability.process import Process
     from tests.reliability.simulation import Backend, Place

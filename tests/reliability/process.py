@@ -16,17 +16,8 @@ from typing import TYPE_CHECKING, Any
 from apscheduler.jobstores.base import JobLookupError
 
 from credrotator.core.errors import Denied, Outage, StaleToken, StoreAway
-from credrotator.core.model import (
-    Credential,
-    InvalidPolicy,
-    ObjectKey,
-    Outcome,
-    Policy,
-    SecretDocument,
-    Sensitive,
-    StoredSecret,
-    SubjectToken,
-)
+from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Policy, SubjectToken
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.http.circuit import CircuitBreakers
 from credrotator.exchange.http.clock_offset import SkewedClock
@@ -60,7 +51,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from credrotator.core.model import Rotatable
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import SecretReader
+    from credrotator.core.secret_document import SecretDocument, StoredSecret
     from credrotator.exchange.issuers.discovery import Metadata
     from tests.reliability.kernel import Event
     from tests.reliability.simulation import Backend, Place
@@ -395,7 +388,7 @@ class Process:
             LEASE,
             name,
             LeaseTerm(machine.boottime),
-            told=Told(self.daemon.enqueue_all, self.daemon.pause, self.daemon.stand_down),
+            listener=Told(self.daemon.enqueue_all, self.daemon.pause, self.daemon.stand_down),
             timing=world.timing,
             clock=machine.clock,
         )

@@ -22,17 +22,15 @@ from credrotator.core.model import (
     ObjectKey,
     OidcClient,
     Owner,
-    Ownership,
     Policy,
     RotatablePolicy,
-    SecretDocument,
     SecretKeyRef,
-    Sensitive,
-    StoredSecret,
     fingerprint,
     generated_secret,
 )
+from credrotator.core.secret_document import Ownership, SecretDocument, StoredSecret
 from credrotator.core.secretdata import EXPIRY, read_time, render, show_time
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http import deadline as deadline_module
 from credrotator.exchange.http import single_flight as shared_module
 from credrotator.exchange.http.deadline import remaining_s

@@ -21,7 +21,7 @@ from credrotator.kube.client.connection import Connection
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from credrotator.core.model import Sensitive
+    from credrotator.core.sensitive import Sensitive
 
 
 class Counting(ThreadingHTTPServer):

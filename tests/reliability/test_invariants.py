@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from credrotator.core.backoff import LONGEST, SHORTEST, Streak, failed
-from credrotator.core.model import Failure, ObjectKey, Published, fingerprint
+from credrotator.core.model import ObjectKey, fingerprint
+from credrotator.core.outcome import Failure
 from credrotator.core.planning import Keep, plan, refusal, renewal_time
+from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import render
 from credrotator.rotation.rotation import RotateOptions, Rotation
 from credrotator.rotation.timetable import SWEEP

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.core.model import Published, RotatablePolicy
+from credrotator.core.model import RotatablePolicy
 from credrotator.core.planning import renewal_time
+from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import parse
 from credrotator.exchange.http.circuit import SLOTS
 from credrotator.exchange.http.pauses import FAILURES_TO_OPEN

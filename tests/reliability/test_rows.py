@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Published, SecretDocument, Sensitive, Unreadable
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
 from credrotator.core.planning import Keep, Reason, Rotate, plan, renewal_time
+from credrotator.core.secret_document import Published, SecretDocument, Unreadable
 from credrotator.core.secretdata import render, show_time
+from credrotator.core.sensitive import Sensitive
 from credrotator.policies.inventory import Inventory
 from credrotator.policies.reader import Defaults
 from credrotator.rotation.workqueue import ROUTINE, URGENT, WorkQueue

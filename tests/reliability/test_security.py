@@ -16,8 +16,9 @@ import yaml
 
 import credrotator
 from credrotator.core.errors import Denied, PolicyError
-from credrotator.core.model import InvalidPolicy, ObjectKey, Sensitive
+from credrotator.core.model import InvalidPolicy, ObjectKey
 from credrotator.core.secretdata import render
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.connections import tls_context
 from credrotator.exchange.http.transport import BODY_LIMIT
 from credrotator.exchange.issuers.allowed import AllowedIssuers

@@ -8,11 +8,11 @@ import pytest
 
 from credrotator.core.backoff import LONGEST, Streak, failed
 from credrotator.core.errors import Settling, Transient
-from credrotator.core.model import Failure
+from credrotator.core.outcome import Failure
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.http.retry_after import ignoring_retry_after
 from credrotator.exchange.http.single_flight import Shared
-from credrotator.providers.aws.refusals import STALE
+from credrotator.providers.aws.sts_errors import STALE
 from credrotator.providers.azure.entra import FEDERATION_SETTLES, SETTLING_CODES
 from tests.support.twins import HOUR, NOW, StandingClock
 

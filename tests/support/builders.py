@@ -7,20 +7,9 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from credrotator.core.model import (
-    InvalidPolicy,
-    ObjectKey,
-    OidcClient,
-    Policy,
-    Published,
-    Rotatable,
-    SecretDocument,
-    SecretKeyRef,
-    Sensitive,
-    Source,
-    Unreadable,
-)
+from credrotator.core.model import InvalidPolicy, ObjectKey, OidcClient, Policy, Rotatable, SecretKeyRef, Source
 from credrotator.core.secretdata import parse
+from credrotator.core.sensitive import Sensitive
 from credrotator.files.manifests import ManifestReading, read_manifests
 from credrotator.policies.annotations import PREFIX
 from credrotator.policies.reader import Defaults
@@ -32,6 +21,8 @@ from credrotator.providers.gcp.source import GcpPool, GcpServiceAccount, GcpToke
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from credrotator.core.secret_document import Published, SecretDocument, Unreadable
 
 V1ALPHA1 = "aigateway.envoyproxy.io/v1alpha1"
 V1BETA1 = "aigateway.envoyproxy.io/v1beta1"

@@ -18,7 +18,8 @@ import pytest
 
 from credrotator.core.errors import PolicyError, RotationError
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import ObjectKey, OidcClient, SecretKeyRef, Sensitive, SubjectToken
+from credrotator.core.model import ObjectKey, OidcClient, SecretKeyRef, SubjectToken
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.exchange.issuers.routes import IssuerRoutes

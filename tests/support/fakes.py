@@ -33,7 +33,8 @@ from tests.support.waiting import LIMIT_S, eventually
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from credrotator.core.model import InvalidPolicy, Outcome, Rotatable
+    from credrotator.core.model import InvalidPolicy, Rotatable
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import SecretReader
     from credrotator.providers.aws.source import AwsCredential
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from credrotator.core.model import Outcome
+from credrotator.core.outcome import Outcome
 from credrotator.observability.metrics import Metrics
 from tests.support.twins import HOUR, KEY, NOW, SECRET
 

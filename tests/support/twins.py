@@ -18,20 +18,20 @@ from credrotator.core.model import (
     OidcClient,
     Policy,
     RotatablePolicy,
-    SecretDocument,
     SecretKeyRef,
-    Sensitive,
     Static,
-    StoredSecret,
     generated_secret,
 )
+from credrotator.core.secret_document import SecretDocument, StoredSecret
+from credrotator.core.sensitive import Sensitive
 from credrotator.providers.aws.source import AwsCredential, AwsOidc
 from credrotator.providers.azure.source import AzureToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from credrotator.core.model import InvalidPolicy, Outcome, Rotatable
+    from credrotator.core.model import InvalidPolicy, Rotatable
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import SecretReader
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)

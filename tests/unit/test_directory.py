@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
-from credrotator.core.model import ObjectKey, SecretDocument, Sensitive
+from credrotator.core.model import ObjectKey
+from credrotator.core.secret_document import SecretDocument
+from credrotator.core.sensitive import Sensitive
 from credrotator.files.atomic import locked, open_directory
 from credrotator.files.directory import ANNOTATIONS, DATA, LOCK, OUTCOMES, DirectoryStore
 from tests.support.store_compliance import SecretStoreCompliance
@@ -204,7 +206,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from credrotator.files.directory import DirectoryStore
 from credrotator.core.errors import Conflict
-from credrotator.core.model import ObjectKey, SecretDocument, Sensitive
+from credrotator.core.model import ObjectKey
+from credrotator.core.sensitive import Sensitive
+from credrotator.core.secret_document import SecretDocument
 root, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 store, key = DirectoryStore(root, lambda: datetime.now(UTC)), ObjectKey("default", "ai-eg-bsp-bedrock")
 done = number = 0
@@ -227,7 +231,9 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from credrotator.files.directory import DirectoryStore
-from credrotator.core.model import ObjectKey, SecretDocument, Sensitive
+from credrotator.core.model import ObjectKey
+from credrotator.core.sensitive import Sensitive
+from credrotator.core.secret_document import SecretDocument
 key = ObjectKey("default", "ai-eg-bsp-bedrock")
 def publish_twice(root, steps_left):
     def hook(event, arguments):

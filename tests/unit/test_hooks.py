@@ -14,7 +14,8 @@ import pytest
 from credrotator.app.consumers import Consumers, HooksOfAPass, HookThread, run_hooks
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import RotationError, Transient, UsageError
-from credrotator.core.model import ObjectKey, Outcome
+from credrotator.core.model import ObjectKey
+from credrotator.core.outcome import Outcome
 from credrotator.files import hooks as running
 from credrotator.files.directory import DirectoryStore
 from credrotator.files.hooks import Change, Hooks, Program, Signal

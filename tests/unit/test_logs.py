@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from credrotator.cli.options import reading_options
 from credrotator.core import attempts as looks
-from credrotator.core.model import ObjectKey, Sensitive
+from credrotator.core.model import ObjectKey
+from credrotator.core.sensitive import Sensitive
 from credrotator.observability.logs import AUDIT, IN_A_CLUSTER, Form, JsonFormatter, install
 from credrotator.observability.redaction import FORMAT, LONGEST, MASK, MaskingFormatter
 

@@ -9,7 +9,9 @@ from dataclasses import asdict
 
 import pytest
 
-from credrotator.core.model import ObjectKey, Problem, SecretDocument, Sensitive, backend_key, generated_secret
+from credrotator.core.model import ObjectKey, Problem, backend_key, generated_secret
+from credrotator.core.secret_document import SecretDocument
+from credrotator.core.sensitive import Sensitive
 from tests.support.builders import aws_credential, azure_token
 
 CANARY = "canary-7f3a"

@@ -19,7 +19,8 @@ from tests.support.waiting import LIMIT_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.core.model import Credential, Outcome, Rotatable
+    from credrotator.core.model import Credential, Rotatable
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import SecretReader
     from credrotator.rotation.batch import Progress
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from credrotator.core.model import Published, Unreadable
 from credrotator.core.planning import Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
+from credrotator.core.secret_document import Published, Unreadable
 from tests.support.builders import HOUR, MINUTE, NOW, SECOND
 
 FINGERPRINT = "0123456789abcdef"

@@ -11,7 +11,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 from credrotator.observability import redaction
 from credrotator.observability.redaction import LONGEST, MASK, MaskingFormatter, by_name, by_pattern, by_value, masked
 

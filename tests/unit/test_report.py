@@ -16,7 +16,8 @@ from jsonschema import Draft202012Validator
 
 from credrotator.app.outcome_documents import rotate_document
 from credrotator.cli.tables import align, explanation, rotate_table, show_span, structured
-from credrotator.core.model import Failure, ObjectKey, Outcome
+from credrotator.core.model import ObjectKey
+from credrotator.core.outcome import Failure, Outcome
 from tests.support.twins import HOUR, KEY, NOW, SECRET
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "rotate.schema.json"

@@ -18,17 +18,14 @@ from credrotator.core.model import (
     Owner,
     Policy,
     Problem,
-    Published,
     Rotatable,
-    SecretDocument,
     SecretKeyRef,
-    Sensitive,
     Static,
-    StoredSecret,
     fingerprint,
     generated_secret,
 )
 from credrotator.core.planning import TINY_LIFE
+from credrotator.core.secret_document import Published, SecretDocument, StoredSecret
 from credrotator.core.secretdata import (
     ANNOTATED,
     CONTENT,
@@ -44,6 +41,7 @@ from credrotator.core.secretdata import (
     render,
     show_time,
 )
+from credrotator.core.sensitive import Sensitive
 from credrotator.observability.audit import Audit
 from credrotator.rotation.rotation import PUBLISH_TRIES, RotateOptions, Rotation
 from tests.support.builders import parse_as

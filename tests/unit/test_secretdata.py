@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.claims import claim_time, read_claims
-from credrotator.core.model import ObjectKey, Owner, Published, SecretDocument, Sensitive, Unreadable
+from credrotator.core.model import ObjectKey, Owner
 from credrotator.core.planning import Keep, plan
 from credrotator.core.profiles import read_profile
+from credrotator.core.secret_document import Published, SecretDocument, Unreadable
 from credrotator.core.secretdata import (
     adopt,
     content_hash,
@@ -25,6 +26,7 @@ from credrotator.core.secretdata import (
     render,
     show_time,
 )
+from credrotator.core.sensitive import Sensitive
 from tests.support.builders import HOUR, NOW, SECOND, SECRET, SOURCES, aws_credential, azure_token, gcp_token, parse_as
 
 EXPIRY = "rotators/expiration-time"

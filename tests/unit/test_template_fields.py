@@ -15,10 +15,11 @@ import pytest
 import yaml
 
 from credrotator.core.errors import UsageError
-from credrotator.core.model import ObjectKey, OidcClient, RotatablePolicy, SecretKeyRef, Sensitive
+from credrotator.core.model import ObjectKey, OidcClient, RotatablePolicy, SecretKeyRef
 from credrotator.core.profiles import read_profile
 from credrotator.core.published_credential import PublishedCredential, published_credential
 from credrotator.core.secretdata import render
+from credrotator.core.sensitive import Sensitive
 from credrotator.files.template_values import Content
 from credrotator.files.templates import Templates
 from credrotator.providers.aws.source import AwsCredential, AwsOidc

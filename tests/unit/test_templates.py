@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credrotator.core.errors import Transient, UsageError
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 from credrotator.files.template_values import Content
 from credrotator.files.templates import Templates
 from tests.support.waiting import LIMIT_S

@@ -41,12 +41,19 @@ class Awakening:
 
     def __init__(self) -> None:
         self._waiting: dict[CircuitKey, dict[str, OrderedDict[ObjectKey, None]]] = {}
+        # Those that are to try after a success, a few at a time. All at once they would be the load under which a
+        # service that has just come back goes down again.
         self._waves: dict[CircuitKey, _Wave] = {}
         self._circuits: dict[ObjectKey, set[CircuitKey]] = {}
         self._failed_s: dict[ObjectKey, float] = {}
         self._agenda: list[tuple[float, int, CircuitKey, str | None]] = []
+        # A heap cannot move an entry. The latest time of each is here, and an entry that says another one is passed
+        # over when it comes up.
         self._scheduled: dict[tuple[CircuitKey, str | None], float] = {}
+        # Up to when a trial is expected of the one that was named. Without it a second one would be named while the
+        # first is on its way through the queue, and both would ask.
         self._claimed: dict[tuple[CircuitKey, str], float] = {}
+        # Equal times are compared no further: keys have no order among None and text.
         self._order = itertools.count()
 
     def __len__(self) -> int:
@@ -92,6 +99,8 @@ class Awakening:
 
     def recovered(self, key: CircuitKey, now_s: float) -> None:
         """Have all that wait for a circuit named, beginning now."""
+        # One of each namespace, then the next one of each: a tenant with a thousand policies does not come before one
+        # with one.
         in_turn = itertools.zip_longest(*self._waiting.pop(key, {}).values())
         policies = [policy for turn in in_turn for policy in turn if policy]
         if policies:
@@ -108,6 +117,7 @@ class Awakening:
         named: list[ObjectKey] = []
         while self._agenda and self._agenda[0][0] <= now_s and not named:
             at_s, _, key, namespace = heapq.heappop(self._agenda)
+            # Replaced by a sooner one, which has been handled.
             if self._scheduled.get((key, namespace)) != at_s:
                 continue
             del self._scheduled[key, namespace]
@@ -122,12 +132,16 @@ class Awakening:
         if pauses is None or not waiting:
             return []
         left_s = pauses.left_s(namespace, now_s)
+        # One trial for all where the circuit is open for all; else one for each namespace, or a namespace that never
+        # comes would keep the others from theirs.
         claim = (key, "" if pauses.is_shared else namespace)
         left_s = max(left_s, self._claimed.get(claim, now_s) - now_s)
         if left_s > 0:
             self._schedule(now_s + left_s, key, namespace)
             return []
         for policy in list(itertools.islice(waiting, _LOOK_AT)):
+            # A different one each time: the one whose turn it is may have a trouble of its own, and would fail every
+            # trial.
             waiting.move_to_end(policy)
             if self._may_retry(policy, now_s):
                 self._claimed[claim] = now_s + CANDIDATE_S
@@ -145,6 +159,7 @@ class Awakening:
             if len(named) >= wave.batch:
                 break
             policy = wave.policies.popleft()
+            # It has asked meanwhile by itself, or is gone.
             if key not in self._circuits.get(policy, ()):
                 continue
             if pauses is not None and pauses.is_open(policy.namespace):
@@ -155,6 +170,7 @@ class Awakening:
             else:
                 named.append(policy)
                 self.passed(key, policy)
+        # Like TCP's slow start: the first ones show whether it bears more.
         wave.batch = min(wave.batch * 2, LARGEST_BATCH)
         if wave.policies:
             self._schedule(now_s + BATCH_EVERY_S, key, None)

@@ -73,8 +73,10 @@ class _Circuit:
 
     def is_idle(self, now_s: float) -> bool:
         """Tell whether nothing is lost when it is forgotten."""
+        # Whoever is away comes back through ``leave``, which needs the circuit.
         if self.in_use:
             return False
+        # Also at once after a success: most circuits are in this state nearly always, and none of them needs memory.
         if self.pauses.is_well and self.width >= self.slots:
             return True
         return now_s - self.touched_s > IDLE_S and now_s > self.pauses.obeys_until_s()
@@ -91,6 +93,8 @@ class _Circuit:
 
     def narrow(self) -> None:
         """Halve the room: it is too much for the endpoint."""
+        # Half at once, and back by one for each round of successes: TCP's answer to congestion, which finds the rate
+        # that a vendor allows without knowing it (Chiu and Jain 1989).
         self.width = max(1.0, self.width / 2)
 
     def widen(self) -> None:
@@ -120,10 +124,14 @@ class CircuitBreakers:
         self._slots = max(1, slots)
         self._seconds = seconds
         self._changed = condition()
+        # The longest untouched first. Addresses and accounts come from policies, so a tenant could make as many as it
+        # likes: they are bounded, and those with nothing to remember are not kept at all (reliability.md I14).
         self._circuits: OrderedDict[CircuitKey, _Circuit] = OrderedDict()
         self._awakening = Awakening()
         self._slot_queue = SlotQueue()
         self._swept_s = seconds()
+        # Threads that wait for a slot, as opposed to the one that waits in ``awake``: a slot that comes free wakes
+        # somebody only if somebody waits for it.
         self._waiting_for_slots = 0
 
     def count(self) -> int:
@@ -142,6 +150,7 @@ class CircuitBreakers:
         try:
             yield
         except RotationError as error:
+            # A refusal of ours is no failure of the policy's: it was not asked, and may be named again at once.
             if not isinstance(error, NotAsked):
                 with self._changed:
                     self._awakening.failed(policy, self._seconds())
@@ -159,6 +168,7 @@ class CircuitBreakers:
         with self._changed:
             while True:
                 now_s = self._seconds()
+                # Here, because this is the one thread that comes by regularly even if nobody asks anything.
                 self._forget_idle(now_s)
                 policies = self._awakening.due(now_s, self._pauses_of) + self._slot_queue.due(now_s, self)
                 if policies or now_s >= ends_s:
@@ -190,6 +200,7 @@ class CircuitBreakers:
         """
         namespace = policy.namespace if policy else ""
         with self._changed:
+            # Computed once: with each wake-up anew, a busy host would hold a worker for as long as others ask it.
             gives_up_s = self._seconds() + SLOT_WAIT_S
             while True:
                 # At each turn anew: what nobody holds may be forgotten meanwhile.
@@ -202,7 +213,11 @@ class CircuitBreakers:
                 self._wait_for_slot(key, full, policy, gives_up_s)
             if policy:
                 self._slot_queue.arrived(policy, circuits)
+            # Noted at the start: failures of requests that were on their way when a pause began belong to the burst
+            # that began it. With each of them counted, twelve at a time would double the pause twelve times.
             began_s = self._seconds()
+            # Shares of namespaces count at the host, because connections are what a host that hangs uses up; an account
+            # has no namespaces.
             circuits[_host(key)].share.take(namespace)
             for circuit in circuits.values():
                 circuit.in_use += 1
@@ -291,6 +306,7 @@ class CircuitBreakers:
         if policy:
             self._awakening.passed(circuit.key, policy)
         circuit.widen()
+        # A refusal counts as a success, too: whoever answers is there.
         if circuit.pauses.succeed():
             self._awakening.recovered(circuit.key, now_s)
 
@@ -299,6 +315,7 @@ class CircuitBreakers:
         if key not in self._circuits:
             self._circuits[key] = _Circuit(key, self._slots)
             if len(self._circuits) > MOST_CIRCUITS:
+                # Never one in use, nor the one that was just made: it would be dropped before its first request.
                 oldest = next((each for each in self._circuits.values() if not each.in_use and each.key != key), None)
                 if oldest:
                     self._drop(oldest)
@@ -320,6 +337,7 @@ class CircuitBreakers:
             self._drop(circuit)
 
     def _drop(self, circuit: _Circuit) -> None:
+        # By identity: one of the same key may have been made after this one was dropped.
         if self._circuits.get(circuit.key) is circuit:
             del self._circuits[circuit.key]
             self._awakening.drop(circuit.key)
@@ -348,6 +366,7 @@ class CircuitBreaker:
         end: BaseException | None = None
         try:
             yield
+        # An interrupt or the end of the process as well: a slot that is never given back is lost for all.
         except BaseException as error:
             end = error
             raise
@@ -380,12 +399,15 @@ def _verdict(grain: CircuitKey, key: CircuitKey, end: BaseException | None) -> L
     if end is not None and (isinstance(end, NotAsked | PolicyError) or not isinstance(end, RotationError)):
         return "none"
     if isinstance(end, NoConnection | Untrusted):
+        # Nobody reached the address, so nothing is known of it; counted there as well, one broken network would open a
+        # circuit for each address behind it, and each would need a trial of its own.
         return "failed" if grain == _host(key) else "none"
     if grain == _host(key):
         return "well"
     if _is_rate_limit(end) and (grain.account or not isinstance(end, Outage)):
         return "failed" if grain.account else "none"
     if isinstance(end, Outage):
+        # The address is down for every account alike.
         return "none" if grain.account else "failed"
     return "well"
 

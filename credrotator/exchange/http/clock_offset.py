@@ -93,6 +93,7 @@ class SkewedClock:
     def observe(self, endpoint: str, date: str | None, *, trusted: bool) -> None:
         """Take note of a response's Date header; one that is absent, malformed or absurd says nothing."""
         with self._lock:
+            # Noted even where it does not count: it is a witness for or against the next one.
             vote = self._note(endpoint, date, trusted=trusted)
             if vote is None or not trusted:
                 return
@@ -100,11 +101,15 @@ class SkewedClock:
             before, offset = self._current(), _correction(vote.difference)
             if offset == before or self._is_confirmed(endpoint, vote):
                 self._offset, self._unconfirmed = offset, None
+            # Two that disagree: the clock stays as it is, and the next word decides.
             elif self._is_contradicted(endpoint, vote, ahead=offset > before):
                 return
+            # Ahead on a single word: the worst that comes of it is a renewal that is too early.
             elif offset > before:
                 self._offset, self._unconfirmed = offset, None
             else:
+                # Back on a single word, for a moment only. The offset of before the first such word is kept: several
+                # wrong ones in a row must not become what is returned to.
                 self._unconfirmed = self._unconfirmed or (before, self._seconds() + UNCONFIRMED_S)
                 self._offset = offset
         _report(before, offset, endpoint)
@@ -159,6 +164,8 @@ class SkewedClock:
     def _difference(self, date: str | None) -> timedelta | None:
         try:
             theirs = parsedate_to_datetime(date or "")
+            # RFC 9110 has GMT always; a date without any zone is taken for that, since local time would be off by
+            # hours.
             difference = (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)) - self._machine()
         except (TypeError, ValueError, OverflowError):
             return None
@@ -169,6 +176,8 @@ class SkewedClock:
         shown, seconds = self._clock(), self._seconds()
         known, at = self._anchor
         steady = known + timedelta(seconds=seconds - at)
+        # The machine's clock was set back. Followed, every renewal would come later by as much, perhaps after its
+        # expiry; whether it was wrong before or is now, only a vendor can tell.
         if shown < steady - STEP:
             return steady
         self._anchor = shown, seconds

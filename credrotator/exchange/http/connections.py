@@ -86,6 +86,7 @@ def tls_context(bundles: Iterable[str]) -> ssl.SSLContext:
     Raises:
         OSError: A bundle cannot be read, or holds no certificate.
     """
+    # Not create_default_context: it would trust the system's CAs as well, beside those that the operator named.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _DeadlineTlsSocket
@@ -111,6 +112,8 @@ class _Connecting(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         timeout_s = remaining_s(self.timeout if isinstance(self.timeout, int | float) else None)
         try:
+            # Resolved once, checked, and connected to by address: a name that is resolved again for the connection may
+            # lead elsewhere by then (DNS rebinding).
             addresses = resolve(self._dns_host, self.port, timeout_s)
             if self.guarded:
                 check_addresses(self._dns_host, addresses)
@@ -206,6 +209,7 @@ def resolve(host: str, port: int | None, timeout_s: float | None) -> list[Any]:
 
     waiting = threading.Thread(target=look_up, name=f"resolve {host}", daemon=True)
     waiting.start()
+    # The thread is left behind; it ends with the resolver's own timeout. Most have an answer within milliseconds.
     waiting.join(timeout_s)
     if not answer:
         raise TimeoutError(f"the name {host} was not resolved in time")
@@ -254,6 +258,7 @@ def _connect(addresses: list[Any], timeout_s: float | None) -> socket.socket:
         try:
             for option in socket_options():
                 connection.setsockopt(*option)
+            # For each address anew: the first may have taken most of the time.
             connection.settimeout(remaining_s(timeout_s))
             connection.connect(address)
         except OSError as error:

@@ -23,6 +23,7 @@ def deadline(span: timedelta) -> Iterator[None]:
     """Let everything in the block end within ``span``; an outer deadline that ends sooner stays in force."""
     ends_at = time.monotonic() + span.total_seconds()
     outer = _ends_at.get()
+    # The sooner of both: a step with a longer limit of its own must not outlast the exchange that it is part of.
     token = _ends_at.set(ends_at if outer is None else min(outer, ends_at))
     try:
         yield
@@ -40,6 +41,7 @@ def remaining_s(limit_s: float | None = None) -> float | None:
     if ends_at is None:
         return limit_s
     left = ends_at - time.monotonic()
+    # An error, not a zero: to sockets, zero means "do not block", and None means "wait for ever".
     if left <= 0:
         raise TimeoutError("the exchange's total deadline has passed")
     return left if limit_s is None else min(left, limit_s)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from credrotator.core.model import Sensitive
+    from credrotator.core.sensitive import Sensitive
 
 PROOFS = frozenset(
     {"client_secret", "client_assertion", "assertion", "subject_token", "actor_token", "WebIdentityToken"}

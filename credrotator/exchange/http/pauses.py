@@ -37,6 +37,8 @@ class _Pause:
     def begin(self, now_s: float) -> None:
         """Keep others out while a trial is away."""
         if self.is_open:
+            # The trial keeps all others out. Without this, all that wait would follow in the moment that it
+            # takes.
             self.until_s = max(self.until_s, now_s + max(self.pause_s, TRIAL_S))
 
     def end_without_verdict(self, now_s: float) -> None:
@@ -45,14 +47,20 @@ class _Pause:
 
     def fail(self, error: Transient | None, began_s: float, now_s: float) -> bool:
         """Count a failure; False if it is none of its own: its request was on its way when the pause began."""
+        # The longest one counts: a server's several nodes often answer differently, and to obey the shortest would mean
+        # to ask against the word of another. Noted also for requests of a burst that is not counted.
         if error is not None and error.retry_after:
             self.retry_after_until_s = max(self.retry_after_until_s, now_s + error.retry_after.total_seconds())
+        # One burst is one failure. Requests that were under way when the circuit opened could not know; counting each
+        # would double the pause once for each of them.
         if began_s <= self.since_s:
             return False
         self.failures += 1
         if is_throttling(error) or self.failures >= FAILURES_TO_OPEN:
             self.is_open = True
             self.since_s, self.until_s = now_s, now_s + self.pause_s
+            # Doubled up to half a minute: an endpoint that is down for an hour gets two trials a minute, and one that
+            # comes back is noticed within half a minute.
             self.pause_s = min(self.pause_s * 2, LONGEST_PAUSE_S)
         return True
 
@@ -111,9 +119,13 @@ class Pauses:
         hangs: bool = False,
     ) -> bool:
         """Take note of a failure; False if it belongs to a burst that was counted. ``hangs``: nobody answered."""
+        # Beyond that they share the circuit's own counter. A tenant with namespaces without end must not take memory
+        # without end.
         if len(self._own) < MOST_NAMESPACES:
             self._own.setdefault(namespace, _Pause())
         self.reason, self.hangs = reason, hangs
+        # With a single namespace that fails, only its own counter moves: it can bring about nearly any failure by what
+        # its policy names. Two that fail while nobody succeeds are evidence against the endpoint.
         pauses = self._of(namespace) if len(self._own) > 1 else [*filter(None, [self._own.get(namespace)])]
         counted = [pause.fail(error, began_s, now_s) for pause in pauses]
         return any(counted)
@@ -121,6 +133,7 @@ class Pauses:
     def succeed(self) -> bool:
         """Forget all failures; tell whether that ends a pause."""
         was_open = self._shared.is_open or any(pause.is_open for pause in self._own.values())
+        # A success of anybody is one for all: it shows that the endpoint works, whoever's failures were counted.
         if self._own:
             self._own.clear()
             self._shared = _Pause()

@@ -1,7 +1,7 @@
-"""Whether this exchange is a probe: one that may ask although patience was asked for (reliability.md I7).
+"""Whether this exchange may ask although a Retry-After is not over (reliability.md I7).
 
-Like the deadline it is a context variable, because it has to reach every place that remembers somebody's wish. A probe
-overrides wishes only; what bounds the rate to an endpoint holds for it too.
+Like the deadline it is a context variable, because it has to reach every place that remembers a Retry-After. That alone
+is overridden; what bounds the rate to an endpoint holds all the same.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_probing: ContextVar[bool] = ContextVar("probing", default=False)
+_ignoring: ContextVar[bool] = ContextVar("ignoring_retry_after", default=False)
 
 
 @contextlib.contextmanager
-def ignoring_retry_after(on: bool) -> Iterator[None]:  # noqa: FBT001 - the sentence is read aloud: probing(probe)
-    """Let what is asked in the block be a probe, or not."""
-    token = _probing.set(on)
+def ignoring_retry_after(on: bool) -> Iterator[None]:  # noqa: FBT001 - the sentence is read aloud
+    """Let what is asked in the block override a Retry-After, or not."""
+    token = _ignoring.set(on)
     try:
         yield
     finally:
-        _probing.reset(token)
+        _ignoring.reset(token)
 
 
 def ignores_retry_after() -> bool:
     """Tell whether Retry-After is to be overridden, because the credential would not live to see its end."""
-    return _probing.get()
+    return _ignoring.get()

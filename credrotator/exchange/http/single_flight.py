@@ -56,10 +56,15 @@ class Shared(Generic[Value]):
         self._seconds = seconds
         self._size_bytes = size_bytes
         self._lock = threading.Lock()
+        # In order of their last use: what is dropped first is what nobody has asked for longest.
         self._values: OrderedDict[Hashable, tuple[Value, datetime]] = OrderedDict()
         self._bytes = 0
         self._swept_s = seconds()
+        # The error, up to when it answers for those too who may ignore a Retry-After, and up to when for all others:
+        # the former must not ask twice within the same moment either.
         self._failures: dict[Hashable, tuple[RotationError, float, float]] = {}
+        # Requests that are on their way. A thousand policies of one client that are due together become one request;
+        # without this, each would see an empty cache and ask.
         self._flights: dict[Hashable, Future[Value]] = {}
 
     def get(self, key: Hashable, fetch: Callable[[], tuple[Value, datetime]]) -> Value:
@@ -76,15 +81,17 @@ class Shared(Generic[Value]):
                     return known[0]
                 now_s = self._seconds()
                 if (failed := self._failures.get(key)) and now_s < (failed[1] if ignores_retry_after() else failed[2]):
-                    # What is left of the patience, or each who comes late would wait for all of it once more.
+                    # What is left of the Retry-After, or each who comes late would wait for all of it once more.
                     left = timedelta(seconds=failed[2] - now_s)
                     raise again(failed[0], left if failed[0].retry_after else None)
+                # Looked up and made under one lock with the value: between two locks, two threads could both begin.
                 flight = self._flights.get(key)
                 joined = flight is not None
                 if flight is None:
                     flight = self._flights[key] = Future()
             if not joined:
                 return self._fly(key, flight, fetch)
+            # Within the joiner's own deadline: the flight may have begun with a longer one.
             failure = flight.exception(remaining_s())
             if failure is None:
                 return flight.result()
@@ -96,6 +103,8 @@ class Shared(Generic[Value]):
     def drop(self, key: Hashable, value: Value) -> None:
         """Forget a value that turned out to be of no use, unless somebody has replaced it already."""
         with self._lock:
+            # By identity. Of many that were refused with the same token the first replaces it, and the others must not
+            # throw the new one away.
             if (known := self._values.get(key)) and known[0] is value:
                 self._remove(key)
 
@@ -117,7 +126,10 @@ class Shared(Generic[Value]):
     ) -> None:
         with self._lock:
             now, now_s = self._clock(), self._seconds()
+            # Before anybody is told the result, in one step with keeping it: whoever comes now must find either the
+            # flight or the value, or it would ask once more.
             del self._flights[key]
+            # Whatever came of it, what was known before is out of date.
             self._failures.pop(key, None)
             if value is not None:
                 self._remove(key)
@@ -138,6 +150,8 @@ class Shared(Generic[Value]):
             self._failures = {name: kept for name, kept in self._failures.items() if now_s < kept[2]}
         while len(self._failures) > MOST_ENTRIES:
             del self._failures[next(iter(self._failures))]
+        # In bytes as well: an issuer's token may have a megabyte, and a tenant chooses the issuer. One is always kept,
+        # or a large one would be fetched for each policy that shares it.
         while len(self._values) > MOST_ENTRIES or (self._bytes > MOST_BYTES and len(self._values) > 1):
             self._remove(next(iter(self._values)))
 
@@ -152,7 +166,7 @@ def again(error: RotationError, retry_after: timedelta | None = None, *, hint: s
 
     NOTE: one error raised in many threads would collect all their tracebacks, and keep alive what their frames hold.
     """
-    # NOTE: what is left of a wish may be nothing; that is no reason to begin with all of it once more.
+    # NOTE: what is left of a Retry-After may be nothing; that is no reason to begin with all of it once more.
     wait = error.retry_after if retry_after is None else retry_after
     return type(error)(
         error.reason,

@@ -38,6 +38,7 @@ class SlotQueue:
     def __init__(self) -> None:
         self._waiting: dict[CircuitKey, OrderedDict[str, OrderedDict[ObjectKey, None]]] = {}
         self._keys: dict[ObjectKey, CircuitKey] = {}
+        # Named, and on their way to a slot. These slots look free, and would be promised twice.
         self._expected: dict[CircuitKey, dict[ObjectKey, float]] = {}
         self._agenda: list[tuple[float, int, CircuitKey]] = []
         self._scheduled: dict[CircuitKey, float] = {}
@@ -102,6 +103,7 @@ class SlotQueue:
             self._expected.setdefault(key, {})[policy] = now_s + EXPECTED_S
             named.append(policy)
         if key in self._waiting and (expected := self._expected.get(key)):
+            # Nobody else would look at this circuit again if those that were named never come.
             self.freed(key, min(expected.values()))
         return named
 
@@ -109,6 +111,7 @@ class SlotQueue:
         namespaces = self._waiting.get(key, OrderedDict())
         for namespace, policies in namespaces.items():
             if room.admits(key, namespace):
+                # Its next turn comes after all others': slots go round by namespace, as the workers do.
                 namespaces.move_to_end(namespace)
                 return next(iter(policies))
         return None

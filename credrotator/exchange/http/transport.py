@@ -83,7 +83,7 @@ class Transport(requests.Session):
         environment: Where these are looked up.
         guarded: Refuse loopback and link-local addresses after resolution.
         dated: Told of each answer's Date header.
-        meter: Told of each request.
+        instrumentation: Told of each request.
     """
 
     def __init__(
@@ -100,7 +100,11 @@ class Transport(requests.Session):
     ) -> None:
         super().__init__()
         self.endpoint = endpoint
+        # Off, since it also reads ~/.netrc, from which it would add an Authorization header of somebody else; proxies
+        # are looked up here instead.
         self.trust_env = False
+        # A session is shared by all policies of a kind of endpoint: one's cookies must not go along with another's
+        # requests.
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._proxy = proxy
         self._environment = environment
@@ -120,6 +124,7 @@ class Transport(requests.Session):
         if proxy and self.guarded:
             check_literal(urlsplit(url).hostname or "")
         return {
+            # The body holds a client secret or a token, which would be sent on to wherever the answer says.
             "allow_redirects": False,
             "proxies": {"http": proxy, "https": proxy} if proxy else {},
             "timeout": (remaining_s(CONNECT_TIMEOUT_S), remaining_s(READ_TIMEOUT_S)),
@@ -177,6 +182,7 @@ class _Trust:
 
     def context(self) -> ssl.SSLContext:
         try:
+            # Looked at for each request, a few microseconds each: a CA that is rotated takes effect without a restart.
             state = [(parsed.st_ino, parsed.st_mtime_ns, parsed.st_size) for parsed in map(os.stat, self._files)]
             made = self._made
             if made is None or made[0] != state:
@@ -252,6 +258,8 @@ class _Adapter(HTTPAdapter):
         # it; any other still holds a rest that the next request would take for its own answer.
         with closing(response.raw):
             try:
+                # One more than is allowed tells that there is more; after decompression, since a small body may be a
+                # gigabyte.
                 body = response.raw.read(BODY_LIMIT + 1, decode_content=True)
             except urllib3.exceptions.ReadTimeoutError as error:
                 raise UnfinishedError(error) from error
@@ -269,6 +277,8 @@ def _count(
     """Tell how a request ended: a status that HTTP knows, or a word; whoever answers makes up no label of his own."""
     match end:
         case int():
+            # Labels are made of what HTTP knows: a server that answers with a new status each time must not make a new
+            # time series each time.
             code = str(end) if end in _STATUSES else "other"
         case failures.ProxyError():
             code = "proxy"
@@ -370,11 +380,12 @@ def _invalid(response: requests.Response, what: str) -> Outage:
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """Read Retry-After as seconds or HTTP-date (RFC 9110 §10.2.3); None for garbage, never negative, at most 1 h."""
-    wish = headers.get("Retry-After", "").strip()
-    if wish.isascii() and wish.isdigit():
-        return min(timedelta(seconds=min(int(wish[:9]), 10**6)), LONGEST_RETRY_AFTER)
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        # Nine digits first: int() refuses, or takes long for, thousands of them.
+        return min(timedelta(seconds=min(int(value[:9]), 10**6)), LONGEST_RETRY_AFTER)
     try:
-        date = parsedate_to_datetime(wish)
+        date = parsedate_to_datetime(value)
     except (TypeError, ValueError):
         return None
     wait = (date if date.tzinfo else date.replace(tzinfo=UTC)) - now

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from credrotator.core.model import SecretKeyRef, Sensitive, SubjectToken
+    from credrotator.core.model import SecretKeyRef, SubjectToken
     from credrotator.core.ports import Clock
+    from credrotator.core.sensitive import Sensitive
 
 
 THE_SECRET = "the client's Secret"

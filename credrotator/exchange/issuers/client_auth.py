@@ -18,7 +18,7 @@ from urllib.parse import quote_plus, urlencode
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from credrotator.core.model import Sensitive
+    from credrotator.core.sensitive import Sensitive
     from credrotator.exchange.issuers.client_assertions import ClientProof
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

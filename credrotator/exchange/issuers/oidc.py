@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     import requests
 
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import OidcClient, Sensitive, SubjectToken
+    from credrotator.core.model import OidcClient, SubjectToken
     from credrotator.core.ports import Clock
+    from credrotator.core.sensitive import Sensitive
     from credrotator.exchange.issuers.allowed import AllowedIssuers
 
 __all__ = ["Issuers", "TokenRequest"]
@@ -85,6 +86,7 @@ class Issuers:
         self._tokens: Shared[SubjectToken] = Shared(
             clock, seconds, size_bytes=lambda token: 1024 + 4 * len(token.token.reveal())
         )
+        # By issuer, for the queue's lanes: while a token is good, its policies do not hang at the issuer.
         self._token_valid_until: dict[str, datetime] = {}
         self._working_methods = WorkingMethods()
 
@@ -105,6 +107,8 @@ class Issuers:
 
         try:
             with _in_time(request.client.issuer):
+                # Only the issuer's token is shared. What a vendor gives for it carries the policy's identity, and is
+                # asked for each time.
                 token = self._tokens.get(request.key, fetch)
         except RotationError as error:
             worded = for_asker(error, request)
@@ -167,18 +171,25 @@ class Issuers:
         endpoint = metadata.token_endpoint
         # Before the issuer's circuit breaker: who gives the assertion is another one.
         assertion = request.assertion.prepare() if request.assertion else None
+        # Chosen after discovery: the address of the token endpoint decides, not that of the issuer.
         transport = self.token_transport(request.client, endpoint)
         account = client_account(request.client_id, request.proof)
         circuit = self._circuits.of(CircuitKey.of_url(_ENDPOINT, endpoint, account))
         try:
             with circuit.slot():
+                # In the slot of the endpoint and the account, all of the ways in which a client may be proved: they are
+                # one attempt.
                 document = self._ask(request, metadata, transport, assertion)
                 token = read_token(document, request, self._clock())
+                # A discovery document may lead to a token endpoint elsewhere; the token says whose it really is.
                 self._allowed.check_token(token.claims.get("iss"), request.client.issuer)
         except RotationError:
+            # A failure says that its policies may hang there again: back to a quarter of the workers.
             self._token_valid_until.pop(request.client.issuer, None)
             raise
         now = self._clock()
+        # Long enough for the exchange that it is meant for; half of a life that is shorter than twice the margin, or a
+        # token of 40 s would be fetched for each policy.
         good_until = token.expires_at - min(TOKEN_MARGIN, (token.expires_at - now) / 2)
         self._note_valid(request.client.issuer, good_until)
         return token, good_until

@@ -16,7 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from credrotator.core.errors import PolicyError, printable
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -23,7 +23,8 @@ from credrotator.exchange.issuers.client_auth import Authentication, ClientAuthM
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.core.model import OidcClient, Sensitive
+    from credrotator.core.model import OidcClient
+    from credrotator.core.sensitive import Sensitive
     from credrotator.exchange.issuers.client_assertions import ClientProof
 
 HEADERS = {

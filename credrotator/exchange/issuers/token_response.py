@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.errors import Denied, OpaqueToken, printable
-from credrotator.core.model import Sensitive, SubjectToken, SubjectUse
+from credrotator.core.model import SubjectToken, SubjectUse
 from credrotator.exchange.http.endpoint import ISSUER
 from credrotator.exchange.http.foreign import foreign_text
 from credrotator.exchange.issuers.refusals import dpop_required
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from credrotator.core.sensitive import Sensitive
     from credrotator.exchange.issuers.token_request import TokenRequest
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from urllib3 import exceptions as failures
 
 from credrotator.core.errors import printable
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 from credrotator.kube.client.api_errors import (
     NO_ANSWER,
     UNAUTHORIZED,
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     import urllib3
 
+    from credrotator.kube.client.api_objects import Json
+
 __all__ = ["ApiError", "KubeApi"]
 
 READ_TIMEOUT_S = 30.0
@@ -46,7 +48,6 @@ REFUSAL_LIMIT = 1024 * 1024
 MULTIPLE_CHOICES = 300
 MERGE_PATCH = "application/merge-patch+json"
 
-Json = dict[str, Any]
 Query = str | int | bool | None
 
 
@@ -94,6 +95,7 @@ class KubeApi:
         self._authorization = Authorization(connection.credentials)
         self._read_timeout_s = read_timeout_s
         self._sender = Sender(connection, {"Accept": "application/json", "User-Agent": user_agent})
+        # Weak: a watch that ended is the informer's to drop.
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._refused_since: float | None = None
@@ -217,6 +219,8 @@ class KubeApi:
     ) -> urllib3.BaseHTTPResponse:
         """Return a response of which the body is still to be read, after one more try if the token was refused."""
         target = path + _encoded(query)
+        # Once more after a 401, and for nothing else: the kubelet replaces a token file at any moment, and the one that
+        # was read may have just expired.
         for again in (True, False):
             header = self._header()
             headers = {"Authorization": header.reveal()} if header else {}
@@ -231,6 +235,7 @@ class KubeApi:
             self._dates(None if "Age" in response.headers else response.headers.get("Date"))
             if response.status < MULTIPLE_CHOICES:
                 return response
+            # Read to its end, or the connection could not be used again.
             refusal = read_body(response, REFUSAL_LIMIT, path)
             if not (again and response.status == UNAUTHORIZED and self._authorization.renew(header)):
                 break
@@ -246,6 +251,7 @@ class KubeApi:
         with self._lock:
             if status != UNAUTHORIZED:
                 self._refused_since = None
+            # The first of a row counts: after two minutes of nothing but 401s the pod is not ready (fault 31).
             elif self._refused_since is None:
                 self._refused_since = time.monotonic()
 

@@ -45,7 +45,7 @@ class ApiError(Exception):
         reason: The Status object's reason (``Forbidden``, ``AlreadyExists``, …), or ours for what never was an answer:
             ``Timeout``, ``Unreachable``, ``Disconnected``, ``TLS``, ``ProxyFailed``, ``InvalidResponse``.
         message: One printable line.
-        retry_after: The server's own wish.
+        retry_after: What the server asks for (Retry-After).
     """
 
     def __init__(self, status: int, reason: str, message: str, *, retry_after: timedelta | None = None) -> None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from credrotator.core.errors import printable
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 from credrotator.kube.client.api_errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import ObjectKey
     from credrotator.kube.client.api import KubeApi
+    from credrotator.kube.client.api_objects import Json
     from credrotator.kube.client.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Informer(Generic[T]):
         api: KubeApi,
         selection: Selection,
         *,
-        parse: Callable[[dict[str, Any]], T],
+        parse: Callable[[Json], T],
         changed: Callable[[ObjectKey, T | None], None],
         pace: RetryWait = DEFAULT_RETRY_WAIT,
         timing: WatchTiming = NO_TIMING,
@@ -128,6 +129,7 @@ class Informer(Generic[T]):
         self.absent = threading.Event()
         self.restarts: Counter[str] = Counter()
         self.last_contact = time.monotonic()
+        # Only around the watch that ``begin_to_stop`` interrupts from another thread.
         self._lock = threading.Lock()
         self._failures = 0
         self._stopping = threading.Event()
@@ -171,6 +173,7 @@ class Informer(Generic[T]):
 
     def _run(self) -> None:
         version = ""
+        # Not for ever: a list that fails must not keep this one from its own.
         if self._waits_for:
             self._waits_for.wait(AFTER_S)
         while not self._stopping.is_set():
@@ -179,6 +182,8 @@ class Informer(Generic[T]):
                 version = self._follow(version or self._list())
                 wait_s = self._ended(time.monotonic() - started)
             except ApiError as error:
+                # Whatever failed, list again. To go on from the last version would be cheaper, but after an error
+                # nobody knows which events were lost, and a lost one is a policy that is never looked at.
                 version, wait_s = "", self._after(error, time.monotonic() - started)
             except Exception:
                 # The thread's outermost loop: a callback's defect must not end the watching.
@@ -196,12 +201,14 @@ class Informer(Generic[T]):
     def _after(self, error: ApiError, lasted_s: float) -> float:
         if self._stopping.is_set():
             return 0.0
+        # It worked for long, so this is a new trouble, not the next failure of the old one.
         if lasted_s > self._retry_wait.longest_s:
             self._failures = 0
         reason = {GONE: "Gone", NOT_FOUND: "NotFound"}.get(error.status, error.reason)
         wait_s = self._failed("Silent" if reason == "Timeout" else reason)
         if error.status == NOT_FOUND:
             wait_s = 0.0 if self._is_elsewhere() else self._timing.absent_s
+        # The server's priority and fairness asks for it; to come sooner would be refused again, at its cost.
         elif error.retry_after:
             wait_s = max(wait_s, error.retry_after.total_seconds())
         log.log(
@@ -225,25 +232,30 @@ class Informer(Generic[T]):
         return self._retry_wait.wait_s(self._failures, self.name)
 
     def _list(self) -> str:
-        found: dict[ObjectKey, Entry[T]] = {}
+        listed: dict[ObjectKey, Entry[T]] = {}
         version = ""
         for page in pages(self._api, self._path, **self._selectors):
             self.last_contact = time.monotonic()
             for item in page.get("items") or ():
-                self._copy.read(item, found)
+                self._copy.read(item, listed)
             version = str(page["metadata"]["resourceVersion"])
         self.absent.clear()
-        self._copy.replace(found)
+        # Only after the last page: a list that breaks off half way would make the rest look deleted.
+        self._copy.replace(listed)
+        # After everything of the list was reported: whoever waits for this reads the copy next.
         self.synced.set()
         return version
 
     def _follow(self, version: str) -> str:
         """Watch until the server ends it; return the version to go on from."""
+        # Spread, so that the watches of all replicas do not end, and begin anew, in the same second.
         lasts_s = self._timing.lasts_s * (1 - jitter(self.name, int(time.monotonic())) / 4)
         watch = self._api.watch(
             self._path,
             read_timeout_s=self._timing.silent_s,
             resourceVersion=version,
+            # Without bookmarks, a watch on objects that rarely change goes on from an old version, which the server has
+            # compacted by then: 410, and a whole list for nothing.
             allowWatchBookmarks=True,
             timeoutSeconds=max(int(lasts_s), 1),
             **self._selectors,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import printable
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 from credrotator.kube.client.api_errors import ConfigurationError
 from credrotator.kube.client.authorization import BearerTokenFile
 

@@ -58,7 +58,7 @@ class LeaseTiming:
 DEFAULT_TIMING = LeaseTiming()
 
 
-class Told(Protocol):
+class LeadershipListener(Protocol):
     """Hears what becomes of the Lease, in the election's thread; must not block."""
 
     def started(self) -> None:
@@ -79,7 +79,7 @@ class LeaderElection:
         lease: Created if it is absent.
         identity: Unique for each process; a restart is another one.
         term: Kept: it holds while the Lease is held.
-        told: Told what becomes of it.
+        listener: Called when the Lease is got, lapses or is lost.
         timing: Durations.
         clock: For the times in the record, which nobody decides by.
     """
@@ -91,16 +91,18 @@ class LeaderElection:
         identity: str,
         term: LeaseTerm,
         *,
-        told: Told,
+        listener: LeadershipListener,
         timing: LeaseTiming = DEFAULT_TIMING,
         clock: Clock = system_clock,
     ) -> None:
         self.lease, self.identity = lease, identity
         self._lock = LeaseLock(api, lease, identity, lease_duration=timing.lease_duration, clock=clock)
         self._timing = timing
-        self._told = told
+        self._listener = listener
         self._term, self._seconds = term, term.seconds
         self._seen: Lease = {}
+        # When we saw the record change last, by our own clock. The times in it are of another machine's clock, which
+        # may be wrong by more than a term.
         self._observed_at = 0.0
         self._leading = self._led = False
         self._complaint = ""
@@ -141,6 +143,8 @@ class LeaderElection:
             except Exception:
                 # The thread's outermost loop: a callback's defect must not make a leader that never renews.
                 log.exception("Lease %s: unexpected failure", self.lease)
+            # The holder renews on time; candidates are spread, or all would write at the moment in which the Lease
+            # expires.
             spread = 0.0 if self._leading else JITTER_FACTOR * jitter(self.identity, attempt)
             self._stopping.wait(self._timing.retry_period.total_seconds() * (1 + spread))
         self._term.end()
@@ -163,15 +167,17 @@ class LeaderElection:
 
     def _follow(self) -> None:
         """Let the callbacks know what became of it."""
+        # Compared with what was reported, not with what this try did: the term also ends by itself, while no try
+        # succeeds.
         if self.is_leader() != self._leading:
             self._leading = not self._leading
             log.info("Lease %s: %s", self.lease, "got it" if self._leading else "lost or given up")
             self._led = True
-            (self._told.started if self._leading else self._told.stopped)()
+            (self._listener.started if self._leading else self._listener.stopped)()
         # In an outage nobody knows whether somebody else leads.
         if self._led and not self._leading and self.holder() not in {"", self.identity}:
             self._led = False
-            self._told.lost()
+            self._listener.lost()
 
     def _try(self) -> None:
         """Acquire or renew; the steps are numbered as in client-go's ``tryAcquireOrRenew``."""
@@ -202,15 +208,18 @@ class LeaderElection:
 
     def _believe(self, write: Callable[..., Lease], *seen: Lease) -> None:
         """Write the record, and believe in it from before the request was sent."""
+        # Before the request. The server may have written the record at any time since; counted from the answer on, we
+        # would believe in the Lease for longer than others wait.
         asked_at = self._seconds()
         self._observe(write(*seen, self._timeout_s()))
         lapsed = self._term.renew(asked_at + self._timing.renew_deadline.total_seconds())
         if self._leading and lapsed:
             # It had lapsed in between, and whoever asked was told no: what was left undone has to be begun anew.
             self._leading = False
-            self._told.stopped()
+            self._listener.stopped()
 
     def _observe(self, record: Lease) -> None:
+        # Compared as a whole, as client-go does: any change by the holder is a sign of life.
         if spec_of(record) != spec_of(self._seen):
             self._observed_at = self._seconds()
         self._seen = record
@@ -220,6 +229,7 @@ class LeaderElection:
         return self._seconds() >= self._observed_at + lasts_s
 
     def _timeout_s(self) -> float:
+        # Half, so that one request that hangs leaves time for another one before the term ends.
         return self._timing.renew_deadline.total_seconds() / 2
 
     def _release(self) -> None:
@@ -230,6 +240,7 @@ class LeaderElection:
                 if record and holder_of(record) == self.identity:
                     self._lock.release(record, self._timeout_s() / 2)
             except ApiError as error:
+                # Our own last renewal may have arrived late and moved the version: read it again.
                 if error.status == CONFLICT:
                     continue
                 log.info("Lease %s: not released: %s", self.lease, error)

@@ -7,10 +7,11 @@ Owns the shape that client-go gives it. Must not decide who leads. Source: clien
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api_errors import NOT_FOUND, ApiError
+from credrotator.kube.client.api_objects import Json, LeaseRecord
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from credrotator.core.ports import Clock
     from credrotator.kube.client.api import KubeApi
 
-Lease = dict[str, Any]
-"""The whole object, as the server gave it."""
+Lease = Json
+"""The whole object, as the server gave it; ``spec_of`` is what is read of it."""
 
 
 class LeaseLock:
@@ -60,6 +61,7 @@ class LeaseLock:
         """Renew it, or take it over; 409 unless it still is as it was seen."""
         now, spec = self._now(), spec_of(seen)
         transitions = spec.get("leaseTransitions") or 0
+        # A renewal is no change of hands: the count of transitions is how an operator sees that leadership flaps.
         if holder_of(seen) == self.identity:
             record = self._record(acquired=spec.get("acquireTime"), renewed=now, transitions=transitions)
         else:
@@ -69,15 +71,16 @@ class LeaseLock:
     def release(self, seen: Lease, timeout_s: float) -> Lease:
         """Leave it to whoever comes first; 409 unless it still is as it was seen."""
         now = self._now()
-        record = {"holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now}
+        # A second, as client-go does: others compare with the duration in the record, and zero is not valid.
+        record: LeaseRecord = {"holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now}
         return self._replace(seen, record, timeout_s)
 
-    def _replace(self, seen: Lease, record: Lease, timeout_s: float) -> Lease:
+    def _replace(self, seen: Lease, record: LeaseRecord, timeout_s: float) -> Lease:
         # The resourceVersion of what was seen goes along, in the metadata.
         changed = {**seen, "spec": {**spec_of(seen), **record}}
         return self._api.put(resource_paths.lease(self.key), changed, read_timeout_s=timeout_s)
 
-    def _record(self, *, acquired: str | None, renewed: str, transitions: int) -> Lease:
+    def _record(self, *, acquired: str | None, renewed: str, transitions: int) -> LeaseRecord:
         return {
             "holderIdentity": self.identity,
             "leaseDurationSeconds": self._duration_s,
@@ -91,7 +94,7 @@ class LeaseLock:
         return self._clock().isoformat(timespec="microseconds")
 
 
-def spec_of(lease: Lease) -> Lease:
+def spec_of(lease: Lease) -> LeaseRecord:
     """Return the record; empty if there is none."""
     return lease.get("spec") or {}
 

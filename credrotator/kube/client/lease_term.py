@@ -22,6 +22,8 @@ class LeaseTerm:
 
     def __init__(self, seconds: Callable[[], float] = suspend_aware) -> None:
         self.seconds = seconds
+        # One number, read and written in a single step, so it needs no lock: whoever asks before a write must not wait
+        # for an election's thread that hangs.
         self._ends_at_s: float | None = None
 
     def holds(self) -> bool:
@@ -34,6 +36,7 @@ class LeaseTerm:
 
     def renew(self, until_s: float) -> bool:
         """Let it last until then; tell whether it had lapsed before, or never begun."""
+        # Asked before it is moved: what was refused meanwhile has to be begun anew.
         lapsed = not self.holds()
         self._ends_at_s = until_s
         return lapsed

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.kube.client.api import KubeApi
+    from credrotator.kube.client.api_objects import Json
 
 PAGE = 500
 
 
-def pages(api: KubeApi, path: str, **selectors: Any) -> Iterator[dict[str, Any]]:
+def pages(api: KubeApi, path: str, **selectors: Any) -> Iterator[Json]:
     """Yield the list objects of a collection's pages; the last one's resourceVersion is where a watch begins.
 
     Args:
@@ -39,12 +40,14 @@ def pages(api: KubeApi, path: str, **selectors: Any) -> Iterator[dict[str, Any]]
             limit //= 2
             continue
         yield page
+        # The same list continued: the server keeps to the version of the first page, so nothing appears twice or is
+        # missed.
         following = (page.get("metadata") or {}).get("continue")
         if not following:
             return
 
 
-def items(api: KubeApi, path: str, **selectors: Any) -> Iterator[dict[str, Any]]:
+def items(api: KubeApi, path: str, **selectors: Any) -> Iterator[Json]:
     """Yield the objects of a collection; see ``pages``."""
     for page in pages(api, path, **selectors):
         yield from page.get("items") or ()

@@ -63,6 +63,7 @@ class Sender:
             "body": body,
             "headers": self._all(headers),
             "timeout": _timeout(read_timeout_s),
+            # urllib3 would retry by itself, with its own pauses, beneath the one layer that retries here.
             "retries": False,
             "redirect": False,
             "preload_content": False,
@@ -148,6 +149,7 @@ def read_body(response: urllib3.BaseHTTPResponse, limit: int, path: str) -> byte
     except (failures.HTTPError, OSError) as error:
         response.close()
         raise no_answer(error, path) from error
+    # Closed, not given back: the rest of this answer would be read as the beginning of the next one.
     if len(body) > limit:
         response.close()
         raise BodyTooLong(NO_ANSWER, "InvalidResponse", f"the answer of {printable(path)} is too long")

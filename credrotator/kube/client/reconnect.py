@@ -21,6 +21,7 @@ class RetryWait:
     def wait_s(self, attempt: int, seed: str) -> float:
         """Return the wait after the ``attempt``-th failure in a row, counted from 1."""
         whole = min(self.first_s * float(1 << min(attempt - 1, 20)), self.longest_s)
+        # Up to a half is taken off, not added: the longest wait is what the operator was promised.
         return max(whole * (1 - jitter(seed, attempt) / 2), self.first_s)
 
 

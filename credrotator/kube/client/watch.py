@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from urllib3.exceptions import HTTPError
 
 from credrotator.kube.client.api_errors import NO_ANSWER, ApiError, from_status
+from credrotator.kube.client.api_objects import WatchEvent
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,7 +25,7 @@ LINE_LIMIT = 16 * 1024 * 1024
 """Bytes of one event; etcd itself refuses objects over 1.5 MiB."""
 
 
-class Watch(Iterator[dict[str, Any]]):
+class Watch(Iterator[WatchEvent]):
     """The events of one response; ends where the server ends it.
 
     Close it in the thread that reads it (it is a context manager); :meth:`interrupt` works from any thread.
@@ -41,7 +42,7 @@ class Watch(Iterator[dict[str, Any]]):
         self._lines: list[bytes] = []
         self._interrupted = False
 
-    def __next__(self) -> dict[str, Any]:
+    def __next__(self) -> WatchEvent:
         while not self._interrupted:
             while self._lines:
                 if line := self._lines.pop(0).strip():
@@ -53,6 +54,8 @@ class Watch(Iterator[dict[str, Any]]):
 
     def _fill(self) -> bool:
         try:
+            # What is there, not so many bytes: ``read`` would wait for the rest of a chunk, and an event would be seen
+            # when the next one comes.
             chunk = self._response.read1(65536)
         except (HTTPError, OSError, ValueError) as error:
             # A ValueError is what ssl makes of a socket that was shut down between two looks at it.
@@ -61,12 +64,13 @@ class Watch(Iterator[dict[str, Any]]):
                 return False
             raise self._translate(error) from error
         *self._lines, self._rest = (self._rest + chunk).split(b"\n")
+        # A stream without line ends would fill the memory.
         if len(self._rest) > LINE_LIMIT:
             self.close()
             raise ApiError(NO_ANSWER, "InvalidResponse", "an event is longer than 16 MiB")
         return bool(chunk)
 
-    def _event(self, line: bytes) -> dict[str, Any]:
+    def _event(self, line: bytes) -> WatchEvent:
         try:
             event = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -78,10 +82,11 @@ class Watch(Iterator[dict[str, Any]]):
         if event.get("type") == "ERROR":
             self.close()
             raise from_status(event["object"])
-        return event
+        return {"type": str(event.get("type")), "object": event["object"]}
 
     def interrupt(self) -> None:
         """End the reading, from any thread."""
+        # Before the shutdown: the reader, which wakes up by it, must see that this is no failure.
         self._interrupted = True
         try:
             self._response.shutdown()

@@ -36,9 +36,9 @@ class Anthropic(BearerProvider):
 
     def vendor(self, context: VendorContext) -> Vendor:
         """See ``Provider``."""
-        from credrotator.providers.anthropic.federation import Anthropic as Federation  # noqa: PLC0415 - when needed
+        from credrotator.providers.anthropic.federation import AnthropicTokenEndpoint  # noqa: PLC0415 - when needed
 
-        return Federation(context)
+        return AnthropicTokenEndpoint(context)
 
     def advise(
         self,

@@ -43,7 +43,7 @@ TOKENS = GrantEndpoint(
 )
 
 
-class Anthropic(Vendor):
+class AnthropicTokenEndpoint(Vendor):
     """Gets access tokens of Anthropic's API; safe to share between threads.
 
     Raises:

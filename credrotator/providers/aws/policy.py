@@ -44,8 +44,8 @@ def read_block(reading: Reading, block: schema.AwsCredentials | None) -> Source 
     if file := block.credentials_file:
         ref = reading.static_key(file.secret_ref, "credentials", f"{PATH}.credentialsFile.secretRef")
         if file.profile != "default":
-            told = "the gateway does not read this field, and uses profile default"
-            reading.warnings.append(f"{PATH}.credentialsFile.profile: {told}; put the credential there")
+            why = "the gateway does not read this field, and uses profile default"
+            reading.warnings.append(f"{PATH}.credentialsFile.profile: {why}; put the credential there")
         return Static(CREDENTIALS_FILE, ref, file.profile)
     return Static("aws-default-chain")
 
@@ -69,9 +69,9 @@ def _exchanged(reading: Reading, region: str, exchange: schema.AwsOidcExchange, 
 
 def read_chain(reading: Reading, partition: str) -> tuple[ChainedRole, ...]:
     """Read the roles that are assumed after the first."""
-    found, path = reading.listed(ROLE_CHAIN, schema.RoleChain, "roles"), annotation_path(ROLE_CHAIN)
+    listed, path = reading.listed(ROLE_CHAIN, schema.RoleChain, "roles"), annotation_path(ROLE_CHAIN)
     chain = []
-    for index, role in enumerate(found.roles if found else ()):
+    for index, role in enumerate(listed.roles if listed else ()):
         if (own := role.role_arn.split(":")[1]) != partition:
             reading.wrong(f"{path}[{index}].roleArn", f"is in partition {own}, but the region is in {partition}")
         policy = _session_policy(reading, role.session_policy, f"{path}[{index}].sessionPolicy")

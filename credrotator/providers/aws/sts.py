@@ -35,13 +35,13 @@ from credrotator.core.errors import (
     PolicyError,
     printable,
 )
-from credrotator.core.model import ObjectKey, Rotatable, Sensitive, SubjectToken
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.http.foreign import masking
 from credrotator.exchange.http.transport import refuse_failure
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
-from credrotator.providers.aws.refusals import chain_refusal, refusal
 from credrotator.providers.aws.source import AwsCredential, AwsOidc, ChainedRole
+from credrotator.providers.aws.sts_errors import chain_refusal, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_sts.client import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleResponseTypeDef, AssumeRoleWithWebIdentityResponseTypeDef
+
+    from credrotator.core.model import ObjectKey, Rotatable, SubjectToken
 
 
 STS = Endpoint(

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
     import requests
 
-    from credrotator.core.model import Rotatable, Sensitive, SubjectToken
+    from credrotator.core.model import Rotatable, SubjectToken
+    from credrotator.core.sensitive import Sensitive
 
 ENTRA = Endpoint(
     "Entra",

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from credrotator.core.claims import claim_time, read_claims
-from credrotator.core.model import Credential, Rotatable, Sensitive, SourceKind
+from credrotator.core.model import Credential, Rotatable, SourceKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from credrotator.core.model import SecretKeyRef, TokenSource
+    from credrotator.core.sensitive import Sensitive
 
 DATA_KEY = "azureAccessToken"
 # Read by the OpenAI SDK's client for Azure.

@@ -21,8 +21,8 @@ from google.auth.exceptions import GoogleAuthError
 from google.oauth2 import credentials, sts
 
 from credrotator.core.errors import Denied, Outage, RotationError, StaleToken, Throttled, Transient, printable
-from credrotator.core.model import Rotatable, Sensitive, SubjectToken
 from credrotator.core.secretdata import read_time
+from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.http.foreign import masking, said_to
 from credrotator.exchange.http.transport import (
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     import requests
 
+    from credrotator.core.model import Rotatable, SubjectToken
     from credrotator.core.ports import Clock
     from credrotator.exchange.http.transport import Transport
 
@@ -296,10 +297,10 @@ class _Wire:
         error = answer.get("error")
         body: Mapping[str, Any] = error if isinstance(error, dict) else answer
         code = _detail(body) or text(body, "status") or text(answer, "error")
-        said = text(body, "message") or text(answer, "error_description")
+        description = text(body, "message") or text(answer, "error_description")
         if not code:
             refuse_failure(response, GOOGLE, self._clock)
-        status, shown = response.status_code, said_to(response.request, said)
+        status, shown = response.status_code, said_to(response.request, description)
         code = said_to(response.request, code, 60)
         message = f"Google answered {status} {code}: {shown} ({self._whom})"
         if status == TOO_MANY_REQUESTS or status >= SERVER_ERROR:
@@ -308,13 +309,13 @@ class _Wire:
             wait = "wait until the rate limit has passed, or have the project's quota raised"
             hint = wait if throttled else STATUS_PAGE
             return kind(reason, message, hint=hint, retry_after=retry_after(response.headers, self._clock()))
-        if _ISSUER_AWAY in said:
+        if _ISSUER_AWAY in description:
             hint = "see that the issuer's discovery and keys are public and up, or upload its keys to the provider"
             return Transient("GoogleCannotReachIssuer", message, hint=hint)
-        if _OUT_OF_TIME in said:
+        if _OUT_OF_TIME in description:
             # Its Date has just put our clock right, if that was it.
             return Transient("AssertionOutOfTime", message, hint="compare the clock of this machine with Google's")
-        if _STALE.search(said):
+        if _STALE.search(description):
             return StaleToken("GoogleStaleToken", message, hint=CLOCKS)
         reason = "Google" + "".join(part.capitalize() for part in re.findall("[A-Za-z]+", code))[:40]
         if reason == "Google":

@@ -21,7 +21,7 @@ from credrotator.exchange.http.transport import text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from credrotator.core.model import Sensitive
+    from credrotator.core.sensitive import Sensitive
     from credrotator.providers.gcp.source import GcpServiceAccount
 
 UNIVERSE = "googleapis.com"
@@ -84,10 +84,10 @@ def _other_type(document: Mapping[str, Any]) -> str:
     named = printable(text(document, "type") or "none", 40)
     source = document.get("credential_source")
     kinds = {"executable": "a command", "file": "a file", "url": "an address", "environment_id": "this machine's cloud"}
-    found = next((what for name, what in kinds.items() if isinstance(source, dict) and source.get(name)), None)
-    if found is None:
+    origin = next((what for name, what in kinds.items() if isinstance(source, dict) and source.get(name)), None)
+    if origin is None:
         return f"is of type {named}, expected service_account"
-    what = f"is of type {named} with a credential_source that is {found} of this machine's"
+    what = f"is of type {named} with a credential_source that is {origin} of this machine's"
     return f"{what}, which no policy may choose; expected service_account"
 
 

@@ -27,8 +27,8 @@ def read_block(reading: Reading, block: schema.GcpCredentials | None) -> Source 
         ref = reading.secret_key(file.secret_ref, "service_account.json", f"{PATH}.credentialsFile.secretRef")
         return GcpServiceAccount(ref)
     if falls_back(reading.shape.spec.credential_override):
-        told = "with the default chain there is nothing to fall back to, and the gateway drops the backend"
-        reading.warnings.append(f"spec.credentialOverride: {told}; set fallbackToConfigured to false")
+        why = "with the default chain there is nothing to fall back to, and the gateway drops the backend"
+        reading.warnings.append(f"spec.credentialOverride: {why}; set fallbackToConfigured to false")
     return Static("gcp-default-chain")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from credrotator.core.model import Credential, Rotatable, Sensitive, SourceKind
+from credrotator.core.model import Credential, Rotatable, SourceKind
+from credrotator.core.sensitive import Sensitive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -31,9 +31,9 @@ class OpenAi(BearerProvider):
 
     def vendor(self, context: VendorContext) -> Vendor:
         """See ``Provider``."""
-        from credrotator.providers.openai.workload_identity import OpenAi as WorkloadIdentity  # noqa: PLC0415
+        from credrotator.providers.openai.workload_identity import OpenAiTokenEndpoint  # noqa: PLC0415
 
-        return WorkloadIdentity(context)
+        return OpenAiTokenEndpoint(context)
 
     def advise(
         self,

@@ -36,7 +36,7 @@ HINTS = {
 TOKENS = GrantEndpoint(ENDPOINT, MAPPING_HINT, HINTS, status_page="see https://status.openai.com", lenient=True)
 
 
-class OpenAi(Vendor):
+class OpenAiTokenEndpoint(Vendor):
     """Gets access tokens of OpenAI's API; safe to share between threads.
 
     Raises:

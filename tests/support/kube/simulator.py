@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import yaml
 
-from credrotator.core.model import Sensitive
+from credrotator.core.sensitive import Sensitive
 from credrotator.kube.client.api import KubeApi
 from credrotator.kube.client.connection import Connection
 from tests.support.kube.accounts import AccountTokens

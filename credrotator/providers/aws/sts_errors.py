@@ -93,9 +93,9 @@ def refusal(response: Mapping[str, Any], source: AwsOidc, token: SubjectToken, n
     if passing := answer.passing(now):
         return passing
     # A chain's duration is asked for with its last role.
-    if source.duration and not source.chain and "DurationSeconds" in answer.said:
+    if source.duration and not source.chain and "DurationSeconds" in answer.description:
         return _too_long(answer, source)
-    hint = _hint(answer.code, answer.said, token)
+    hint = _hint(answer.code, answer.description, token)
     if answer.code in STALE:
         return StaleToken(answer.code, answer.message, hint=hint, settling=STALE[answer.code])
     return Denied(answer.reason, answer.message, hint=hint)
@@ -108,7 +108,7 @@ def chain_refusal(
     answer = _Answer(response, [], f"role {role.arn} by {caller}, region {source.region}")
     if passing := answer.passing(now):
         return passing
-    if source.duration and "DurationSeconds" in answer.said:
+    if source.duration and "DurationSeconds" in answer.description:
         return _too_long(answer, source)
     hint = CHAIN_HINTS.get(answer.code, UNUSUAL).format(role=role.arn, caller=caller)
     return Denied(answer.reason, answer.message, hint=hint)
@@ -121,8 +121,8 @@ class _Answer:
         answered = response.get("Error")
         stated: Mapping[str, object] = answered if isinstance(answered, dict) else {}
         self.code = foreign_text(text(stated, "Code") or "Unknown", proofs, 60)
-        self.said = foreign_text(text(stated, "Message"), proofs)
-        self.message = f"AWS STS answered {self.code}: {self.said} ({about})"
+        self.description = foreign_text(text(stated, "Message"), proofs)
+        self.message = f"AWS STS answered {self.code}: {self.description} ({about})"
         metadata = response.get("ResponseMetadata", {})
         self._status, self._headers = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {})
 
@@ -154,8 +154,8 @@ _CODE = re.compile(r"[A-Z][A-Za-z]{2,59}")
 """A code that is fit for a reason."""
 
 
-def _hint(code: str, said: str, token: SubjectToken) -> str:
+def _hint(code: str, description: str, token: SubjectToken) -> str:
     """Return the advice for a refusal, by what AWS says in words, and by what the token lacks."""
-    if "audience" in said and not audiences(token.claims):
+    if "audience" in description and not audiences(token.claims):
         return NO_AUDIENCE
-    return next((advice for words, advice in WORDS.items() if words in said), HINTS.get(code, UNUSUAL))
+    return next((advice for words, advice in WORDS.items() if words in description), HINTS.get(code, UNUSUAL))
