@@ -45,7 +45,11 @@ class BearerTokenFile:
         self.path = path
 
     def read(self, *, afresh: bool) -> Sensitive:  # noqa: ARG002 - a file is always read as it is
-        """Return the header; the trailing newline that editors add is no part of a token."""
+        """Return the header; the trailing newline that editors add is no part of a token.
+
+        Raises:
+            ConfigurationError: The file cannot be read, is empty, or not ASCII.
+        """
         try:
             token = self.path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
