@@ -105,6 +105,7 @@ class Inventory:
         """Two policies on one backend contradict each other; the gateway refuses both, so do we."""
         claims: defaultdict[ObjectKey, list[Policy]] = defaultdict(list)
         for policy in self.policies.values():
+            # A policy that names a backend twice does not contradict itself.
             for backend in set(policy.targets):
                 claims[backend].append(policy)
         problems: defaultdict[ObjectKey, list[Problem]] = defaultdict(list)
@@ -123,6 +124,7 @@ class Inventory:
         """Two policies that lead to one Secret would replace each other's credential for ever: the first keeps it."""
         taken: dict[ObjectKey, Policy] = {}
         rotatable = [policy for policy in self.policies.values() if isinstance(policy, RotatablePolicy)]
+        # In a fixed order, not in that of the files: which of two keeps a Secret must not change with a rename.
         for policy in sorted(rotatable, key=precedence):
             first = taken.setdefault(policy.secret, policy)
             if first is not policy:
