@@ -101,6 +101,7 @@ def serve_cluster(
     daemon.start()
     for recovery in recoveries:
         recovery.start()
+    # Last: with the Lease it begins to work, so everything that works with it has to run by then.
     candidate.start()
     try:
         yield ClusterDaemon(
@@ -117,10 +118,13 @@ def serve_cluster(
         # The flags first: their threads end while the others are waited for.
         for recovery in recoveries:
             recovery.begin_to_stop()
+        # The workers end first: what they write is guarded by the Lease, and what they have to say goes to the deferred
+        # writes.
         daemon.stop()
         for recovery in recoveries:
             recovery.stop()
         deferred.stop()
+        # Only now is the Lease released: whoever takes it over must find no write of ours on its way.
         candidate.stop()
 
 

@@ -23,7 +23,7 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._wishes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopping = False
 
     @classmethod
@@ -36,13 +36,13 @@ class Stop:
 
     def set(self) -> None:
         """Request the stop; from anywhere."""
-        self._wishes.put(None)
+        self._requests.put(None)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the request, and tell whether it came; in one thread only."""
         if not self._stopping:
             with contextlib.suppress(queue.Empty):
-                self._wishes.get(timeout=timeout_s)
+                self._requests.get(timeout=timeout_s)
                 self._stopping = True
         return self._stopping
 

@@ -48,6 +48,8 @@ def masked(text: str, secrets: Iterable[str]) -> str:
     needles = [needle for secret in secrets for needle in _needles(secret)]
     if not needles:
         return text
+    # Marked first and replaced at the end: a star that is put in early would hide the rest of a secret from the next
+    # reading.
     covered = [False] * len(text[:SEARCHED])
     for reading in _readings(_Decoded.of(text[:SEARCHED])):
         for needle in needles:
@@ -59,6 +61,7 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 
 def _readings(whole: _Decoded) -> Iterable[_Decoded]:
     """Return a text and all that it reads as after some decodings, in any order."""
+    # By their text: different orders of decoding often lead to the same, which is searched once.
     readings, latest = {whole.text: whole}, [whole]
     for _ in range(DECODINGS):
         further = [
@@ -182,6 +185,8 @@ def _runs(text: str, secret: str) -> Iterator[tuple[int, int]]:
 
 def _cut(text: str, secret: str) -> Iterator[tuple[int, int]]:
     """Yield what is left of the secret where a text, or an ellipsis in it, begins or ends within it."""
+    # An issuer that cuts its messages at a fixed length may cut within the secret, and the part that is left is too
+    # short for the search by stretches.
     for length in range(FRAGMENT, min(RUN, len(secret))):
         for match in re.finditer(re.escape(secret[:length]), text):
             if _CUT_AFTER.match(text, match.end()):

@@ -47,7 +47,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """The published credential is good; look again at ``until``."""
+    """The published credential is good; the next attempt is at ``until``."""
 
     until: datetime
 

@@ -139,6 +139,7 @@ class GrantEndpoint:
         if not response.ok or response.is_redirect:
             raise self._refusal(response, grant, clock)
         answer = json_object(response)
+        # Some answer 200 with an error in the body; its token, if there is one, is none.
         if answer.get("error"):
             raise self._refusal(response, grant, clock)
         return answer
@@ -154,6 +155,7 @@ class GrantEndpoint:
         token = token_value(self.endpoint, answer, "access_token")
         refuse_long(self.endpoint, token)
         exp = claim_time(read_claims(token), "exp")
+        # A life that is guessed too long leaves the gateway with a dead token, and nobody would know why.
         if answer.get("expires_in") is None and exp is None:
             raise unusable(self.endpoint, "it does not say when the token expires (expires_in)")
         expires_at = expiry(self.endpoint, answer.get("expires_in"), exp, now)
@@ -163,6 +165,8 @@ class GrantEndpoint:
     def _refusal(self, response: requests.Response, grant: TokenGrant, clock: Clock) -> RotationError:
         """Class a refusal by its code: OAuth's (RFC 6749 §5.2), or what an API has in its place."""
         code, description = _read_error(response)
+        # Without a code of the endpoint's own, the status is all there is: a proxy or a load balancer may have
+        # answered.
         if not code:
             refuse_failure(response, self.endpoint, clock)
         status, name, title = response.status_code, self.endpoint.name, self.endpoint.title

@@ -391,7 +391,7 @@ def _explained(error: OSError, where: str) -> RotationError:
             return StoreAway("TooManyFiles", f"{where}: {text}", hint="raise ulimit -n, or lower --workers")
         case errno.ELOOP | errno.ENOTDIR:
             message = f"{where}: a symlink stands there, or something else where a directory is expected"
-            return Denied("UnsafePath", message, hint="look at each part of that path; see who put it there, remove it")
+            return Denied("UnsafePath", message, hint="check each part of that path; see who put it there, remove it")
         case errno.EISDIR | errno.EEXIST:
             message = f"{where}: a directory stands there where a file is expected"
             return Denied("UnsafePath", message, hint="see who put it there, then remove it")

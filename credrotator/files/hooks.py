@@ -205,6 +205,7 @@ class Hooks:
         """
         if not self._hooks:
             return []
+        # One run at a time: two that compare with the same journal would both find the change, and run the hook twice.
         with self._running:
             published = sorted(self._published())
             return [failure for hook in self._hooks if (failure := self._run(hook, published))]
@@ -219,6 +220,7 @@ class Hooks:
         try:
             hook.run(changes)
         except RotationError as error:
+            # The journal stays as it is, so the next pass tries again, also after a restart.
             self._note(hook.name, False)  # noqa: FBT003 - the callback's second part
             return HookFailure(hook.name, changes, error)
         self._note(hook.name, True)  # noqa: FBT003 - as above

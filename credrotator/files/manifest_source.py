@@ -118,8 +118,8 @@ class ManifestSource:
                 self._trouble = str(error)
             except Exception:
                 # The thread's outermost loop: without it no edit would ever be heard of again.
-                log.exception("looking at the manifests failed; the policies stay as they were")
-                self._trouble = "looking at the manifests failed; see the log"
+                log.exception("reading the manifests failed; the policies stay as they were")
+                self._trouble = "reading the manifests failed; see the log"
 
     def _signature(self) -> _Signature:
         """Name every file with its state; a change of any of them is a reason to read.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from credrotator.policies.managed import FormReader
+    from credrotator.policies.manifest import Manifest
 
 LIMIT_BYTES = 64 * MIB
 """Size of a file of manifests, and of standard input; ten thousand policies in JSON are half of it."""
@@ -178,7 +179,7 @@ class _Sorter:
         else:
             self._unknown(manifest, kind, origin)
 
-    def _policy(self, manifest: dict[str, Any], origin: str) -> None:
+    def _policy(self, manifest: Manifest, origin: str) -> None:
         if not all(requirement.holds(_labels(manifest)) for requirement in self._selector):
             return
         policy = self._policies.read(manifest, origin)
@@ -187,7 +188,7 @@ class _Sorter:
         self._inventory.add_policy(policy)
         self._inventory.manifests[policy.key] = manifest
 
-    def _list(self, manifest: dict[str, Any], origin: str, lists: int) -> None:
+    def _list(self, manifest: Manifest, origin: str, lists: int) -> None:
         """Take a List apart; the items of a typed one (``SecretList``) need not say again what they are."""
         items = manifest.get("items") or []
         if not isinstance(items, list) or lists > MAX_LISTS:
@@ -199,7 +200,7 @@ class _Sorter:
             whole = {**typed, **item} if typed["kind"] and isinstance(item, dict) else item
             self.sort_in(whole, f"{origin} items[{index}]", lists)
 
-    def _other(self, manifest: dict[str, Any], kind: str, origin: str) -> None:
+    def _other(self, manifest: Manifest, kind: str, origin: str) -> None:
         """Take what policies refer to or what refers to them."""
         version = manifest.get("apiVersion")
         if not isinstance(version, str):
@@ -223,7 +224,7 @@ class _Sorter:
             case _:
                 pass
 
-    def _unknown(self, manifest: dict[str, Any], kind: str, origin: str) -> None:
+    def _unknown(self, manifest: Manifest, kind: str, origin: str) -> None:
         """Pass over what is no concern of ours, and say so where it looks like a slip of the pen."""
         if encrypted := stand_in(kind):
             self._lose(f"{origin}: kind: {encrypted.what}; {encrypted.hint}")
@@ -238,7 +239,7 @@ class _Sorter:
                 f"{origin}: passed over: {printable(kind, 80)} {name}: its Secret is made in a cluster only"
             )
 
-    def _secret(self, manifest: Mapping[str, Any], key: ObjectKey, where: str) -> None:
+    def _secret(self, manifest: Manifest, key: ObjectKey, where: str) -> None:
         """Read the values of a Secret; ``stringData`` comes last and so wins, as on the API server."""
         values: dict[str, bytes] = {}
         for block in ("data", "stringData"):
@@ -256,7 +257,7 @@ class _Sorter:
         self._substitute(manifest, key, values, where)
         self._inventory.secrets[key] = values
 
-    def _substitute(self, manifest: Mapping[str, Any], key: ObjectKey, values: dict[str, bytes], where: str) -> None:
+    def _substitute(self, manifest: Manifest, key: ObjectKey, values: dict[str, bytes], where: str) -> None:
         """Fill in what annotations lead to, in the operator's own files."""
         metadata = _metadata(manifest)
         annotations = metadata.get("annotations")
@@ -287,17 +288,17 @@ class _Sorter:
         self._problems.append(problem)
 
 
-def _metadata(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+def _metadata(manifest: Manifest) -> Mapping[str, Any]:
     metadata = manifest.get("metadata")
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _labels(manifest: Mapping[str, Any]) -> Mapping[str, object]:
+def _labels(manifest: Manifest) -> Mapping[str, object]:
     labels = _metadata(manifest).get("labels")
     return labels if isinstance(labels, dict) else {}
 
 
-def _key(manifest: dict[str, Any], where: str, default: str) -> ObjectKey | str:
+def _key(manifest: Manifest, where: str, default: str) -> ObjectKey | str:
     """Return an object's key, or what is wrong with its name."""
     fields = _metadata(manifest)
     name, namespace = fields.get("name"), fields.get("namespace")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
     from credrotator.core.outcome import Outcome
     from credrotator.core.ports import Clock
-    from credrotator.kube.client.api_objects import Condition
+    from credrotator.kube.client.api_objects import StatusCondition
     from credrotator.kube.deferred import Defer
     from credrotator.kube.policy_events import PolicyEvents
     from credrotator.kube.source import Observer
@@ -221,7 +221,7 @@ class Conditions:
                 self.forget(policy.key)
             return
 
-    def _condition(self, outcome: Outcome, present: Mapping[str, Any], remark: str) -> Condition:
+    def _condition(self, outcome: Outcome, present: Mapping[str, Any], remark: str) -> StatusCondition:
         """Return our condition; its time is when its status changed last."""
         error = outcome.error
         status = "False" if error else "True"

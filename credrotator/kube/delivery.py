@@ -1,4 +1,4 @@
-"""From a published Secret to the gateway's filter: ringing the doorbell, and hearing whether it was heard.
+"""From a published Secret to the gateway's filter: ringing the doorbell, and waiting for the acknowledgement.
 
 The gateway's controller does not watch the Secrets that it reads. It looks again when a Secret named as the policy is
 touched (the doorbell: ours, empty, owned by the policy), or when any Secret is created or deleted whose controller

@@ -95,6 +95,8 @@ class EventRecorder:
             kind: ``Warning`` where a person should look.
         """
         text = cut_bytes(printable(message, MESSAGE_BYTES), MESSAGE_BYTES)
+        # The text is part of it: Kubernetes counts repetitions of one Event, and a reader of the count must be able to
+        # trust it.
         same = (subject.uid, kind, reason, text)
         now = self._monotonic()
         with self._lock:
@@ -108,6 +110,7 @@ class EventRecorder:
             self._emitted.move_to_end(same)
             while len(self._emitted) > REMEMBERED:
                 self._emitted.popitem(last=False)
+        # Counted above all the same: what was left out shows in the count of the next one.
         if self._budget.wait_s(subject.key):
             log.debug("no Event %s on %s: there were many of late", reason, subject.key)
             return
@@ -117,6 +120,7 @@ class EventRecorder:
         except (ApiError, RotationError) as error:
             log.debug("no Event %s on %s: %s", reason, subject.key, error)
             with self._lock:
+                # Not written, so the next one is made anew, in place of a patch of one that is not there.
                 self._emitted.pop(same, None)
 
     def _write(self, subject: InvolvedObject, key: ObjectKey, count: int, what: Json) -> None:

@@ -59,6 +59,8 @@ class ClusterListener:
             self._announce(policy)
         if outcome.reason == "Adopted":
             self._adoption.adopt(policy)
+        # Only what hangs would hold the gateway's one worker; a refusal comes at once, and its rotator may try in our
+        # place (I17). In the managed form, the gateway has no rotator to keep away.
         elif outcome.action == "failed" and not policy.managed and outcome.error and outcome.error.hangs:
             self._parking.park(policy, outcome.error)
 

@@ -121,9 +121,9 @@ class MissedDeliveries:
         if began_at is None:
             return
         try:
-            rung_at = self._bells()
+            notified_at = self._bells()
             for key in self._policies.policies():
-                self._ring_if_missed(key, rung_at.get(key), began_at)
+                self._ring_if_missed(key, notified_at.get(key), began_at)
         except ApiError as error:
             log.info("whether the gateway was told of every credential is not known yet: %s", error)
             with self._lock:
@@ -133,7 +133,7 @@ class MissedDeliveries:
             if self._began_at is began_at:
                 self._began_at = None
 
-    def _ring_if_missed(self, key: ObjectKey, rung_at: datetime | None, began_at: datetime) -> None:
+    def _ring_if_missed(self, key: ObjectKey, notified_at: datetime | None, began_at: datetime) -> None:
         policy = self._policies.get(key)
         if not isinstance(policy, RotatablePolicy) or policy.managed or self._delivery.is_pending(key):
             return
@@ -141,18 +141,18 @@ class MissedDeliveries:
         # What was issued since is delivered by whoever published it, which is this process.
         if published is None or published.issued_at is None or published.issued_at >= began_at or observed is None:
             return
-        if self._is_missed(policy, published.issued_at, rung_at, read_time(observed.last_transition)):
+        if self._is_missed(policy, published.issued_at, notified_at, read_time(observed.last_transition)):
             log.info("%s: the gateway was not told of the credential that is published", key)
             self._delivery.ring(policy, policy.owner, observed.last_transition)
 
     def _is_missed(
-        self, policy: RotatablePolicy, issued_at: datetime, rung_at: datetime | None, looked_at: datetime | None
+        self, policy: RotatablePolicy, issued_at: datetime, notified_at: datetime | None, looked_at: datetime | None
     ) -> bool:
         # A gateway that has never said anything is none that could have missed it.
         if looked_at is not None and looked_at < issued_at:
             return True
-        if rung_at is not None:
-            return rung_at < issued_at
+        if notified_at is not None:
+            return notified_at < issued_at
         return self._delivery.form(policy) == "doorbell"
 
     def _bells(self) -> dict[ObjectKey, datetime]:
@@ -161,15 +161,15 @@ class MissedDeliveries:
         Raises:
             ApiError: The server's refusal.
         """
-        rung_at = {}
+        notified_at = {}
         for namespace in self._namespaces:
             selector = f"{SELECTOR},{BELL}"
             for bell in items(self._api, resource_paths.secrets(namespace), labelSelector=selector):
                 metadata = bell["metadata"]
                 text = (metadata.get("annotations") or {}).get(NOTIFIED_AT, "")
                 if moment := read_time(text.partition(" ")[0]):
-                    rung_at[ObjectKey(metadata["namespace"], metadata["name"])] = moment
-        return rung_at
+                    notified_at[ObjectKey(metadata["namespace"], metadata["name"])] = moment
+        return notified_at
 
 
 class Bells:

@@ -33,6 +33,7 @@ class Publishers:
             secrets.add(policy.secret)
             self._secrets[key] = policy.secret
             self._policies[policy.secret][key] = policy
+        # Of the Secret before and of the one after: one policy may be free to publish now, another one no longer.
         others = {other for secret in secrets for other in self._policies[secret]} - {key}
         if before is not None and not self._policies[before]:
             del self._policies[before]
@@ -47,6 +48,8 @@ class Publishers:
         policies = self._policies.get(secret)
         if not policies:
             return None
+        # Whoever has it keeps it: judged by precedence alone, a new policy could take a Secret, and a backend's
+        # credential, from one that works.
         return (policies.get(holder) if holder else None) or min(policies.values(), key=precedence)
 
     def judge(self, policy: Policy | InvalidPolicy, holder: ObjectKey | None) -> Policy | InvalidPolicy:

@@ -80,6 +80,8 @@ class ClusterReferences:
         Raises:
             RotationError: They cannot be read; without them nothing is permitted, but not for good.
         """
+        # Kept for a moment only: a grant that is taken back must not go on to permit, and a thousand policies of one
+        # namespace must not read the same list a thousand times.
         known = self._grants.get(namespace)
         if known and time.monotonic() - known[0] < GRANTS_LIFE_S:
             return known[1]
@@ -113,8 +115,12 @@ class WatchedReferences(ClusterReferences):
         self._stopping = threading.Event()
         self._most = MOST_WATCHES
         self._lock = threading.Lock()
+        # One watch for each Secret that a policy names, by field selector: to list all Secrets of a cluster,
+        # credrotator would need the right to read them all.
         self._watches: dict[ObjectKey, Informer[Values]] = {}
         self._readers: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
+        # A watch outlives its last reader for a while: an edit often removes a reference and puts it back, and each new
+        # watch costs a list and a thread.
         self._idle_since_s: dict[ObjectKey, float] = {}
         self._refused: dict[ObjectKey, tuple[str, ObjectKey]] = {}
         self._grants_due_s = 0.0
@@ -172,6 +178,8 @@ class WatchedReferences(ClusterReferences):
     def keep(self, policy: ObjectKey, secrets: Collection[ObjectKey]) -> None:
         """Take note that a policy refers to these Secrets and to no others (any more)."""
         with self._lock:
+            # Without going over the watches: one that loses its last reader here is ended by the sweep, outside of the
+            # lock.
             for secret in [secret for secret, readers in self._readers.items() if policy in readers]:
                 if secret not in secrets:
                     self._discard(secret, policy)
@@ -234,6 +242,8 @@ class WatchedReferences(ClusterReferences):
                 return None
             self._readers[secret].add(policy)
             known = self._watches.get(secret)
+            # Bounded, since each watch is a thread and a connection; beyond it, Secrets are read when they are needed,
+            # and an edit of one is noticed at the next attempt.
             if known is not None or len(self._watches) >= self._most:
                 return known
             informer = self._watches[secret] = Informer(
@@ -246,6 +256,7 @@ class WatchedReferences(ClusterReferences):
                 parse=_values,
                 changed=self._report,
             )
+        # Outside of the lock: the thread that begins calls back.
         informer.start()
         return informer
 

@@ -98,6 +98,8 @@ class _Server(ThreadingHTTPServer):
         """Answer in a thread; the longest waiting one makes room where there are too many."""
         with self._lock:
             surplus = len(self._waiting) + len(self._answering) + 1 - MOST_CONNECTIONS
+            # Those that have asked nothing first, and of these the oldest: whoever only holds connections open loses
+            # them.
             dropped = [*self._waiting, *self._answering][: max(0, surplus)]
             for connection in dropped:
                 self._waiting.pop(connection, None)
@@ -111,6 +113,8 @@ class _Server(ThreadingHTTPServer):
         """Take note that a connection has sent its request: it is not dropped for a new one any more."""
         with self._lock:
             if (since_s := self._waiting.pop(request, None)) is not None:
+                # With the time at which it connected: the deadline is one for the whole connection, or a byte now and
+                # then would extend it.
                 self._answering[request] = since_s
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
@@ -155,6 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/metrics":
             self._answer(200, self.metrics.exposition(), self.metrics.content_type)
         elif check := self.checks.get(path):
+            # Asked for each request, never kept: a probe that is answered from memory would call a dead daemon alive.
             wrong = check()
             self._answer(503 if wrong else 200, (wrong or "ok").encode() + b"\n", "text/plain; charset=utf-8")
         else:

@@ -51,6 +51,8 @@ class PolicyMetrics:
 
     def exposition(self) -> bytes:
         """Write all series, those of one metric together."""
+        # A copy in one step: workers record outcomes while Prometheus reads, and one of ten thousand series must not
+        # end the scrape.
         standings = list(self._standings.values())
         lines: list[str] = []
         for name, text, samples in (

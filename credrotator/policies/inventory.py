@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from credrotator.core.ports import SecretReader
+    from credrotator.policies.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Inventory:
     backends: dict[ObjectKey, ObjectKey | None] = field(default_factory=dict)
     routes: dict[ObjectKey, Route] = field(default_factory=dict)
     grants: set[Grant] = field(default_factory=set)
-    manifests: dict[ObjectKey, Mapping[str, Any]] = field(default_factory=dict)
+    manifests: dict[ObjectKey, Manifest] = field(default_factory=dict)
 
     def add_policy(self, policy: Policy | InvalidPolicy) -> None:
         """Keep a policy. Of two that differ under one name nobody can tell which is meant, so neither is used."""
@@ -104,6 +105,7 @@ class Inventory:
         """Two policies on one backend contradict each other; the gateway refuses both, so do we."""
         claims: defaultdict[ObjectKey, list[Policy]] = defaultdict(list)
         for policy in self.policies.values():
+            # A policy that names a backend twice does not contradict itself.
             for backend in set(policy.targets):
                 claims[backend].append(policy)
         problems: defaultdict[ObjectKey, list[Problem]] = defaultdict(list)
@@ -122,6 +124,7 @@ class Inventory:
         """Two policies that lead to one Secret would replace each other's credential for ever: the first keeps it."""
         taken: dict[ObjectKey, Policy] = {}
         rotatable = [policy for policy in self.policies.values() if isinstance(policy, RotatablePolicy)]
+        # In a fixed order, not in that of the files: which of two keeps a Secret must not change with a rename.
         for policy in sorted(rotatable, key=precedence):
             first = taken.setdefault(policy.secret, policy)
             if first is not policy:
@@ -180,7 +183,11 @@ class References(Protocol):
 
 
 def secret_reader(references: References, policy: ObjectKey) -> SecretReader:
-    """Return how one policy's references are read: the rules, whoever holds the Secrets."""
+    """Return how one policy's references are read: the rules, whoever holds the Secrets.
+
+    The function that is returned raises PolicyError: RefNotPermitted, SecretNotReadable, SecretNotFound, or what is
+    wrong with the key.
+    """
 
     def read(ref: SecretKeyRef) -> Sensitive:
         secret, where = ref.secret, f"{ref.path} of {policy}"
@@ -253,7 +260,7 @@ def _warn(text: str, value: str, where: str) -> None:
         log.warning("%s begins or ends with a blank, which is sent as it is", where)
 
 
-def read_backend(manifest: Mapping[str, Any], key: ObjectKey) -> ObjectKey | None:
+def read_backend(manifest: Manifest, key: ObjectKey) -> ObjectKey | None:
     """Return the policy that an AIServiceBackend names (v0.2), if any."""
     match manifest:
         case {"spec": {"backendSecurityPolicyRef": {"name": str(name)}}}:
@@ -263,7 +270,7 @@ def read_backend(manifest: Mapping[str, Any], key: ObjectKey) -> ObjectKey | Non
     return None
 
 
-def read_route(manifest: Mapping[str, Any], key: ObjectKey) -> Route:
+def read_route(manifest: Manifest, key: ObjectKey) -> Route:
     """Read an AIGatewayRoute's backends and the models that its header matches name."""
     models: defaultdict[ObjectKey, set[str]] = defaultdict(set)
     for rule in _dicts(manifest, "spec", "rules"):
@@ -280,7 +287,7 @@ def read_route(manifest: Mapping[str, Any], key: ObjectKey) -> Route:
     return Route(key, {backend: frozenset(names) for backend, names in models.items()})
 
 
-def read_grant(manifest: Mapping[str, Any], key: ObjectKey) -> Iterator[Grant]:
+def read_grant(manifest: Manifest, key: ObjectKey) -> Iterator[Grant]:
     """Read what a ReferenceGrant permits to BackendSecurityPolicies."""
     for source in _dicts(manifest, "spec", "from"):
         if (source.get("group"), source.get("kind")) != (GROUP, KIND):

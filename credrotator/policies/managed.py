@@ -19,6 +19,7 @@ from credrotator.policies.documents import DocumentError, read_tenant_object
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from credrotator.policies.manifest import Manifest
     from credrotator.policies.reader import OwnReading, PolicyReader
 
 SUFFIX, NAME_LENGTH = "-credentials", 253
@@ -83,7 +84,7 @@ class FormReader:
         self.policies = policies
         self._forms = {form.annotation: form for form in forms}
 
-    def read(self, manifest: Mapping[str, Any], origin: str) -> Policy | InvalidPolicy:
+    def read(self, manifest: Manifest, origin: str) -> Policy | InvalidPolicy:
         """Turn one manifest into a Policy, or into everything that is wrong with it; see ``PolicyReader.read``."""
         metadata = manifest.get("metadata")
         annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
@@ -103,7 +104,7 @@ class FormReader:
         """Tell whether a drop-in policy has a managed form that does the same."""
         return isinstance(policy, RotatablePolicy) and self._form_of(policy) is not None
 
-    def convert(self, manifest: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+    def convert(self, manifest: Manifest, policy: Policy) -> dict[str, Any]:
         """Return the managed form of a convertible drop-in policy's manifest; what others keep in it stays.
 
         Raises:
@@ -136,7 +137,7 @@ class FormReader:
                 return form
         return None
 
-    def _asked(self, manifest: Mapping[str, Any], form: ManagedForm, origin: str) -> Policy | InvalidPolicy:
+    def _asked(self, manifest: Manifest, form: ManagedForm, origin: str) -> Policy | InvalidPolicy:
         """Read what the annotation holds as if it stood in ``spec``; our other annotations apply to it."""
         metadata, annotations = manifest["metadata"], manifest["metadata"]["annotations"]
         try:

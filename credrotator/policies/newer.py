@@ -15,13 +15,15 @@ from credrotator.policies import schema
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from credrotator.policies.manifest import Manifest
+
 SERVED = tuple(f"{schema.GROUP}/{version}" for version in schema.VERSIONS)
 _VERSION = re.compile(rf"{re.escape(schema.GROUP)}/v[0-9]+((alpha|beta)[0-9]+)?")
 _TYPE = re.compile(r"[A-Z][A-Za-z0-9]{3,62}")
 _SLIP = 0.85
 
 
-def newer_part(manifest: Mapping[str, Any]) -> str | None:
+def newer_part(manifest: Manifest) -> str | None:
     """Name what is not known of a policy, as it may be of a newer gateway; None where a mistake is likelier."""
     version, spec = manifest.get("apiVersion"), manifest.get("spec")
     if isinstance(version, str) and _VERSION.fullmatch(version) and version not in SERVED:

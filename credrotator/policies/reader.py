@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from credrotator.core.model import TokenSource
+    from credrotator.policies.manifest import Manifest
 
 # The shortest and the longest life that vendors let a policy choose; they all have these two.
 DURATION_RANGE = (timedelta(minutes=15), timedelta(hours=12))
@@ -131,7 +132,7 @@ class PolicyReader:
         self.annotations = _annotations(readers)
         self._by_type = {reader.policy_type: reader for reader in readers if reader.policy_type}
 
-    def read(self, manifest: Mapping[str, Any], origin: str, *, managed: bool = False) -> Policy | InvalidPolicy:
+    def read(self, manifest: Manifest, origin: str, *, managed: bool = False) -> Policy | InvalidPolicy:
         """Turn one manifest into a Policy, or into everything that is wrong with it.
 
         Args:
@@ -155,7 +156,7 @@ class PolicyReader:
         return _policy(reading, source, origin)
 
     def read_own(
-        self, manifest: Mapping[str, Any], own: OwnReading, content: Mapping[str, Any], origin: str
+        self, manifest: Manifest, own: OwnReading, content: Mapping[str, Any], origin: str
     ) -> Policy | InvalidPolicy:
         """Turn a block that the gateway's API does not have into a Policy, or into everything that is wrong with it.
 
@@ -191,7 +192,7 @@ class PolicyReader:
         """Return who reads the block of a type; None for types without anything to rotate."""
         return self._by_type.get(policy_type)
 
-    def _whole_problems(self, manifest: Mapping[str, Any]) -> Iterator[Problem]:
+    def _whole_problems(self, manifest: Manifest) -> Iterator[Problem]:
         """Check what can be seen without a sound shape, so that it is reported beside the shape's own problems."""
         version, metadata, spec = (manifest.get(name) for name in ("apiVersion", "metadata", "spec"))
         if isinstance(version, str) and version and version not in SERVED:
@@ -242,7 +243,7 @@ def _policy(reading: Reading, source: Source, origin: str) -> Policy:
     return RotatablePolicy(source=source, secret=generated_secret(key), renew_request=request, **common)
 
 
-def _unsupported(manifest: Mapping[str, Any], key: ObjectKey, origin: str, why: str) -> Policy:
+def _unsupported(manifest: Manifest, key: ObjectKey, origin: str, why: str) -> Policy:
     metadata = manifest.get("metadata")
     uid = metadata.get("uid") if isinstance(metadata, dict) else None
     return Policy(
@@ -256,7 +257,7 @@ def _unsupported(manifest: Mapping[str, Any], key: ObjectKey, origin: str, why: 
     )
 
 
-def _key_of(manifest: Mapping[str, Any], namespace: str) -> ObjectKey:
+def _key_of(manifest: Manifest, namespace: str) -> ObjectKey:
     """Name the object; what is no Kubernetes name never becomes a key, because keys become names of files."""
     metadata = manifest.get("metadata")
     fields = metadata if isinstance(metadata, dict) else {}

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 NEAR_EXPIRY = timedelta(minutes=5)
 STATIC_INTERVAL = timedelta(minutes=10)
-"""How often a policy without rotation is looked at again: what it names may have come or gone meanwhile."""
+"""How often a policy without rotation gets an attempt: what it names may have come or gone meanwhile."""
 AFTER_A_FAULT = timedelta(minutes=1)
 AFTER_A_LAPSE = timedelta(seconds=5)
 """After an attempt that was not to be finished: why not may have passed at once, with nobody to say so."""
@@ -44,7 +44,7 @@ STOP_S = 6.0
 """Time for workers to finish what they write; a hanging exchange is left behind."""
 _BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
 _ROUNDING = timedelta(microseconds=2)
-"""Seconds are floats, moments are not; a look at its time must not seem to come a moment before it."""
+"""Seconds are floats, moments are not; an attempt at its time must not seem to come a moment before it."""
 
 
 class Daemon:
@@ -97,7 +97,7 @@ class Daemon:
         ]
 
     def start(self) -> None:
-        """Start all threads; policies are looked at as the source reports them."""
+        """Start all threads; policies are enqueued as the source reports them."""
         self._instrumentation.watch_queue(self._queue.__len__)
         self._timetable.start()
         for worker in self._workers:
@@ -105,7 +105,7 @@ class Daemon:
         self._source.start(self.enqueue)
 
     def stop(self) -> None:
-        """End in order: no new looks, writes in hand finished, within ten seconds."""
+        """End in order: no new attempts, writes in hand finished, within ten seconds."""
         ends_s = time.monotonic() + STOP_S
         # First whoever makes work, then whoever hands it out, then whoever does it: in another order, a worker would be
         # given a key that nobody waits for.
@@ -117,7 +117,7 @@ class Daemon:
             worker.join(max(0.0, ends_s - time.monotonic()))
 
     def enqueue(self, key: ObjectKey) -> None:
-        """Have a policy looked at soon; a new one, at once. A change is a reason to forget earlier failures.
+        """Enqueue a policy; a new one comes first. A change is a reason to forget earlier failures.
 
         Where changes have cost too many exchanges of late, it waits for its turn (reliability.md, 57).
         """
@@ -134,9 +134,9 @@ class Daemon:
         self._queue.add(key, URGENT if self._is_near_expiry(key) else SOON)
 
     def enqueue_all(self) -> None:
-        """Have every policy looked at: what a new leader does.
+        """Enqueue every policy: what a new leader does.
 
-        Not what it is looking at, or has looked at already: it leads from a moment before it is told so. After a pause
+        Not what it has an attempt at, or had one already: it leads from a moment before it is notified. After a pause
         those come first that have the least time left.
         """
         self._counts = True
@@ -202,7 +202,7 @@ class Daemon:
                 self._leave(key)
         except Exception:
             # The last line of defence: a fault of ours in one policy must not cost a worker.
-            log.exception("looking at %s failed; it will be looked at again", key)
+            log.exception("an attempt at %s failed; another one follows", key)
             self._timetable.put_after(key, AFTER_A_FAULT)
         finally:
             self._attempted.discard(key)

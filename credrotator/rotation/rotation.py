@@ -52,8 +52,9 @@ class RotateOptions:
         force: Rotate whatever is published.
         dry_run: Only tell what would be done.
         ignore_retry_after: Ask although a Retry-After is not over: it would outlast the credential.
-        is_retry: An attempt has failed, and nothing was heard of policy and Secret since. The exchange, whose circuit
-            may be open, comes before the store then: in an outage of thousands of policies neither is asked in vain.
+        is_retry: An attempt has failed, and no change of policy or Secret was reported since. The exchange, whose
+            circuit may be open, comes before the store then: in an outage of thousands of policies neither is asked in
+            vain.
     """
 
     within: timedelta = timedelta(0)
@@ -304,7 +305,7 @@ class Rotation:
         try:
             self._store.publish(replace(state.stored.document, owner=policy.owner), state.version)
         except Conflict:
-            # Whoever wrote is heard of: it is looked at again.
+            # The other write is an event, which enqueues the policy.
             return outcome
         log.info("%s: Secret %s is this policy's again", policy.key, policy.secret)
         return replace(outcome, repaired=True)
@@ -371,7 +372,7 @@ class Rotation:
         if isinstance(state.plan, Keep):
             self._audit.refused(policy, "NotBetter", why, state.expires_at, credential)
             return self._outcome(policy, "kept", "NotBetter", state.published)
-        hint = "compare this machine's clock with the vendor's; look at how long its credentials live"
+        hint = "compare this machine's clock with the vendor's; see how long its credentials live"
         raise Transient("NotBetter", f"the new credential was not published: {why}", hint=hint)
 
     def _outcome(

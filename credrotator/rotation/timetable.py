@@ -1,4 +1,4 @@
-"""When to look at which policy, by APScheduler; a job does nothing but call back.
+"""When which policy is due, by APScheduler; a job does nothing but call back.
 
 A renewal has a moment, since an expiry is one. A retry has a wait, in seconds that only grow: a moment that was
 reckoned on a clock that was wrong just then would come an hour late once that is put right (reliability.md 23).
@@ -48,7 +48,7 @@ class Timetable:
     Args:
         due: Called with the key; it stays due until it is taken.
         clock: The present moment; perhaps corrected, so not the one that APScheduler looks at.
-        sweep: How often to look for what timers missed.
+        sweep: How often to find what timers missed.
         seconds: Seconds that only grow.
         machine: APScheduler's clock.
     """
@@ -96,11 +96,11 @@ class Timetable:
         return [] if self._stopping.is_set() else dead((self._sweeper, scheduler))
 
     def put(self, key: ObjectKey, moment: datetime) -> None:
-        """Have a look at the key at that moment, instead of when it was to be before."""
+        """Make the key due at that moment, instead of when it was to be before."""
         self._set(key, _Entry(moment))
 
     def put_after(self, key: ObjectKey, wait: timedelta) -> None:
-        """Have a look at the key when so much time has passed, whatever the clock shows then."""
+        """Make the key due when so much time has passed, whatever the clock shows then."""
         self._set(key, _Entry(self._clock() + wait, self._seconds() + wait.total_seconds()))
 
     def take(self, key: ObjectKey) -> datetime | None:
@@ -143,7 +143,7 @@ class Timetable:
         """Hand the key over if it is time, else set its timer; it stays on the timetable until ``take``.
 
         NOTE: APScheduler goes by the machine's clock. Given a moment of the corrected one, a timer would ring at once
-        where the machine's is ahead, and the look that follows would set it again: thousands a second.
+        where the machine's is ahead, and the attempt that follows would set it again: thousands a second.
         """
         with self._lock:
             entry = self._times.get(key)

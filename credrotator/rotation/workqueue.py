@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _Name = TypeVar("_Name")
 URGENT, SOON, ROUTINE = 0, 1, 2
-"""Nothing is published, or it expires soon; it should be looked at now; a look that could wait."""
+"""Nothing is published, or it expires soon; an attempt should come now; an attempt that could wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class WorkQueue:
             _decrease(self._busy, (key.namespace, lane))
             if again := self._again.pop(key, None):
                 self._push(key, again.priority, again.lane)
-            # One worker became free, and each worker that waits may be barred from another key: all look again.
+            # One worker became free, and each worker that waits may be barred from another key: all try again.
             self._changed.notify_all()
 
     def discard(self, key: ObjectKey) -> bool:
@@ -166,7 +166,7 @@ class WorkQueue:
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Forget all that waits (a new leader looks at everything anyway)."""
+        """Forget all that waits (a new leader enqueues everything anyway)."""
         with self._changed:
             for waiting in self._classes:
                 waiting.clear()

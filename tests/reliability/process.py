@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from credrotator.core.ports import SecretReader
     from credrotator.core.secret_document import SecretDocument, StoredSecret
     from credrotator.exchange.issuers.discovery import Metadata
+    from credrotator.exchange.issuers.token_request import TokenResponse
     from tests.reliability.kernel import Event
     from tests.reliability.simulation import Backend, Place
 
@@ -139,7 +140,7 @@ class SimIssuers(Issuers):
         super().forget(request, token)
         self.world.oracle.forgotten(self.process, request)
 
-    def _ask(self, request: TokenRequest, metadata: Metadata, transport: Any, assertion: Any) -> dict[str, Any]:
+    def _ask(self, request: TokenRequest, metadata: Metadata, transport: Any, assertion: Any) -> TokenResponse:
         world, secret = self.world, request.client.client_secret
         assert secret
         base = metadata.token_endpoint.removesuffix("/token")

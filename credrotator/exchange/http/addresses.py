@@ -59,6 +59,8 @@ def meant_by(address: Address) -> Iterator[IPv4Address]:
     """Yield the IPv4 addresses that an IPv6 address stands for; usually none."""
     if not isinstance(address, IPv6Address) or address.is_loopback or address.is_unspecified:
         return
+    # A translator on the way reaches the IPv4 address within: by IPv6 alone, a policy could lead to the metadata
+    # service.
     packed = address.packed
     for embedded in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())):
         if embedded is not None:
@@ -94,6 +96,7 @@ def written_address(host: str) -> Address | None:
     if not _NUMBER.fullmatch(plain.rpartition(".")[2]):
         return None
     try:
+        # As the C library reads it: 127.1, 0x7f000001 and 2130706433 are all this machine.
         return IPv4Address(socket.inet_aton(plain))
     except (OSError, ValueError) as error:
         raise ValueError(f"{host} is no address") from error

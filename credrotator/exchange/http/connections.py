@@ -198,7 +198,15 @@ GUARDED_POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _GuardedHttpPool, 
 
 
 def resolve(host: str, port: int | None, timeout_s: float | None) -> list[Any]:
-    """Resolve with a timeout, which getaddrinfo(3) does not know: a thread waits for it in our place."""
+    """Resolve with a timeout, which getaddrinfo(3) does not know: a thread waits for it in our place.
+
+    Returns:
+        As getaddrinfo: family, type, protocol, canonical name, and the socket's address.
+
+    Raises:
+        TimeoutError: There was no answer within ``timeout_s`` (None: for ever).
+        OSError: The name has no address.
+    """
     answer: list[Any] = []
 
     def look_up() -> None:

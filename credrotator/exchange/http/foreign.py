@@ -56,6 +56,7 @@ def masking(*secrets: Sensitive) -> Iterator[None]:
     try:
         yield
     except RotationError as error:
+        # Only where there is an error: most blocks have none, and a secret in a local variable is one in a traceback.
         revealed = [secret.reveal() for secret in secrets]
         message, hint = (masked(text, revealed) for text in (error.message, error.hint))
         if (message, hint) == (error.message, error.hint):

@@ -78,11 +78,13 @@ class WorkingMethods:
         """Return the ways with the one that worked before the others."""
         with self._lock:
             known = self._methods.get((endpoint, client_id))
+        # The order of the others stays: sorting is stable.
         return tuple(sorted(methods, key=lambda method: method is not known))
 
     def note(self, endpoint: str, client_id: str, method: ClientAuthMethod) -> None:
         """Remember that a way worked."""
         with self._lock:
+            # By endpoint and client, not by policy: what an issuer takes is a setting of the client.
             self._methods[endpoint, client_id] = method
             self._methods.move_to_end((endpoint, client_id))
             while len(self._methods) > KEPT:

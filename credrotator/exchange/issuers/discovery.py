@@ -79,6 +79,8 @@ def discover(
         hint = "see whether the issuer is written as the issuer writes it, or set tokenEndpoint"
         raise Denied("DiscoveryFailed", message, hint=hint)
     document = json_object(response)
+    # Before anything else of the document is used: whoever can answer in an issuer's place could name its own token
+    # endpoint, and be sent the client secret.
     _check_issuer(document.get("issuer"), issuer)
     endpoint = document.get("token_endpoint")
     if not isinstance(endpoint, str) or len(endpoint) > LONGEST_ADDRESS or not _is_address(endpoint):

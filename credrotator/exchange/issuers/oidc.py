@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from credrotator.core.circuit_key import CircuitKey, client_account
 from credrotator.core.clock import suspend_aware
@@ -31,7 +31,7 @@ from credrotator.exchange.issuers.refusals import (
     has_error,
     refusal_of,
 )
-from credrotator.exchange.issuers.token_request import TokenRequest, send
+from credrotator.exchange.issuers.token_request import TokenRequest, TokenResponse, send
 from credrotator.exchange.issuers.token_response import read_token
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Issuers:
         metadata: Metadata,
         transport: Transport,
         assertion: Callable[[str, Sequence[str]], Sensitive] | None,
-    ) -> dict[str, Any]:
+    ) -> TokenResponse:
         """Send the token request; where the issuer does not take the client, each other way is tried once."""
         client_id, endpoint = request.client_id, metadata.token_endpoint
         refusals: list[tuple[ClientAuthMethod, AuthenticationRefused]] = []

@@ -7,7 +7,7 @@ Source: RFC 6749 §4.4.2; RFC 8707 §2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import requests
 from authlib.oauth2.auth import ClientAuth
@@ -71,6 +71,24 @@ class TokenRequest:
         )
 
 
+class TokenResponse(TypedDict, total=False):
+    """A successful answer of a token endpoint (RFC 6749 §5.1; OpenID Connect Core 1.0 §3.1.3.3 for ``id_token``).
+
+    NOTE: parsed, not checked: whoever runs the issuer writes it, so each member may be missing, or be anything.
+
+    Attributes:
+        access_token: The token; a JWT, if a vendor is to verify it.
+        id_token: The same, where the issuer was asked for one.
+        token_type: ``Bearer``, in any case of letters.
+        expires_in: Seconds from now on; some issuers write them as text.
+    """
+
+    access_token: object
+    id_token: object
+    token_type: object
+    expires_in: object
+
+
 def send(
     request: TokenRequest,
     endpoint: str,
@@ -79,7 +97,7 @@ def send(
     check: Callable[[requests.Response], None],
     *,
     assertion: Sensitive | None = None,
-) -> dict[str, Any]:
+) -> TokenResponse:
     """Send the token request once, and return the token response (RFC 6749 §5.1) as JSON.
 
     Args:
@@ -115,7 +133,7 @@ def send(
         response = speaker.fetch_token(
             endpoint, grant_type="client_credentials", headers=dict(HEADERS), **parameters, **settings
         )
-        return dict(response)
+        return cast("TokenResponse", dict(response))
 
 
 class _ClientAuth(AuthBase, ClientAuth):

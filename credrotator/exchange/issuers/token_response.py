@@ -8,7 +8,7 @@ Source: RFC 6749 §5.1, §7.1; RFC 9449 §5 (DPoP); reliability.md 13, 14.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from credrotator.core.claims import claim_time, read_claims
 from credrotator.core.errors import Denied, OpaqueToken, printable
@@ -20,21 +20,22 @@ from credrotator.exchange.lifetimes import expiry, unusable
 from credrotator.exchange.token_values import refuse_long, token_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from credrotator.core.sensitive import Sensitive
-    from credrotator.exchange.issuers.token_request import TokenRequest
+    from credrotator.exchange.issuers.token_request import TokenRequest, TokenResponse
 
 log = logging.getLogger(__name__)
 
+TokenName = Literal["access_token", "id_token"]
+"""The members of a token response that may be the subject token."""
 LONGEST_TOKEN = 20_000
 """Characters; no exchange takes a longer web identity token, and nobody has one for a good reason."""
 BOUND = frozenset({"mac", "pop", "hok", "hawk"})
 """Token types that are of no use without a key; DPoP has a reason of its own."""
 
 
-def read_token(document: Mapping[str, Any], request: TokenRequest, now: datetime) -> SubjectToken:
+def read_token(document: TokenResponse, request: TokenRequest, now: datetime) -> SubjectToken:
     """Read a token response.
 
     Raises:
@@ -66,7 +67,7 @@ def read_token(document: Mapping[str, Any], request: TokenRequest, now: datetime
     return SubjectToken(token, expires_at, claims, (odd,) if odd else ())
 
 
-def _read_credential(document: Mapping[str, Any], name: str, now: datetime) -> SubjectToken:
+def _read_credential(document: TokenResponse, name: TokenName, now: datetime) -> SubjectToken:
     """Read a token that is the credential itself: it may be opaque, but what the response says beside it has to hold.
 
     NOTE: it goes into an ``Authorization: Bearer``, so nothing but a Bearer token with a known end is of use.
@@ -113,7 +114,7 @@ def _odd_type(kind: object, secret: Sensitive) -> str:
     return f"the token response's token_type is {shown}, expected Bearer; the token is used all the same"
 
 
-def _refuse_none(document: Mapping[str, Any], name: str) -> None:
+def _refuse_none(document: TokenResponse, name: TokenName) -> None:
     """Refuse a response whose token is left empty: asking again brings the same."""
     value = document.get(name)
     if name == "id_token" and (not isinstance(value, str) or not value):

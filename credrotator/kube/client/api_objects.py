@@ -32,7 +32,7 @@ class OwnerReference(TypedDict):
     blockOwnerDeletion: bool
 
 
-class Condition(TypedDict):
+class StatusCondition(TypedDict):
     """One condition of a status (``meta/v1`` Condition); ``lastTransitionTime`` in RFC 3339, to the second."""
 
     type: str

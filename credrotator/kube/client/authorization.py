@@ -45,7 +45,11 @@ class BearerTokenFile:
         self.path = path
 
     def read(self, *, afresh: bool) -> Sensitive:  # noqa: ARG002 - a file is always read as it is
-        """Return the header; the trailing newline that editors add is no part of a token."""
+        """Return the header; the trailing newline that editors add is no part of a token.
+
+        Raises:
+            ConfigurationError: The file cannot be read, is empty, or not ASCII.
+        """
         try:
             token = self.path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -81,6 +85,8 @@ class Authorization:
         with self._lock:
             if self._read_at is None:
                 self._take(self._source.read(afresh=False))
+            # Read again every minute, as client-go does: the kubelet replaces the file at four fifths of the token's
+            # life.
             elif self._age() >= READ_EVERY:
                 self._try(afresh=False)
             return self._header
@@ -88,6 +94,8 @@ class Authorization:
     def renew(self, refused: Sensitive | None) -> bool:
         """Read again after a 401; whether there is another header than the refused one by now."""
         with self._lock:
+            # Compared with what was refused: of many threads that get a 401 together, one reads, and the others find
+            # its result.
             if self._header == refused and self._age() >= REFUSED_EVERY:
                 self._try(afresh=True)
             return self._header != refused
@@ -98,6 +106,7 @@ class Authorization:
         except ConfigurationError as error:
             # The old one may be good for a while; the server will say.
             log.warning("keeping the old token: %s", error)
+            # The time is set, too, or each request would try to read the file again.
             self._take(self._header)
 
     def _take(self, header: Sensitive | None) -> None:

@@ -91,6 +91,8 @@ class Sts(Vendor):
         self.transport = context.transport(STS)
         self._clock = context.clock
         self._lock = threading.Lock()
+        # Made with the first client: a session reads 7 MiB of the SDK's data, which whoever has no policy for AWS need
+        # not pay.
         self._session: boto3.Session | None = None
         self._clients: OrderedDict[str, STSClient] = OrderedDict()
 
@@ -205,6 +207,8 @@ class Sts(Vendor):
                     aws_secret_access_key="unused",
                     config=config,
                 )
+                # The SDK builds and parses; the request goes through our transport, with its deadline, limits and
+                # trust.
                 client.meta.events.register("before-send.sts", self._send)  # type: ignore[arg-type]
                 self._clients[region] = client
                 if len(self._clients) > MOST_CLIENTS:
