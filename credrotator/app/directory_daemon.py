@@ -16,6 +16,7 @@ from credrotator.core.threads import trouble
 from credrotator.exchange.http.circuit import slots_for
 from credrotator.exchange.subject_tokens import no_cluster
 from credrotator.files.manifest_source import ManifestSource
+from credrotator.files.published_states import WatchedStore
 from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
 from credrotator.rotation.recovery import Recovery
@@ -46,18 +47,18 @@ def serve_directory(
     instrumentation: DaemonInstrumentation,
 ) -> Iterator[DirectoryDaemon]:
     """See ``Backend.serve``."""
-    reader = policy_reader(settings.defaults)
-    source = ManifestSource(settings.filenames, reader, store, options=settings.manifest_options)
+    reader, watched = policy_reader(settings.defaults), WatchedStore(store)
+    source = ManifestSource(settings.filenames, reader, watched, options=settings.manifest_options)
     renderer = LoggedRenderer(make_renderer(consumers.templates, source, store, settings.defaults.namespace))
     hooks = HookThread(make_hooks(consumers, source, store, instrumentation.note_hook))
     exchange = make_exchanger(settings, clock, instrumentation, account_tokens=no_cluster, slots=slots_for(workers))
-    recovering = StoreRecovery(store, trial_every_s=TRIAL_EVERY_S)
+    recovering = StoreRecovery(watched, trial_every_s=TRIAL_EVERY_S)
     daemon = make_daemon(
         source,
         recovering,
         exchange,
         make_queue(source, exchange, workers),
-        listener=DirectoryListener(store, renderer, RENDERED_BY_A_DAEMON, hooks.published),
+        listener=DirectoryListener(store, renderer, RENDERED_BY_A_DAEMON, hooks.published, looks=True),
         clock=clock,
         leads=without_election,
         audit=Audit(failures=logging.WARNING),
