@@ -12,6 +12,8 @@ from credrotator.app.directory_listener import RENDERED_BY_A_DAEMON, DirectoryLi
 from credrotator.app.exchanging import make_exchanger
 from credrotator.app.leadership import without_election
 from credrotator.app.rendering import LoggedRenderer, make_renderer
+from credrotator.app.serving import listed, serving
+from credrotator.core.errors import printable
 from credrotator.core.threads import trouble
 from credrotator.exchange.http.circuit import slots_for
 from credrotator.exchange.subject_tokens import no_cluster
@@ -71,7 +73,8 @@ def serve_directory(
         recovery.start()
     hooks.start()
     try:
-        yield DirectoryDaemon(daemon, source, clock, instrumentation, threads=(source, *recoveries, hooks))
+        threads: tuple[HasThreads, ...] = (source, *recoveries, hooks)
+        yield DirectoryDaemon(daemon, source, clock, instrumentation, settings=settings, threads=threads)
     finally:
         for recovery in recoveries:
             recovery.begin_to_stop()
@@ -91,8 +94,10 @@ class DirectoryDaemon:
         clock: SkewedClock,
         instrumentation: DaemonInstrumentation,
         *,
+        settings: Settings,
         threads: Sequence[HasThreads],
     ) -> None:
+        self._settings = settings
         self._daemon = daemon
         self._threads = threads
         self._source = source
@@ -106,6 +111,12 @@ class DirectoryDaemon:
     def ready(self) -> str | None:
         """See ``Running``."""
         return self.alive() or self._source.trouble()
+
+    def serving(self) -> str:
+        """See ``Running``; a directory has been read when it starts."""
+        settings = self._settings
+        where = f"from {listed(settings.filenames)}, credentials to {printable(settings.out)}"
+        return serving(self._source, where, settings)
 
     def tick(self) -> None:
         """See ``Running``."""
