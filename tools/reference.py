@@ -113,7 +113,7 @@ line on standard error says so. The exit code of `rotate` still tells what was p
 end with 1.
 
 `credrotator completion SHELL` prints a script for bash (4.4 or newer), zsh or fish. It completes commands, options,
-formats, files, and the policies and namespaces of the manifests that `-f` names:
+formats, files, the policies and namespaces of the manifests that `-f` names, and the kubeconfig's contexts:
 
 ```sh
 source <(credrotator completion bash)     # in ~/.bashrc

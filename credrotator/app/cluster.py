@@ -7,7 +7,8 @@ import uuid
 from typing import TYPE_CHECKING
 
 from credrotator import __version__
-from credrotator.core.errors import UsageError
+from credrotator.app.serving import listed, serving
+from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
 from credrotator.kube.access import check_account_right, check_rights
 from credrotator.kube.account_tokens import ClusterAccountTokens
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from credrotator.app.settings import Settings
+    from credrotator.core.ports import PolicySource
     from credrotator.kube.access import Right
     from credrotator.kube.client.api import DateObserver
 
@@ -70,6 +72,14 @@ class Cluster:
         """
         namespaces = () if self._settings.all_namespaces else self._namespaces()
         return Scope(served_version(self.api), namespaces, self._settings.selector)
+
+    def serving(self, source: PolicySource) -> str:
+        """Say which policies a daemon serves here; see ``serving``."""
+        namespaces = () if self._settings.all_namespaces else self._namespaces()
+        of = f"of {'namespace ' * bool(namespaces)}{listed(namespaces) or 'all namespaces'}"
+        labels = f" with labels {printable(self._settings.selector, 80)}" if self._settings.selector else ""
+        where = f"{of}{labels} at {printable(self.api.server)}, credentials to Secrets there"
+        return serving(source, where, self._settings)
 
     def lease(self, name: str | None) -> ObjectKey:
         """Return the Lease of the election: the one that ``--lease`` names, else the usual one."""

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.threads import HasThreads
     from credrotator.exchange.http.clock_offset import SkewedClock
-    from credrotator.kube.client.api import KubeApi
     from credrotator.rotation.daemon import Daemon
 
 log = logging.getLogger("credrotator.run")
@@ -108,7 +107,7 @@ def serve_cluster(
             daemon,
             source,
             (bells, listener),
-            cluster.api,
+            cluster,
             clock=clock,
             instrumentation=instrumentation,
             deferred=deferred,
@@ -143,7 +142,7 @@ class ClusterDaemon:
         daemon: Daemon,
         source: ClusterSource,
         ticking: Sequence[Ticking],
-        api: KubeApi,
+        cluster: Cluster,
         *,
         clock: SkewedClock,
         instrumentation: DaemonInstrumentation,
@@ -155,7 +154,7 @@ class ClusterDaemon:
         self._daemon = daemon
         self._source = source
         self._ticking = ticking
-        self._api = api
+        self._cluster = cluster
         self._clock = clock
         self._instrumentation = instrumentation
 
@@ -165,10 +164,14 @@ class ClusterDaemon:
 
     def ready(self) -> str | None:
         """See ``Running``."""
-        refused = self._api.unauthorized_for()
+        refused = self._cluster.api.unauthorized_for()
         if refused > REFUSED_TOKEN_LIMIT:
             return f"the API server has refused the token for {refused.total_seconds():.0f} s"
         return self.alive() or self._source.trouble()
+
+    def serving(self) -> str | None:
+        """See ``Running``."""
+        return None if self._source.trouble() else self._cluster.serving(self._source)
 
     def tick(self) -> None:
         """See ``Running``."""
@@ -189,7 +192,8 @@ def _wait_for_scope(cluster: Cluster, stop: Stop) -> Scope | None:
         try:
             return cluster.scope()
         except RotationError as error:
-            log.warning("%s: %s; trying again in %.0f s", error.reason, error.message, wait_s)
+            said = (error.reason, error.message, error.hint, wait_s)
+            log.warning("%s: %s; what to do: %s; trying again in %.0f s", *said)
         if stop.wait(wait_s):
             return None
         wait_s = min(wait_s * 2, LONGEST_WAIT_S)

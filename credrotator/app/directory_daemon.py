@@ -12,10 +12,13 @@ from credrotator.app.directory_listener import RENDERED_BY_A_DAEMON, DirectoryLi
 from credrotator.app.exchanging import make_exchanger
 from credrotator.app.leadership import without_election
 from credrotator.app.rendering import LoggedRenderer, make_renderer
+from credrotator.app.serving import listed, serving
+from credrotator.core.errors import printable
 from credrotator.core.threads import trouble
 from credrotator.exchange.http.circuit import slots_for
 from credrotator.exchange.subject_tokens import no_cluster
 from credrotator.files.manifest_source import ManifestSource
+from credrotator.files.published_states import WatchedStore
 from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
 from credrotator.rotation.recovery import Recovery
@@ -46,18 +49,18 @@ def serve_directory(
     instrumentation: DaemonInstrumentation,
 ) -> Iterator[DirectoryDaemon]:
     """See ``Backend.serve``."""
-    reader = policy_reader(settings.defaults)
-    source = ManifestSource(settings.filenames, reader, store, options=settings.manifest_options)
+    reader, watched = policy_reader(settings.defaults), WatchedStore(store)
+    source = ManifestSource(settings.filenames, reader, watched, options=settings.manifest_options)
     renderer = LoggedRenderer(make_renderer(consumers.templates, source, store, settings.defaults.namespace))
     hooks = HookThread(make_hooks(consumers, source, store, instrumentation.note_hook))
     exchange = make_exchanger(settings, clock, instrumentation, account_tokens=no_cluster, slots=slots_for(workers))
-    recovering = StoreRecovery(store, trial_every_s=TRIAL_EVERY_S)
+    recovering = StoreRecovery(watched, trial_every_s=TRIAL_EVERY_S)
     daemon = make_daemon(
         source,
         recovering,
         exchange,
         make_queue(source, exchange, workers),
-        listener=DirectoryListener(store, renderer, RENDERED_BY_A_DAEMON, hooks.published),
+        listener=DirectoryListener(store, renderer, RENDERED_BY_A_DAEMON, hooks.published, looks=True),
         clock=clock,
         leads=without_election,
         audit=Audit(failures=logging.WARNING),
@@ -70,7 +73,8 @@ def serve_directory(
         recovery.start()
     hooks.start()
     try:
-        yield DirectoryDaemon(daemon, source, clock, instrumentation, threads=(source, *recoveries, hooks))
+        threads: tuple[HasThreads, ...] = (source, *recoveries, hooks)
+        yield DirectoryDaemon(daemon, source, clock, instrumentation, settings=settings, threads=threads)
     finally:
         for recovery in recoveries:
             recovery.begin_to_stop()
@@ -90,8 +94,10 @@ class DirectoryDaemon:
         clock: SkewedClock,
         instrumentation: DaemonInstrumentation,
         *,
+        settings: Settings,
         threads: Sequence[HasThreads],
     ) -> None:
+        self._settings = settings
         self._daemon = daemon
         self._threads = threads
         self._source = source
@@ -105,6 +111,12 @@ class DirectoryDaemon:
     def ready(self) -> str | None:
         """See ``Running``."""
         return self.alive() or self._source.trouble()
+
+    def serving(self) -> str:
+        """See ``Running``; a directory has been read when it starts."""
+        settings = self._settings
+        where = f"from {listed(settings.filenames)}, credentials to {printable(settings.out)}"
+        return serving(self._source, where, settings)
 
     def tick(self) -> None:
         """See ``Running``."""

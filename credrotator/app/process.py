@@ -64,6 +64,9 @@ class Running(Protocol):
     def ready(self) -> str | None:
         """Say what keeps it from its work at the moment, None if nothing does."""
 
+    def serving(self) -> str | None:
+        """Say what it serves (``serving``), None as long as that is not known."""
+
     def tick(self) -> None:
         """Do what is done every second."""
 
@@ -77,6 +80,9 @@ class Starting:
     def ready(self) -> str:
         """See ``Running``."""
         return "starting"
+
+    def serving(self) -> None:
+        """See ``Running``."""
 
     def tick(self) -> None:
         """See ``Running``."""

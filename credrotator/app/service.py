@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credrotator.app.consumers import Consumers
-    from credrotator.app.process import Election, Stop
+    from credrotator.app.process import Election, Running, Stop
     from credrotator.app.settings import Settings
 
 log = logging.getLogger("credrotator.run")
@@ -63,9 +63,19 @@ def run_service(settings: Settings, options: ServiceOptions, stop: Stop) -> None
             health.of(running),
         ):
             log.info("running with %d workers", options.workers)
+            served = _announce(running)
             while not stop.wait(TICK_S):
                 running.tick()
+                served = served or _announce(running)
             log.info("stopping")
+
+
+def _announce(running: Running) -> bool:
+    """Say what is served, once that is known: a daemon that serves nothing, or the wrong thing, has no other sign."""
+    if (what := running.serving()) is None:
+        return False
+    log.info("serving %s", what)
+    return True
 
 
 @contextlib.contextmanager

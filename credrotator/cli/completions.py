@@ -1,6 +1,6 @@
-"""What a shell may put in the place of a word: directories, and the policies and namespaces of manifests.
+"""What a shell may put in the place of a word: directories, manifests' policies and namespaces, and contexts.
 
-Reads manifests only: a shell that waits for a cluster at each key is no help. What cannot be read completes to nothing.
+Reads files only: a shell that waits for a cluster at each key is no help. What cannot be read completes to nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +35,30 @@ def policies(context: click.Context, _parameter: click.Parameter, incomplete: st
 def namespaces(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the namespaces in which these manifests have policies."""
     return _matching((key.namespace for key in _keys(context)), incomplete, set())
+
+
+def contexts(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the contexts of the kubeconfig."""
+    return _matching(_contexts(context), incomplete, set())
+
+
+def context_lists(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the contexts that may come next in a list with commas."""
+    before, comma, last = incomplete.rpartition(",")
+    offered = _matching(_contexts(context), last, set(before.split(",")))
+    for item in offered:
+        item.value = f"{before}{comma}{item.value}"
+    return offered
+
+
+def _contexts(context: click.Context) -> list[str]:
+    from credrotator.kube.client.api_errors import ConfigurationError  # noqa: PLC0415 - at a key of the shell only
+    from credrotator.kube.client.contexts import context_names  # noqa: PLC0415 - at a key of the shell only
+
+    try:
+        return context_names(context.params.get("kubeconfig"))
+    except ConfigurationError:
+        return []
 
 
 def _matching(words: Iterable[str], incomplete: str, taken: set[str]) -> list[CompletionItem]:

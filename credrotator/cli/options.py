@@ -156,7 +156,7 @@ def reading_only_options(command: Command) -> Command:
         common("-A", "--all-namespaces", is_flag=True, help="Policies of all namespaces (the default with -f)."),
         common("-l", "--selector", default="", help="Label selector for policies."),
         common("--kubeconfig", type=FILE, help="Path to the kubeconfig file."),
-        common("--context", help="Kubeconfig context to use."),
+        common("--context", shell_complete=completing.contexts, help="Kubeconfig context to use."),
         common("--allowed-issuer", multiple=True, metavar="GLOB", help="Issuers that policies may use; repeatable."),
         common("--ca-file", metavar="PEM", type=FILE, help="Additional CA to trust, for issuers and vendors."),
         common(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from credrotator.cli.status_reading import Status
 from credrotator.cli.tables import NONE, Cell, align, expiry, plain, show_span
+from credrotator.core.errors import printable
 from credrotator.core.secretdata import read_time, show_time
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ ORDERS: dict[str, Callable[[Row], Any]] = {
     "renews": lambda row: row.renew_at,
 }
 """What ``--sort-by`` sorts by."""
+ONE_PLACE = Status([], complete=True)
 LISTED = 3
 """Dependants that a cell names; the rest is counted."""
 
@@ -62,16 +65,53 @@ def document(row: Row) -> dict[str, Any]:
     }
 
 
-def table(rows: Sequence[Row], now: datetime, *, wide: bool, paint: Paint = plain) -> str:
-    """Lay the rows out for a person."""
-    header = [Cell(name, "strong") for name in (HEADER + WIDE if wide else HEADER)]
-    return align([header, *(_cells(row, now, wide=wide) for row in rows)], paint)
+def documents(rows: Sequence[Row], status: Status) -> dict[str, Any]:
+    """Return the stable document of ``-o json``: the policies, or those of each cluster where several are shown."""
+    if not status.contexts:
+        return {"policies": [document(row) for row in rows]}
+    clusters = [
+        {
+            "context": context,
+            "error": status.unread.get(context),
+            "problems": list(status.problems.get(context, ())),
+            "policies": [document(row) for row in rows if row.context == context],
+        }
+        for context in status.contexts
+    ]
+    return {"clusters": clusters}
 
 
-def notes(rows: Sequence[Row], paint: Paint = plain) -> str:
+def names(rows: Sequence[Row], status: Status) -> str:
+    """Write policies as commands take them, one in a line; behind the context and a tab where there are several."""
+    return "".join(f"{row.context}\t{row.policy}\n" if status.contexts else f"{row.policy}\n" for row in rows)
+
+
+def table(rows: Sequence[Row], now: datetime, *, wide: bool, paint: Paint = plain, status: Status = ONE_PLACE) -> str:
+    """Lay the rows out for a person; of a cluster that could not be read there is a line that says why."""
+    fleet = bool(status.contexts)
+    columns = ("CONTEXT",) * fleet + HEADER + (WIDE if wide else ())
+    header: list[str | Cell] = [Cell(name, "strong") for name in columns]
+    lines = [_cells(row, now, wide=wide) for row in rows]
+    if fleet:
+        lines = [[printable(row.context), *line] for row, line in zip(rows, lines, strict=True)]
+    return align([header, *lines], paint) + _unread(rows, status, paint)
+
+
+def _unread(rows: Sequence[Row], status: Status, paint: Paint) -> str:
+    """Say of each cluster that could not be read why, in a line that the columns do not bound."""
+    width = max(map(len, ["CONTEXT", *(printable(row.context) for row in rows)]))
+    return "".join(f"{printable(name):<{width}}   {paint(why, 'bad')}\n" for name, why in status.unread.items())
+
+
+def notes(rows: Sequence[Row], paint: Paint = plain, status: Status = ONE_PLACE) -> str:
     """Say what one word of state does not tell, why a last pass failed and what to do; then count."""
-    counted = "" if len(rows) == 1 else f"\n{summary(rows, paint)}"
+    counted = "" if len(rows) == 1 and not status.contexts else f"\n{summary(rows, paint, status)}"
     return explanations(rows, paint) + counted
+
+
+def reasons(status: Status, paint: Paint = plain) -> str:
+    """Say of each cluster that could not be read why, where the table has no room for it."""
+    return "".join(f"\n{printable(name)}: {paint(why, 'bad')}\n" for name, why in status.unread.items())
 
 
 def explanations(rows: Sequence[Row], paint: Paint = plain) -> str:
@@ -79,11 +119,22 @@ def explanations(rows: Sequence[Row], paint: Paint = plain) -> str:
     return "".join(f"\n{note}" for row in rows for note in _notes(row, paint))
 
 
-def summary(rows: Sequence[Row], paint: Paint = plain) -> str:
+def summary(rows: Sequence[Row], paint: Paint = plain, status: Status = ONE_PLACE) -> str:
     """Count the states in a line."""
     states = Counter(row.state for row in rows)
     counts = ", ".join(paint(f"{count} {state}", _tone(state)) for state, count in states.most_common())
-    return f"{len(rows)} policies{': ' * bool(rows)}{counts}\n"
+    read = len(status.contexts) - len(status.unread)
+    where = f" in {read} of {len(status.contexts)} clusters" if status.contexts else ""
+    return f"{len(rows)} policies{where}{': ' * bool(rows)}{counts}\n"
+
+
+def ordered(status: Status, by: str) -> list[Row]:
+    """Sort what was read by one of ``ORDERS``; by policy, cluster by cluster, in the order of the contexts."""
+    return [
+        row
+        for context in (status.contexts if by == "policy" and status.contexts else [None])
+        for row in in_order([row for row in status.rows if context in {None, row.context}], by)
+    ]
 
 
 def in_order(rows: Sequence[Row], by: str) -> list[Row]:
@@ -127,7 +178,8 @@ def _notes(row: Row, paint: Paint) -> Iterator[str]:
 
 def _note(row: Row, what: str, why: str, hint: str, paint: Paint) -> str:
     todo = f"  {paint('what to do', 'strong')}: {hint}\n" if hint else ""
-    return f"{row.policy}: {what}: {why}\n{todo}"
+    where = f"{printable(row.context)}: " if row.context else ""
+    return f"{where}{row.policy}: {what}: {why}\n{todo}"
 
 
 def _last(last: LastOutcome | None, now: datetime) -> Cell:

@@ -54,6 +54,7 @@ class Row:
         last: The outcome of the latest pass.
         acknowledged: Whether the gateway has looked at the policy since its credential was issued; None: not known.
         warnings: What is odd about the policy, or what the gateway will make of it, without stopping it.
+        context: Of its cluster, where several are shown.
     """
 
     policy: ObjectKey
@@ -69,6 +70,7 @@ class Row:
     last: LastOutcome | None = None
     acknowledged: bool | None = None
     warnings: tuple[str, ...] = ()
+    context: str = ""
 
     @property
     def needs_attention(self) -> bool:

@@ -374,11 +374,19 @@ def _unsupported(what: str, error: OSError) -> Denied:
 
 
 @contextlib.contextmanager
-def storage_errors(where: str) -> Iterator[None]:
-    """Turn an OSError of the block into a RotationError that says what to do."""
+def storage_errors(where: str, *, reads: bool = False) -> Iterator[None]:
+    """Turn an OSError of the block into a RotationError that says what to do.
+
+    Args:
+        where: What it was about.
+        reads: Whether nothing is written in the block.
+    """
     try:
         yield
     except OSError as error:
+        if reads and error.errno in {errno.EACCES, errno.EPERM}:
+            hint = "run credrotator as the user who owns it, or share the directory with --out-group"
+            raise StoreClosed("NotReadable", f"{where}: {error.strerror}", hint=hint) from error
         raise _explained(error, where) from error
 
 

@@ -89,7 +89,7 @@ class DirectoryStore:
         """See ``ports.SecretStore``; a Secret that was never published, or is half made, is None."""
         path = self.path(key)
         failed: str | None = None
-        with storage_errors(str(path)):
+        with storage_errors(str(path), reads=True):
             for _ in range(_READ_TRIES):
                 with contextlib.suppress(FileNotFoundError), self._open(key) as secret:
                     return _read_generation(secret, key, path, self.access)

@@ -172,7 +172,7 @@ class ManifestSource:
         versions = {key: states.get(secret, self._versions.get(key)) for key, secret in secrets.items()}
         before, self._versions = self._versions, versions
         for key, version in versions.items():
-            if before.get(key, version) != version:
+            if before.get(key, version) != version and not self._published.is_own(secrets[key], version):
                 self._changed(key)
 
 

@@ -1,12 +1,15 @@
 """What is published, looked at every few seconds to notice that somebody else has changed it.
 
-Owns the cheap look: four times the status of a file for a Secret, and nothing is opened. A state says only whether it
-is another one than before; what it means is for whoever reads the Secret then. Source: reliability.md 38, 39.
+Owns the cheap look: four times the status of a file for a Secret, and nothing is opened; and which states are this
+process's own doing. A state says only whether it is another one than before; what it means is for whoever reads the
+Secret then. Source: reliability.md 38, 39.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 from credrotator.core.errors import RotationError
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import ObjectKey
     from credrotator.core.ports import SecretStore
+    from credrotator.core.secret_document import SecretDocument, StoredSecret
 
 
 class PublishedStates(Protocol):
@@ -25,6 +29,9 @@ class PublishedStates(Protocol):
 
     def states(self, keys: Iterable[ObjectKey]) -> Mapping[ObjectKey, object]:
         """Return the state of each, None where there is none, without those that cannot be looked at just now."""
+
+    def is_own(self, key: ObjectKey, state: object) -> bool:
+        """Tell whether a state is what this process has written itself, and nobody has touched since."""
 
 
 class StoredVersions:
@@ -43,6 +50,10 @@ class StoredVersions:
                 continue
             states[key] = stored.version if stored else None
         return states
+
+    def is_own(self, _key: ObjectKey, _state: object) -> bool:
+        """See ``PublishedStates``: nobody tells of writes here."""
+        return False
 
 
 class DirectoryStates:
@@ -73,9 +84,68 @@ class DirectoryStates:
             states[key] = None if directory is None else (current, directory, *map(file_state, files))
         return states
 
+    def is_own(self, _key: ObjectKey, _state: object) -> bool:
+        """See ``PublishedStates``: nobody tells of writes here."""
+        return False
+
+
+class WatchedStore:
+    """A SecretStore that remembers the state in which each publication left its Secret; safe to share between threads.
+
+    Without it a daemon would take its own publications for somebody else's, and attempt each policy twice.
+    """
+
+    def __init__(self, store: SecretStore) -> None:
+        self._store = store
+        self._looks = published_states(store)
+        self._lock = threading.Lock()
+        self._writing: Counter[ObjectKey] = Counter()
+        self._writes = 0
+        self._latest: dict[ObjectKey, tuple[int, object]] = {}
+
+    def read(self, key: ObjectKey) -> StoredSecret | None:
+        """See ``ports.SecretStore``."""
+        return self._store.read(key)
+
+    def publish(self, document: SecretDocument, expected: str | None) -> None:
+        """See ``ports.SecretStore``."""
+        key = document.key
+        with self._lock:
+            self._writing[key] += 1
+        try:
+            self._store.publish(document, expected)
+            # NOTE: another object than the one that the poll uses: that one goes by the keys it was asked for last.
+            after = published_states(self._store).states([key])
+            with self._lock:
+                self._writes += 1
+                self._latest |= {each: (self._writes, state) for each, state in after.items()}
+        finally:
+            with self._lock:
+                self._writing -= Counter((key,))  # without those that are at zero
+
+    def states(self, keys: Iterable[ObjectKey]) -> Mapping[ObjectKey, object]:
+        """See ``PublishedStates``; what was written meanwhile may be half seen, and is looked at the next time."""
+        asked = list(keys)
+        with self._lock:
+            writes = self._writes
+            self._latest = {key: self._latest[key] for key in asked if key in self._latest}
+            writing = set(self._writing)
+        states = self._looks.states(asked)
+        with self._lock:
+            in_doubt = writing | set(self._writing)
+            in_doubt |= {key for key, (number, _) in self._latest.items() if number > writes}
+        return {key: state for key, state in states.items() if key not in in_doubt}
+
+    def is_own(self, key: ObjectKey, state: object) -> bool:
+        """See ``PublishedStates``."""
+        with self._lock:
+            return key in self._latest and self._latest[key][1] == state
+
 
 def published_states(store: SecretStore) -> PublishedStates:
     """Return the cheapest look at a store."""
+    if isinstance(store, WatchedStore):
+        return store
     return DirectoryStates(store) if isinstance(store, DirectoryStore) else StoredVersions(store)
 
 

@@ -74,8 +74,8 @@ class Audit:
         fields = self._fields("failed", policy, error.reason)
         fields |= _change(outcome.secret, outcome.expires_at, None)
         fields |= {"kind": error.kind, "hint": error.hint, "see": reference(error.reason)}
-        arguments = (outcome.policy, error.reason, error.kind, error.message, fields["see"])
-        log.log(self._failures, "%s: %s (%s): %s; see %s", *arguments, extra={"fields": fields})
+        arguments = (outcome.policy, error.reason, error.kind, error.message, error.hint, fields["see"])
+        log.log(self._failures, "%s: %s (%s): %s; what to do: %s; see %s", *arguments, extra={"fields": fields})
 
     def adopted(self, policy: Policy, document: SecretDocument, expires_at: datetime | None) -> None:
         """A Secret that another program wrote is kept fresh from now on; its credential stays."""

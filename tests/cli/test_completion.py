@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from credrotator.cli.completion import SHELLS
-from tests.support.command_line import PROGRAM, Backend, run, run_outside
+from tests.support.command_line import Backend, offered, run
 
 BIN = Path(sys.executable).parent
 
@@ -22,13 +22,6 @@ def policies(world: Backend) -> Backend:
     world.azure(namespace="team-a")
     world.invalid()
     return world
-
-
-def offered(line: str) -> list[str]:
-    """Return what is offered for the last word of a line, with its kind: ``plain``, ``file`` or ``dir``."""
-    words = line.split(" ")
-    variables = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_CREDROTATOR_COMPLETE": "bash_complete"}
-    return run_outside([*PROGRAM], **variables).out.split()
 
 
 class TestWords:

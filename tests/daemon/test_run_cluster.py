@@ -204,6 +204,16 @@ def test_google_cloud(cluster: Cluster) -> None:
     assert "gcp-workload-identity" in cluster.run("status", "-A")
 
 
+def test_says_what_it_serves(cluster: Cluster) -> None:
+    """How many policies, where, and which issuers; once they are listed, and once."""
+    cluster.aws()
+    with cluster.daemon("-A") as daemon:
+        eventually(lambda: "serving " in daemon.log)
+        (line,) = [line for line in daemon.log.splitlines() if "serving " in line]
+        assert f"serving 1 policy of all namespaces at {cluster.server.url}, credentials to Secrets there" in line
+        assert f"allowed issuers: {cluster.issuer}" in line
+
+
 def test_i4_a_restart_with_everything_fresh(cluster: Cluster) -> None:
     """No token, no exchange, no write."""
     for number in range(5):

@@ -19,7 +19,7 @@ from credrotator.core.errors import Denied, RotationError, Transient
 from credrotator.exchange.http import connections
 from credrotator.exchange.http.connections import check_literal
 from credrotator.exchange.http.endpoint import ISSUER
-from credrotator.exchange.http.failures import answering
+from credrotator.exchange.http.failures import CERTIFICATE_SETTLES, answering
 from credrotator.exchange.http.single_flight import FAILURE_LIFE
 from credrotator.exchange.http.transport import Transport
 from credrotator.sandbox import Banner, Certificate, Handshake, Proxy, Refuse, Reset
@@ -86,6 +86,7 @@ def test_fault_06_certificates(world: Backend, name: str, flaw: Flaw, word: str)
     with service_of(world).faults.add(Certificate(flaw)), refused(Denied, f"{name}TLS") as caught:
         ask(world, world.exchanger())
     assert any(part in caught.value.message for part in word.split("|")), caught.value.message
+    assert caught.value.settling == CERTIFICATE_SETTLES
 
 
 @pytest.mark.parametrize("name", ["Issuer", "Entra", "Google"])

@@ -10,6 +10,7 @@ from credrotator.core.backoff import LONGEST, Streak, failed
 from credrotator.core.errors import Settling, Transient
 from credrotator.core.outcome import Failure
 from credrotator.exchange.http.clock_offset import SkewedClock
+from credrotator.exchange.http.failures import CERTIFICATE_SETTLES
 from credrotator.exchange.http.retry_after import ignoring_retry_after
 from credrotator.exchange.http.single_flight import Shared
 from credrotator.providers.aws.sts_errors import STALE
@@ -45,6 +46,14 @@ def test_fault_22_a_federated_credential_has_ten_minutes(code: int) -> None:
     found = waits(f"AADSTS{code}", [MINUTE] * 11, FEDERATION_SETTLES)
     assert max(found[:10]) <= LONGEST["transient"]
     assert found[10] == LONGEST["denied"]
+
+
+def test_fault_06_a_wrong_certificate_has_a_minute() -> None:
+    """Behind a balancer it is wrong for seconds while it is replaced: tried soon for a minute, then slowly."""
+    found = waits("IssuerTLS", [2 * SECOND, 2 * SECOND, 4 * SECOND, 8 * SECOND, MINUTE], CERTIFICATE_SETTLES)
+    assert found[0] == SECOND
+    assert max(found[:4]) <= 8 * SECOND
+    assert found[4] == LONGEST["denied"]
 
 
 def test_fault_08_others_are_believed_at_once() -> None:

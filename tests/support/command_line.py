@@ -231,3 +231,10 @@ def run_outside(command: list[str], **variables: str) -> Ran:
         command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=3 * LIMIT_S
     )
     return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+
+def offered(line: str) -> list[str]:
+    """Return what is offered for the last word of a line, with its kind: ``plain``, ``file`` or ``dir``."""
+    words = line.split(" ")
+    variables = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_CREDROTATOR_COMPLETE": "bash_complete"}
+    return run_outside([*PROGRAM], **variables).out.split()

@@ -144,7 +144,7 @@ def test_failed(records: Any, caplog: pytest.LogCaptureFixture) -> None:
         }
     ]
     assert [(record.levelno, record.getMessage()) for record in caplog.records if record.name == AUDIT] == [
-        (logging.WARNING, f"{KEY}: AccessDenied (denied): no; see reasons#AccessDenied")
+        (logging.WARNING, f"{KEY}: AccessDenied (denied): no; what to do: grant; see reasons#AccessDenied")
     ]
 
 

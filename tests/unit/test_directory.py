@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import resource
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
+from credrotator.core.errors import Denied, PolicyError, RotationError, StoreClosed, Transient
 from credrotator.core.model import ObjectKey
 from credrotator.core.secret_document import SecretDocument
 from credrotator.core.sensitive import Sensitive
@@ -452,6 +453,19 @@ class TestRefusals:
         assert (error.kind, error.reason) == ("denied", "NotWritable")
         assert str(place(root)) in error.message
         assert_old(store, root)
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+    def test_not_readable(self, store: DirectoryStore, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What may not be read is called so: advice about writing would lead astray."""
+
+        def refuse(*_arguments: object, **_options: object) -> int:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "open", refuse)
+        with pytest.raises(StoreClosed) as caught:
+            store.read(SECRET)
+        assert (caught.value.kind, caught.value.reason) == ("denied", "NotReadable")
+        assert "write" not in caught.value.hint
 
     def test_too_many_open_files(self, store: DirectoryStore, root: Path) -> None:
         """Running out of file descriptors is not called a full disk."""

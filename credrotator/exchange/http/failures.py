@@ -10,13 +10,23 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass
+from datetime import timedelta
 from http.client import HTTPException, RemoteDisconnected
 from typing import TYPE_CHECKING
 
 import urllib3
 from requests import exceptions as failures
 
-from credrotator.core.errors import Denied, HandshakeRefused, NoConnection, Outage, RotationError, Untrusted, printable
+from credrotator.core.errors import (
+    Denied,
+    HandshakeRefused,
+    NoConnection,
+    Outage,
+    RotationError,
+    Settling,
+    Untrusted,
+    printable,
+)
 from credrotator.exchange.http.connections import ClientCertificateWantedError, ForbiddenAddressError
 
 if TYPE_CHECKING:
@@ -36,6 +46,10 @@ class CaFileError(Exception):
 
 
 UNREADABLE = (failures.ChunkedEncodingError, failures.ContentDecodingError)
+CERTIFICATE_SETTLES = Settling(span=timedelta(minutes=1))
+"""While certificates are replaced behind a load balancer, some of its servers show the wrong one for some seconds. Who
+believed that at once would wait for half of the life that is left, and nobody is sent anything in a handshake that
+fails."""
 BROKEN_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """The other side hung up in the middle of a handshake, which says nothing about its certificate."""
 
@@ -238,7 +252,8 @@ def _tls_failure(endpoint: Endpoint, where: str, cause: BaseException) -> Rotati
         hint = "see the log of that server, or of what stands before it, for this alert"
         return NoConnection(f"{endpoint.name}TLSAlert", message, hint=hint)
     message = f"{title} has no certificate that can be trusted: {_cause(cause)}"
-    return Untrusted(f"{endpoint.name}TLS", message, hint=_certificate_hint(cause))
+    hint = _certificate_hint(cause)
+    return Untrusted(f"{endpoint.name}TLS", message, hint=hint, settling=CERTIFICATE_SETTLES)
 
 
 def _alert_name(cause: BaseException) -> str:

@@ -80,6 +80,7 @@ class KubeApi:
 
     Attributes:
         default_namespace: The context's, or the pod's.
+        server: Its address.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class KubeApi:
         dates: DateObserver = NO_OBSERVER,
     ) -> None:
         self.default_namespace = connection.namespace
+        self.server = connection.server
         self._dates = dates
         self._authorization = Authorization(connection.credentials)
         self._read_timeout_s = read_timeout_s

@@ -110,6 +110,10 @@ class _IdleLimit(HTTPConnection):
     response_class = PlainResponse
     used_s = float("inf")
 
+    def __str__(self) -> str:
+        """Name the server: urllib3 puts this into what it says to people."""
+        return f"{self.host}:{self.port}"
+
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
         """See HTTPConnection; the connection is idle from about here on."""
         self.used_s = suspend_aware()
