@@ -402,7 +402,10 @@ class Reading:
                 mechanism.static, self.static_key(block.secret_ref, "apiKey", f"spec.{mechanism.block}.secretRef")
             )
         reader = self._reader.block_reader(spec.type)
-        return reader.read(self, spec) if reader else None
+        if reader is None:
+            self.wrong("spec.type", f"{spec.type} is not rotated by this version of credrotator")
+            return None
+        return reader.read(self, spec)
 
     def _warn(self) -> None:
         spec = self.shape.spec
