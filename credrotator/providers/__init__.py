@@ -14,6 +14,7 @@ from credrotator.policies.reader import Defaults, PolicyReader
 from credrotator.providers.anthropic import Anthropic
 from credrotator.providers.aws import Aws
 from credrotator.providers.azure import Azure
+from credrotator.providers.client_credentials import PlainClientCredentials
 from credrotator.providers.gcp import Gcp
 from credrotator.providers.openai import OpenAi
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from credrotator.core.model import Rotatable
     from credrotator.providers.provider import OperatorOption, Provider
 
-PROVIDERS: tuple[Provider, ...] = (Aws(), Azure(), Gcp(), Anthropic(), OpenAi())
+PROVIDERS: tuple[Provider, ...] = (Aws(), Azure(), Gcp(), Anthropic(), OpenAi(), PlainClientCredentials())
 
 
 def provider_of(source: Rotatable) -> Provider:

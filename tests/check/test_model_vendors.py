@@ -72,6 +72,22 @@ def test_every_step(checking: Checking, name: str) -> None:
         assert DEFAULT_CLIENT in json.dumps(report.advice.document)
 
 
+def test_the_issuers_own_token(checking: Checking) -> None:
+    """The issuer is asked, and nobody after it; nobody has to be told whom to trust, and the token may be opaque."""
+    block = {"aud": "https://mcp.example", "oidc": checking.oidc()}
+    found = manifest("own", spec("own"), annotations={"credrotator.io/client-credentials": json.dumps(block)})
+    issuer = checking.sandbox.issuer
+    for kind in ("jwt", "opaque"):
+        issuer.access_token_format = kind
+        try:
+            report = checking.run(found)
+        finally:
+            issuer.access_token_format = "jwt"
+        assert not report.failed, report.steps
+        assert names(report) == [*EXCHANGE_STEPS, "exchange", "delivery"]
+        assert report.advice is None
+
+
 def test_the_rule_that_fits(checking: Checking) -> None:
     """Issuer, subject and audience as the token has them; what was entered so lets the token in."""
     sandbox, found = checking.sandbox, asking(checking, "anthropic")
