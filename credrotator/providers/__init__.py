@@ -17,12 +17,17 @@ from credrotator.providers.azure import Azure
 from credrotator.providers.client_credentials import PlainClientCredentials
 from credrotator.providers.gcp import Gcp
 from credrotator.providers.openai import OpenAi
+from credrotator.providers.token_exchange import AnyTokenExchange
 
 if TYPE_CHECKING:
     from credrotator.core.model import Rotatable
     from credrotator.providers.provider import OperatorOption, Provider
 
-PROVIDERS: tuple[Provider, ...] = (Aws(), Azure(), Gcp(), Anthropic(), OpenAi(), PlainClientCredentials())
+PROVIDERS: tuple[Provider, ...] = (
+    *(Aws(), Azure(), Gcp()),
+    *(Anthropic(), OpenAi()),
+    *(AnyTokenExchange(), PlainClientCredentials()),
+)
 
 
 def provider_of(source: Rotatable) -> Provider:

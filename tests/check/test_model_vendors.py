@@ -16,6 +16,7 @@ from credrotator.sandbox import (
     DEFAULT_RULE,
     DEFAULT_SERVICE_ACCOUNT,
 )
+from tests.check.checking import Checking
 from tests.check.test_output import document
 from tests.support.command_line import run
 from tests.support.manifests import manifest
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
     from credrotator.diagnosis.preflight import Report
     from credrotator.sandbox import Sandbox
-    from tests.check.checking import Checking
 
+AUDIENCE = "https://exchange.example"
 PATCH = '{"spec":{"headerMutation":{"set":[{"name":"anthropic-beta","value":"oauth-2025-04-20"}]}}}'
 EXCHANGE_STEPS = ["policy", "references", "allowed", "dns", "proxy", "tls", "discovery", "token", "claims"]
 
@@ -70,6 +71,21 @@ def test_every_step(checking: Checking, name: str) -> None:
         assert names(report) == [*EXCHANGE_STEPS, "dns", "proxy", "tls", "exchange", "delivery", *headers]
         assert report.advice
         assert DEFAULT_CLIENT in json.dumps(report.advice.document)
+
+
+def test_any_token_endpoint(checking: Checking) -> None:
+    """Its address is looked at as any other, and whom it has to trust is printed."""
+    url = checking.sandbox.exchange.url
+    block = {"tokenEndpoint": f"{url}/token", "oidcExchangeToken": {"aud": AUDIENCE, "oidc": checking.oidc()}}
+    found = manifest("tools", spec("tools"), annotations={"credrotator.io/token-exchange": json.dumps(block)})
+    report = Checking(checking.sandbox, allowed=f"{checking.sandbox.issuer.url} {url}/token").run(found)
+    assert not report.failed, report.steps
+    assert names(report) == [*EXCHANGE_STEPS, "dns", "proxy", "tls", "exchange", "delivery"]
+    refused = checking.run(found).steps[-2]
+    assert (refused.name, refused.error and refused.error.reason) == ("exchange", "IssuerNotAllowed")
+    assert report.advice
+    trusted = {"issuer": checking.sandbox.issuer.url, "audiences": [AUDIENCE], "subject": DEFAULT_CLIENT}
+    assert report.advice.document == trusted
 
 
 def test_the_issuers_own_token(checking: Checking) -> None:
