@@ -130,6 +130,10 @@ def prove_model_vendors(out: Path, sandbox: Sandbox) -> None:
     file = out / "default" / "openai-token" / "apiKey"
     completion = ask(file, f"{sandbox.openai.url}/v1/chat/completions", sandbox, json=chat)
     print(f"  {file.relative_to(out)}: {completion['choices'][0]['message']['content']}")
+    file = out / "default" / "bedrock-key-token" / "apiKey"
+    chat = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
+    answer = ask(file, f"{sandbox.sts.url}/model/demo/converse", sandbox, json=chat)
+    print(f"  {file.relative_to(out)}: {answer['output']['message']['content'][0]['text']}")
     for name in ("own-gateway-token", "tools-token"):
         file = out / "default" / name / "apiKey"
         print(f"  {file.relative_to(out)}: {who_am_i(file, sandbox.exchange.url, sandbox)['principal']}")

@@ -173,9 +173,10 @@ class Check:
             # What would be printed would let nobody in, or everybody.
             report.warnings += (f"{lacking}; so there is nothing to set up at the vendor that would let it in",)
             return
-        document = provider_of(policy.source).advise(policy.key, policy.source, token.claims)
+        source = provider_of(policy.source).advised(policy.source)
+        document = provider_of(source).advise(policy.key, source, token.claims)
         if document is not None:
-            report.advice = Advice(policy.key, policy.source, document)
+            report.advice = Advice(policy.key, source, document)
 
     def _token(
         self, report: Report, policy: ObjectKey, client: OidcClient, secrets: SecretReader, use: SubjectUse

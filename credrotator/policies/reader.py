@@ -341,9 +341,10 @@ class Reading:
     def duration(self) -> timedelta | None:
         """Read the annotation that says how long a credential is to live; None where there is none."""
         text = self.annotations.get(DURATION)
-        if text is None:
-            return None
-        path = annotation_path(DURATION)
+        return None if text is None else self.life(text, annotation_path(DURATION))
+
+    def life(self, text: str, path: str) -> timedelta | None:
+        """Read how long a credential is to live; None where it is no such duration, which is wrong with the field."""
         try:
             duration = parse_duration(text)
         except ValueError as error:

@@ -14,6 +14,7 @@ from credrotator.policies.reader import Defaults, PolicyReader
 from credrotator.providers.anthropic import Anthropic
 from credrotator.providers.aws import Aws
 from credrotator.providers.azure import Azure
+from credrotator.providers.bedrock import Bedrock
 from credrotator.providers.client_credentials import PlainClientCredentials
 from credrotator.providers.gcp import Gcp
 from credrotator.providers.openai import OpenAi
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 PROVIDERS: tuple[Provider, ...] = (
     *(Aws(), Azure(), Gcp()),
-    *(Anthropic(), OpenAi()),
+    *(Anthropic(), OpenAi(), Bedrock()),
     *(AnyTokenExchange(), PlainClientCredentials()),
 )
 

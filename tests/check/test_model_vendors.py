@@ -6,13 +6,16 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pygohcl
 import pytest
 
+from credrotator.diagnosis.terraform import document as terraform
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT_ID,
     DEFAULT_CLIENT,
     DEFAULT_IDENTITY_PROVIDER,
     DEFAULT_ORGANIZATION,
+    DEFAULT_ROLE,
     DEFAULT_RULE,
     DEFAULT_SERVICE_ACCOUNT,
 )
@@ -88,6 +91,32 @@ def test_any_token_endpoint(checking: Checking) -> None:
     assert report.advice.document == trusted
 
 
+def test_a_key_of_bedrock_beside_a_policy_of_aws(checking: Checking, tmp_path: Path) -> None:
+    """The role is advised as for any policy of AWS, and of both policies one file comes, with each thing once."""
+    exchange = {"awsRoleArn": DEFAULT_ROLE, "aud": "sts.amazonaws.com", "oidc": checking.oidc()}
+    block = {"region": "us-east-1", "oidcExchangeToken": exchange}
+    key = manifest("key", spec("key"), annotations={"credrotator.io/bedrock-api-key": json.dumps(block)})
+    report = checking.run(key)
+    assert not report.failed, report.steps
+    assert names(report) == [*EXCHANGE_STEPS, "dns", "proxy", "tls", "exchange", "delivery"]
+    signed = manifest("signed", {"type": "AWSCredentials", "awsCredentials": block})
+    advice = [report.advice, checking.run(signed).advice]
+    text = terraform([each for each in advice if each])
+    resources = pygohcl.loads(text)["resource"]
+    assert [len(resources[kind]) for kind in ("aws_iam_openid_connect_provider", "aws_iam_role")] == [1, 1]
+    assert "# For default/key, default/signed." in text
+    second = "arn:aws:iam::210987654321:role/shared"
+    key["metadata"]["annotations"]["credrotator.io/role-chain"] = json.dumps([{"roleArn": second}])
+    file = tmp_path / "policies.json"
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "oidc-client", "namespace": "default"}}
+    secret["stringData"] = {"client-secret": "sandbox-client-secret"}
+    file.write_text("\n".join(json.dumps(each) for each in (key, secret)))
+    (checked,) = document(run("check", "-f", str(file), "-o", "json"))["policies"]
+    assert checked["advice"]["awsTrustPolicy"]["Statement"]
+    assert [link["roleArn"] for link in checked["advice"]["awsRoleChain"]] == [second]
+    assert checked["advice"]["terraform"]
+
+
 def test_the_issuers_own_token(checking: Checking) -> None:
     """The issuer is asked, and nobody after it; nobody has to be told whom to trust, and the token may be opaque."""
     block = {"aud": "https://mcp.example", "oidc": checking.oidc()}
@@ -142,9 +171,9 @@ def test_on_the_command_line(checking: Checking, sandbox: Sandbox, tmp_path: Pat
     assert anthropic["anthropicFederation"]["rule"]["id"] == DEFAULT_RULE
     assert openai["openaiWorkloadIdentity"]["identity_provider"]["issuer"] == sandbox.issuer.url
     assert PATCH in run("check", "-f", str(file)).out
-    terraform = run("check", "-f", str(file), "-o", "terraform").out
-    assert terraform
-    assert all(line.startswith("#") or not line for line in terraform.splitlines())
+    text = run("check", "-f", str(file), "-o", "terraform").out
+    assert text
+    assert all(line.startswith("#") or not line for line in text.splitlines())
     converted = run("convert", "-f", str(file))
     assert (converted.code, converted.out) == (0, "")
     assert f"kubectl patch aiservicebackend claude -n default --type merge -p '{PATCH}'" in converted.err
