@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 EXAMPLES = Path(__file__).parent
-WRITTEN_FOR = "https://localhost:9443"
+WRITTEN_FOR = {"https://localhost:9443": "issuer", "https://localhost:9449": "exchange"}
+"""Addresses in the manifests, and the server of the sandbox that each stands for."""
 
 
 def main() -> None:
@@ -30,14 +31,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="credrotator-demo-") as temporary:
         place = Path(temporary)
         with ExitStack() as running:
-            say("Starting the sandbox: an OIDC issuer, AWS STS, Entra, Google Cloud, Anthropic and OpenAI, all local.")
+            say("Starting the sandbox: an OIDC issuer, AWS STS, Entra, Google Cloud, model vendors, all local.")
             sandbox = start_sandbox(place / "sandbox", running)
-            policies = fit_examples(place / "policies", sandbox.issuer.url)
+            policies = fit_examples(place / "policies", sandbox)
             out = place / "credentials"
             add_key_file(policies, sandbox)
             say(f"An issuer at {sandbox.issuer.url}, an STS at {sandbox.sts.url},")
             print(f"Entra at {sandbox.entra.url}, Google Cloud at {sandbox.google.url},", flush=True)
-            print(f"Anthropic at {sandbox.anthropic.url}, OpenAI at {sandbox.openai.url}.", flush=True)
+            print(f"Anthropic at {sandbox.anthropic.url}, OpenAI at {sandbox.openai.url},", flush=True)
+            print(f"and a token exchange at {sandbox.exchange.url}.", flush=True)
             say("$ credrotator rotate -f examples/ --out credentials/")
             rotate(policies, out, sandbox)
             say("Each credential, shown to the service that issued it:")
@@ -53,7 +55,7 @@ def main() -> None:
 
 def start_sandbox(directory: Path, running: ExitStack) -> Sandbox:
     """Start on the ports that the examples name, or on free ones where those are taken."""
-    servers = ("issuer", "sts", "entra", "google", "anthropic", "openai")
+    servers = ("issuer", "sts", "entra", "google", "anthropic", "openai", "exchange")
     ports = {f"{server}_port": port for port, server in enumerate(servers, 9443)}
     try:
         return running.enter_context(Sandbox(directory, **ports))
@@ -61,12 +63,14 @@ def start_sandbox(directory: Path, running: ExitStack) -> Sandbox:
         return running.enter_context(Sandbox(directory))
 
 
-def fit_examples(directory: Path, issuer: str) -> Path:
-    """Copy the manifests, with the sandbox's own issuer in them."""
+def fit_examples(directory: Path, sandbox: Sandbox) -> Path:
+    """Copy the manifests, with the sandbox's own addresses in them."""
     directory.mkdir()
     for manifest in EXAMPLES.glob("*.yaml"):
         text = manifest.read_text(encoding="utf-8")
-        (directory / manifest.name).write_text(text.replace(WRITTEN_FOR, issuer), encoding="utf-8")
+        for address, server in WRITTEN_FOR.items():
+            text = text.replace(address, getattr(sandbox, server).url)
+        (directory / manifest.name).write_text(text, encoding="utf-8")
     return directory
 
 
@@ -126,6 +130,13 @@ def prove_model_vendors(out: Path, sandbox: Sandbox) -> None:
     file = out / "default" / "openai-token" / "apiKey"
     completion = ask(file, f"{sandbox.openai.url}/v1/chat/completions", sandbox, json=chat)
     print(f"  {file.relative_to(out)}: {completion['choices'][0]['message']['content']}")
+    file = out / "default" / "bedrock-key-token" / "apiKey"
+    chat = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
+    answer = ask(file, f"{sandbox.sts.url}/model/demo/converse", sandbox, json=chat)
+    print(f"  {file.relative_to(out)}: {answer['output']['message']['content'][0]['text']}")
+    for name in ("own-gateway-token", "tools-token"):
+        file = out / "default" / name / "apiKey"
+        print(f"  {file.relative_to(out)}: {who_am_i(file, sandbox.exchange.url, sandbox)['principal']}")
 
 
 def who_am_i_at_aws(file: Path, sandbox: Sandbox) -> str:

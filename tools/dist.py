@@ -30,6 +30,7 @@ LOCK = ROOT / "requirements.lock"
 EXTRA = "sandbox"
 POLICY = "examples/aws-bedrock.yaml"
 SECRETS = "examples/secrets.yaml"
+SERVERS = ("issuer", "sts", "entra", "google", "anthropic", "openai", "exchange")
 WRITTEN_FOR = "https://localhost:9443"
 
 
@@ -143,10 +144,10 @@ def rotate(place: Path, version: str) -> None:
         sys.exit(f"the wheel is {version}, and the program says {said}")
     script = (
         # The example names the sandbox's default port; here any free one must do.
-        f'sed "s,{WRITTEN_FOR},$CREDROTATOR_ALLOWED_ISSUER," "$0" > policy.yaml && '
+        f'sed "s,{WRITTEN_FOR},${{CREDROTATOR_ALLOWED_ISSUER%% *}}," "$0" > policy.yaml && '
         '"$1" rotate -f policy.yaml -f "$2" --out credentials -o json'
     )
-    ports = [word for name in ("issuer", "sts", "entra", "google") for word in (f"--{name}-port", "0")]
+    ports = [word for name in SERVERS for word in (f"--{name}-port", "0")]
     sandbox = [program, "sandbox", *ports, "--"]
     shell = ["sh", "-c", script, str(ROOT / POLICY), program, str(ROOT / SECRETS)]
     summary = json.loads(run(*sandbox, *shell, there=place))["summary"]

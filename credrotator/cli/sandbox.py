@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -52,7 +53,7 @@ def server_ports(command: Any) -> Any:
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 def command(directory: str | None, command: tuple[str, ...], **ports: Any) -> int:
-    """Start a local OIDC issuer, AWS STS, Microsoft Entra, Google Cloud, Anthropic and OpenAI over TLS.
+    """Start a local OIDC issuer, AWS STS, Microsoft Entra, Google Cloud and model vendors over TLS.
 
     The servers verify requests as the real ones do. COMMAND runs with the environment variables that point
     credrotator and the vendors' SDKs to them, and the sandbox ends when COMMAND does. Without COMMAND, the variables
@@ -129,7 +130,7 @@ def _wait(issuer: str, variables: Mapping[str, str]) -> int:
         signal.signal(number, lambda *_: ended.set())
     click.echo(f"# issuer {issuer}; for the shell in which you try things:")
     for name, value in variables.items():
-        click.echo(f"export {name}={value}")
+        click.echo(f"export {name}={shlex.quote(value)}")
     click.echo("# Ctrl-C ends the sandbox")
     sys.stdout.flush()
     ended.wait()

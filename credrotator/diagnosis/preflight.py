@@ -173,9 +173,10 @@ class Check:
             # What would be printed would let nobody in, or everybody.
             report.warnings += (f"{lacking}; so there is nothing to set up at the vendor that would let it in",)
             return
-        document = provider_of(policy.source).advise(policy.key, policy.source, token.claims)
+        source = provider_of(policy.source).advised(policy.source)
+        document = provider_of(source).advise(policy.key, source, token.claims)
         if document is not None:
-            report.advice = Advice(policy.key, policy.source, document)
+            report.advice = Advice(policy.key, source, document)
 
     def _token(
         self, report: Report, policy: ObjectKey, client: OidcClient, secrets: SecretReader, use: SubjectUse
@@ -224,7 +225,9 @@ class Check:
     def _exchange(self, report: Report, policy: RotatablePolicy, secrets: SecretReader) -> None:
         with _finding(report, "exchange"):
             endpoint = self._exchanger.endpoint(policy.source)
-        _check_network(report, endpoint)
+        if policy.source.subject_use is not SubjectUse.CREDENTIAL:
+            # Else it is the issuer's, which was looked at.
+            _check_network(report, endpoint)
         with _step(report, "exchange", endpoint.name, endpoint.title) as step:
             credential = self._exchanger(policy.key, policy.source, secrets)
             step.detail = f"{credential.summary}, until {show_time(credential.expires_at)}"

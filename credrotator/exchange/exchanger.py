@@ -271,7 +271,7 @@ class Exchanger:
         allowed = self._settings.allowed
         if isinstance(token_source, OidcClient):
             issuer = token_source.issuer
-            trusted = allowed.names_endpoint(url, issuer, issuer_named=allowed.check(issuer), discovered=False)
+            trusted = allowed.names_exchange(url, issuer, issuer_named=allowed.check(issuer))
         else:
             trusted = allowed.check(url)
             _keep_at_home(token_source, url, named=trusted)
@@ -310,13 +310,14 @@ def _token_size(token: SubjectToken) -> int:
 
 
 def _keep_at_home(token_source: TokenSource | None, url: str, *, named: bool) -> None:
-    """Send a token that is not the policy's own nowhere but where the operator says.
+    """Send a token that nobody but the operator or the cluster vouches for nowhere but where the operator says.
 
     Raises:
-        Denied: TokenFileNotForHere: whoever wrote the policy could have it sent to a server of his own.
+        Denied: SubjectTokenNotForHere: whoever wrote the policy could have it sent to a server of his own.
     """
     if token_source is None or named:
         return
     where = printable(url.partition("?")[0])
-    message = f"a token of the operator's is sent to allowed endpoints only, and {where} is not among them"
-    raise Denied("TokenFileNotForHere", message, hint=f"have the operator name it: --allowed-issuer {where}")
+    whose = "service account" if isinstance(token_source, ServiceAccountToken) else "token file"
+    message = f"the token of a {whose} is sent to endpoints only that the operator names, and {where} is not among them"
+    raise Denied("SubjectTokenNotForHere", message, hint=f"have the operator name it: --allowed-issuer {where}")

@@ -342,9 +342,10 @@ class Reading:
     def duration(self) -> timedelta | None:
         """Read the annotation that says how long a credential is to live; None where there is none."""
         text = self.annotations.get(DURATION)
-        if text is None:
-            return None
-        path = annotation_path(DURATION)
+        return None if text is None else self.life(text, annotation_path(DURATION))
+
+    def life(self, text: str, path: str) -> timedelta | None:
+        """Read how long a credential is to live; None where it is no such duration, which is wrong with the field."""
         try:
             duration = parse_duration(text)
         except ValueError as error:
@@ -403,7 +404,10 @@ class Reading:
                 mechanism.static, self.static_key(block.secret_ref, "apiKey", f"spec.{mechanism.block}.secretRef")
             )
         reader = self._reader.block_reader(spec.type)
-        return reader.read(self, spec) if reader else None
+        if reader is None:
+            self.wrong("spec.type", f"{spec.type} is not rotated by this version of credrotator")
+            return None
+        return reader.read(self, spec)
 
     def _warn(self) -> None:
         spec = self.shape.spec

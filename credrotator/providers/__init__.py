@@ -14,14 +14,21 @@ from credrotator.policies.reader import Defaults, PolicyReader
 from credrotator.providers.anthropic import Anthropic
 from credrotator.providers.aws import Aws
 from credrotator.providers.azure import Azure
+from credrotator.providers.bedrock import Bedrock
+from credrotator.providers.client_credentials import PlainClientCredentials
 from credrotator.providers.gcp import Gcp
 from credrotator.providers.openai import OpenAi
+from credrotator.providers.token_exchange import AnyTokenExchange
 
 if TYPE_CHECKING:
     from credrotator.core.model import Rotatable
     from credrotator.providers.provider import OperatorOption, Provider
 
-PROVIDERS: tuple[Provider, ...] = (Aws(), Azure(), Gcp(), Anthropic(), OpenAi())
+PROVIDERS: tuple[Provider, ...] = (
+    *(Aws(), Azure(), Gcp()),
+    *(Anthropic(), OpenAi(), Bedrock()),
+    *(AnyTokenExchange(), PlainClientCredentials()),
+)
 
 
 def provider_of(source: Rotatable) -> Provider:

@@ -123,6 +123,10 @@ class Provider(ABC):
     def advice_title(self) -> str:
         """Say what the advice is, for people."""
 
+    def advised(self, source: Rotatable) -> Rotatable:
+        """Return the source that advice is about: another provider's, where an exchange begins as one of that."""
+        return source
+
     @abstractmethod
     def advise(self, policy: ObjectKey, source: Rotatable, claims: Mapping[str, object]) -> Mapping[str, object] | None:
         """Return what has to stand at the vendor for a token with these claims, as its own JSON; None: nothing."""

@@ -67,7 +67,7 @@ class KeptSandbox(Sandbox):
             restored = Session(**{**session, "expires": datetime.fromisoformat(session["expires"])})
             self.sts.sessions[restored.access_key_id] = restored
         _restore_grants(self.google.grants, state["grants"])
-        for vendor in (self.anthropic, self.openai):
+        for vendor in (self.anthropic, self.openai, self.exchange):
             _restore_grants(vendor.grants, state.get("vendorGrants", {}).get(vendor.name, {}))
 
     def _save(self) -> None:
@@ -83,7 +83,8 @@ class KeptSandbox(Sandbox):
             ],
             "grants": _kept_grants(self.google.grants, self.google.now()),
             "vendorGrants": {
-                vendor.name: _kept_grants(vendor.grants, vendor.now()) for vendor in (self.anthropic, self.openai)
+                vendor.name: _kept_grants(vendor.grants, vendor.now())
+                for vendor in (self.anthropic, self.openai, self.exchange)
             },
         }
         _write(self._directory / STATE_FILE_NAME, state)

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
 
 from botocore.auth import SIGV4_TIMESTAMP, UNSIGNED_PAYLOAD, SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
+LONGEST_PRESIGNED = timedelta(hours=12)
+SCOPE_PARTS = 5
 AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 +Credential=([^/, ]+)/(\d{8})/([^/, ]+)/([^/, ]+)/aws4_request, *"
     r"SignedHeaders=([^, ]+), *Signature=([0-9a-f]{64})"
@@ -90,6 +93,47 @@ def verify(request: SignedRequest, session_of: Callable[[str], Session | None], 
     if not hmac.compare_digest(expected, claim.signature):
         raise Refused("SignatureDoesNotMatch")
     if now >= session.expires:
+        raise Refused("ExpiredToken")
+    return session
+
+
+def verify_presigned(url: str, service: str, session_of: Callable[[str], Session | None], now: datetime) -> Session:
+    """Return the session that presigned a POST without a body.
+
+    Args:
+        url: As it was signed, the signature in it.
+        service: Which service it has to be for.
+        session_of: Returns the session of an access key id, or None.
+        now: The verifier's time, aware UTC.
+
+    Raises:
+        Refused: With AWS's code, as for ``verify``.
+    """
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    signature = query.pop("X-Amz-Signature", "")
+    scope = query.get("X-Amz-Credential", "").split("/")
+    if len(scope) != SCOPE_PARTS or scope[3] != service or query.get("X-Amz-SignedHeaders") != "host":
+        raise Refused("IncompleteSignature", "the request is not presigned for this service")
+    session = session_of(scope[0])
+    token = query.get("X-Amz-Security-Token", "")
+    if session is None or not hmac.compare_digest(token.encode(), session.session_token.encode()):
+        raise Refused("InvalidClientTokenId")
+    try:
+        timestamp = query["X-Amz-Date"]
+        signed_at = datetime.strptime(timestamp, SIGV4_TIMESTAMP).replace(tzinfo=UTC)
+        life = timedelta(seconds=int(query["X-Amz-Expires"]))
+    except (KeyError, ValueError) as error:
+        raise Refused("IncompleteSignature", "date or life is missing or malformed") from error
+    signer = SigV4Auth(Credentials(session.access_key_id, session.secret_access_key), service, scope[2])
+    request = AWSRequest("POST", f"https://{parts.netloc}{parts.path}", headers={"host": parts.netloc}, params=query)
+    request.context["timestamp"] = timestamp
+    text = signer.string_to_sign(request, signer.canonical_request(request))
+    if not hmac.compare_digest(str(signer.signature(text, request)), signature):
+        raise Refused("SignatureDoesNotMatch")
+    if life > LONGEST_PRESIGNED or signed_at > now + MAX_CLOCK_DIFFERENCE:
+        raise Refused("SignatureDoesNotMatch", "the life of the signature is too long, or it is not yet current")
+    if now >= min(signed_at + life, session.expires):
         raise Refused("ExpiredToken")
     return session
 

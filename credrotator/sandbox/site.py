@@ -22,6 +22,8 @@ from credrotator.sandbox.apps import (
 from credrotator.sandbox.certificates import Certificates
 from credrotator.sandbox.clients import DEFAULT_CLIENT
 from credrotator.sandbox.entra import Entra
+from credrotator.sandbox.exchange import AUDIENCE as EXCHANGE_AUDIENCE
+from credrotator.sandbox.exchange import TokenExchange
 from credrotator.sandbox.federation import Trusted
 from credrotator.sandbox.google import Google
 from credrotator.sandbox.googleaccounts import DEFAULT_ACCOUNT, DEFAULT_POOL, PoolProvider, ServiceAccount
@@ -79,9 +81,10 @@ class Sandbox:
         self.google = Google(self._place, ports.pop("google_port", 0))
         self.anthropic = Anthropic(self._place, ports.pop("anthropic_port", 0))
         self.openai = OpenAi(self._place, ports.pop("openai_port", 0))
+        self.exchange = TokenExchange(self._place, ports.pop("exchange_port", 0))
         if ports:
             raise TypeError(f"no server has the port {next(iter(ports))}")
-        self._federating = (self.sts, self.entra, self.google, self.anthropic, self.openai)
+        self._federating = (self.sts, self.entra, self.google, self.anthropic, self.openai, self.exchange)
         self.vendors: tuple[Service, ...] = self._federating
         self._running = ExitStack()
 
@@ -125,7 +128,8 @@ class Sandbox:
             "ANTHROPIC_BASE_URL": self.anthropic.url,
             "OPENAI_TOKEN_EXCHANGE_URL": f"{self.openai.url}/oauth/token",
             "CREDROTATOR_CA_FILE": str(self.ca_file),
-            "CREDROTATOR_ALLOWED_ISSUER": self.issuer.url,
+            # The token exchange is named by policies, as an issuer is.
+            "CREDROTATOR_ALLOWED_ISSUER": f"{self.issuer.url} {self.exchange.url}/token",
             "NO_PROXY": f"{self._place.host},localhost,127.0.0.1",
         }
 
@@ -168,6 +172,7 @@ class Sandbox:
         self.anthropic.rules.setdefault(DEFAULT_RULE, FederationRule(by_jwt))
         known = IdentityProvider(Trusted(self.issuer.url, OPENAI_AUDIENCE, DEFAULT_CLIENT))
         self.openai.identity_providers.setdefault(DEFAULT_IDENTITY_PROVIDER, known)
+        self.exchange.trusted = self.exchange.trusted or [Trusted(self.issuer.url, EXCHANGE_AUDIENCE, DEFAULT_CLIENT)]
 
     def _default_app(self) -> App:
         record = FederatedCredential(self.issuer.url, DEFAULT_CLIENT, TOKEN_EXCHANGE_AUDIENCE)

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from credrotator.sandbox import chained
-from credrotator.sandbox.answers import Refused
+from credrotator.sandbox.answers import Refused, json_answer
+from credrotator.sandbox.bedrock import holder
 from credrotator.sandbox.roles import ARN, Role, new_session
 from credrotator.sandbox.service import Place, Scheme, Service
 from credrotator.sandbox.sigv4 import Session, SignedRequest, verify
@@ -43,7 +44,7 @@ class Sts(Service):
     """An STS whose roles, trusted issuers and sessions are plain attributes; each may be changed while it runs."""
 
     name: ClassVar[str] = "sts"
-    routes: ClassVar[Mapping[str, str]] = {"/": "POST query"}
+    routes: ClassVar[Mapping[str, str]] = {"/": "POST query", "/model/<model>/converse": "POST converse"}
 
     def __init__(self, place: Place, port: int, scheme: Scheme = "https") -> None:
         super().__init__(place, port, scheme)
@@ -69,6 +70,15 @@ class Sts(Service):
         if action == "GetCallerIdentity":
             return self._caller(request)
         raise Refused("InvalidAction", f"Could not find operation {action} for version 2011-06-15")
+
+    def converse(self, request: Request, model: str) -> Response:
+        """Answer as Bedrock does, on STS's port: to whoever shows a short-term API key as a bearer token."""
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Refused("MissingAuthenticationToken")
+        session = holder(key, self.sessions.get, self.now())
+        content = [{"text": f"hello, {session.arn} ({model})"}]
+        return json_answer({"output": {"message": {"role": "assistant", "content": content}}, "stopReason": "end_turn"})
 
     def _caller(self, request: Request) -> Response:
         session = self._signer(request)

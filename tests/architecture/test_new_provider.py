@@ -8,15 +8,18 @@ exchanged, published and explained by code that has never heard of it.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import credrotator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PACKAGE = Path(credrotator.__file__).parent
 MADE_UP = Path(__file__).parent / "made_up"
@@ -140,30 +143,34 @@ def _add(copy: Path) -> list[str]:
     home.mkdir()
     for source in (MADE_UP / "madeup").iterdir():
         (home / source.stem).write_text(source.read_text())
-    schema = package / "policies" / "schema.py"
-    text = schema.read_text()
-    for old, new in (
-        ('"GCPCredentials"]', '"GCPCredentials", "MadeUpCredentials"]'),
-        (
-            "    credential_override: Any",
-            '    made_up: MadeUpCredentials | None = Field(None, alias="madeUp")\n    credential_override: Any',
+    schema_edits = {
+        '"GCPCredentials"]': '"GCPCredentials", "MadeUpCredentials"]',
+        "    credential_override: Any": (
+            '    made_up: MadeUpCredentials | None = Field(None, alias="madeUp")\n    credential_override: Any'
         ),
-        ("class TargetRef(", f"{(MADE_UP / 'schema_block.py.in').read_text()}\n\nclass TargetRef("),
-        (
-            '    "GCPCredentials": Mechanism(',
-            '    "MadeUpCredentials": Mechanism("madeUp"),\n    "GCPCredentials": Mechanism(',
+        "class TargetRef(": f"{(MADE_UP / 'schema_block.py.in').read_text()}\n\nclass TargetRef(",
+        '    "GCPCredentials": Mechanism(': (
+            '    "MadeUpCredentials": Mechanism("madeUp"),\n    "GCPCredentials": Mechanism('
         ),
-    ):
-        assert old in text, old
-        text = text.replace(old, new, 1)
-    schema.write_text(text)
-    listed = package / "providers" / "__init__.py"
-    text = listed.read_text()
-    text, added = re.subn(r"(?m)^(PROVIDERS: .* = \(.*)\)$", r"\1, MadeUp())", text)
-    assert added == 1, text
-    first = "from credrotator.providers.anthropic import Anthropic\n"
-    assert first in text, text
-    text = text.replace(first, f"{first}from credrotator.providers.madeup import MadeUp\n")
-    listed.write_text(text)
+    }
+    first = "PROVIDERS: tuple[Provider, ...] = ("
+    edits = {
+        "policies/schema.py": schema_edits,
+        "providers/__init__.py": {
+            first: f"{first}MadeUp(), ",
+            "\nif TYPE_CHECKING:": "from credrotator.providers.madeup import MadeUp\n\nif TYPE_CHECKING:",
+        },
+    }
+    for name, changes in edits.items():
+        _edit(package / name, changes)
     made = [str(path.relative_to(package)) for path in home.iterdir()]
-    return [*made, "policies/schema.py", "providers/__init__.py"]
+    return [*made, *edits]
+
+
+def _edit(file: Path, changes: Mapping[str, str]) -> None:
+    """Replace texts, each of which has to be there."""
+    text = file.read_text()
+    for old, new in changes.items():
+        assert old in text, f"{file}: {old}"
+        text = text.replace(old, new, 1)
+    file.write_text(text)

@@ -63,7 +63,7 @@ class Checking:
             }
         )
         timeout = timedelta(seconds=timeout_s)
-        issuers = AllowedIssuers(() if allowed is None else (allowed or sandbox.issuer.url,))
+        issuers = AllowedIssuers(() if allowed is None else tuple((allowed or sandbox.issuer.url).split()))
         settings = ExchangeSettings(issuers, str(sandbox.ca_file), timeout, token_files=token_files or {})
         clock = SkewedClock(system_clock)
         exchanger = Exchanger(settings, clock, PROVIDERS, environment or sandbox.environment())

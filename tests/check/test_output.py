@@ -123,6 +123,7 @@ class TestFailing:
             "gcpWorkloadIdentity": None,
             "anthropicFederation": None,
             "openaiWorkloadIdentity": None,
+            "tokenExchange": None,
             "terraform": None,
         }
         assert step(found, "token")["error"]["reason"] == "InvalidClient"

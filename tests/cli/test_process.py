@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FREE_PORTS = tuple(
-    text for server in ("issuer", "sts", "entra", "google", "anthropic", "openai") for text in (f"--{server}-port", "0")
+    text
+    for server in ("issuer", "sts", "entra", "google", "anthropic", "openai", "exchange")
+    for text in (f"--{server}-port", "0")
 )
 
 

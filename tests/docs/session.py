@@ -39,10 +39,11 @@ if TYPE_CHECKING:
 LIMIT_S = 90
 UNASSIGNED = range(20_000, 32_768)
 """Below the ports that Linux gives to whoever asks for any."""
-PORTS = ("9443", "9444", "9445", "9446", "9447", "9448")
+PORTS = ("9443", "9444", "9445", "9446", "9447", "9448", "9449")
 # Of one page at most one is an issuer whose answers are shown; by its name the sandbox's comes back.
 ISSUERS = ("keycloak.example.com/realms/ai", "example.okta.com/oauth2/aus1a2b3c4", "idp.example.com")
 PROJECT = "my-project"
+TOKENS = "tokens.example.com"
 SECRETS = {
     "THE-CLIENTS-SECRET": DEFAULT_CLIENT_SECRET,
     "THE-APPLICATIONS-SECRET": DEFAULT_APP_SECRET,
@@ -189,6 +190,7 @@ def reader(page: Path, directory: Path, stand_in: Sandbox) -> Iterator[Session]:
         environment |= stand_in.environment()
         world |= {name: stand_in.issuer.url.removeprefix("https://") for name in ISSUERS if name in text}
         world |= {PROJECT: "sandbox-project"} if PROJECT in text else {}
+        world |= {TOKENS: stand_in.exchange.url.removeprefix("https://")}
     opened = Session(place, world, environment)
     try:
         yield opened
@@ -217,7 +219,7 @@ def _is_free(port: int) -> bool:
 def programs(directory: Path, ports: list[int]) -> Path:
     """Make a directory with the programs that the pages start; the sandbox's default ports become others."""
     directory.mkdir()
-    servers = ("issuer", "sts", "entra", "google", "anthropic", "openai")
+    servers = ("issuer", "sts", "entra", "google", "anthropic", "openai", "exchange")
     python = shlex.quote(sys.executable)
     places = " ".join(f"--{server}-port {port}" for server, port in zip(servers, ports, strict=True))
     (directory / "python").write_text(f'#!/bin/sh\nexec {python} "$@"\n', encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,7 +15,15 @@ from credrotator.core.model import ObjectKey, ServiceAccountToken, SubjectToken
 from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
 from credrotator.providers import PROVIDERS
-from credrotator.sandbox import DEFAULT_CLIENT, FederatedCredential, ServiceError
+from credrotator.providers.anthropic.source import AnthropicFederation
+from credrotator.sandbox import (
+    DEFAULT_CLIENT,
+    DEFAULT_ORGANIZATION,
+    DEFAULT_RULE,
+    DEFAULT_SERVICE_ACCOUNT,
+    FederatedCredential,
+    ServiceError,
+)
 from credrotator.sandbox.apps import DEFAULT_APP, DEFAULT_TENANT
 from tests.support.exchanging import POLICY, POOL_AUDIENCE, Backend, refused
 
@@ -42,7 +51,7 @@ class Accounts:
     def exchanger(self) -> Exchanger:
         """Return an exchanger that asks here."""
         settings = ExchangeSettings(ca_file=str(self.world.sandbox.ca_file))
-        environment = self.world.exchanger()._environment
+        environment = self.world.sandbox.environment()
         return Exchanger(settings, self.world.clock, PROVIDERS, environment, account_tokens=self)
 
     def source(self, way: str, name: str = "bedrock") -> Rotatable:
@@ -94,6 +103,20 @@ def test_one_for_each_policy_and_audience(world: Backend, accounts: Accounts) ->
     exchanger(POLICY, accounts.source("azure"), world.secrets)
     assert len(accounts.asked) == 4
     assert {account.namespace for account, _ in accounts.asked} == {POLICY.namespace, "team-b"}
+
+
+def test_a_new_one_for_each_exchange_where_it_is_taken_once(world: Backend, accounts: Accounts) -> None:
+    """A vendor that takes each token once is never shown one again, nor one that another vendor was shown."""
+    exchanger, audience = accounts.exchanger(), "https://api.anthropic.com"
+    wanted = ServiceAccountToken("bedrock", audience)
+    source = AnthropicFederation(wanted, DEFAULT_RULE, DEFAULT_ORGANIZATION, DEFAULT_SERVICE_ACCOUNT)
+    kept = exchanger.subject_token(POLICY, wanted, world.secrets).token.reveal()
+    for _ in range(3):
+        exchanger(POLICY, source, world.secrets)
+    requests = world.sandbox.anthropic.requests.matching("/v1/oauth/token")
+    shown = {json.loads(request.body)["assertion"] for request in requests}
+    assert len(shown - {kept}) == len(requests) == 3
+    assert accounts.asked == [(ObjectKey(POLICY.namespace, "bedrock"), audience)] * 4
 
 
 def test_fault_19_a_stale_one_is_replaced(world: Backend, accounts: Accounts) -> None:

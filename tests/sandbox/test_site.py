@@ -90,7 +90,7 @@ def test_environment_names_the_servers(sandbox: Sandbox) -> None:
     environment = sandbox.environment()
     assert environment["AWS_ENDPOINT_URL_STS"] == sandbox.sts.url
     assert environment["AZURE_AUTHORITY_HOST"] == sandbox.entra.url
-    assert environment["CREDROTATOR_ALLOWED_ISSUER"] == sandbox.issuer.url
+    assert environment["CREDROTATOR_ALLOWED_ISSUER"].split() == [sandbox.issuer.url, f"{sandbox.exchange.url}/token"]
     assert Path(environment["CREDROTATOR_CA_FILE"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
     assert "localhost" in environment["NO_PROXY"].split(",")
 

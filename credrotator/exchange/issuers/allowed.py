@@ -73,6 +73,20 @@ class AllowedIssuers:
             raise Denied("InsecureIssuer", f"token endpoint {shown} is not https, or not told by https", hint=hint)
         return False
 
+    def names_exchange(self, url: str, issuer: str, *, issuer_named: bool) -> bool:
+        """Tell whether an endpoint that exchanges an issuer's tokens is trusted: see ``names_endpoint``.
+
+        Raises:
+            Denied: IssuerNotAllowed or InsecureIssuer; no token may be sent there.
+        """
+        try:
+            return self.names_endpoint(url, issuer, issuer_named=issuer_named, discovered=False)
+        except Denied as error:
+            if error.reason != "IssuerNotAllowed":
+                raise
+            hint = "ask the operator to add it to --allowed-issuer, or use one that is there"
+            raise Denied(error.reason, error.message, hint=hint) from None
+
     def check_token(self, stated: object, issuer: str) -> None:
         """See that a token is of an allowed issuer: the vendor goes by what the token says, not by whom we asked.
 

@@ -51,6 +51,25 @@ def read_block(reading: Reading, block: schema.AwsCredentials | None) -> Source 
 
 
 def _exchanged(reading: Reading, region: str, exchange: schema.AwsOidcExchange, path: str) -> Source:
+    return read_role(reading, region, exchange, path, (annotation_path(DURATION), reading.duration()))
+
+
+def read_role(
+    reading: Reading,
+    region: str,
+    exchange: schema.AwsOidcExchange,
+    path: str,
+    duration: tuple[str, timedelta | None],
+) -> AwsOidc:
+    """Read which role is assumed, by which token, and which roles after it.
+
+    Args:
+        reading: Is told what is wrong.
+        region: Where.
+        exchange: The policy's ``oidcExchangeToken``.
+        path: Where that stands.
+        duration: Where the policy says how long, and what it says there.
+    """
     own, partition = exchange.aws_role_arn.split(":")[1], partition_of(region)
     if partition != own:
         reading.wrong(
@@ -59,12 +78,11 @@ def _exchanged(reading: Reading, region: str, exchange: schema.AwsOidcExchange, 
             "a role can be assumed in its own partition only",
         )
     token_source = reading.token_source(exchange, path, default_audience=AUDIENCE)
-    chain = read_chain(reading, partition)
-    duration = reading.duration()
-    if chain and duration and duration > LONGEST_CHAINED:
+    chain, (where, life) = read_chain(reading, partition), duration
+    if chain and life and life > LONGEST_CHAINED:
         # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining
-        reading.wrong(annotation_path(DURATION), f"at most 1h beside {ROLE_CHAIN}, as AWS has it for chained roles")
-    return AwsOidc(token_source, exchange.aws_role_arn, region, duration, chain)
+        reading.wrong(where, f"at most 1h beside {ROLE_CHAIN}, as AWS has it for chained roles")
+    return AwsOidc(token_source, exchange.aws_role_arn, region, life, chain)
 
 
 def read_chain(reading: Reading, partition: str) -> tuple[ChainedRole, ...]:
