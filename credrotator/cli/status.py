@@ -11,7 +11,7 @@ from credrotator.cli import status_report as statusreport
 from credrotator.cli.colours import painter, show
 from credrotator.cli.habits import is_quiet
 from credrotator.cli.live import View, watch
-from credrotator.cli.options import PolicyCommand, read_settings, reads_policies
+from credrotator.cli.options import PolicyCommand, read_settings, reads_policies, verification_options
 from credrotator.cli.parameters import Span
 from credrotator.cli.selection import chosen, read
 from credrotator.cli.tables import names as names_of
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("-w", "--watch", "again", is_flag=True, help="Refresh the output until Ctrl-C.")
 @click.option("--interval", type=Span(), default="2s", show_default=True, help="Refresh interval of --watch.")
 @click.option("--sort-by", "by", type=click.Choice([*statusreport.ORDERS]), default="policy", help="Order of policies.")
+@verification_options
 @click.option("--exit-code", is_flag=True, help="End with 1 if a policy needs attention.")
 def command(
     names: tuple[str, ...],
@@ -52,7 +53,7 @@ def command(
     need no rotation. With -f and without --out, it is Unknown what is published. Problems and what to do about them
     are listed below the table. The wide format adds models,
     identity, Secret and, in a cluster, whether the gateway has processed the policy since its credential was issued
-    (ACKNOWLEDGED).
+    (ACKNOWLEDGED) and, with --verify-delivery, whether its filter is configured with that credential (IN USE).
 
     \b
     Examples:
@@ -114,6 +115,7 @@ def _rows(settings: Settings, names: tuple[str, ...]) -> tuple[list[Row], bool]:
                 snapshot.last_outcome(key),
                 now,
                 acknowledged_at=snapshot.acknowledged_at(key),
+                in_use=snapshot.in_use,
                 published_known=not settings.filenames or settings.out is not None,
             )
             for key in chosen(snapshot, names, settings)
