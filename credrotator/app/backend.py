@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from credrotator.app.process import Election, Running, Stop
     from credrotator.app.rendering import Renderer
     from credrotator.core.instrumentation import DaemonInstrumentation
-    from credrotator.core.model import ObjectKey
+    from credrotator.core.model import ObjectKey, RotatablePolicy
     from credrotator.core.outcome_shape import LastOutcome
     from credrotator.core.ports import AccountTokens, Clock, Exchange, OutcomeListener, SecretStore
     from credrotator.kube.access import Right
@@ -73,6 +73,9 @@ class Snapshot(Protocol):
 
     def acknowledged_at(self, key: ObjectKey) -> datetime | None:
         """Return when the gateway last wrote a policy's status (aware UTC); None where that is not known."""
+
+    def in_use(self, policy: RotatablePolicy, content: str) -> bool | None:
+        """Tell by its hash whether the gateway's filter is configured with what is published; None: not known."""
 
     def listener(self) -> OutcomeListener:
         """Return what follows each outcome."""

@@ -12,6 +12,7 @@ from credrotator.app.cluster_status import ClusterStatus
 from credrotator.app.consumers import NoHooks
 from credrotator.app.destinations import ClusterDestination
 from credrotator.app.rendering import NoTemplates
+from credrotator.app.verifying import read_in_use
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.kube.deferred import at_once
 from credrotator.kube.delivery import Delivery
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from credrotator.app.process import Election, Running, Stop
     from credrotator.app.settings import Settings
+    from credrotator.app.verifying import InUse
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.model import ObjectKey
     from credrotator.core.outcome_shape import LastOutcome
@@ -74,7 +76,9 @@ class ClusterBackend:
         """See ``Backend``."""
         scope = self._cluster.scope()
         inventory, problems = read_cluster(self._cluster.api, scope, policy_reader(self._settings.defaults))
-        return ClusterSnapshot(self._cluster, scope, inventory, problems, self._clock)
+        in_use, problem = read_in_use(self._settings, self._cluster, inventory.policies.values())
+        problems += filter(None, (problem,))
+        return ClusterSnapshot(self._cluster, scope, inventory, problems, self._clock, in_use=in_use)
 
     def renewing(self, _key: ObjectKey) -> AbstractContextManager[None]:
         """See ``Backend``: processes on many machines share no lock; each write names the version that it replaces."""
@@ -107,9 +111,17 @@ class ClusterSnapshot:
     notes: Sequence[str] = ()
 
     def __init__(
-        self, cluster: Cluster, scope: Scope, inventory: ClusterInventory, problems: list[str], clock: SkewedClock
+        self,
+        cluster: Cluster,
+        scope: Scope,
+        inventory: ClusterInventory,
+        problems: list[str],
+        clock: SkewedClock,
+        *,
+        in_use: InUse,
     ) -> None:
         self.inventory = inventory
+        self.in_use = in_use
         self.problems = problems
         self.namespace = cluster.namespace
         self.renderer = NoTemplates()

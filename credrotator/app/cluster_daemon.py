@@ -12,6 +12,7 @@ from credrotator.app.cluster_listener import make_listener
 from credrotator.app.exchanging import make_exchanger
 from credrotator.app.leadership import Leader, OnlyCandidate, without_election
 from credrotator.app.process import Starting
+from credrotator.app.verifying import make_verification
 from credrotator.core.errors import RotationError
 from credrotator.core.threads import trouble
 from credrotator.exchange.http.circuit import slots_for
@@ -21,6 +22,7 @@ from credrotator.kube.deferred import DeferredWrites
 from credrotator.kube.delivery import Delivery
 from credrotator.kube.missed_deliveries import Bells, MissedDeliveries
 from credrotator.kube.source import ClusterSource, Scope
+from credrotator.kube.verified_delivery import NO_VERIFICATION
 from credrotator.observability.audit import Audit
 from credrotator.providers import policy_reader
 from credrotator.rotation.recovery import Recovery
@@ -73,8 +75,19 @@ def serve_cluster(
     leads = term.holds if election.on else without_election
     deferred = DeferredWrites(leads, queue.backlog)
     audit = Audit(cluster.identity, leads, failures=logging.WARNING)
+    verification = make_verification(
+        settings, cluster, source, delivery, instrumentation=instrumentation, leads=leads, defer=deferred.defer
+    )
     listener = make_listener(
-        cluster, scope, source, delivery, clock=clock, audit=audit, skew=clock.believed, defer=deferred.defer
+        cluster,
+        scope,
+        source,
+        delivery,
+        clock=clock,
+        audit=audit,
+        skew=clock.believed,
+        defer=deferred.defer,
+        verification=verification or NO_VERIFICATION,
     )
     daemon = make_daemon(
         source,
@@ -88,7 +101,9 @@ def serve_cluster(
         instrumentation=instrumentation,
         cached_state=source.cached_state,
     )
-    recoveries = [Recovery(each.awake, daemon.wake) for each in (exchange.circuits, store)]
+    helpers: list[Helper] = [Recovery(each.awake, daemon.wake) for each in (exchange.circuits, store)]
+    if verification:
+        helpers.append(verification)
     lease = cluster.lease(election.lease)
     missed = MissedDeliveries(cluster.api, scope.namespaces or (None,), source, delivery, clock)
     bells = Bells(delivery, missed, deferred.defer)
@@ -98,8 +113,8 @@ def serve_cluster(
         candidate = LeaderElection(cluster.api, lease, cluster.identity, term, listener=leader)
     deferred.start()
     daemon.start()
-    for recovery in recoveries:
-        recovery.start()
+    for helper in helpers:
+        helper.start()
     # Last: with the Lease it begins to work, so everything that works with it has to run by then.
     candidate.start()
     try:
@@ -111,20 +126,36 @@ def serve_cluster(
             clock=clock,
             instrumentation=instrumentation,
             deferred=deferred,
-            threads=(source, deferred, candidate, *recoveries),
+            threads=(source, deferred, candidate, *helpers),
         )
     finally:
         # The flags first: their threads end while the others are waited for.
-        for recovery in recoveries:
-            recovery.begin_to_stop()
+        for helper in helpers:
+            helper.begin_to_stop()
         # The workers end first: what they write is guarded by the Lease, and what they have to say goes to the deferred
         # writes.
         daemon.stop()
-        for recovery in recoveries:
-            recovery.stop()
+        for helper in helpers:
+            helper.stop()
         deferred.stop()
         # Only now is the Lease released: whoever takes it over must find no write of ours on its way.
         candidate.stop()
+
+
+class Helper(Protocol):
+    """Works beside the daemon, in a thread of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def begin_to_stop(self) -> None:
+        """Begin nothing more."""
+
+    def stop(self) -> None:
+        """End."""
+
+    def dead(self) -> list[str]:
+        """Name its thread if that has ended though it was not stopped."""
 
 
 class Ticking(Protocol):

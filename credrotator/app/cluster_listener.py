@@ -10,6 +10,7 @@ from credrotator.kube.events import EventRecorder
 from credrotator.kube.listener import ClusterListener
 from credrotator.kube.parking import Parking
 from credrotator.kube.policy_events import PolicyEvents
+from credrotator.kube.verified_delivery import NO_VERIFICATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from credrotator.kube.deferred import Defer
     from credrotator.kube.delivery import Delivery
     from credrotator.kube.source import Observer, Scope
+    from credrotator.kube.verified_delivery import Verification
 
 
 def make_listener(
@@ -33,9 +35,11 @@ def make_listener(
     audit: AuditLog,
     skew: Callable[[], timedelta | None],
     defer: Defer,
+    verification: Verification = NO_VERIFICATION,
 ) -> ClusterListener:
     """Put it together; for what the parts are, see ``Conditions``."""
     api, store = cluster.api, cluster.store
     events = PolicyEvents(EventRecorder(api, cluster.identity), observer, defer)
     conditions = Conditions(api, scope.version, clock, observer=observer, events=events, defer=defer, skew=skew)
-    return ClusterListener(observer, delivery, Adoption(store, events, audit), Parking(store, clock, audit), conditions)
+    adoption, parking = Adoption(store, events, audit), Parking(store, clock, audit)
+    return ClusterListener(observer, delivery, adoption, parking, conditions, verification=verification)

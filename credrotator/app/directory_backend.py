@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from credrotator.app.rendering import Renderer
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
-    from credrotator.core.model import ObjectKey
+    from credrotator.core.model import ObjectKey, RotatablePolicy
     from credrotator.core.outcome_shape import LastOutcome
     from credrotator.core.ports import AccountTokens, Clock, Exchange, OutcomeListener
     from credrotator.exchange.http.clock_offset import SkewedClock
@@ -134,6 +134,9 @@ class DirectorySnapshot:
     def acknowledged_at(self, _key: ObjectKey) -> datetime | None:
         """See ``Snapshot``: the gateway writes no status here."""
         return None
+
+    def in_use(self, _policy: RotatablePolicy, _content: str) -> None:
+        """See ``Snapshot``: there is no filter that a gateway configures."""
 
     def listener(self) -> OutcomeListener:
         """See ``Snapshot``."""

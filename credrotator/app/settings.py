@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LABEL = NAMESPACE.pattern
 _TOKEN_FILE = re.compile(rf"(?P<who>((?P<namespace>{_LABEL})/)?(?P<name>{_LABEL}))=(?P<path>/[^\x00]+)")
+_GATEWAY = re.compile(rf"({_LABEL})/[a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?")
 _API_SERVERS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 ISSUER_GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
@@ -59,6 +60,8 @@ class Settings:
     timeout: timedelta = timedelta(seconds=30)
     provider_options: Mapping[str, str] = field(default_factory=dict)
     token_files: tuple[str, ...] = ()
+    verify_delivery: tuple[str, ...] = ()
+    filter_namespace: str = "envoy-gateway-system"
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def __post_init__(self) -> None:
@@ -77,6 +80,7 @@ class Settings:
                 raise UsageError(f"--allowed-issuer {printable(glob)}: expected a URL such as https://idp.example/*")
 
         self._check_routes()
+        self._check_verification()
         self.token_paths()
 
     def _check_selector(self) -> None:
@@ -103,6 +107,15 @@ class Settings:
         for glob, proxy in self.routes.proxies:
             if proxy != DIRECT and usable_proxy(proxy) is None:
                 raise UsageError(f"--issuer-proxy {printable(glob)}: expected an http or https URL, or direct")
+
+    def _check_verification(self) -> None:
+        if self.verify_delivery and self.filenames:
+            raise UsageError("-f reads manifests, so --verify-delivery has no place beside it")
+        for text in self.verify_delivery:
+            if not _GATEWAY.fullmatch(text):
+                raise UsageError(f"--verify-delivery {printable(text, 120)}: expected NAMESPACE/GATEWAY")
+        if not re.fullmatch(_LABEL, self.filter_namespace):
+            raise UsageError(f"--filter-namespace {printable(self.filter_namespace, 120)}: expected a namespace")
 
     def token_paths(self) -> dict[ObjectKey, Path]:
         """Return the token files, by the namespace whose policies may use each (empty: all) and its name.

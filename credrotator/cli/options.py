@@ -90,6 +90,19 @@ def workers_option(command: Command) -> Command:
     return setting("--workers", type=kind, metavar="N", default=16, show_default=True, help=text)(command)
 
 
+def verification_options(command: Command) -> Command:
+    """Add the options that name the Gateways whose filters are compared with what is published."""
+    text = "Gateway whose filter configuration is compared with what is published; repeatable."
+    command = setting(
+        "--filter-namespace",
+        metavar="NAMESPACE",
+        default="envoy-gateway-system",
+        show_default=True,
+        help="Namespace of the Gateways' filter configurations.",
+    )(command)
+    return setting("--verify-delivery", multiple=True, metavar="NAMESPACE/GATEWAY", help=text)(command)
+
+
 def template_option(command: Command) -> Command:
     """Add the option that names templates."""
     text = "Template to render after each publication, with --out: a file, or preset:NAME; repeatable."

@@ -17,6 +17,7 @@ from credrotator.cli.options import (
     read_settings,
     reading_options,
     setting,
+    verification_options,
     workers_option,
 )
 from credrotator.cli.parameters import Address
@@ -34,6 +35,7 @@ from credrotator.cli.parameters import Address
     help="Elect a leader, the only replica that writes.",
 )
 @lease_option
+@verification_options
 def command(
     *,
     workers: int,
@@ -50,6 +52,8 @@ def command(
       credrotator run -A --listen 0.0.0.0:8080
       # serve two namespaces, beside other deployments in the cluster
       credrotator run -n team-a -n team-b --lease team-a/credrotator
+      # see that new credentials reach the filter of Gateway prod/envoy
+      credrotator run -A --verify-delivery prod/envoy
       # run without a cluster
       credrotator run -f policies/ --out /var/lib/credrotator --listen 127.0.0.1:8080
 

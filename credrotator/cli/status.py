@@ -14,7 +14,7 @@ from credrotator.cli import status_report as statusreport
 from credrotator.cli.colours import painter, show
 from credrotator.cli.habits import is_quiet
 from credrotator.cli.live import View, watch
-from credrotator.cli.options import PolicyCommand, read_settings, reads_policies
+from credrotator.cli.options import PolicyCommand, read_settings, reads_policies, verification_options
 from credrotator.cli.parameters import Span
 from credrotator.cli.status_reading import read_status
 from credrotator.cli.tables import structured
@@ -45,6 +45,7 @@ NOTHING_READ = 2
     help="Kubeconfig contexts of several clusters, shown in one table.",
 )
 @click.option("--all-contexts", is_flag=True, help="All contexts of the kubeconfig.")
+@verification_options
 @click.option("--exit-code", is_flag=True, help="End with 1 if a policy needs attention.")
 def command(
     names: tuple[str, ...],
@@ -64,7 +65,8 @@ def command(
     has changed since), Parked, Expired, Missing or Unreadable; Invalid and Broken policies cannot work, Static ones
     need no rotation. With -f and without --out, it is Unknown what is published. Problems and what to do about them
     are listed below the table. The wide format adds models, identity, Secret and, in a cluster, whether the gateway has
-    processed the policy since its credential was issued (ACKNOWLEDGED).
+    processed the policy since its credential was issued (ACKNOWLEDGED) and, with --verify-delivery, whether its filter
+    is configured with that credential (IN USE).
 
     With --contexts or --all-contexts, the clusters of several contexts are read side by side. One that cannot be read
     is a line with the reason.

@@ -93,6 +93,7 @@ def _rows(backend: Backend, snapshot: Snapshot, keys: Iterable[ObjectKey], setti
             snapshot.last_outcome(key),
             now,
             acknowledged_at=snapshot.acknowledged_at(key),
+            in_use=snapshot.in_use,
             published_known=not settings.filenames or settings.out is not None,
         )
         for key in keys

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from credrotator.core.outcome_shape import LastOutcome
     from credrotator.diagnosis.overview import Row
 
-ACKNOWLEDGED = {True: "yes", False: "no", None: NONE}
+ANSWERS = {True: "yes", False: "no", None: NONE}
 HEADER = ("POLICY", "PROVIDER", "STATE", "EXPIRES IN", "RENEWS IN", "LAST OUTCOME", "BACKENDS", "ROUTES")
-WIDE = ("MODELS", "IDENTITY", "SECRET", "ACKNOWLEDGED")
+WIDE = ("MODELS", "IDENTITY", "SECRET", "ACKNOWLEDGED", "IN USE")
 STATE_TONES = {
     "Fresh": "good",
     "Static": "dim",
@@ -58,6 +58,7 @@ def document(row: Row) -> dict[str, Any]:
         "renewAt": show_time(row.renew_at) if row.renew_at else None,
         "lastOutcome": row.last,
         "acknowledged": row.acknowledged,
+        "inUse": row.in_use,
         "backends": [str(key) for key in row.dependants.backends],
         "routes": [str(key) for key in row.dependants.routes],
         "models": list(row.dependants.models),
@@ -155,7 +156,7 @@ def _cells(row: Row, now: datetime, *, wide: bool) -> list[str | Cell]:
     cells += [_join(row.dependants.backends), _join(row.dependants.routes)]
     if wide:
         cells += [_join(row.dependants.models), row.identity or NONE, str(row.secret or NONE)]
-        cells.append(Cell(ACKNOWLEDGED[row.acknowledged], "warn" if row.acknowledged is False else ""))
+        cells += [Cell(ANSWERS[each], "warn" if each is False else "") for each in (row.acknowledged, row.in_use)]
     return cells
 
 

@@ -68,6 +68,12 @@ class DeliveryInstrumentation(Protocol):
     def note_unacknowledged(self, count: int) -> None:
         """Show how many published credentials the gateway has not reacted to in time."""
 
+    def note_in_config(self, took_s: float) -> None:
+        """Count a credential that the gateway's filter is configured with; seconds since its publication."""
+
+    def note_behind(self, count: int) -> None:
+        """Show for how many policies the gateway's filter is configured with another credential than is published."""
+
 
 class DaemonInstrumentation(Instrumentation, DeliveryInstrumentation, Protocol):
     """Told of a process that goes on, beside its attempts."""
@@ -120,6 +126,12 @@ class _NoInstrumentation:
         pass
 
     def note_unacknowledged(self, count: int) -> None:
+        pass
+
+    def note_in_config(self, took_s: float) -> None:
+        pass
+
+    def note_behind(self, count: int) -> None:
         pass
 
     def watch_queue(self, depth: Callable[[], int]) -> None:

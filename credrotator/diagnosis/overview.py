@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from credrotator.core.errors import RotationError
 from credrotator.core.model import RotatablePolicy, Unsupported
 from credrotator.core.planning import Keep, Reason
 from credrotator.core.secret_document import Published
-from credrotator.core.secretdata import TRUE_EXPIRY, parked_until, show_time
+from credrotator.core.secretdata import TRUE_EXPIRY, content_hash, parked_until, show_time
 from credrotator.policies.inventory import Dependants
 from credrotator.rotation.rotation import RotateOptions, Rotation, times
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from credrotator.core.model import ObjectKey, Rotatable
@@ -30,6 +31,9 @@ STATES = {
 }
 
 
+AskInUse: TypeAlias = "Callable[[RotatablePolicy, str], bool | None]"
+"""Tells, by the hash of what is published, whether the gateway's filter is configured with it; None: not known."""
+
 WELL = frozenset({"Fresh", "Due", "Static", "NotSupported", "Unknown"})
 
 
@@ -43,6 +47,10 @@ class NoExchange:
         raise NotImplementedError(f"{policy}: an exchange, where states are only read")
 
 
+def _nobody_knows(_policy: RotatablePolicy, _content: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One policy's standing.
@@ -53,6 +61,7 @@ class Row:
         hint: What a person can do about it.
         last: The outcome of the latest pass.
         acknowledged: Whether the gateway has looked at the policy since its credential was issued; None: not known.
+        in_use: Whether the gateway's filter is configured with what is published; None: not known.
         warnings: What is odd about the policy, or what the gateway will make of it, without stopping it.
         context: Of its cluster, where several are shown.
     """
@@ -69,6 +78,7 @@ class Row:
     dependants: Dependants = field(default_factory=Dependants)
     last: LastOutcome | None = None
     acknowledged: bool | None = None
+    in_use: bool | None = None
     warnings: tuple[str, ...] = ()
     context: str = ""
 
@@ -87,6 +97,7 @@ def overview(
     *,
     acknowledged_at: datetime | None = None,
     published_known: bool = True,
+    in_use: AskInUse = _nobody_knows,
 ) -> Row:
     """Describe one policy; what is wrong with it becomes its state.
 
@@ -98,6 +109,7 @@ def overview(
         now: The present moment.
         acknowledged_at: When the gateway last wrote its status (aware UTC); None where that is not known.
         published_known: Whether it is known where credentials are published.
+        in_use: Tells whether the gateway's filter is configured with what is published.
     """
     if wrong := inventory.invalid.get(key):
         why = "; ".join(map(str, wrong.problems))
@@ -117,7 +129,7 @@ def overview(
     if isinstance(policy, RotatablePolicy) and not published_known:
         return replace(row, state="Unknown")
     if isinstance(policy, RotatablePolicy):
-        return _standing(row, policy, rotation, now=now, acknowledged_at=acknowledged_at)
+        return _standing(row, policy, rotation, now=now, acknowledged_at=acknowledged_at, in_use=in_use)
     outcome = rotation(policy, inventory.reader(key), RotateOptions(dry_run=True))
     if outcome.error:
         return replace(row, state="Broken", why=outcome.error.message, hint=outcome.error.hint)
@@ -125,7 +137,13 @@ def overview(
 
 
 def _standing(
-    row: Row, policy: RotatablePolicy, rotation: Rotation, *, now: datetime, acknowledged_at: datetime | None
+    row: Row,
+    policy: RotatablePolicy,
+    rotation: Rotation,
+    *,
+    now: datetime,
+    acknowledged_at: datetime | None,
+    in_use: AskInUse,
 ) -> Row:
     try:
         standing = rotation.state(policy, RotateOptions())
@@ -133,6 +151,8 @@ def _standing(
         return replace(row, state="Unreadable", why=error.message, hint=error.hint)
     expires_at, renew_at = times(policy, standing.published)
     row = replace(row, expires_at=expires_at, renew_at=renew_at)
+    if isinstance(standing.published, Published) and standing.stored:
+        row = replace(row, in_use=in_use(policy, content_hash(standing.stored.document.data)))
     if isinstance(standing.published, Published) and (issued_at := standing.published.issued_at):
         acknowledged = None if acknowledged_at is None else acknowledged_at >= issued_at
         issued: LastOutcome = {"at": show_time(issued_at), "action": "rotated", "reason": None, "error": None}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, RotatablePolicy
+from credrotator.kube.verified_delivery import NO_VERIFICATION
 
 if TYPE_CHECKING:
     from credrotator.core.outcome import Outcome
@@ -17,23 +18,34 @@ if TYPE_CHECKING:
     from credrotator.kube.delivery import Delivery
     from credrotator.kube.parking import Parking
     from credrotator.kube.source import Observer
+    from credrotator.kube.verified_delivery import Verification
 
 
 class ClusterListener:
     """An OutcomeListener; only the leader has any."""
 
     def __init__(
-        self, observer: Observer, delivery: Delivery, adoption: Adoption, parking: Parking, conditions: Conditions
+        self,
+        observer: Observer,
+        delivery: Delivery,
+        adoption: Adoption,
+        parking: Parking,
+        conditions: Conditions,
+        *,
+        verification: Verification = NO_VERIFICATION,
     ) -> None:
         self._observer = observer
         self._delivery = delivery
         self._adoption = adoption
         self._parking = parking
         self._conditions = conditions
+        self._verification = verification
 
     def __call__(self, policy: Policy | InvalidPolicy, outcome: Outcome) -> None:
         """Do what an outcome calls for."""
         known = self._conditions.reported(policy.key)
+        if outcome.action == "rotated":
+            self._verification.published(policy.key)
         if isinstance(policy, RotatablePolicy):
             self._serve(policy, outcome, known)
         self._conditions.report(policy, outcome, known)
@@ -50,6 +62,7 @@ class ClusterListener:
     def forget_all(self) -> None:
         """Drop what is known of all policies: others wait for the gateway, and tell people, while another one leads."""
         self._delivery.stand_down()
+        self._verification.forget_all()
         self._conditions.forget_all()
 
     def _serve(self, policy: RotatablePolicy, outcome: Outcome, known: Reported | None) -> None:

@@ -174,6 +174,12 @@ class ClusterSource:
             seen = self._secrets.get(policy.secret) if policy.secret else None
         return seen.published if seen and seen.intact and seen.ownership.is_of(policy.owner) else None
 
+    def content(self, policy: Policy) -> str:
+        """Return the hash of what a policy's Secret holds; empty where that is not known, or not ours."""
+        with self._lock:
+            seen = self._secrets.get(policy.secret) if policy.secret else None
+        return seen.content if seen and seen.intact and seen.ownership.is_of(policy.owner) else ""
+
     def trouble(self) -> str | None:
         """See ``ports.PolicySource``."""
         waiting = [informer.name for informer in self._informers if not informer.synced.is_set()]

@@ -61,6 +61,10 @@ class Metrics:
             "delivery_seconds", "From the doorbell to the gateway's reaction.", ["form"], (*SECONDS, *MINUTES)
         )
         self.unacknowledged = gauge("unacknowledged", "Published credentials that the gateway has not reacted to.", [])
+        self.in_config = histogram(
+            "delivery_config_seconds", "From a publication to the filter's configuration.", [], (*SECONDS, *MINUTES)
+        )
+        self.behind = gauge("delivery_behind", "Policies whose filter is configured with another credential.", [])
         self.leader = gauge("leader", "1 while this process is the leader.", [])
         self.queue_depth = gauge("queue_depth", "Policies that wait for a worker.", [])
         self.restarts = counter("watch_restarts", "Watches that began anew, by reason.", ["reason"])
@@ -153,6 +157,14 @@ class Metrics:
     def note_unacknowledged(self, count: int) -> None:
         """Show how many published credentials the gateway has not reacted to."""
         self.unacknowledged.set(count)
+
+    def note_in_config(self, took_s: float) -> None:
+        """Count a credential that the gateway's filter is configured with."""
+        self.in_config.observe(took_s)
+
+    def note_behind(self, count: int) -> None:
+        """Show for how many policies the filter is configured with another credential."""
+        self.behind.set(count)
 
     def note_skew(self, seen: Mapping[str, timedelta]) -> None:
         """Show by how much others' clocks differ from this machine's."""

@@ -17,7 +17,18 @@ from tests.support.metric_names import existing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ALERTS = ["ExpiresSoon", "RotationFailing", "Stalled", "NotDelivered", "ClockSkew", "NoLeader", "WatchStale"]
+ALERTS = [
+    "ExpiresSoon",
+    "RotationFailing",
+    "Stalled",
+    "NotDelivered",
+    "ClockSkew",
+    "NoLeader",
+    "WatchStale",
+    "DeliveryBehind",
+    "DeliverySlow",
+    "ExpiryBudget",
+]
 OF_THE_SCRAPE = {"job", "instance"}
 PROCESS = {"process_cpu_seconds_total", "process_resident_memory_bytes"}
 
@@ -44,7 +55,7 @@ class TestAlerts:
     """The rule file."""
 
     def test_all_are_there(self) -> None:
-        """These seven; what they are called elsewhere says whose they are."""
+        """These ten; what they are called elsewhere says whose they are."""
         assert list(alerts()) == ALERTS
         assert all(rule["alert"].startswith(PREFIX) for rule in alerts().values())
 

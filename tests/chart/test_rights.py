@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from credrotator.core.model import ObjectKey
 from credrotator.kube.delivery import TRANSIENT_SECRETS
+from credrotator.kube.filter_config import config_names
 from tests.chart.rendering import NAME, NAMESPACE
 
 if TYPE_CHECKING:
@@ -69,6 +71,21 @@ def test_tokens_of_service_accounts(helm: Helm) -> None:
     assert "serviceaccounts/token" not in str(helm.render().objects)
 
 
+def test_filter_configurations(helm: Helm) -> None:
+    """Only those of the named Gateways, by the names that the program asks for; the job and the default get none."""
+    gateways = [{"namespace": "prod", "name": "envoy"}, {"namespace": "b", "name": "g" * 253}]
+    rendered = helm.render({"verifyDelivery": {"gateways": gateways}})
+    (role,) = [role for role in rendered.all("Role") if role["metadata"]["name"].endswith("-filters")]
+    names = [config_names(ObjectKey(each["namespace"], each["name"])) for each in gateways]
+    (rule,) = role["rules"]
+    assert role["metadata"]["namespace"] == "envoy-gateway-system"
+    assert (rule["resources"], rule["verbs"]) == (["secrets"], ["get"])
+    assert rule["resourceNames"] == [name for each in names for name in (each.whole, each.index, *each.parts)]
+    assert rendered.environment()["CREDROTATOR_VERIFY_DELIVERY"].split() == ["prod/envoy", f"b/{'g' * 253}"]
+    for values in ({}, {"mode": "cronjob", "verifyDelivery": {"gateways": gateways}}):
+        assert "filters" not in str(helm.render(values).all("Role"))
+
+
 def _is_for_tokens(item: dict[str, Any]) -> bool:
     return bool(item["metadata"]["name"].endswith("-tokens"))
 
@@ -95,7 +112,13 @@ def test_no_wildcards(helm: Helm, values: dict[str, Any]) -> None:
 def test_bindings_are_for_the_account_of_the_pod(helm: Helm) -> None:
     """Every Role is bound, in its own namespace, to the account that the pod runs under, and to nobody else."""
     tokens = {"serviceAccountTokens": [{"namespace": "a", "accounts": ["bedrock"]}]}
-    for values in (tokens, {"watchNamespaces": ["a", "b"]}, {"serviceAccount": {"create": False, "name": "mine"}}):
+    filters = {"verifyDelivery": {"gateways": [{"namespace": "prod", "name": "envoy"}]}}
+    for values in (
+        tokens,
+        filters,
+        {"watchNamespaces": ["a", "b"]},
+        {"serviceAccount": {"create": False, "name": "mine"}},
+    ):
         rendered = helm.render(values)
         account = {
             "kind": "ServiceAccount",

@@ -91,7 +91,7 @@ class TestTable:
             (ObjectKey("default", "r"),),
             tuple(f"m{number}" for number in range(100)),
         )
-        row = self.row(identity="arn:aws:iam::1:role/x", dependants=found, acknowledged=False)
+        row = self.row(identity="arn:aws:iam::1:role/x", dependants=found, acknowledged=False, in_use=True)
         header, line = table([row], NOW, wide=True).splitlines()
         for name, cell in (
             ("BACKENDS", "default/b0, default/b1, default/b2 +1"),
@@ -100,6 +100,7 @@ class TestTable:
             ("IDENTITY", "arn:aws:iam::1:role/x"),
             ("SECRET", str(SECRET)),
             ("ACKNOWLEDGED", "no"),
+            ("IN USE", "yes"),
         ):
             assert line[header.index(name) :].startswith(cell)
 

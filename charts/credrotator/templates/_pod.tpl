@@ -169,6 +169,15 @@ spec:
 # A variable and not an argument: commands that are run in the pod by hand know them, too.
 - {name: CREDROTATOR_TOKEN_FILE, value: {{ join " " $named | quote }}}
 {{- end }}
+{{- if and (eq $values.mode "deployment") $values.verifyDelivery.gateways }}
+{{- $gateways := list }}
+{{- range $values.verifyDelivery.gateways }}
+{{- $gateways = append $gateways (printf "%s/%s" .namespace .name) }}
+{{- end }}
+# Variables for the same reason: `status` compares as well.
+- {name: CREDROTATOR_VERIFY_DELIVERY, value: {{ join " " $gateways | quote }}}
+- {name: CREDROTATOR_FILTER_NAMESPACE, value: {{ $values.verifyDelivery.filterNamespace | quote }}}
+{{- end }}
 {{- with $values.aws.stsEndpointUrl }}
 - {name: AWS_ENDPOINT_URL_STS, value: {{ . | quote }}}
 {{- end }}

@@ -63,6 +63,23 @@ those of the Lease and of the bells that come and go can stand here.
   verbs: [create]
 {{- end -}}
 
+{{/* For what filters are configured with: the Secrets of the named Gateways, as their controller calls them. */}}
+{{- define "credrotator.filterRules" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames:
+{{- range .Values.verifyDelivery.gateways }}
+{{- $whole := printf "%s-%s" .name .namespace }}
+{{- $hash := printf "%s/%s" .namespace .name | sha256sum | trunc 12 }}
+    - {{ $whole | quote }}
+    - {{ printf "%s-%s" ($whole | trunc 240 | trimSuffix "-") $hash | quote }}
+{{- range until 8 }}
+    - {{ printf "%s-%s-part-%03d" ($whole | trunc 231 | trimSuffix "-") $hash . | quote }}
+{{- end }}
+{{- end }}
+  verbs: [get]
+{{- end -}}
+
 {{- define "credrotator.subjects" -}}
 subjects:
   - kind: ServiceAccount
