@@ -86,7 +86,8 @@ class EventRecorder:
     ) -> None:
         """Write an Event, or count the same one up if it was last written less than ten minutes ago.
 
-        Of one object there are five in a row, then ten a minute; what is left out is counted where it comes again.
+        Of one object there are five in a row, then ten a minute; what is left out is counted where it comes again. The
+        last place is a warning's: where success and failure take turns, successes would leave none for what is wrong.
 
         Args:
             subject: What it is about.
@@ -108,7 +109,7 @@ class EventRecorder:
             self._emitted.move_to_end(same)
             while len(self._emitted) > REMEMBERED:
                 self._emitted.popitem(last=False)
-        if self._budget.wait_s(subject.key):
+        if self._budget.wait_s(subject.key, spare=0 if kind == "Warning" else 1):
             log.debug("no Event %s on %s: there were many of late", reason, subject.key)
             return
         self._budget.note(subject.key)

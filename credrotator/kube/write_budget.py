@@ -63,11 +63,16 @@ class WriteBudget:
             retry_after=timedelta(seconds=wait_s),
         )
 
-    def wait_s(self, key: ObjectKey) -> float:
-        """Return for how many seconds an object is not to be written; 0 if it may be written now."""
+    def wait_s(self, key: ObjectKey, spare: int = 0) -> float:
+        """Return for how many seconds an object is not to be written; 0 if it may be written now.
+
+        Args:
+            key: Its namespace and name.
+            spare: How many writes have to be left then.
+        """
         with self._lock:
             now_s = self._seconds()
-            wait_s = self._full_s.get(key, now_s) - now_s - (BURST - 1) * EVERY_S
+            wait_s = self._full_s.get(key, now_s) - now_s - (BURST - 1 - spare) * EVERY_S
         return wait_s if wait_s >= SHORTEST_WAIT_S else 0.0
 
     def note(self, key: ObjectKey) -> None:

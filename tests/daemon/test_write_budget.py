@@ -114,3 +114,16 @@ def test_invariant_18_nothing_is_kept_of_a_policy_that_is_gone(here: Listening) 
     here.listener.tick()
     assert here.written() == []
     assert here.server.get(POLICIES, here.name) is not None
+
+
+def test_invariant_18_what_is_wrong_is_said_first(here: Listening) -> None:
+    """Where success and failure take turns, as fast as may be written, the Events of success do not take all places."""
+    for _ in range(BURST):
+        here.hear("rotated")
+    here.server.requests.clear()
+    for _ in range(3):
+        here.clock.now += EVERY_S * SECOND
+        here.hear("rotated")
+        here.fail("ContestedWrite")
+    told = [request.body["reason"] for request in here.server.requests if request.verb == "create"]
+    assert "RotationFailed" in told
