@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.sandbox import Sandbox
+from credrotator.sandbox import Role, Sandbox
+from credrotator.sandbox.keys import key_set
 from tests.chart.rendering import NAME, NAMESPACE
 from tests.support import cluster_policies
 from tests.support.parts import gateway_crds
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(40 * 60)]
 
 TEAM = "team-a"
+KEYLESS = "team-b"
+# Of tests.support.parts.control_plane.
+CLUSTER_ISSUER = "https://kubernetes.default.svc"
+ACCOUNT_ROLE = "arn:aws:iam::123456789012:role/of-an-account"
 LEASES = Resource("coordination.k8s.io/v1", "leases")
 EVENTS = Resource("v1", "events")
 SECRETS = cluster_policies.SECRETS
@@ -174,3 +179,55 @@ def bells(kubernetes: Cluster) -> list[str]:
     """Return the Secrets that should have come and gone."""
     found = [secret["metadata"]["name"] for secret in kubernetes.api.list(SECRETS, TEAM)["items"]]
     return [name for name in found if name.startswith("credrotator-bell")]
+
+
+@pytest.fixture
+def keyless(team: Cluster, issuer: Sandbox) -> dict[str, str]:
+    """Make policies that live on a service account's token, by name; STS trusts the cluster, and one account."""
+    issuer.sts.issuers.trust(CLUSTER_ISSUER, lambda: key_set(json.loads(team.api.text("/openid/v1/jwks"))))
+    issuer.sts.roles[ACCOUNT_ROLE] = Role(CLUSTER_ISSUER, subject=f"system:serviceaccount:{KEYLESS}:bedrock")
+    accounts = {"granted": "bedrock", "another": "vertex", "missing": "nobody", "insider": "bedrock"}
+    for account in ("bedrock", "vertex"):
+        team.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": KEYLESS, "name": account}})
+    for name, account in accounts.items():
+        exchange = {"awsRoleArn": ACCOUNT_ROLE, **({"aud": CLUSTER_ISSUER} if name == "insider" else {})}
+        block = {"region": cluster_policies.REGION, "oidcExchangeToken": exchange}
+        manifest = cluster_policies.aws_file(name, namespace=KEYLESS)
+        manifest["metadata"]["annotations"] = {
+            cluster_policies.AWS_ANNOTATION: json.dumps(block),
+            "credrotator.io/service-account": account,
+        }
+        team.apply(manifest)
+    return accounts
+
+
+def test_tokens_of_service_accounts(helm: Helm, team: Cluster, issuer: Sandbox, keyless: dict[str, str]) -> None:
+    """TokenRequest: by the chart's value for the accounts that it names; else the reason says which right to give."""
+    values = {"mode": "cronjob", "watchNamespaces": [KEYLESS]}
+    refused = "grant credrotator's service account create on serviceaccounts/token, resourceNames"
+    found = pass_over(helm.render(values), team, issuer)
+    assert {found[name]["reason"] for name in ("granted", "another", "missing")} == {"ServiceAccountForbidden"}
+    assert f"{refused} [bedrock], in namespace {KEYLESS}" in found["granted"]["hint"]
+    assert "serviceAccountTokens" in found["granted"]["hint"]
+    assert REFUSAL in found["granted"]["message"]
+
+    granted = [{"namespace": KEYLESS, "accounts": ["bedrock", "nobody"]}]
+    found = pass_over(helm.render({**values, "serviceAccountTokens": granted}), team, issuer)
+    assert found["granted"] == {}
+    assert found["another"]["reason"] == "ServiceAccountForbidden"
+    assert f"{refused} [vertex]" in found["another"]["hint"]
+    assert found["missing"]["reason"] == "ServiceAccountMissing"
+    assert found["insider"]["reason"] == "ServiceAccountForApiServer"
+    assert set(found) == set(keyless)
+    assert team.api.get(SECRETS, Name(KEYLESS, "granted"))["data"]
+
+
+def pass_over(rendered: Rendered, kubernetes: Cluster, sandbox: Sandbox) -> dict[str, dict[str, Any]]:
+    """Rotate with the rights of a rendering; return the error of each policy, empty where it was rotated."""
+    command = start(rendered, kubernetes)
+    rotate = (*command[:3], "rotate", "--namespace", KEYLESS, *command[-2:], "--output", "json")
+    done = run(rotate, environment(rendered, sandbox))
+    assert done.stdout, done.stderr
+    return {
+        result["policy"].partition("/")[2]: result.get("error") or {} for result in json.loads(done.stdout)["results"]
+    }
