@@ -34,17 +34,18 @@ def test_offline(case: Case, tmp_path: Path) -> None:
     assert (result.return_value == 1) is (case.refused is not None), result.stdout
 
 
+@pytest.fixture(scope="module")
+def gateway_kubernetes(kubernetes: Cluster) -> Cluster:
+    """Return a cluster with the gateway's resource definitions."""
+    kubernetes.apply_crds(gateway_crds.current(kubernetes.programs.cache))
+    kubernetes.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    return kubernetes
+
+
 @pytest.mark.e2e
 @pytest.mark.timeout(40 * 60)
 class TestCluster:
     """On a real API server, with the gateway's own resource definitions."""
-
-    @pytest.fixture(scope="class")
-    def gateway_kubernetes(self, kubernetes: Cluster) -> Cluster:
-        """Return a cluster with the gateway's resource definitions."""
-        kubernetes.apply_crds(gateway_crds.current(kubernetes.programs.cache))
-        kubernetes.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        return kubernetes
 
     @pytest.fixture(params=LISTS, ids=lambda globs: ",".join(globs) or "any issuer")
     def guarded(self, request: pytest.FixtureRequest, helm: Helm, gateway_kubernetes: Cluster) -> Iterator[Cluster]:
