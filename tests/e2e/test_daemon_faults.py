@@ -7,17 +7,20 @@ import base64
 import signal
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from credrotator.sandbox import Hang
+from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_ROLE, Hang, Role
 from tests.e2e import faulty_site
 from tests.e2e.faulty_site import START, FaultySite
 from tests.e2e.gateway_site import Destination
+from tests.e2e.published import AwsCredential
 from tests.support.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret_of
 from tests.support.parts import daemon
-from tests.support.parts.api import Name, Resource
+from tests.support.parts.api import Json, Name, Resource
+from tests.support.parts.watching import Seen, watching
 from tests.support.waiting import eventually
 
 _LEASES = Resource("coordination.k8s.io/v1", "leases")
@@ -29,6 +32,35 @@ _TAKEN_OVER = timedelta(seconds=40)
 # For a second thought, if there was one: nothing is waited for but its absence.
 _QUIET_S = 3.0
 _MANY = 300
+# An hour and its last two minutes, made short. Half a life is over before the server is away, as it takes a while to
+# publish as many for the first time.
+_CROWD, _LIFE, _BEFORE_EXPIRY = 200, timedelta(minutes=4), timedelta(seconds=40)
+# After five writes at once one is made every 6 s.
+_WAR_S, _WRITES_OF_WAR = 24.0, 5
+_THEIRS = "python-requests"
+_WARS: dict[str, Json] = {
+    "data": {
+        "data": {
+            "credentials": base64.b64encode(
+                b"[default]\naws_access_key_id=theirs\naws_secret_access_key=x\naws_session_token=x\nregion=us-east-1\n"
+            ).decode()
+        }
+    },
+    "label": {"metadata": {"labels": {"app.kubernetes.io/managed-by": "another"}}},
+    "annotation": {"metadata": {"annotations": {"credrotator.io/policy": "another"}}},
+    "owner": {
+        "metadata": {
+            "ownerReferences": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "name": "another",
+                    "uid": "7d1b1c5e-0000-4000-8000-000000000000",
+                }
+            ]
+        }
+    },
+}
 
 
 @pytest.fixture
@@ -306,3 +338,77 @@ def test_fault_48_hundreds_of_policies_at_once(faulty: FaultySite) -> None:
         assert sts.requests.peak_in_flight <= 16
     keys = {base64.b64decode(faulty.secret(name)["data"]["credentials"]) for name in names}
     assert len(keys) == _MANY
+
+
+def test_fault_61_away_over_the_renewals(faulty: FaultySite) -> None:
+    """200 policies; the API server is away over all of their renewals: none expires, and each is exchanged once."""
+    names, site = [f"away-{number}" for number in range(_CROWD)], faulty.site
+    site.sandbox.sts.roles[DEFAULT_ROLE] = Role(site.issuer, subject=DEFAULT_CLIENT, forced_life=_LIFE)
+    try:
+        with faulty.daemon():
+            for name in names:
+                faulty.add(name)
+            for name in names:
+                assert faulty.published.wait(secret_of(name), 0, within=START)
+            expiries = {name: _expires_at(faulty, name) for name in names}
+            asked, first = site.exchanges, min(expiries.values())
+            assert datetime.now(UTC) < first - _LIFE / 2 - timedelta(seconds=15), (
+                "the machine is too slow for this test"
+            )
+            away = faulty.front.drop("before")
+            faulty.front.cut_watches()
+            time.sleep((first - _BEFORE_EXPIRY - datetime.now(UTC)).total_seconds())
+            assert {faulty.count(name) for name in names} == {1}
+            assert site.exchanges == asked + _CROWD
+            faulty.front.heal(away)
+            for name in names:
+                renewed = faulty.published.wait(secret_of(name), 1, within=_BEFORE_EXPIRY)
+                assert renewed
+                assert renewed.at < expiries[name]
+    finally:
+        site.sandbox.sts.roles[DEFAULT_ROLE] = Role(site.issuer, subject=DEFAULT_CLIENT)
+
+
+def _expires_at(faulty: FaultySite, name: str) -> datetime:
+    """Return when what is published really expires; the gateway reads another time of so short a life."""
+    file = base64.b64decode(faulty.secret(name)["data"]["credentials"]).decode()
+    return faulty.site.sandbox.sts.sessions[AwsCredential.parse(file).key_id].expires
+
+
+@pytest.mark.parametrize("part", _WARS)
+def test_fault_62_who_puts_it_back_each_time(faulty: FaultySite, part: str) -> None:
+    """Our writes become few, nothing is exchanged for them, and the other writer is named as the server knows it."""
+    name = f"contested-{part}"
+    with faulty.daemon():
+        asked = _rotated(faulty, name)
+        with _putting_back(faulty, name, _WARS[part]):
+            eventually(lambda: _THEIRS in _told(faulty, name), 60)
+            assert "ContestedWrite" in _told(faulty, name)
+            before = len(faulty.writes(name))
+            time.sleep(_WAR_S)
+            assert 0 < len(faulty.writes(name)) - before <= _WRITES_OF_WAR
+        eventually(lambda: _is_ours(faulty, name), 20)
+        faulty.assert_whole(name)
+        assert faulty.site.exchanges == asked
+
+
+def _putting_back(faulty: FaultySite, name: str, theirs: Json) -> AbstractContextManager[None]:
+    """Write one thing into a policy's Secret, and again whenever somebody has changed it."""
+    api, at = faulty.site.cluster.api, Name(NAMESPACE, secret_of(name))
+
+    def heed(seen: Seen) -> None:
+        if seen.name == at.name and seen.kind != "DELETED" and not _holds(seen.object, theirs):
+            api.patch(SECRETS, at, theirs)
+
+    return watching(api, SECRETS, NAMESPACE, heed)
+
+
+def _holds(present: object, wanted: object) -> bool:
+    """Tell whether all of what is wanted is there."""
+    if isinstance(wanted, dict) and isinstance(present, dict):
+        return all(_holds(present.get(key), value) for key, value in wanted.items())
+    return present == wanted
+
+
+def _is_ours(faulty: FaultySite, name: str) -> bool:
+    return not any(_holds(faulty.secret(name), theirs) for theirs in _WARS.values())

@@ -16,7 +16,7 @@ WANTED = [
     *(str(number) for number in (*range(1, 56), *range(57, 73))),
     *(f"S{number}" for number in range(1, 13)),
 ]
-ON_A_REAL_SERVER = [26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 38, 39, 40, 42, 43, 48, 63, 64, 65, 66]
+ON_A_REAL_SERVER = [26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 38, 39, 40, 42, 43, 48, 61, 62, 63, 64, 65, 66]
 """Faults of the API server, or that it has a part in: shown on a simulated one, and on a real one too."""
 _ROW = re.compile(r"^\| (I?S?\d+) \| (.+) \| (.+) \|$", re.MULTILINE)
 _TEST = re.compile(r"`(test_[a-z0-9_]+)`")
