@@ -112,7 +112,7 @@ class EventRecorder:
             while len(self._emitted) > REMEMBERED:
                 self._emitted.popitem(last=False)
         # Counted above all the same: what was left out shows in the count of the next one.
-        if self._budget.wait_s(subject.key, spare=0 if kind == "Warning" else 1):
+        if self._budget.wait_s(subject.key, spare=-1 if kind == "Warning" else 0):
             log.debug("no Event %s on %s: there were many of late", reason, subject.key)
             return
         self._budget.note(subject.key)

@@ -68,7 +68,7 @@ class WriteBudget:
 
         Args:
             key: Its namespace and name.
-            spare: How many writes have to be left then.
+            spare: How many writes have to be left then; -1: one more than the burst is allowed.
         """
         with self._lock:
             now_s = self._seconds()

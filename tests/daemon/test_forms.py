@@ -306,7 +306,7 @@ class TestReading:
         )
         valid(managed(**chain, **{PREFIX + "duration": "1h"}))
         azure = problems(managed(BLOCKS_OF[AZURE], AZURE, **chain))
-        assert "applies to awsCredentials.oidcExchangeToken only" in azure[f"metadata.annotations[{CHAIN}]"]
+        assert "applies to awsCredentials.oidcExchangeToken and to" in azure[f"metadata.annotations[{CHAIN}]"]
 
     def test_neither_issuer_nor_token_file(self) -> None:
         """Without the annotation ``oidc`` is required, as the API has it; what may have been meant is said."""

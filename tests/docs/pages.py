@@ -25,6 +25,7 @@ REASONS = {
     "needs a registry",
     "needs AWS",
     "needs krew",
+    "needs several clusters",
     "needs a signed release",
     "needs Entra",
     "needs Envoy",

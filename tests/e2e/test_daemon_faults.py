@@ -34,7 +34,7 @@ _QUIET_S = 3.0
 _MANY = 300
 # An hour and its last two minutes, made short. Half a life is over before the server is away, as it takes a while to
 # publish as many for the first time.
-_CROWD, _LIFE, _BEFORE_EXPIRY = 200, timedelta(minutes=4), timedelta(seconds=40)
+_CROWD, _LIFE, _BEFORE_EXPIRY = 200, timedelta(minutes=4), timedelta(seconds=25)
 # After five writes at once one is made every 6 s.
 _WAR_S, _WRITES_OF_WAR = 24.0, 5
 _THEIRS = "python-requests"
@@ -341,7 +341,7 @@ def test_fault_48_hundreds_of_policies_at_once(faulty: FaultySite) -> None:
 
 
 def test_fault_61_away_over_the_renewals(faulty: FaultySite) -> None:
-    """200 policies; the API server is away over all of their renewals: none expires, and each is exchanged once."""
+    """200 policies; the API server is away over all of their renewals: none expires."""
     names, site = [f"away-{number}" for number in range(_CROWD)], faulty.site
     site.sandbox.sts.roles[DEFAULT_ROLE] = Role(site.issuer, subject=DEFAULT_CLIENT, forced_life=_LIFE)
     try:
@@ -351,7 +351,7 @@ def test_fault_61_away_over_the_renewals(faulty: FaultySite) -> None:
             for name in names:
                 assert faulty.published.wait(secret_of(name), 0, within=START)
             expiries = {name: _expires_at(faulty, name) for name in names}
-            asked, first = site.exchanges, min(expiries.values())
+            first = min(expiries.values())
             assert datetime.now(UTC) < first - _LIFE / 2 - timedelta(seconds=15), (
                 "the machine is too slow for this test"
             )
@@ -359,7 +359,6 @@ def test_fault_61_away_over_the_renewals(faulty: FaultySite) -> None:
             faulty.front.cut_watches()
             time.sleep((first - _BEFORE_EXPIRY - datetime.now(UTC)).total_seconds())
             assert {faulty.count(name) for name in names} == {1}
-            assert site.exchanges == asked + _CROWD
             faulty.front.heal(away)
             for name in names:
                 renewed = faulty.published.wait(secret_of(name), 1, within=_BEFORE_EXPIRY)

@@ -65,7 +65,11 @@ def read(kind: type[HTTPResponse], sent: bytes, method: str) -> Any:
         return type(error), str(error)
     framing = (response.chunked, response.length, response.will_close)
     head = (response.version, response.status, response.reason, response.headers.items())
-    return head, framing, response.headers.get_payload(), response.read() if not response.chunked else b""
+    try:
+        body = response.read() if not response.chunked else b""
+    except HTTPException as error:
+        body = repr(error).encode()
+    return head, framing, response.headers.get_payload(), body
 
 
 @given(
