@@ -187,3 +187,15 @@ def unknown_fields(shape: api.SchemaModel, path: str) -> Iterator[str]:
 def _children(value: object) -> list[api.SchemaModel]:
     items = value if isinstance(value, list) else [value]
     return [item for item in items if isinstance(item, api.SchemaModel)]
+
+
+def mechanism_problems(spec: Mapping[str, Any], kind: str, *, strict: bool) -> Iterator[Problem]:
+    """v1beta1 wants exactly the mechanism that the type names; v0.2 accepts others beside it and ignores them."""
+    required = api.MECHANISMS[kind].block
+    if spec.get(required) is None:
+        unknown = [name[:80] for name in islice(spec, MANY) if name not in api.SPEC_FIELDS]
+        meant = difflib.get_close_matches(required, unknown, 1)
+        yield Problem(f"spec.{required}", f"required with type {kind}" + instead(meant))
+    for mechanism in api.MECHANISMS.values() if strict else ():
+        if mechanism.block != required and spec.get(mechanism.block) is not None:
+            yield Problem(f"spec.{mechanism.block}", f"must not be set with type {kind}; remove it or change the type")

@@ -7,7 +7,6 @@ a message escaped and cut.
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -42,7 +41,7 @@ from credrotator.policies.messages import (
     MANY,
     choice_problems,
     few,
-    instead,
+    mechanism_problems,
     schema_problems,
     suggestion,
     unknown_fields,
@@ -206,7 +205,7 @@ class PolicyReader:
         kind = fields.get("type")
         if isinstance(kind, str) and kind in schema.MECHANISMS:
             alpha, block = version == SERVED[0], schema.MECHANISMS[kind].block
-            yield from _mechanism_problems(fields, kind, strict=not alpha)
+            yield from mechanism_problems(fields, kind, strict=not alpha)
             yield from choice_problems({block: fields.get(block)}, schema.Spec, "spec", alpha=alpha)
 
 
@@ -269,18 +268,6 @@ def _key_of(manifest: Manifest, namespace: str) -> ObjectKey:
     if own is None or not isinstance(own, str) or not schema.NAMESPACE.fullmatch(own):
         own = namespace
     return ObjectKey(own, name)
-
-
-def _mechanism_problems(spec: Mapping[str, Any], kind: str, *, strict: bool) -> Iterator[Problem]:
-    """v1beta1 wants exactly the mechanism that the type names; v0.2 accepts others beside it and ignores them."""
-    required = schema.MECHANISMS[kind].block
-    if spec.get(required) is None:
-        unknown = [name[:80] for name in islice(spec, MANY) if name not in schema.SPEC_FIELDS]
-        meant = difflib.get_close_matches(required, unknown, 1)
-        yield Problem(f"spec.{required}", f"required with type {kind}" + instead(meant))
-    for mechanism in schema.MECHANISMS.values() if strict else ():
-        if mechanism.block != required and spec.get(mechanism.block) is not None:
-            yield Problem(f"spec.{mechanism.block}", f"must not be set with type {kind}; remove it or change the type")
 
 
 class Reading:
