@@ -62,8 +62,14 @@ def masking(*secrets: Sensitive) -> Iterator[None]:
         if (message, hint) == (error.message, error.hint):
             raise
         # Not "from error": a traceback would show what was taken out.
-        wait, settling = error.retry_after, error.settling
-        raise type(error)(error.reason, message, hint=hint, retry_after=wait, settling=settling) from None
+        raise type(error)(
+            error.reason,
+            message,
+            hint=hint,
+            retry_after=error.retry_after,
+            settling=error.settling,
+            hangs=error.hangs,
+        ) from None
 
 
 def _fields(body: str) -> list[tuple[str, str]]:
