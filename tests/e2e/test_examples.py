@@ -1,6 +1,6 @@
 """The examples of the repository, against an issuer, an STS and an Entra that are not the sandbox.
 
-There is no Google Cloud but the sandbox's, so its example stays out.
+There is no Google Cloud and no model vendor but the sandbox's, so their examples stay out.
 """
 
 import shutil
@@ -17,6 +17,14 @@ from tests.e2e.minio import MinIO
 
 _EXAMPLES = Path(__file__).parents[2] / "examples"
 _SANDBOX_ISSUER = "https://localhost:9443"
+_OF_THE_SANDBOX = (
+    "gcp-*",
+    "anthropic.yaml",
+    "openai.yaml",
+    "bedrock-*",
+    "token-exchange.yaml",
+    "client-credentials.yaml",
+)
 
 
 def _for_real_parts(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +41,7 @@ def _for_real_parts(manifest: dict[str, Any]) -> dict[str, Any]:
 def examples(tmp_path: Path, issuer: str) -> Path:
     """A copy of the examples with the issuer, and the clients, of Keycloak."""
     copy = tmp_path / "examples"
-    shutil.copytree(_EXAMPLES, copy, ignore=shutil.ignore_patterns("gcp-*"))
+    shutil.copytree(_EXAMPLES, copy, ignore=shutil.ignore_patterns(*_OF_THE_SANDBOX))
     for path in copy.rglob("*.yaml"):
         text = path.read_text().replace(_SANDBOX_ISSUER, issuer)
         path.write_text(yaml.safe_dump_all([_for_real_parts(one) for one in yaml.safe_load_all(text) if one]))
