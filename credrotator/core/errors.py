@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 Kind = Literal["transient", "denied", "policy"]
 
@@ -69,6 +69,24 @@ class RotationError(Exception):
         self.retry_after = retry_after
         self.settling = settling
         self.hangs = hangs
+
+    def anew(
+        self, *, message: str | None = None, hint: str | None = None, retry_after: timedelta | None = None
+    ) -> Self:
+        """Make an equal error to raise or keep, without this one's traceback; what is given takes the place of its own.
+
+        NOTE: one error raised in many threads would collect all their tracebacks, and keep alive what their frames
+        hold.
+        """
+        return type(self)(
+            self.reason,
+            self.message if message is None else message,
+            hint=self.hint if hint is None else hint,
+            # NOTE: what is left of a Retry-After may be nothing; that is no reason to begin with all of it once more.
+            retry_after=self.retry_after if retry_after is None else retry_after,
+            settling=self.settling,
+            hangs=self.hangs,
+        )
 
     @property
     def is_refusal(self) -> bool:

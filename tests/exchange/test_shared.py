@@ -15,7 +15,7 @@ import pytest
 
 from credrotator.core.errors import Denied, NotAsked, Outage, RotationError, Throttled, Transient
 from credrotator.exchange.http.deadline import deadline
-from credrotator.exchange.http.single_flight import FAILURE_LIFE, MOST_BYTES, MOST_ENTRIES, Shared, again
+from credrotator.exchange.http.single_flight import FAILURE_LIFE, MOST_BYTES, MOST_ENTRIES, Shared
 from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def test_an_outage_answers_for_a_second(frozen: FrozenClock) -> None:
 def test_again_is_equal(kind: type[RotationError]) -> None:
     """A repeated error says all that the first one said."""
     first = kind("Reason", "message", hint=HINT, retry_after=timedelta(seconds=3), hangs=True)
-    second = again(first)
+    second = first.anew()
     assert type(second) is kind
     assert vars(second) == vars(first)
     assert str(second) == str(first)

@@ -62,14 +62,7 @@ def masking(*secrets: Sensitive) -> Iterator[None]:
         if (message, hint) == (error.message, error.hint):
             raise
         # Not "from error": a traceback would show what was taken out.
-        raise type(error)(
-            error.reason,
-            message,
-            hint=hint,
-            retry_after=error.retry_after,
-            settling=error.settling,
-            hangs=error.hangs,
-        ) from None
+        raise error.anew(message=message, hint=hint) from None
 
 
 def _fields(body: str) -> list[tuple[str, str]]:

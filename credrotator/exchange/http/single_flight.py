@@ -83,7 +83,7 @@ class Shared(Generic[Value]):
                 if (failed := self._failures.get(key)) and now_s < (failed[1] if ignores_retry_after() else failed[2]):
                     # What is left of the Retry-After, or each who comes late would wait for all of it once more.
                     left = timedelta(seconds=failed[2] - now_s)
-                    raise again(failed[0], left if failed[0].retry_after else None)
+                    raise failed[0].anew(retry_after=left if failed[0].retry_after else None)
                 # Looked up and made under one lock with the value: between two locks, two threads could both begin.
                 flight = self._flights.get(key)
                 joined = flight is not None
@@ -96,7 +96,7 @@ class Shared(Generic[Value]):
             if failure is None:
                 return flight.result()
             if isinstance(failure, RotationError):
-                raise again(failure)
+                raise failure.anew()
             # What is no answer of the other side concerns the thread that flew: its deadline, its interrupt. This one
             # goes on, and flies itself while it still has time.
 
@@ -115,7 +115,7 @@ class Shared(Generic[Value]):
             self._land(key, failure=error)
             # NOTE: the error itself would be held by the flight, the flight by the frames of its traceback, and with
             # them all that was read from the other side, until a garbage collection: megabytes for each failure.
-            flight.set_exception(again(error) if isinstance(error, RotationError) else TimeoutError())
+            flight.set_exception(error.anew() if isinstance(error, RotationError) else TimeoutError())
             raise
         self._land(key, value=(value, good_until))
         flight.set_result(value)
@@ -138,7 +138,7 @@ class Shared(Generic[Value]):
             elif isinstance(failure, RotationError) and not isinstance(failure, Throttled | NotAsked):
                 life_s = (OUTAGE_LIFE if isinstance(failure, Outage) else FAILURE_LIFE).total_seconds()
                 retry_after_s = max(life_s, failure.retry_after.total_seconds() if failure.retry_after else 0.0)
-                self._failures[key] = (again(failure), now_s + life_s, now_s + retry_after_s)
+                self._failures[key] = (failure.anew(), now_s + life_s, now_s + retry_after_s)
             self._shrink(now, now_s)
 
     def _shrink(self, now: datetime, now_s: float) -> None:
@@ -159,20 +159,3 @@ class Shared(Generic[Value]):
         known = self._values.pop(key, None)
         if known is not None:
             self._bytes -= self._size_bytes(known[0])
-
-
-def again(error: RotationError, retry_after: timedelta | None = None, *, hint: str = "") -> RotationError:
-    """Make an equal error to raise or keep, with other words of advice if there are any.
-
-    NOTE: one error raised in many threads would collect all their tracebacks, and keep alive what their frames hold.
-    """
-    # NOTE: what is left of a Retry-After may be nothing; that is no reason to begin with all of it once more.
-    wait = error.retry_after if retry_after is None else retry_after
-    return type(error)(
-        error.reason,
-        error.message,
-        hint=hint or error.hint,
-        retry_after=wait,
-        settling=error.settling,
-        hangs=error.hangs,
-    )

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Denied, Transient, printable
 from credrotator.exchange.http.foreign import foreign_text, proofs
-from credrotator.exchange.http.single_flight import again
 from credrotator.exchange.http.transport import json_object, text
 from credrotator.exchange.issuers.client_assertions import THE_SECRET
 from credrotator.exchange.issuers.client_auth import ClientAuthMethod
@@ -222,7 +221,7 @@ def for_asker(error: RotationError, request: TokenRequest) -> RotationError:
     if THE_SECRET not in error.hint:
         return error
     secrets = [reference.secret for reference in request.client.references]
-    return again(error, hint=error.hint.replace(THE_SECRET, str(secrets[0]))) if secrets else error
+    return error.anew(hint=error.hint.replace(THE_SECRET, str(secrets[0]))) if secrets else error
 
 
 def _no_grant(_: Refusal, request: TokenRequest) -> str:
