@@ -6,12 +6,13 @@ namespace in turn, a few at first and then more. Whoever is named may well be re
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from credrotator.exchange.http.agenda import Agenda
 
 if TYPE_CHECKING:
     from credrotator.core.circuit_key import CircuitKey
@@ -46,15 +47,10 @@ class Awakening:
         self._waves: dict[CircuitKey, _Wave] = {}
         self._circuits: dict[ObjectKey, set[CircuitKey]] = {}
         self._failed_s: dict[ObjectKey, float] = {}
-        self._agenda: list[tuple[float, int, CircuitKey, str | None]] = []
-        # A heap cannot move an entry. The latest time of each is here, and an entry that says another one is passed
-        # over when it comes up.
-        self._scheduled: dict[tuple[CircuitKey, str | None], float] = {}
+        self._agenda: Agenda[tuple[CircuitKey, str | None]] = Agenda()
         # Up to when a trial is expected of the one that was named. Without it a second one would be named while the
         # first is on its way through the queue, and both would ask.
         self._claimed: dict[tuple[CircuitKey, str], float] = {}
-        # Equal times are compared no further: keys have no order among None and text.
-        self._order = itertools.count()
 
     def __len__(self) -> int:
         """Count the policies that wait."""
@@ -110,17 +106,13 @@ class Awakening:
 
     def next_s(self) -> float | None:
         """Return when somebody may have to be named next."""
-        return self._agenda[0][0] if self._agenda else None
+        return self._agenda.next_s()
 
     def due(self, now_s: float, pauses_of: PausesOf) -> list[ObjectKey]:
         """Return who should try now."""
         named: list[ObjectKey] = []
-        while self._agenda and self._agenda[0][0] <= now_s and not named:
-            at_s, _, key, namespace = heapq.heappop(self._agenda)
-            # Replaced by a sooner one, which has been handled.
-            if self._scheduled.get((key, namespace)) != at_s:
-                continue
-            del self._scheduled[key, namespace]
+        while not named and (upcoming := self._agenda.pop(now_s)):
+            key, namespace = upcoming
             if namespace is None:
                 named += self._next_batch(key, now_s, pauses_of(key))
             else:
@@ -182,10 +174,8 @@ class Awakening:
         return now_s - self._failed_s.get(policy, float("-inf")) >= SHORTEST_RETRY_S
 
     def _schedule(self, at_s: float, key: CircuitKey, namespace: str | None) -> None:
-        """Look at a circuit at a time, or at the sooner of two; the later entry is passed over when it comes up."""
-        if at_s < self._scheduled.get((key, namespace), float("inf")):
-            self._scheduled[key, namespace] = at_s
-            heapq.heappush(self._agenda, (at_s, next(self._order), key, namespace))
+        """Look at a circuit at a time, or at the sooner of two."""
+        self._agenda.schedule(at_s, (key, namespace))
 
     def _take(self, key: CircuitKey, policy: ObjectKey) -> None:
         namespaces = self._waiting.get(key)

@@ -7,10 +7,10 @@ Source: reliability.md I7, I13.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
+
+from credrotator.exchange.http.agenda import Agenda
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -40,9 +40,7 @@ class SlotQueue:
         self._keys: dict[ObjectKey, CircuitKey] = {}
         # Named, and on their way to a slot. These slots look free, and would be promised twice.
         self._expected: dict[CircuitKey, dict[ObjectKey, float]] = {}
-        self._agenda: list[tuple[float, int, CircuitKey]] = []
-        self._scheduled: dict[CircuitKey, float] = {}
-        self._order = itertools.count()
+        self._agenda: Agenda[CircuitKey] = Agenda()
 
     def __len__(self) -> int:
         """Count the policies that wait, or are expected."""
@@ -58,9 +56,8 @@ class SlotQueue:
 
     def freed(self, key: CircuitKey, now_s: float) -> None:
         """Have a circuit looked at: it may have room."""
-        if key in self._waiting and now_s < self._scheduled.get(key, float("inf")):
-            self._scheduled[key] = now_s
-            heapq.heappush(self._agenda, (now_s, next(self._order), key))
+        if key in self._waiting:
+            self._agenda.schedule(now_s, key)
 
     def arrived(self, policy: ObjectKey, keys: Container[CircuitKey]) -> None:
         """Take note that a policy has a slot of these circuits: it does not wait for one of them any more."""
@@ -80,16 +77,13 @@ class SlotQueue:
 
     def next_s(self) -> float | None:
         """Return when somebody may have to be named next."""
-        return self._agenda[0][0] if self._agenda else None
+        return self._agenda.next_s()
 
     def due(self, now_s: float, room: Room) -> list[ObjectKey]:
         """Return who should try now."""
         named: list[ObjectKey] = []
-        while self._agenda and self._agenda[0][0] <= now_s:
-            at_s, _, key = heapq.heappop(self._agenda)
-            if self._scheduled.get(key) == at_s:
-                del self._scheduled[key]
-                named += self._name(key, now_s, room)
+        while key := self._agenda.pop(now_s):
+            named += self._name(key, now_s, room)
         return named
 
     def _name(self, key: CircuitKey, now_s: float, room: Room) -> list[ObjectKey]:
