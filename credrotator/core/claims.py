@@ -51,6 +51,12 @@ def audiences(claims: Mapping[str, object]) -> list[str]:
     return [printable(value) for value in values]
 
 
+def stated_audience(claims: Mapping[str, object]) -> str | list[str]:
+    """Return ``aud`` as vendors' trust documents have it: one as a text, none or several as a list."""
+    accepted = audiences(claims)
+    return accepted[0] if len(accepted) == 1 else accepted
+
+
 def _decode(part: str) -> object:
     # NOTE: the decoder passes over what is no Base64, so that a line end would be a part of a token that is "one".
     if not _BASE64URL.fullmatch(part):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
-    from credrotator.core.model import SecretKeyRef, Source
+    from credrotator.core.model import SecretKeyRef, Source, TokenSource
     from credrotator.core.sensitive import Sensitive
     from credrotator.policies import schema
     from credrotator.policies.reader import Reading
@@ -40,6 +40,12 @@ class BearerSource(Rotatable):
     """A source whose published value is a token."""
 
     __slots__ = ()
+    oidc: TokenSource
+
+    @property
+    def token_source(self) -> TokenSource:
+        """See ``Rotatable``."""
+        return self.oidc
 
     @property
     def own_references(self) -> tuple[SecretKeyRef, ...]:

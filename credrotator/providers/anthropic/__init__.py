@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from credrotator.core.claims import audiences
+from credrotator.core.claims import stated_audience
 from credrotator.core.errors import printable
 from credrotator.providers.anthropic.policy import AnthropicCredentials, read_block
 from credrotator.providers.anthropic.source import AnthropicFederation
@@ -49,14 +49,13 @@ class Anthropic(BearerProvider):
         """See ``Provider``."""
         if not isinstance(source, AnthropicFederation):
             return None
-        accepted = audiences(claims)
         return {
             "issuer": {"issuer_url": printable(claims.get("iss", "")), "jwks": {"type": "discovery"}},
             "rule": {
                 "id": source.rule,
                 "match": {
                     "subject_prefix": printable(claims.get("sub", "")),
-                    "audience": accepted[0] if len(accepted) == 1 else accepted,
+                    "audience": stated_audience(claims),
                 },
                 "oauth_scope": "workspace:inference",
                 "target": {"type": "service_account", "service_account_id": source.service_account},

@@ -33,11 +33,6 @@ class AnthropicFederation(BearerSource):
         return KIND
 
     @property
-    def token_source(self) -> TokenSource:
-        """See ``Rotatable``."""
-        return self.oidc
-
-    @property
     def subject_use(self) -> SubjectUse:
         """See ``Rotatable``: a token's ``jti`` is taken once."""
         return SubjectUse.ONCE

@@ -35,11 +35,6 @@ class BedrockApiKey(BearerSource):
         return KIND
 
     @property
-    def token_source(self) -> TokenSource:
-        """See ``Rotatable``."""
-        return self.oidc
-
-    @property
     def role(self) -> AwsOidc:
         """The role's credential, with which the key is made."""
         return AwsOidc(self.oidc, self.role_arn, self.region, self.duration, self.chain)

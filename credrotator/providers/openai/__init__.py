@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from credrotator.core.claims import audiences
+from credrotator.core.claims import stated_audience
 from credrotator.core.errors import printable
 from credrotator.providers.bearer import BearerProvider, bearer_form
 from credrotator.providers.openai.policy import OpenAiCredentials, read_block
@@ -44,12 +44,11 @@ class OpenAi(BearerProvider):
         """See ``Provider``."""
         if not isinstance(source, OpenAiWorkloadIdentity):
             return None
-        accepted = audiences(claims)
         return {
             "identity_provider": {
                 "id": source.identity_provider,
                 "issuer": printable(claims.get("iss", "")),
-                "audience": accepted[0] if len(accepted) == 1 else accepted,
+                "audience": stated_audience(claims),
                 "verification": {"type": "discovery"},
             },
             "federation_rule": {

@@ -28,11 +28,6 @@ class OpenAiWorkloadIdentity(BearerSource):
         return KIND
 
     @property
-    def token_source(self) -> TokenSource:
-        """See ``Rotatable``."""
-        return self.oidc
-
-    @property
     def identity(self) -> str:
         """See ``Rotatable``."""
         return self.service_account

@@ -38,11 +38,6 @@ class TokenExchange(BearerSource):
         return KIND
 
     @property
-    def token_source(self) -> TokenSource:
-        """See ``Rotatable``."""
-        return self.oidc
-
-    @property
     def identity(self) -> str:
         """See ``Rotatable``: whom the token is for, or who gives it."""
         return self.audience or next(iter(self.resources), urlsplit(self.token_endpoint).netloc)
