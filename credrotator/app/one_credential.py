@@ -15,6 +15,7 @@ from credrotator.core.outcome import Failure
 from credrotator.core.planning import Keep
 from credrotator.core.published_credential import PublishedCredential, published_credential
 from credrotator.rotation.batch import Batch
+from credrotator.rotation.not_rotated import invalid_failure
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ def rotatable(snapshot: Snapshot, key: ObjectKey) -> RotatablePolicy:
     if isinstance(policy, RotatablePolicy):
         return policy
     if isinstance(policy, InvalidPolicy):
-        message = "; ".join(map(str, policy.problems))
-        raise NoCredential(Failure("policy", "InvalidPolicy", message, f"correct the policy in {policy.origin}"))
+        raise NoCredential(invalid_failure(policy))
     message = "the policy's credential is put there by a person, or is the SDK's own: credrotator has none"
     raise NoCredential(Failure("policy", "NothingToRotate", message, "name a policy that is rotated"))
 

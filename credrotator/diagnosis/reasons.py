@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,9 @@ class Explanation:
         return len(reason) > len(before + after) and reason.startswith(before) and reason.endswith(after)
 
 
+@cache
 def explanations() -> tuple[Explanation, ...]:
-    """Return all of them, by package and in the order of their files."""
+    """Return all of them, by package and in the order of their files; read once, for a report asks for each rule."""
     files = [tomllib.loads(file.read_text("utf-8")) for file in _files(resources.files("credrotator"))]
     endpoints = [content["endpoint"] for content in files if "endpoint" in content]
     return tuple(_explanation(entry, content["title"], endpoints) for content in files for entry in content["reason"])

@@ -39,12 +39,10 @@ def check_static(source: Source, secrets: SecretReader) -> None:
 
 def invalid(policy: InvalidPolicy) -> Outcome:
     """Describe a policy that cannot work as written."""
+    return Outcome(policy.key, policy.provider, "failed", "InvalidPolicy", error=invalid_failure(policy))
+
+
+def invalid_failure(policy: InvalidPolicy) -> Failure:
+    """Say why a policy cannot work as written."""
     message = "; ".join(map(str, policy.problems))
-    hint = f"correct the policy in {policy.origin}"
-    return Outcome(
-        policy.key,
-        policy.provider,
-        "failed",
-        "InvalidPolicy",
-        error=Failure("policy", "InvalidPolicy", message, hint),
-    )
+    return Failure("policy", "InvalidPolicy", message, f"correct the policy in {policy.origin}")
