@@ -196,6 +196,9 @@ class Daemon:
         try:
             if self._leads():
                 self._attempted.add(key)
+                # A new leader enqueues everything, this key among it where the worker had it in hand already: nothing
+                # has been read yet, so a second attempt right after this one would ask the vendor twice.
+                self._queue.begin(key)
                 self._rotate(key)
             if not self._leads():
                 # Whoever paused or stood down meanwhile could not know of what this attempt left behind.

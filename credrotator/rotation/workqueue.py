@@ -130,6 +130,11 @@ class WorkQueue:
         with self._changed:
             return key in self._handled
 
+    def begin(self, key: ObjectKey) -> None:
+        """Take note that the work on a key begins only now: what was asked for until now is answered by it."""
+        with self._changed:
+            self._again.pop(key, None)
+
     def done(self, key: ObjectKey) -> None:
         """Give a key back; to be called once for each ``get``, whatever came of it."""
         with self._changed:

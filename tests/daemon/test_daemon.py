@@ -522,6 +522,27 @@ class TestLeadership:
         world.settled()
         assert len(world.exchange.calls) == 1
 
+    def test_told_between_taking_a_policy_and_reading_it(self, world: Backend) -> None:
+        """I7: a worker that has a policy in hand when it begins to lead makes the one attempt that is asked for."""
+        world.leading = False
+        world.daemon.enqueue_all()
+        world.exchange.failing[IDP] = UNREACHABLE
+        asked = threading.Event()
+
+        def lead() -> bool:
+            # Once, in the moment in which the worker asks: everything is enqueued then, this policy too.
+            if not asked.is_set():
+                asked.set()
+                world.leading = True
+                world.daemon.enqueue_all()
+            return world.leading
+
+        world.daemon._leads = lead
+        world.add("bedrock")
+        world.settled()
+        assert asked.is_set()
+        assert len(world.exchange.calls) == 1
+
     def test_fault_33_lost_between_exchange_and_write(self, world: Backend) -> None:
         """Leadership is asked for right before the write; nothing is published, and nobody told."""
 

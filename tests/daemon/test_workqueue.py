@@ -492,6 +492,13 @@ class QueueMachine(RuleBasedStateMachine):
         if key in self.again:
             self.waiting[key] = self.again.pop(key)
 
+    @precondition(lambda self: bool(getattr(self, "handled", None)))
+    @rule(data=st.data())
+    def begin_work(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.handled)))
+        self.work.begin(key)
+        self.again.pop(key, None)
+
     @invariant()
     def counted(self) -> None:
         if hasattr(self, "work"):
