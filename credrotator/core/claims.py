@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import urlsafe_b64decode
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import printable
+from credrotator.core.json_text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ def read_claims(token: Sensitive) -> Mapping[str, Any] | None:
         return None
     try:
         header, claims = (_decode(part) for part in parts[:2])
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     if not isinstance(header, dict) or "alg" not in header or not isinstance(claims, dict):
         return None
@@ -61,4 +61,4 @@ def _decode(part: str) -> object:
     # NOTE: the decoder passes over what is no Base64, so that a line end would be a part of a token that is "one".
     if not _BASE64URL.fullmatch(part):
         raise ValueError("no Base64url")
-    return json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return read_json(urlsafe_b64decode(part + "=" * (-len(part) % 4)))

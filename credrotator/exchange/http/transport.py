@@ -8,7 +8,6 @@ are looked at again at each request, so that a new CA needs no restart. Source: 
 from __future__ import annotations
 
 import io
-import json
 import os
 import ssl
 from contextlib import closing, contextmanager
@@ -29,6 +28,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from credrotator import __version__
 from credrotator.core.errors import Denied, Outage, Throttled, printable
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
+from credrotator.core.json_text import read_json
 from credrotator.exchange.http.connections import (
     CONNECT_TIMEOUT_S,
     GUARDED_POOLS,
@@ -349,8 +349,8 @@ def json_object(response: requests.Response) -> dict[str, Any]:
         Transient: With reason InvalidResponse.
     """
     try:
-        document = json.loads(response.content, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        document = read_json(response.content, parse_constant=_no_constant)
+    except ValueError as error:
         raise _invalid(response, "is not JSON") from error
     if not isinstance(document, dict):
         raise _invalid(response, "is not a JSON object")

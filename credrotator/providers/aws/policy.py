@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from credrotator.core.json_text import read_json
 from credrotator.core.model import Static
 from credrotator.policies import schema
 from credrotator.policies.annotations import DURATION, PREFIX, annotation_path
@@ -103,8 +104,8 @@ def _session_policy(reading: Reading, policy: str | dict[str, Any] | None, path:
     document: object = policy
     if isinstance(policy, str):
         try:
-            document = json.loads(policy)
-        except (ValueError, RecursionError):
+            document = read_json(policy)
+        except ValueError:
             document = None
     if policy is None:
         return ""

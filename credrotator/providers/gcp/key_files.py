@@ -7,7 +7,6 @@ Nothing of a file is ever quoted. Source: https://cloud.google.com/iam/docs/keys
 from __future__ import annotations
 
 import base64
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from google.auth import crypt
 from google.auth.exceptions import GoogleAuthError
 
 from credrotator.core.errors import PolicyError, printable
+from credrotator.core.json_text import read_json
 from credrotator.exchange.http.transport import text
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def _other_type(document: Mapping[str, Any]) -> str:
 
 def _document(content: Sensitive, wrong: Callable[..., PolicyError]) -> Mapping[str, Any]:
     try:
-        document = json.loads(content.reveal())
-    except (ValueError, RecursionError) as error:
+        document = read_json(content.reveal())
+    except ValueError as error:
         # NOTE: without the cause, which quotes what it stumbled over.
         if _is_encoded(content):
             raise wrong("is Base64 of a key file: it was encoded once more on its way", AS_IT_IS) from None
