@@ -101,13 +101,22 @@ class DirectoryPlace(_Roles):
 
     def published(self, policy: str) -> Session | None:
         secret = self.out / NAMESPACE / f"ai-eg-bsp-{policy}"
-        if not (secret / "..data").exists():
+        link = secret / "..data"
+        if not link.exists():
             return None
-        generation = secret / (secret / "..data").readlink()
-        text = (secret / "credentials").read_text()
-        if text != (generation / "credentials").read_text():
+        generation = secret / link.readlink()
+        try:
+            text = (secret / "credentials").read_text()
+            same = text == (generation / "credentials").read_text()
+            notes = json.loads((generation / "..annotations.json").read_text())
+        except FileNotFoundError:
+            same, text, notes = False, "", {}
+        if secret / link.readlink() != generation:
+            # Published while it was read, between one reading and the next: what is there now is judged.
+            return self.published(policy)
+        if not same:
             raise Broken(f"{policy}: the link leads elsewhere than the generation")
-        return self.judged(policy, text, json.loads((generation / "..annotations.json").read_text()))
+        return self.judged(policy, text, notes)
 
     def history(self) -> Iterator[str]:
         return iter(())
