@@ -120,7 +120,9 @@ class TestExchanges:
     )
     def test_failed_requests(self, measured: Measured, fault: Fault, code: str) -> None:
         """A failure is counted by status, or by a word of ours; the time that it took counts too."""
-        measured.exchanger = measured.world.exchanger(timeout_s=0.5, instrumentation=measured.metrics)
+        if code == "timeout":
+            # Only there: on a busy machine the other answers can take longer, a new certificate above all.
+            measured.exchanger = measured.world.exchanger(timeout_s=0.5, instrumentation=measured.metrics)
         measured.world.issuer.faults.add(fault)
         with pytest.raises(RotationError):
             measured.exchange()
