@@ -12,10 +12,10 @@ PYTEST := $(BIN)/python -m pytest
 AT_ONCE := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow reference picture version lint docs docs-serve dist e2e e2e-smoke bench profile soak siege image lock clean
+.PHONY: help demo test test-slow reference picture version lint docs docs-serve dist e2e e2e-smoke bench profile soak soak-cluster siege image lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The lock pins every package with its hash; the project itself is installed on top, without looking anything up.
 $(READY): requirements.lock pyproject.toml
@@ -84,6 +84,9 @@ profile: $(READY) ## show where a rotation's CPU goes, and what commands cost to
 
 soak: $(READY) ## rehearse outages, then run the daemon for an hour with short lives, faults and a hostile tenant; SOAK=300 takes five minutes
 	$(BIN)/python -m tests.reliability.soak
+
+soak-cluster: $(READY) ## run two daemons for two hours while the API server fails and the lead goes round; SOAK=600 takes ten minutes
+	$(BIN)/python -m tests.reliability.cluster_soak
 
 siege: $(READY) ## let a hostile tenant do its worst beside others for eight minutes; SIEGE_WRITE=1 writes the page's table
 	$(BIN)/python -m tests.reliability.siege

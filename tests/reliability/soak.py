@@ -216,7 +216,7 @@ def _summarise(reader: Reader, sandbox: Sandbox, figures: Mapping[str, float], f
         "requests to the issuer": sandbox.issuer.requests.total,
         "requests to STS": sandbox.sts.requests.total,
         "faults": f"{len(faults)}: {', '.join(sorted(set(faults)))}",
-        "lateness": f"median {_seconds(late, 0.5)}, 99 % {_seconds(late, 0.99)}, most {_seconds(late, 1.0)}"
+        "lateness": f"median {seconds(late, 0.5)}, 99 % {seconds(late, 0.99)}, most {seconds(late, 1.0)}"
         " (negative: before the latest moment)",
         "reads": reader.reads,
         "expiries seen": len(reader.expiries),
@@ -228,12 +228,13 @@ def _summarise(reader: Reader, sandbox: Sandbox, figures: Mapping[str, float], f
         _say(f"  {complaint}")
 
 
-def _seconds(late: list[timedelta], share: float) -> str:
+def seconds(late: list[timedelta], share: float) -> str:
+    """Return the lateness that a share of them does not exceed."""
     return f"{late[min(len(late) - 1, int(len(late) * share))].total_seconds():.1f} s" if late else "none"
 
 
 def _range(lives: tuple[timedelta, ...]) -> str:
-    return f"{min(lives).total_seconds():.0f}..{max(lives).total_seconds():.0f}"
+    return f"{min(lives).total_seconds():.0f}..{max(lives).totalseconds():.0f}"
 
 
 def _say(line: str) -> None:
