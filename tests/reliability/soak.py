@@ -234,7 +234,7 @@ def seconds(late: list[timedelta], share: float) -> str:
 
 
 def _range(lives: tuple[timedelta, ...]) -> str:
-    return f"{min(lives).total_seconds():.0f}..{max(lives).totalseconds():.0f}"
+    return f"{min(lives).total_seconds():.0f}..{max(lives).total_seconds():.0f}"
 
 
 def _say(line: str) -> None:
