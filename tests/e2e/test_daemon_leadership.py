@@ -67,7 +67,7 @@ def pair(prepared: Destination, request: pytest.FixtureRequest) -> Iterator[Pair
     if not any(cluster.api.find(POLICIES, Name(NAMESPACE, policy)) for policy in _POLICIES):
         prepared.add("leadership", [cluster_policies.aws(policy, prepared.issuer) for policy in _POLICIES])
     lease = f"{NAMESPACE}/{request.node.name.replace('_', '-')}"
-    directory = cluster.directory / request.node.name
+    directory, asked = cluster.directory / request.node.name, prepared.exchanges
     with ExitStack() as parts:
         published = parts.enter_context(published_secrets.following(cluster.api))
         leader, standby = (
@@ -81,6 +81,8 @@ def pair(prepared: Destination, request: pytest.FixtureRequest) -> Iterator[Pair
         assert leader.wait_for_metric(_LEADS, 1, within=_START)
         for policy in _POLICIES:
             assert published.wait(secret_of(policy), 0, within=_START)
+        # A rotation is counted a moment after its Secret is there; whoever was fresh is not counted.
+        assert leader.wait_for_metric(_ROTATIONS, prepared.exchanges - asked, within=_START)
         yield Pair(prepared, leader, standby, published)
 
 
@@ -91,7 +93,8 @@ def test_only_the_leader_exchanges_and_writes(pair: Pair) -> None:
         pair.wait(pair.edit(role))
 
     assert pair.site.exchanges - exchanges == pair.credentials() - credentials == 2 * len(_POLICIES)
-    assert pair.leader.metric(_ROTATIONS) - rotations == 2 * len(_POLICIES)
+    # A rotation is counted a moment after its Secret is written.
+    assert pair.leader.wait_for_metric(_ROTATIONS, rotations + 2 * len(_POLICIES), within=_START)
     assert pair.standby.metric(_ROTATIONS) == 0
     assert (pair.leader.metric(_LEADS), pair.standby.metric(_LEADS)) == (1, 0)
 
