@@ -74,6 +74,9 @@ class ClusterStore:
         try:
             self._write(document, present)
         except ApiError as error:
+            # A namespace that is not there is a 404 as well, but of a POST.
+            if error.status == NOT_FOUND and present is not None:
+                raise Conflict(f"{document.key} was deleted meanwhile") from error
             # A timeout or a 5xx of a webhook says nothing of etcd. Taken for a failure, a write that has happened would
             # be tried again with the old version, and its conflict would look like somebody else's.
             if error.status not in {0, *range(UNKNOWN_OUTCOME, 600)} or not self._is_written(document):

@@ -7,6 +7,7 @@ never blindly, and a credential that was issued survives a conflict. Must not kn
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,13 +15,7 @@ from typing import TYPE_CHECKING
 from credrotator.core.audit_log import NO_AUDIT
 from credrotator.core.errors import Abandoned, Conflict, RotationError, Transient
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
-from credrotator.core.model import (
-    Credential,
-    InvalidPolicy,
-    ObjectKey,
-    Policy,
-    RotatablePolicy,
-)
+from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Policy, RotatablePolicy
 from credrotator.core.outcome import Action, Failure, Outcome
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
 from credrotator.core.ports import NOBODY_TO_ASK
@@ -222,6 +217,17 @@ class Rotation:
         if options.is_retry and self._is_known_to_be_due(policy, options):
             held = self._credential(policy, secrets, options)
             return self._publish(policy, held, self.state(policy, options), options)
+        for _ in range(PUBLISH_TRIES):
+            with suppress(Conflict):
+                return self._do_due(policy, secrets, options)
+        raise _overtaken(policy)
+
+    def _do_due(self, policy: RotatablePolicy, secrets: SecretReader, options: RotateOptions) -> Outcome:
+        """Read the store, and do what is due by that.
+
+        Raises:
+            Conflict: Somebody else wrote the Secret meanwhile, or deleted it.
+        """
         state = self.state(policy, options)
         # A credential from the future: this machine's clock is behind, and "fresh" may mean dead already.
         if isinstance(state.plan, Keep) and isinstance(state.published, Published) and self._is_ahead(state.published):
@@ -302,11 +308,9 @@ class Rotation:
         if options.dry_run or state.stored is None or state.stored.is_of(policy.owner):
             return outcome
         self._guard(policy)
-        try:
-            self._store.publish(replace(state.stored.document, owner=policy.owner), state.version)
-        except Conflict:
-            # The other write is an event, which enqueues the policy.
-            return outcome
+        # A conflict is not left to the other write's event: without our label the Secret is none that we watch, and its
+        # deletion would go unnoticed until the renewal.
+        self._store.publish(replace(state.stored.document, owner=policy.owner), state.version)
         log.info("%s: Secret %s is this policy's again", policy.key, policy.secret)
         return replace(outcome, repaired=True)
 
@@ -349,8 +353,7 @@ class Rotation:
             self._known[policy.key] = candidate
             self._audit.published(policy, decided.reason, state.expires_at, document, credential)
             return self._outcome(policy, "rotated", decided.reason, candidate)
-        message = f"Secret {policy.secret} was changed by somebody else {PUBLISH_TRIES} times in a row"
-        raise Transient("Conflict", message, hint="look for another program that writes this Secret")
+        raise _overtaken(policy)
 
     def _refuse_abandoned(self, policy: RotatablePolicy, credential: Credential, state: State) -> None:
         try:
@@ -411,6 +414,11 @@ class Rotation:
             Failure.of(error),
             policy.warnings,
         )
+
+
+def _overtaken(policy: RotatablePolicy) -> Transient:
+    message = f"Secret {policy.secret} was changed by somebody else {PUBLISH_TRIES} times in a row"
+    return Transient("Conflict", message, hint="look for another program that writes this Secret")
 
 
 def _have_same_times(one: Published, other: Published | Unreadable | None) -> bool:

@@ -166,6 +166,22 @@ def test_fault_64_metadata_is_put_right(server: ApiServer, api: KubeApi, edit: s
         assert not here.exchange.calls
 
 
+@pytest.mark.parametrize("edit", EDITS)
+def test_fault_64_deleted_while_it_is_put_right(server: ApiServer, api: KubeApi, edit: str) -> None:
+    """Without our label no watch tells of the end: whoever repairs notices, and publishes what it holds."""
+    server.create(POLICIES, aws())
+    with running(server, api) as here:
+        eventually(lambda: here.is_of("bedrock"))
+        here.settled()
+        held_up = server.delay(float("inf"), verb="update", resource="secrets", name=SECRET)
+        server.patch("secrets", SECRET, {"metadata": EDITS[edit]})
+        server.wait_for(1, "update", "secrets")
+        server.delete("secrets", SECRET)
+        server.heal(held_up)
+        eventually(lambda: here.is_of("bedrock"))
+        assert len(here.exchange.calls) == 1
+
+
 def test_fault_64_a_repaired_secret_is_left_alone(server: ApiServer, api: KubeApi) -> None:
     """One repair for one edit, and none for labels and annotations of others."""
     server.create(POLICIES, aws())
