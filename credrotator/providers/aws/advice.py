@@ -34,6 +34,8 @@ def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str, Any
     named = source.oidc.issuer if isinstance(source.oidc, OidcClient) else ""
     issuer = printable(claims.get("iss", named)).rpartition("://")[2]
     partition = source.role_arn.split(":", 2)[1]
+    # STS compares the condition ``aud`` with azp where a token has that claim (IAM user guide, "Available keys for AWS
+    # OIDC federation").
     accepted = [*audiences(claims), *([printable(claims["azp"])] if claims.get("azp") else [])]
     equals: dict[str, Any] = {f"{issuer}:aud": accepted[0] if len(accepted) == 1 else accepted}
     if claims.get("sub"):
@@ -64,6 +66,7 @@ def role_chain(source: AwsOidc) -> list[dict[str, Any]]:
             "callerRoleArn": caller,
             "callerPolicy": _document({"Action": _actions(role), "Resource": role.arn}),
         }
+        # ``callers`` is one longer: nobody assumes anything by the last role.
         for caller, role in zip(callers, source.chain, strict=False)
     ]
 
@@ -137,6 +140,7 @@ def _add(roles: dict[str, _Role], advice: Advice, source: AwsOidc, condition: tu
     path, _, name = source.role_arn.split(":", 5)[5].removeprefix("role").rpartition("/")
     label = resource_name("role", source.account, f"{path}/", name)
     role = roles.setdefault(source.role_arn, _Role(label, f"{path}/", name))
+    # Several policies may share a role; its MaxSessionDuration has to be that of the longest.
     role.life_s = max(role.life_s, int(source.duration.total_seconds()) if source.duration else 0)
     role.policies.append(printable(advice.policy))
     if condition not in role.conditions:

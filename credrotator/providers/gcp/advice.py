@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from credrotator.providers.provider import Advice
 
 REQUIREMENT = '{ source = "hashicorp/google", version = ">= 4.0" }'
+# What requests to Vertex AI need; and what lets the pool's principal call generateAccessToken.
 ON_PROJECT, ON_ACCOUNT = "roles/aiplatform.user", "roles/iam.workloadIdentityUser"
 
 
@@ -36,7 +37,9 @@ def workload_identity(source: GcpWorkloadIdentity, claims: Mapping[str, object])
         grant = {"role": ON_ACCOUNT, "on": source.service_account, "member": principal}
     return {
         "provider": {
+            # The IAM API names a provider as its audience does, but relative to the host.
             "name": pool.audience.removeprefix("//iam.googleapis.com/"),
+            # google.subject is the one mapping that Google requires, and the grant below goes by it.
             "attributeMapping": {"google.subject": "assertion.sub"},
             "oidc": {"issuerUri": printable(claims.get("iss", "")), "allowedAudiences": audiences(claims)},
         },
