@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from credrotator.app.settings import Settings
 
+# Each has threads and connections of its own; a fleet of a hundred takes seconds so, and a laptop stays usable.
 AT_A_TIME = 8
 LIMIT_S = 60.0
 """For one cluster. A request has limits of its own; a credential plug-in that waits for a person has none."""
@@ -81,6 +82,8 @@ def read_clusters(
         at_a_time: How many are read concurrently.
         limit_s: How long one is waited for. NOTE: its thread cannot be ended, and is left behind as a daemon.
     """
+    # Not a ThreadPoolExecutor: at the interpreter's end it joins its threads, and one may wait for a person at a
+    # credential plug-in.
     ended: queue.SimpleQueue[tuple[str, Reading[Found] | BaseException]] = queue.SimpleQueue()
     waiting, running, readings = deque(contexts), dict[str, float](), dict[str, Reading[Found]]()
     while waiting or running:
@@ -95,8 +98,10 @@ def read_clusters(
                 del running[late]
                 readings[late] = Reading(late, None, f"no answer within {limit_s:g} s{LATE_HINT}")
             continue
+        # A bug, or Ctrl-C: neither is a cluster's trouble.
         if isinstance(result, BaseException):
             raise result
+        # One that was given up may still end; its row says already that it did not.
         if running.pop(context, None) is not None:
             readings[context] = result
     return [readings[context] for context in contexts]

@@ -47,6 +47,7 @@ def _policy(report: Report) -> dict[str, Any]:
 
 
 def _advice(advice: Advice | None) -> dict[str, Any]:
+    # All providers' members are there, null or not: who reads the JSON need not know which provider has which.
     members: dict[str, Any] = {**dict.fromkeys((*ADVICE, *FURTHER)), "terraform": None}
     if advice is None:
         return members
@@ -97,6 +98,7 @@ def text(report: Report, *, wide: bool, paint: Paint = plain) -> str:
     """Write one policy's report for a person."""
     lines = [f"{paint(str(report.policy), 'strong')} ({report.provider})\n", *_table(report.steps, paint)]
     lines += [f"  {paint('warning', 'warn')}: {warning}\n" for warning in report.warnings]
+    # Thirty lines of a trust policy help who was refused, and hide the steps from everybody else.
     refused = any(step.name == "exchange" and step.result == "failed" for step in report.steps)
     if report.advice and (wide or refused):
         provider = provider_of(report.advice.source)

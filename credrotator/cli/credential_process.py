@@ -72,6 +72,7 @@ def command(name: str, *, form: str, **common: Any) -> int:
     with traces() as instrumentation, open_backend(settings, clock) as backend:
         # NOTE: google-auth reads both streams as one document: a note about some other manifest would spoil it.
         snapshot = backend.read() if form in TOKEN_FORMATS else read(backend)
+        # Exactly one name goes in, so one key comes out, or an error.
         (key,) = choose(snapshot, [name], settings)
         try:
             policy = rotatable(snapshot, key)
@@ -107,12 +108,15 @@ def _credential(
     obtained = obtain(snapshot, policy, rotation, renewing=backend.renewing, clock=clock, audit=audit)
     try:
         document = FORMATS[form](obtained.credential)
+    # From the format itself: a credential of Azure has no access key, for one.
     except KeyError as error:
         there = ", ".join(sorted(obtained.credential.fields))
         message = f"the credential has no {error.args[0]}, which the format {form} needs; it has {there}"
         raise PolicyError("WrongFormat", message, hint="name another --format") from error
     if failure := obtained.failure:
         until = show_time(obtained.credential.expires_at)
+        # On standard error and with exit code 0: the program has a credential that works, and an error would stop it
+        # for nothing.
         click.echo(f"warning: {policy.key} could not be renewed, and is valid until {until}", err=True)
         _tell(str(policy.key), failure)
     return document

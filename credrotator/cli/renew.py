@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.model import ObjectKey
 
+# The default of ``rotate --workers``. This command is for a few names, so it has no option for it.
 WORKERS = 16
 
 
@@ -59,7 +60,10 @@ def command(names: tuple[str, ...], **common: Any) -> None:
     with traces() as instrumentation, open_backend(settings, clock) as backend:
         snapshot = read(backend)
         keys = chosen(snapshot, names, settings)
+        # All names before the first request: a mistake in the last one must not leave half of the renewals requested.
         _refuse_static(snapshot, keys)
+        # In a cluster the daemon is asked, which may be at it already: two that renew one policy would each make an
+        # exchange.
         failed, unheard = _request(snapshot, keys)
         if unheard:
             failed |= _rotate(settings, backend, snapshot, unheard, clock=clock, instrumentation=instrumentation)

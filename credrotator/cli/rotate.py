@@ -94,6 +94,7 @@ def command(
         unheard: list[Failure] = []
         with progress() as shown:
             outcomes = batch(keys, snapshot.inventory, options, workers=workers, progress=shown)
+        # After all policies, once: a program that reloads a consumer is not run ten times for ten policies.
         if not dry_run:
             renderer.render()
             outcomes, unheard = run_hooks(snapshot.hooks, outcomes)

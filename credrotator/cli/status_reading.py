@@ -75,6 +75,7 @@ def _read_cluster(settings: Settings, names: Sequence[str]) -> _Found:
     """Read one of several clusters; a policy that is named may be in another one. Says nothing: it is in a thread."""
     with open_backend(settings, SkewedClock(system_clock), writes=False) as backend:
         snapshot = backend.read()
+        # Without the names: a policy that this cluster lacks is no error here, see ``_refuse_unknown``.
         keys, named = choose(snapshot, (), settings), frozenset[str]()
         if names:
             meant = {ObjectKey.parse(name, snapshot.namespace): name for name in names}
@@ -84,6 +85,7 @@ def _read_cluster(settings: Settings, names: Sequence[str]) -> _Found:
 
 
 def _rows(backend: Backend, snapshot: Snapshot, keys: Iterable[ObjectKey], settings: Settings) -> list[Row]:
+    # One moment for all rows, so that two policies that expire together are shown alike.
     rotation, now = Rotation(backend.store, NoExchange(), system_clock), system_clock()
     return [
         overview(
@@ -94,6 +96,7 @@ def _rows(backend: Backend, snapshot: Snapshot, keys: Iterable[ObjectKey], setti
             now,
             acknowledged_at=snapshot.acknowledged_at(key),
             in_use=snapshot.in_use,
+            # Manifests without --out: nobody said where credentials are, so "Missing" would be a guess.
             published_known=not settings.filenames or settings.out is not None,
         )
         for key in keys
