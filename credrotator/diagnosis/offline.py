@@ -52,6 +52,7 @@ class OfflineCheck:
                 _refer(report, reference, secrets)
             self._allowed(report, policy)
             self._advise(report, policy)
+        # Of what a newer gateway knows, references are not known either.
         elif not isinstance(policy.source, Unsupported):
             _static(report, policy, secrets)
         return report
@@ -69,6 +70,7 @@ class OfflineCheck:
             issuers.token_transport(client, client.token_endpoint or "")
             return f"token endpoint {client.token_endpoint}"
 
+        # The endpoint is judged by the issuer's rules, so it would fail for the same reason again.
         if _try(report, "allowed", issuer) and client.token_endpoint:
             _try(report, "allowed", endpoint)
 
@@ -106,6 +108,7 @@ def _try(report: Report, name: str, do: Callable[[], str]) -> bool:
     except RotationError as error:
         if error.reason == ELSEWHERE:
             report.steps.append(Step(name, "skipped", f"{error.message} among the manifests"))
+            # Not tried is no failure: whatever comes after it does not depend on the Secret's value.
             return True
         report.steps.append(Step(name, "failed", "", error=Failure.of(error)))
         return False
