@@ -77,6 +77,8 @@ def read_index(secret: Mapping[str, Any], names: ConfigNames) -> Index:
     if not isinstance(checksum, str) or not isinstance(parts, list) or not 0 < len(parts) <= MOST_PARTS:
         raise UnreadableConfigError("the index names no checksum, or no parts")
     named = tuple(str(part.get("name")) if isinstance(part, dict) else "" for part in parts)
+    # The index is written by the gateway, but read with our rights: it must not lead to any other Secret of that
+    # namespace.
     if not set(named) <= set(names.parts):
         raise UnreadableConfigError("the index names a part that is not the gateway's")
     return Index(checksum.lower(), named)
@@ -171,6 +173,8 @@ def _data(secret: Mapping[str, Any], key: str) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
+        # Not "from" it: binascii says nothing secret today, but a parser's message is not ours to trust with a
+        # credential.
         raise UnreadableConfigError(f"{key} of the Secret is not base64") from None
 
 
