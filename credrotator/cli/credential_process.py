@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credrotator.app.choosing import choose
-from credrotator.app.exchanging import make_exchanger
+from credrotator.app.exchanging import make_exchanger, make_rotation
 from credrotator.app.one_credential import NoCredential, obtain, rotatable
 from credrotator.app.opening import open_backend
 from credrotator.app.tracing import traces
@@ -21,11 +21,9 @@ from credrotator.core.clock import system_clock
 from credrotator.core.errors import PolicyError, RotationError
 from credrotator.core.outcome import Failure
 from credrotator.core.secretdata import show_time
-from credrotator.exchange.asked_time import AskedTime
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.audit import Audit
 from credrotator.providers.formats import DEFAULT_FORMAT, FORMATS, TOKEN_FORMATS
-from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
     from credrotator.app.backend import Backend, Snapshot
@@ -101,10 +99,8 @@ def _credential(
     form: str,
     instrumentation: Instrumentation,
 ) -> str:
-    exchange = make_exchanger(settings, clock, instrumentation, account_tokens=backend.account_tokens)
     audit = Audit()
-    time = AskedTime(exchange, clock)
-    rotation = Rotation(backend.store, exchange, clock, instrumentation=instrumentation, audit=audit, ask_time=time)
+    rotation = make_rotation(settings, backend, clock, instrumentation=instrumentation, audit=audit)
     obtained = obtain(snapshot, policy, rotation, renewing=backend.renewing, clock=clock, audit=audit)
     try:
         document = FORMATS[form](obtained.credential)

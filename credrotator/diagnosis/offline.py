@@ -15,7 +15,7 @@ from credrotator.core.outcome import Failure
 from credrotator.diagnosis.preflight import Report, Step
 from credrotator.providers import provider_of
 from credrotator.providers.provider import Advice
-from credrotator.rotation.not_rotated import check_static, invalid
+from credrotator.rotation.not_rotated import check_static
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,12 +41,9 @@ class OfflineCheck:
 
     def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader) -> Report:
         """Check one policy; what is wrong becomes part of the report."""
-        report = Report(policy.key, policy.provider)
+        report = Report.of(policy)
         if isinstance(policy, InvalidPolicy):
-            report.steps.append(Step("policy", "failed", f"read from {policy.origin}", error=invalid(policy).error))
             return report
-        report.warnings = policy.warnings
-        report.steps.append(Step("policy", "ok", f"{policy.api_version}, read from {policy.origin}"))
         if isinstance(policy, RotatablePolicy):
             for reference in policy.references:
                 _refer(report, reference, secrets)

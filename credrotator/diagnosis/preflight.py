@@ -11,7 +11,7 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 from credrotator.core.claims import audiences
@@ -41,7 +41,7 @@ from credrotator.exchange.vendors import NetworkEndpoint
 from credrotator.policies.managed import header_mutation
 from credrotator.providers import provider_of
 from credrotator.providers.provider import Advice
-from credrotator.rotation.not_rotated import check_static, invalid
+from credrotator.rotation.not_rotated import check_static, invalid_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -97,6 +97,15 @@ class Report:
     advice: Advice | None = None
     warnings: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, policy: Policy | InvalidPolicy) -> Self:
+        """Begin a report: the first step is the reading of the policy, and the last one where that failed."""
+        where = f"read from {policy.origin}"
+        if isinstance(policy, InvalidPolicy):
+            return cls(policy.key, policy.provider, [Step("policy", "failed", where, error=invalid_failure(policy))])
+        step = Step("policy", "ok", f"{policy.api_version}, {where}")
+        return cls(policy.key, policy.provider, [step], warnings=policy.warnings)
+
     @property
     def failed(self) -> bool:
         """Tell whether a step failed."""
@@ -126,13 +135,9 @@ class Check:
 
     def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader) -> Report:
         """Try every step for one policy; what fails becomes part of the report."""
-        report = Report(policy.key, policy.provider)
+        report = Report.of(policy)
         if isinstance(policy, InvalidPolicy):
-            outcome = invalid(policy)
-            report.steps.append(Step("policy", "failed", f"read from {policy.origin}", error=outcome.error))
             return report
-        report.warnings = policy.warnings
-        report.steps.append(Step("policy", "ok", f"{policy.api_version}, read from {policy.origin}"))
         # One deadline for all steps, as a rotation has one: steps that each take their full time would pass here and
         # fail there.
         with contextlib.suppress(StopHere), deadline(self._timeout):
