@@ -31,7 +31,7 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[Found]):
+class ClusterReading(Generic[Found]):
     """What was found in one cluster, or why nothing was."""
 
     context: str
@@ -72,7 +72,7 @@ def read_clusters(
     *,
     at_a_time: int = AT_A_TIME,
     limit_s: float = LIMIT_S,
-) -> list[Reading[Found]]:
+) -> list[ClusterReading[Found]]:
     """Read each cluster in a thread of its own; return what was found in the order of the contexts.
 
     Args:
@@ -84,8 +84,8 @@ def read_clusters(
     """
     # Not a ThreadPoolExecutor: at the interpreter's end it joins its threads, and one may wait for a person at a
     # credential plug-in.
-    ended: queue.SimpleQueue[tuple[str, Reading[Found] | BaseException]] = queue.SimpleQueue()
-    waiting, running, readings = deque(contexts), dict[str, float](), dict[str, Reading[Found]]()
+    ended: queue.SimpleQueue[tuple[str, ClusterReading[Found] | BaseException]] = queue.SimpleQueue()
+    waiting, running, readings = deque(contexts), dict[str, float](), dict[str, ClusterReading[Found]]()
     while waiting or running:
         while waiting and len(running) < at_a_time:
             context = waiting.popleft()
@@ -96,7 +96,7 @@ def read_clusters(
         except queue.Empty:
             for late in [each for each, until_s in running.items() if until_s <= time.monotonic()]:
                 del running[late]
-                readings[late] = Reading(late, None, f"no answer within {limit_s:g} s{LATE_HINT}")
+                readings[late] = ClusterReading(late, None, f"no answer within {limit_s:g} s{LATE_HINT}")
             continue
         # A bug, or Ctrl-C: neither is a cluster's trouble.
         if isinstance(result, BaseException):
@@ -109,7 +109,7 @@ def read_clusters(
 
 def _start(
     context: str,
-    ended: queue.SimpleQueue[tuple[str, Reading[Found] | BaseException]],
+    ended: queue.SimpleQueue[tuple[str, ClusterReading[Found] | BaseException]],
     settings: Settings,
     read: Callable[[Settings], Found],
 ) -> None:
@@ -122,10 +122,10 @@ def _start(
     threading.Thread(target=work, name=f"cluster-{context}", daemon=True).start()
 
 
-def _read(settings: Settings, context: str, read: Callable[[Settings], Found]) -> Reading[Found]:
+def _read(settings: Settings, context: str, read: Callable[[Settings], Found]) -> ClusterReading[Found]:
     try:
-        return Reading(context, read(replace(settings, context=context)))
+        return ClusterReading(context, read(replace(settings, context=context)))
     except RotationError as error:
-        return Reading(context, None, f"{error.message}; {error.hint}")
+        return ClusterReading(context, None, f"{error.message}; {error.hint}")
     except UsageError as error:
-        return Reading(context, None, str(error))
+        return ClusterReading(context, None, str(error))

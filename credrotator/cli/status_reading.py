@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from credrotator.app.backend import Backend, Snapshot
-    from credrotator.app.fleet import Reading
+    from credrotator.app.fleet import ClusterReading
     from credrotator.app.settings import Settings
 
 
@@ -103,7 +103,7 @@ def _rows(backend: Backend, snapshot: Snapshot, keys: Iterable[ObjectKey], setti
     ]
 
 
-def _fleet(readings: Sequence[Reading[_Found]], names: Sequence[str]) -> Status:
+def _fleet(readings: Sequence[ClusterReading[_Found]], names: Sequence[str]) -> Status:
     found = {reading.context: reading.found for reading in readings if reading.found}
     unread = {reading.context: reading.error for reading in readings if reading.error}
     _refuse_unknown(names, found.values(), unread)

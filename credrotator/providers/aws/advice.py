@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from credrotator.core.claims import audiences
 from credrotator.core.errors import printable
@@ -53,7 +53,16 @@ def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str, Any
     }
 
 
-def role_chain(source: AwsOidc) -> list[dict[str, Any]]:
+class RoleLink(TypedDict):
+    """What a further role of a chain needs: two IAM policies, and whose they are by ARN."""
+
+    roleArn: str
+    trustPolicy: dict[str, Any]
+    callerRoleArn: str
+    callerPolicy: dict[str, Any]
+
+
+def role_chain(source: AwsOidc) -> list[RoleLink]:
     """Return what each further role of a chain needs: its trust policy, and a permission of the role that assumes it.
 
     Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html (ExternalId).
@@ -120,10 +129,10 @@ def terraform(advice: Iterable[Advice]) -> str:
     return render(__package__, "trust.tf.j2", providers=providers, roles=list(roles.values()), chained=steps)
 
 
-def _chained(link: Mapping[str, Any]) -> dict[str, str]:
+def _chained(link: RoleLink) -> dict[str, str]:
     account, resource = link["roleArn"].split(":", 5)[4:]
     path, _, name = resource.removeprefix("role").rpartition("/")
-    trusted, permitted = (json.dumps(link[member]) for member in ("trustPolicy", "callerPolicy"))
+    trusted, permitted = json.dumps(link["trustPolicy"]), json.dumps(link["callerPolicy"])
     label = resource_name("role", account, f"{path}/", name)
     return {
         "label": label,

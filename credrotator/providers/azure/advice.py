@@ -7,7 +7,7 @@ Terraform provider hashicorp/azuread.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from credrotator.core.claims import audiences
 from credrotator.core.errors import printable
@@ -27,7 +27,16 @@ _UNFIT = re.compile(r"[^0-9A-Za-z_-]")
 """What a federated credential's name cannot hold."""
 
 
-def federated_credential(policy: ObjectKey, claims: Mapping[str, object]) -> dict[str, Any]:
+class FederatedCredential(TypedDict):
+    """A federated identity credential, as Microsoft Graph has it."""
+
+    name: str
+    issuer: str
+    subject: str
+    audiences: list[str]
+
+
+def federated_credential(policy: ObjectKey, claims: Mapping[str, object]) -> FederatedCredential:
     """Return the application's federated identity credential for a token, as ``az`` and Graph take it."""
     return {
         "name": _UNFIT.sub("-", f"credrotator-{policy.namespace}-{policy.name}")[:NAME_LIMIT],
