@@ -27,15 +27,15 @@ LIMIT_S = 60.0
 """For one cluster. A request has limits of its own; a credential plug-in that waits for a person has none."""
 LATE_HINT = "; see whether its credential plug-in (exec) waits for somebody"
 
-Found = TypeVar("Found")
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterReading(Generic[Found]):
-    """What was found in one cluster, or why nothing was."""
+class ClusterReading(Generic[Given]):
+    """What was read of one cluster, or why nothing was."""
 
     context: str
-    found: Found | None
+    content: Given | None
     error: str | None = None
 
 
@@ -68,12 +68,12 @@ def meant_contexts(settings: Settings, names: Iterable[str] | None) -> tuple[str
 def read_clusters(
     settings: Settings,
     contexts: Sequence[str],
-    read: Callable[[Settings], Found],
+    read: Callable[[Settings], Given],
     *,
     at_a_time: int = AT_A_TIME,
     limit_s: float = LIMIT_S,
-) -> list[ClusterReading[Found]]:
-    """Read each cluster in a thread of its own; return what was found in the order of the contexts.
+) -> list[ClusterReading[Given]]:
+    """Read each cluster in a thread of its own; return what was read in the order of the contexts.
 
     Args:
         settings: What all have in common.
@@ -84,8 +84,8 @@ def read_clusters(
     """
     # Not a ThreadPoolExecutor: at the interpreter's end it joins its threads, and one may wait for a person at a
     # credential plug-in.
-    ended: queue.SimpleQueue[tuple[str, ClusterReading[Found] | BaseException]] = queue.SimpleQueue()
-    waiting, running, readings = deque(contexts), dict[str, float](), dict[str, ClusterReading[Found]]()
+    ended: queue.SimpleQueue[tuple[str, ClusterReading[Given] | BaseException]] = queue.SimpleQueue()
+    waiting, running, readings = deque(contexts), dict[str, float](), dict[str, ClusterReading[Given]]()
     while waiting or running:
         while waiting and len(running) < at_a_time:
             context = waiting.popleft()
@@ -109,9 +109,9 @@ def read_clusters(
 
 def _start(
     context: str,
-    ended: queue.SimpleQueue[tuple[str, ClusterReading[Found] | BaseException]],
+    ended: queue.SimpleQueue[tuple[str, ClusterReading[Given] | BaseException]],
     settings: Settings,
-    read: Callable[[Settings], Found],
+    read: Callable[[Settings], Given],
 ) -> None:
     def work() -> None:
         try:
@@ -122,7 +122,7 @@ def _start(
     threading.Thread(target=work, name=f"cluster-{context}", daemon=True).start()
 
 
-def _read(settings: Settings, context: str, read: Callable[[Settings], Found]) -> ClusterReading[Found]:
+def _read(settings: Settings, context: str, read: Callable[[Settings], Given]) -> ClusterReading[Given]:
     try:
         return ClusterReading(context, read(replace(settings, context=context)))
     except RotationError as error:

@@ -143,7 +143,7 @@ def read_config(text: bytes, data_keys: Iterable[str]) -> FilterConfig:
     listed = _document(text).get("backends") or []
     if not isinstance(listed, list):
         raise UnreadableConfigError("its backends are no list")
-    found: dict[ObjectKey, set[Texts]] = {}
+    hashes_of: dict[ObjectKey, set[Texts]] = {}
     for backend in listed:
         named = backend.get("name") if isinstance(backend, dict) else None
         if not isinstance(named, str):
@@ -153,8 +153,8 @@ def read_config(text: bytes, data_keys: Iterable[str]) -> FilterConfig:
         texts = list(_texts(backend.get("auth"), DEPTH))[:MOST_TEXTS]
         if texts:
             hashes = frozenset(content_hash({key: text}) for text in texts for key in keys)
-            found.setdefault(ObjectKey(namespace, rest.partition("/")[0]), set()).add(hashes)
-    backends = {key: frozenset(each) for key, each in found.items()}
+            hashes_of.setdefault(ObjectKey(namespace, rest.partition("/")[0]), set()).add(hashes)
+    backends = {key: frozenset(each) for key, each in hashes_of.items()}
     return FilterConfig(backends, frozenset(one for each in backends.values() for texts in each for one in texts))
 
 
