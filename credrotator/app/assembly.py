@@ -48,6 +48,7 @@ def make_daemon(
     guard, edits = PolicyGuard(source, leads), EditBudget()
     rotation = Rotation(
         store,
+        # Around the exchange, and not in the queue: an edit that needs no exchange costs its namespace nothing.
         ChargedExchange(exchange, edits),
         clock,
         guard,
@@ -73,4 +74,5 @@ class _Forgetting:
 
     def forget(self, key: ObjectKey) -> None:
         self._listener.forget(key)
+        # Else a namespace that comes and goes would leave its failures' counts behind for ever.
         self._circuits.forget(key)

@@ -113,6 +113,8 @@ class Backend(Protocol):
             UsageError, RotationError: Nothing can be read there at all.
         """
 
+    # Only for processes that come and go, such as twenty that an SDK starts at once for credential_process: each would
+    # find the credential due, and make an exchange of its own.
     def renewing(self, key: ObjectKey) -> AbstractContextManager[None]:
         """Let one short-lived process at a time renew a Secret, where there may be many at once.
 

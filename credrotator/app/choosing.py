@@ -23,10 +23,12 @@ def choose(snapshot: Snapshot, names: Sequence[str], settings: Settings) -> list
     Raises:
         UsageError: A name is not there, or nothing is left where something has to be.
     """
+    # Invalid ones too: who names a policy that cannot work wants to be told why, not that there is none.
     known = sorted({*snapshot.inventory.policies, *snapshot.inventory.invalid})
     if settings.namespaces and not settings.all_namespaces:
         known = [key for key in known if key.namespace in settings.namespaces]
     if not known:
+        # See the docstring: a CronJob that runs before the first policy is applied must not fail.
         if snapshot.may_be_empty and not names:
             return []
         raise UsageError(none_there(snapshot, settings))

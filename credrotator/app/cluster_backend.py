@@ -54,6 +54,8 @@ class ClusterBackend:
     def __init__(self, settings: Settings, clock: SkewedClock) -> None:
         self._settings = settings
         self._clock = clock
+        # Only a supposition: the API server's clock counts while no vendor has answered, and only if it is ahead
+        # (docs/decisions.md).
         self._cluster = Cluster(settings, partial(clock.suppose, "api-server"))
 
     def __enter__(self) -> Self:
@@ -77,6 +79,7 @@ class ClusterBackend:
         scope = self._cluster.scope()
         inventory, problems = read_cluster(self._cluster.api, scope, policy_reader(self._settings.defaults))
         in_use, problem = read_in_use(self._settings, self._cluster, inventory.policies.values())
+        # A column that cannot be filled; the table is shown all the same.
         problems += filter(None, (problem,))
         return ClusterSnapshot(self._cluster, scope, inventory, problems, self._clock, in_use=in_use)
 
@@ -107,6 +110,7 @@ class ClusterSnapshot:
     """See ``Snapshot``."""
 
     origin = "the cluster"
+    # Policies come and go in a cluster, so none is a state like any other; a file without one is a mistake.
     may_be_empty = True
     notes: Sequence[str] = ()
 
@@ -130,6 +134,7 @@ class ClusterSnapshot:
         self._scope = scope
         self._clock = clock
         self._status = ClusterStatus(inventory)
+        # Of the snapshot: what it remembers of bells and acknowledgements is of this one pass.
         self._delivery = Delivery(cluster.api, clock, NO_INSTRUMENTATION)
 
     def last_outcome(self, key: ObjectKey) -> LastOutcome | None:
@@ -150,6 +155,7 @@ class ClusterSnapshot:
             clock=self._clock,
             audit=Audit(),
             skew=self._clock.believed,
+            # A pass ends after its last policy: what was put off would never be written.
             defer=at_once,
         )
 

@@ -42,8 +42,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("credrotator.run")
 
+# The kubelet replaces a projected token at 80 % of its life, and the client reads the file anew each minute at the
+# latest.
 REFUSED_TOKEN_LIMIT = timedelta(minutes=2)
 """How long a refused token may be one that is just being replaced."""
+# A cluster in which the gateway is never installed is asked twice a minute; once it is, that is how late we are.
 LONGEST_WAIT_S = 30.0
 
 
@@ -61,6 +64,7 @@ def serve_cluster(
     """See ``Backend.serve``: start everything, and end it in order: no new writes, the Lease released."""
     scope = _wait_for_scope(cluster, stop)
     if scope is None:
+        # Told to stop before the gateway's API was there: the caller needs something to ask, and ends at its next look.
         yield Starting()
         return
     delivery = Delivery(cluster.api, clock, instrumentation)
@@ -101,6 +105,7 @@ def serve_cluster(
         instrumentation=instrumentation,
         cached_state=source.cached_state,
     )
+    # One for each thing that may be away: those whom it kept waiting are attempted as soon as it answers.
     helpers: list[Helper] = [Recovery(each.awake, daemon.wake) for each in (exchange.circuits, store)]
     if verification:
         helpers.append(verification)
@@ -195,6 +200,8 @@ class ClusterDaemon:
 
     def ready(self) -> str | None:
         """See ``Running``."""
+        # A wrong token never heals by waiting, but only by a restart with another one, or by somebody's RBAC: unready
+        # is what both notice.
         refused = self._cluster.api.unauthorized_for()
         if refused > REFUSED_TOKEN_LIMIT:
             return f"the API server has refused the token for {refused.total_seconds():.0f} s"
@@ -208,8 +215,10 @@ class ClusterDaemon:
         """See ``Running``."""
         for each in self._ticking:
             each.tick()
+        # Every second here; what it looks at, and how seldom, is its own affair (every 15 s).
         self._source.sweep()
         if self._source.awaits_grants():
+            # Not in this thread: a request that hangs would stop the metrics and doorbells with it.
             self._deferred.defer(self._source.read_grants)
         self._instrumentation.note_restarts(self._source.restarts())
         self._instrumentation.note_silence(self._source.silences())
@@ -227,4 +236,5 @@ def _wait_for_scope(cluster: Cluster, stop: Stop) -> Scope | None:
             log.warning("%s: %s; what to do: %s; trying again in %.0f s", *said)
         if stop.wait(wait_s):
             return None
+        # Without jitter: replicas that start together are few, and a discovery request is cheap.
         wait_s = min(wait_s * 2, LONGEST_WAIT_S)

@@ -39,6 +39,7 @@ def make_listener(
 ) -> ClusterListener:
     """Put it together; for what the parts are, see ``Conditions``."""
     api, store = cluster.api, cluster.store
+    # The identity tells replicas apart in reportingInstance, which events.k8s.io wants.
     events = PolicyEvents(EventRecorder(api, cluster.identity), observer, defer)
     conditions = Conditions(api, scope.version, clock, observer=observer, events=events, defer=defer, skew=skew)
     adoption, parking = Adoption(store, events, audit), Parking(store, clock, audit)

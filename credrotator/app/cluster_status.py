@@ -28,6 +28,8 @@ class ClusterStatus:
             if condition.get("type") == CONDITION and condition.get("status") == "False":
                 reason, message = condition.get("reason", ""), condition.get("message", "")
                 error: ErrorDocument = {
+                    # A condition has a reason and a text. Which kind of error it was is not in there, and is not
+                    # guessed by its spelling.
                     "kind": None,
                     "reason": reason,
                     "message": message,
@@ -41,6 +43,7 @@ class ClusterStatus:
     def refusal(self, key: ObjectKey) -> str | None:
         """Return why the gateway does not accept a policy; None where it does, or has not said."""
         for condition in self._conditions(key):
+            # The gateway has a type of its own for what it does not accept, beside the usual one that is False.
             if condition.get("type") == "NotAccepted" or (
                 condition.get("type") == "Accepted" and condition.get("status") == "False"
             ):
@@ -50,6 +53,7 @@ class ClusterStatus:
     def acknowledged_at(self, key: ObjectKey) -> datetime | None:
         """Return when the gateway last wrote a policy's status (aware UTC)."""
         observed = self._observer.observed(key)
+        # The gateway's rotator moves it at each reconciliation (a flaw, but it serves here as a sign of life).
         return read_time(observed.last_transition) if observed else None
 
     def _conditions(self, key: ObjectKey) -> tuple[dict[str, Any], ...]:

@@ -28,7 +28,10 @@ log = logging.getLogger("credrotator.run")
 
 TRIES = 3
 """Of one pass; the next pass, or the next start of a daemon, goes on."""
+# A consumer that is just being restarted is back after a second or two. One that is broken is tried every five minutes,
+# so that a repair is noticed by itself.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
+# Kubernetes gives 30 s for everything. A program's own time limit is longer, so it is not waited for.
 STOP_S = 3.0
 
 
@@ -75,6 +78,7 @@ def make_hooks(
 
 def _published(source: HasInventory, store: DirectoryStore) -> Iterable[Change]:
     for policy in source.inventory.policies.values():
+        # An empty Secret is parked, and has nothing that a consumer could take.
         if isinstance(policy, RotatablePolicy) and (stored := store.read(policy.secret)) and stored.document.data:
             yield Change(policy.key, policy.secret, content_hash(stored.document.data))
 
@@ -129,6 +133,8 @@ def run_hooks(hooks: HooksOfAPass | NoHooks, outcomes: Sequence[Outcome]) -> tup
     failed: dict[ObjectKey, Failure] = {}
     for failure in failures:
         failed.update((change.policy, Failure.of(failure.error)) for change in failure.changes)
+    # A pass may be for some policies, and a hook that failed earlier be about others: it counts, though no row can say
+    # so.
     known = {outcome.policy for outcome in outcomes}
     strangers = [Failure.of(each.error) for each in failures if not known & {change.policy for change in each.changes}]
     return [_failed(outcome, failed.get(outcome.policy)) for outcome in outcomes], strangers
@@ -172,7 +178,9 @@ class HookThread:
     def _run(self) -> None:
         pause_s: float | None = None
         while not self._stopping.is_set():
+            # None waits for ever, for the next publication; a number, for the next try.
             self._published.wait(pause_s)
+            # Before the hooks look: what is published while they run sets it again, and is not lost.
             self._published.clear()
             if self._stopping.is_set():
                 return

@@ -44,6 +44,7 @@ class DirectoryDestination:
     def delivery(self, policy: RotatablePolicy) -> tuple[str, tuple[str, ...]]:
         """See ``preflight.Destination``."""
         detail, warnings, _ = published(self._rotation, policy)
+        # This process's environment is not the filter's, but with ``aigw run`` both are often started by one unit.
         strong = [name for name in policy.source.kind.overriding_variables if self._environment.get(name)]
         if strong:
             what = f"{strong[0]} is set here: where the gateway's filter has it too, it beats this credential"
@@ -84,11 +85,13 @@ class ClusterDestination:
 
     def rights(self, policy: RotatablePolicy) -> str:
         """See ``preflight.Destination``."""
+        # None stands for all namespaces, and for what has none.
         asked = [right for right in self.all_rights if right.namespace in {None, policy.key.namespace}]
         asked += [self._ask_account(account) for account in service_accounts(policy)]
         lacks = [f"{right.what}: {right.lack}" for right in asked if right.lack]
         if any(right.missing for right in asked):
             hint = "grant them to this account, as the chart's Role does (helm template charts/credrotator"
+            # The chart gives this right only if asked: with it, tokens of any account of these namespaces can be had.
             hint += "; serviceaccounts/token by its value serviceAccountTokens)" if service_accounts(policy) else ")"
             raise Denied("RightsMissing", "; ".join(lacks), hint=hint)
         if lacks:
@@ -101,6 +104,7 @@ class ClusterDestination:
         from credrotator.kube.api_refusals import as_rotation_error  # noqa: PLC0415 - with a cluster only
         from credrotator.kube.client.api import ApiError  # noqa: PLC0415 - with a cluster only
 
+        # As a dry run (dryRun=All), so admission webhooks and quotas are tried too; the value is never stored.
         data = {policy.data_key or policy.source.kind.data_key: Sensitive("rehearsal")}
         self._store.rehearse(SecretDocument(policy.secret, data, {}, policy.owner))
         detail, warnings, issued_at = published(self._rotation, policy)
@@ -123,6 +127,7 @@ class ClusterDestination:
         variables = policy.source.kind.overriding_variables
         if not variables:
             return ()
+        # Asked once for each set of names: it lists Pods, and a hundred policies of AWS have the same ones.
         if variables not in self._strong:
             self._strong[variables] = "; ".join(self._strong_variables(variables))
         if not self._strong[variables]:

@@ -51,6 +51,7 @@ class DirectoryBackend:
         self._settings = settings
         self._clock = clock
         self._consumers = consumers
+        # By the machine's own clock, not the corrected one: its times stand beside those of files.
         self._store = DirectoryStore(settings.out, system_clock, access=settings.access) if settings.out else None
 
     @property
@@ -73,9 +74,11 @@ class DirectoryBackend:
     def _following(self, reading: ManifestReading, namespace: str) -> tuple[Renderer, HooksOfAPass | NoHooks]:
         """Return what follows a publication; only who publishes needs a directory for it."""
         consumers = self._consumers
+        # ``status -f`` needs no --out, so it must not be asked for here.
         if consumers == NO_CONSUMERS:
             return NoTemplates(), NoHooks()
         store = _named(self._store)
+        # A pass has no metrics that could count it.
         hooks = make_hooks(consumers, reading, store, lambda _name, _succeeded: None)
         return make_renderer(consumers.templates, reading, store, namespace), HooksOfAPass(hooks, time.sleep)
 

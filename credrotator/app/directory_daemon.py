@@ -60,6 +60,7 @@ def serve_directory(
         recovering,
         exchange,
         make_queue(source, exchange, workers),
+        # ``looks``: see there, what was fresh is no news.
         listener=DirectoryListener(store, renderer, RENDERED_BY_A_DAEMON, hooks.published, looks=True),
         clock=clock,
         leads=without_election,
@@ -67,6 +68,7 @@ def serve_directory(
         instrumentation=instrumentation,
     )
     recoveries = [Recovery(each.awake, daemon.wake) for each in (exchange.circuits, recovering)]
+    # Nobody else writes here, and an alert on "no leader" has to stay quiet over a directory too.
     instrumentation.note_leading(leading=True)
     daemon.start()
     for recovery in recoveries:

@@ -70,6 +70,7 @@ class DirectoryListener:
         """See ``OutcomeListener``."""
         document = outcome_document(outcome)
         if not (self._looks and outcome.reason == "Fresh" and self._is_on_record(document, outcome.policy)):
+            # Before rendering, which may fail: what happened to the policy is on record in any case.
             self._store.record(document, outcome.policy)
         if outcome.action in self._render_after:
             self._renderer.render()

@@ -21,20 +21,21 @@ if TYPE_CHECKING:
 
     from credrotator.app.settings import Settings
 
+# Each has threads and connections of its own; a fleet of a hundred takes seconds so, and a laptop stays usable.
 AT_A_TIME = 8
 LIMIT_S = 60.0
 """For one cluster. A request has limits of its own; a credential plug-in that waits for a person has none."""
 LATE_HINT = "; see whether its credential plug-in (exec) waits for somebody"
 
-Found = TypeVar("Found")
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[Found]):
-    """What was found in one cluster, or why nothing was."""
+class ClusterReading(Generic[Given]):
+    """What was read of one cluster, or why nothing was."""
 
     context: str
-    found: Found | None
+    content: Given | None
     error: str | None = None
 
 
@@ -67,12 +68,12 @@ def meant_contexts(settings: Settings, names: Iterable[str] | None) -> tuple[str
 def read_clusters(
     settings: Settings,
     contexts: Sequence[str],
-    read: Callable[[Settings], Found],
+    read: Callable[[Settings], Given],
     *,
     at_a_time: int = AT_A_TIME,
     limit_s: float = LIMIT_S,
-) -> list[Reading[Found]]:
-    """Read each cluster in a thread of its own; return what was found in the order of the contexts.
+) -> list[ClusterReading[Given]]:
+    """Read each cluster in a thread of its own; return what was read in the order of the contexts.
 
     Args:
         settings: What all have in common.
@@ -81,8 +82,10 @@ def read_clusters(
         at_a_time: How many are read concurrently.
         limit_s: How long one is waited for. NOTE: its thread cannot be ended, and is left behind as a daemon.
     """
-    ended: queue.SimpleQueue[tuple[str, Reading[Found] | BaseException]] = queue.SimpleQueue()
-    waiting, running, readings = deque(contexts), dict[str, float](), dict[str, Reading[Found]]()
+    # Not a ThreadPoolExecutor: at the interpreter's end it joins its threads, and one may wait for a person at a
+    # credential plug-in.
+    ended: queue.SimpleQueue[tuple[str, ClusterReading[Given] | BaseException]] = queue.SimpleQueue()
+    waiting, running, readings = deque(contexts), dict[str, float](), dict[str, ClusterReading[Given]]()
     while waiting or running:
         while waiting and len(running) < at_a_time:
             context = waiting.popleft()
@@ -93,10 +96,12 @@ def read_clusters(
         except queue.Empty:
             for late in [each for each, until_s in running.items() if until_s <= time.monotonic()]:
                 del running[late]
-                readings[late] = Reading(late, None, f"no answer within {limit_s:g} s{LATE_HINT}")
+                readings[late] = ClusterReading(late, None, f"no answer within {limit_s:g} s{LATE_HINT}")
             continue
+        # A bug, or Ctrl-C: neither is a cluster's trouble.
         if isinstance(result, BaseException):
             raise result
+        # One that was given up may still end; its row says already that it did not.
         if running.pop(context, None) is not None:
             readings[context] = result
     return [readings[context] for context in contexts]
@@ -104,9 +109,9 @@ def read_clusters(
 
 def _start(
     context: str,
-    ended: queue.SimpleQueue[tuple[str, Reading[Found] | BaseException]],
+    ended: queue.SimpleQueue[tuple[str, ClusterReading[Given] | BaseException]],
     settings: Settings,
-    read: Callable[[Settings], Found],
+    read: Callable[[Settings], Given],
 ) -> None:
     def work() -> None:
         try:
@@ -117,10 +122,10 @@ def _start(
     threading.Thread(target=work, name=f"cluster-{context}", daemon=True).start()
 
 
-def _read(settings: Settings, context: str, read: Callable[[Settings], Found]) -> Reading[Found]:
+def _read(settings: Settings, context: str, read: Callable[[Settings], Given]) -> ClusterReading[Given]:
     try:
-        return Reading(context, read(replace(settings, context=context)))
+        return ClusterReading(context, read(replace(settings, context=context)))
     except RotationError as error:
-        return Reading(context, None, f"{error.message}; {error.hint}")
+        return ClusterReading(context, None, f"{error.message}; {error.hint}")
     except UsageError as error:
-        return Reading(context, None, str(error))
+        return ClusterReading(context, None, str(error))

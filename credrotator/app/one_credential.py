@@ -86,6 +86,8 @@ def obtain(
     failure: Failure | None = None
     try:
         if not isinstance(rotation.state(policy, RotateOptions()).plan, Keep):
+            # The state is read again inside, by the batch: who waited for the lock finds what the one before has
+            # renewed.
             with renewing(policy.secret):
                 failure = _renew(snapshot, policy, rotation, clock, audit)
     except RotationError as error:
@@ -99,7 +101,12 @@ def _renew(
 ) -> Failure | None:
     batch = Batch(rotation, snapshot.listener(), clock, audit=audit)
     (outcome,) = batch(
-        [policy.key], snapshot.inventory, RotateOptions(), workers=1, progress=lambda _done, _total: None
+        # Not forced: with the lock held, a credential that somebody has just renewed is fresh.
+        [policy.key],
+        snapshot.inventory,
+        RotateOptions(),
+        workers=1,
+        progress=lambda _done, _total: None,
     )
     return outcome.error
 
@@ -119,6 +126,8 @@ def _published(policy: RotatablePolicy, rotation: Rotation, clock: Clock, failur
 
 
 def _is_for(policy: RotatablePolicy, published: object) -> bool:
+    # None: written by the gateway's own rotator, which notes none; what it is for cannot be told, and it was good so
+    # far.
     return getattr(published, "fingerprint", None) in {None, policy.fingerprint}
 
 

@@ -37,6 +37,7 @@ def open_backend(
 
         yield DirectoryBackend(settings, clock, consumers, writes=writes)
         return
+    # Before any connection: a wrong use is told even if the cluster is away.
     consumers.refuse()
     from credrotator.app.cluster_backend import ClusterBackend  # noqa: PLC0415 - a directory needs none of it
 
@@ -44,4 +45,6 @@ def open_backend(
         with ClusterBackend(settings, clock) as backend:
             yield backend
     except RotationError as error:
+        # Whatever of the cluster itself cannot be read ends a command like a wrong option does (exit code 2): nothing
+        # was tried.
         raise UsageError(f"{error.message}; {error.hint}") from error

@@ -23,6 +23,8 @@ class Stop:
     """
 
     def __init__(self) -> None:
+        # Not a threading.Event: its lock is not reentrant, and a signal handler that interrupts ``wait`` in the same
+        # thread could block for ever. SimpleQueue.put is reentrant by contract.
         self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopping = False
 
@@ -102,6 +104,7 @@ class Health:
 
     def ready(self) -> str | None:
         """Say why it does not do its work now (readiness), None if it does."""
+        # Unready at once: a Service must not send a scrape to a process whose listener is about to close.
         return "stopping" if self._stopping else self._running.ready()
 
     @contextlib.contextmanager

@@ -100,7 +100,9 @@ def _content(source: HasInventory, store: DirectoryStore) -> Content:
             continue
         if policy.secret in inventory.secrets:
             there = inventory.secrets[policy.secret]
+            # ``replace``: a binary value is no use in a text file, and must not end the rendering of all others.
             values[str(policy.secret)] = {name: Sensitive(raw.decode(errors="replace")) for name, raw in there.items()}
+        # What was published wins: the manifest's own is a placeholder, or older.
         if stored := store.read(policy.secret):
             values[str(policy.secret)] = dict(stored.document.data)
         if not isinstance(policy, RotatablePolicy):

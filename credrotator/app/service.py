@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("credrotator.run")
 
+# The doorbell's and the status writes' grain, and how late SIGTERM is noticed at most.
 TICK_S = 1.0
 
 

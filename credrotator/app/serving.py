@@ -26,6 +26,7 @@ def serving(source: PolicySource, where: str, settings: Settings) -> str:
     keys = list(source.policies())
     wrong = sum(isinstance(source.get(key), InvalidPolicy) for key in keys)
     amiss = f" ({wrong} cannot work as written)" if wrong else ""
+    # Said in full although it is the default: an open list is a decision that the operator should have seen.
     issuers = listed(settings.allowed_issuers) or "any by https that is not local"
     return f"{len(keys)} {'policy' if len(keys) == 1 else 'policies'}{amiss} {where}; allowed issuers: {issuers}"
 

@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 _LABEL = NAMESPACE.pattern
 _TOKEN_FILE = re.compile(rf"(?P<who>((?P<namespace>{_LABEL})/)?(?P<name>{_LABEL}))=(?P<path>/[^\x00]+)")
 _GATEWAY = re.compile(rf"({_LABEL})/[a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?")
+# Where the kubelet mounts it in every pod (ServiceAccount admission controller).
 _API_SERVERS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+# http too: the operator may name an issuer on a loopback or in a mesh; no policy can do so by itself.
 ISSUER_GLOB = re.compile(r"https?://[^/\s]\S*", re.IGNORECASE)
 
 
 def _opens_the_api_server(path: str) -> bool:
     """Tell whether a file is the pod's own token, by its place or by what it is: a link to it has another name."""
     try:
+        # By device and inode: a bind mount or a hard link has another name and is the same file.
         same = (_API_SERVERS / "token").samefile(path)
     except OSError:
         same = False
@@ -62,9 +65,11 @@ class Settings:
     token_files: tuple[str, ...] = ()
     verify_delivery: tuple[str, ...] = ()
     filter_namespace: str = "envoy-gateway-system"
+    # Read when it is asked for, since it changes under tests; a copy would be taken too early.
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def __post_init__(self) -> None:
+        # Variables count like flags here: an exported CREDROTATOR_CONTEXT beside -f would look as if it were obeyed.
         if self.filenames and (self.kubeconfig or self.context):
             raise UsageError("-f reads manifests, so --kubeconfig and --context have no place beside it")
         if self.recursive and not self.filenames:

@@ -50,11 +50,13 @@ def _wanted(environment: Mapping[str, str]) -> bool:
     """Read the variables of the specification that turn traces on and off."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
+    # "none" turns them off; "console" and others would need exporters that the extra does not install.
     if environment.get("OTEL_TRACES_EXPORTER", "").strip() not in {"", "otlp"}:
         return False
     if not any(environment.get(name) for name in ENDPOINTS):
         return False
     protocol = next((environment[name] for name in PROTOCOLS if environment.get(name)), SPOKEN)
+    # gRPC would need grpcio, a large compiled package; collectors that speak it speak HTTP too, on port 4318.
     if protocol != SPOKEN:
         log.warning("no traces: %s is asked for, and %s is what can be sent", printable(protocol, 40), SPOKEN)
         return False

@@ -74,6 +74,7 @@ def read_in_use(settings: Settings, cluster: Cluster, policies: Iterable[Policy 
     which = filter_configs(settings)
     if which is None:
         return InUse(), ""
+    # Only these keys of the configurations are hashed: the rest of them is nobody's business here.
     keys = {
         policy.data_key or policy.source.kind.data_key for policy in policies if isinstance(policy, RotatablePolicy)
     }

@@ -66,12 +66,14 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
     Exit codes: 0 success, 1 a step failed, 2 usage error.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock, paint = read_settings(common), SkewedClock(system_clock), painter()
+    # Policies of a cluster cannot be read without asking it.
     if offline and not settings.filenames:
         raise UsageError("--offline asks no cluster: name the manifests with -f")
     with open_backend(settings, clock) as backend:
         exchange = make_exchanger(settings, clock, account_tokens=backend.account_tokens)
         snapshot = read(backend)
         inventory = snapshot.inventory
+        # Not without a network: what may be done there is asked of the API server, or tried in the directory.
         destination = None if offline else snapshot.destination(exchange, clock, lease)
         check = OfflineCheck(exchange) if offline else Check(exchange, settings.timeout, destination, clock)
         reports: list[Report] = []
@@ -80,6 +82,7 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
             with waiting(f"checking {key}"):
                 reports.append(check(policy, inventory.reader(key)))
             _print_report(reports[-1], output, paint)
+        # Within the block: they are asked for when they are first wanted, and the connections end with it.
         rights = destination.all_rights if destination else None
     if output == "terraform":
         _print_terraform(reports)

@@ -30,6 +30,8 @@ MANIFEST = "ManifestUnreadable"
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _Remark = tuple[Literal["error", "warning"], str, str]
 """Level, rule and message."""
+# The shortest file name that is followed by a line, since a path may have colons; DOTALL, since a message may have line
+# ends.
 _PLACE = re.compile(r"\A(?P<file>.+?):(?P<line>[1-9][0-9]*)(?P<rest>(?::| ).*)?\Z", re.DOTALL)
 
 
@@ -85,6 +87,7 @@ def _remarks(report: Report) -> Iterator[_Remark]:
 def _unread(problem: str) -> Finding:
     place = _PLACE.match(problem)
     if place is None or place["rest"] is None:
+        # A directory that cannot be listed, or standard input: there is no line to show it at.
         return Finding("error", "", MANIFEST, problem)
     return Finding("error", "", MANIFEST, place["rest"].lstrip(": "), place["file"], int(place["line"]))
 
@@ -101,6 +104,7 @@ def github(findings: Iterable[Finding]) -> str:
 
 def _properties(finding: Finding) -> str:
     values = {"file": finding.file, "line": str(finding.line), "title": finding.rule}
+    # Without a file GitHub shows it in the summary of the run; an empty one would be no place either.
     if not finding.file:
         del values["file"], values["line"]
     return ",".join(f"{name}={_data(value, ',:')}" for name, value in values.items())
@@ -117,6 +121,7 @@ def _whole(finding: Finding) -> str:
 
 def junit(reports: Sequence[Report], findings: Sequence[Finding]) -> str:
     """Return one test case for each policy, and one for each manifest that could not be read."""
+    # A manifest that cannot be read has no policy, and would be missing from a report that counts policies only.
     unread = [each for each in findings if not each.policy]
     failures = sum(report.failed for report in reports) + len(unread)
     counts = {"tests": str(len(reports) + len(unread)), "failures": str(failures)}
@@ -134,6 +139,7 @@ def junit(reports: Sequence[Report], findings: Sequence[Finding]) -> str:
 
 def _case(suite: ET.Element, attributes: Mapping[str, str], findings: Sequence[Finding]) -> None:
     place = next(({"file": each.file, "line": str(each.line)} for each in findings if each.file), {})
+    # ``file`` and ``line`` are not in JUnit's own schema; GitLab reads them, and others pass them over.
     case = ET.SubElement(suite, "testcase", {**attributes, **place})
     for each in findings:
         if each.level == "error":
@@ -167,6 +173,7 @@ def _rule(rule: str) -> dict[str, Any]:
 def _result(finding: Finding, index: int) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": finding.rule,
+        # Optional (SARIF 2.1.0 §3.27.6); it saves readers the search by ruleId.
         "ruleIndex": index,
         "level": finding.level,
         "message": {"text": _whole(finding)},
@@ -175,6 +182,7 @@ def _result(finding: Finding, index: int) -> dict[str, Any]:
         place = {"artifactLocation": {"uri": finding.file}, "region": {"startLine": finding.line}}
         result["locations"] = [{"physicalLocation": place}]
     if finding.policy:
+        # Beside the place, or alone where there is none: SARIF has no finding that is nowhere.
         logical = [{"fullyQualifiedName": finding.policy, "kind": "resource"}]
         result.setdefault("locations", [{}])[0]["logicalLocations"] = logical
     return result

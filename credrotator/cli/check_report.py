@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from credrotator.app.outcome_documents import error_document
 from credrotator.cli.tables import Cell, align, plain
@@ -11,8 +11,9 @@ from credrotator.diagnosis import terraform
 from credrotator.providers import PROVIDERS, provider_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from credrotator.cli.check_shape import CheckDocument, PolicyDocument, RightDocument, StepDocument
     from credrotator.cli.tables import Paint
     from credrotator.diagnosis.preflight import Report, Step
     from credrotator.kube.access import Right
@@ -25,7 +26,7 @@ FURTHER = {member: title for provider in PROVIDERS for member, title in provider
 """The same of what some policies need besides."""
 
 
-def document(reports: Sequence[Report], rights: Iterable[Right], *, in_cluster: bool) -> dict[str, Any]:
+def document(reports: Sequence[Report], rights: Iterable[Right], *, in_cluster: bool) -> CheckDocument:
     """Return the stable result of ``check -o json``; every member is always there, null where it does not apply."""
     failed = sum(report.failed for report in reports)
     return {
@@ -35,7 +36,7 @@ def document(reports: Sequence[Report], rights: Iterable[Right], *, in_cluster: 
     }
 
 
-def _policy(report: Report) -> dict[str, Any]:
+def _policy(report: Report) -> PolicyDocument:
     return {
         "policy": str(report.policy),
         "provider": report.provider,
@@ -46,8 +47,9 @@ def _policy(report: Report) -> dict[str, Any]:
     }
 
 
-def _advice(advice: Advice | None) -> dict[str, Any]:
-    members: dict[str, Any] = {**dict.fromkeys((*ADVICE, *FURTHER)), "terraform": None}
+def _advice(advice: Advice | None) -> Mapping[str, object]:
+    # All providers' members are there, null or not: who reads the JSON need not know which provider has which.
+    members: dict[str, object] = {**dict.fromkeys((*ADVICE, *FURTHER)), "terraform": None}
     if advice is None:
         return members
     provider = provider_of(advice.source)
@@ -55,7 +57,7 @@ def _advice(advice: Advice | None) -> dict[str, Any]:
     return {**members, **further, provider.advice_member: advice.document, "terraform": terraform.document([advice])}
 
 
-def _step(step: Step) -> dict[str, Any]:
+def _step(step: Step) -> StepDocument:
     error = step.error
     return {
         "name": step.name,
@@ -67,7 +69,7 @@ def _step(step: Step) -> dict[str, Any]:
     }
 
 
-def _right(right: Right) -> dict[str, Any]:
+def _right(right: Right) -> RightDocument:
     return {
         "what": right.what,
         "result": "failed" if right.lack else "ok",
@@ -97,6 +99,7 @@ def text(report: Report, *, wide: bool, paint: Paint = plain) -> str:
     """Write one policy's report for a person."""
     lines = [f"{paint(str(report.policy), 'strong')} ({report.provider})\n", *_table(report.steps, paint)]
     lines += [f"  {paint('warning', 'warn')}: {warning}\n" for warning in report.warnings]
+    # Thirty lines of a trust policy help who was refused, and hide the steps from everybody else.
     refused = any(step.name == "exchange" and step.result == "failed" for step in report.steps)
     if report.advice and (wide or refused):
         provider = provider_of(report.advice.source)

@@ -30,6 +30,7 @@ STYLES: dict[str, dict[str, Any]] = {
 
 def colourful(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
     """Tell whether what is written there may have colours."""
+    # Any value but the empty one counts (no-color.org), "0" as well.
     if environment.get("NO_COLOR"):
         return False
     return bool(environment.get("FORCE_COLOR")) or (stream.isatty() and environment.get("TERM") != "dumb")
@@ -42,6 +43,7 @@ def painter() -> Paint:
 
 def show(text: str) -> None:
     """Print what was painted as it is: whether it may have colours is decided already."""
+    # Else click would look at the stream again, and strip what FORCE_COLOR asked for.
     click.echo(text, nl=False, color=True)
 
 

@@ -28,6 +28,7 @@ def command(context: click.Context, shell: str) -> int:
       credrotator completion zsh > "${fpath[1]}/_credrotator"
       credrotator completion fish > ~/.config/fish/completions/credrotator.fish
     """  # noqa: D301 - \b keeps click from filling the paragraph
+    # None only where somebody has taken a shell out of click's own list.
     kind = get_completion_class(shell)
     if kind is None:
         raise UsageError(f"there is no completion for {shell}; there is for {', '.join(SHELLS)}")

@@ -47,6 +47,7 @@ def context_lists(context: click.Context, _parameter: click.Parameter, incomplet
     before, comma, last = incomplete.rpartition(",")
     offered = _matching(_contexts(context), last, set(before.split(",")))
     for item in offered:
+        # The shell replaces the whole word, with what stands before the last comma in it.
         item.value = f"{before}{comma}{item.value}"
     return offered
 
@@ -72,8 +73,10 @@ def _keys(context: click.Context) -> list[ObjectKey]:
     from credrotator.policies.reader import Defaults  # noqa: PLC0415 - at a key of the shell only
     from credrotator.providers import policy_reader  # noqa: PLC0415 - at a key of the shell only
 
+    # Standard input is the shell's own here; reading it would swallow what is typed next.
     names = [name for name in context.params.get("filename") or () if name != "-"]
     options = ManifestOptions(recursive=bool(context.params.get("recursive")))
+    # Without the operator's settings: names do not depend on them, and a wrong setting must not break completion.
     reader = policy_reader(Defaults())
     try:
         inventory = read_manifests(names, io.StringIO(), reader, options).inventory if names else None

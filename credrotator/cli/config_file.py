@@ -18,6 +18,7 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
     if name is None:
         return None
     try:
+        # utf-8-sig: editors of Windows begin a file with a byte order mark.
         settings = read_document(read_bytes(Path(name), LIMIT_BYTES).decode("utf-8-sig")) or {}
     except UsageError as error:
         raise click.BadParameter(str(error)) from error
@@ -26,6 +27,7 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
     if not isinstance(settings, dict):
         raise click.BadParameter(f"{name}: expected settings, one per line, such as out: /var/lib/credrotator")
     options = _options(context.command)
+    # Their options are known only when all their modules are imported, so only if there is something to explain.
     others: set[str] = set()
     if set(settings) - options.keys():
         others = _options_of_other_commands(context)
@@ -41,6 +43,7 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
         for key, value in settings.items()
         if key in options and value is not None
     }
+    # Click's own way: below flags and variables, above the defaults that are declared.
     context.default_map = {**(context.default_map or {}), **entries}
     return name
 
@@ -50,6 +53,7 @@ def _unfit(option: click.Option, value: object) -> str | None:
     values = value if isinstance(value, list) and option.multiple else [value]
     if any(isinstance(each, list | dict) for each in values):
         return f"expected {'values, one per line after a -' if option.multiple else 'one value'}"
+    # YAML 1.1 reads no, on and yes as booleans: ``out: no`` would make a directory called False.
     if not option.is_flag and any(isinstance(each, bool) for each in values):
         return "expected a text; quote the value"
     return None

@@ -27,6 +27,7 @@ def _note_headers(policy: RotatablePolicy, inventory: Inventory) -> None:
     if not mutation:
         return
     patch = json.dumps({"spec": mutation}, separators=(",", ":"))
+    # NAME is for the reader to fill in: the backends may be in other files than the policies.
     backends = inventory.dependants(policy).backends or (policy.key._replace(name="NAME"),)
     click.echo(f"note: requests with the credential of {policy.key} need a header that its backend adds:", err=True)
     for backend in backends:
@@ -39,6 +40,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # The annotation holds YAML in YAML; quoted, with \n in it, nobody could read it or edit it.
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
@@ -70,6 +72,7 @@ def command(names: tuple[str, ...], **common: Any) -> int:
             policy = inventory.policies.get(key)
             if not isinstance(policy, RotatablePolicy):
                 continue
+            # For policies that are managed already, too: who runs convert again wants to know what is still to do.
             _note_headers(policy, inventory)
             if policy.managed:
                 continue

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credrotator.app.choosing import choose
-from credrotator.app.exchanging import make_exchanger
+from credrotator.app.exchanging import make_exchanger, make_rotation
 from credrotator.app.one_credential import NoCredential, obtain, rotatable
 from credrotator.app.opening import open_backend
 from credrotator.app.tracing import traces
@@ -21,11 +21,9 @@ from credrotator.core.clock import system_clock
 from credrotator.core.errors import PolicyError, RotationError
 from credrotator.core.outcome import Failure
 from credrotator.core.secretdata import show_time
-from credrotator.exchange.asked_time import AskedTime
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.audit import Audit
 from credrotator.providers.formats import DEFAULT_FORMAT, FORMATS, TOKEN_FORMATS
-from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
     from credrotator.app.backend import Backend, Snapshot
@@ -72,6 +70,7 @@ def command(name: str, *, form: str, **common: Any) -> int:
     with traces() as instrumentation, open_backend(settings, clock) as backend:
         # NOTE: google-auth reads both streams as one document: a note about some other manifest would spoil it.
         snapshot = backend.read() if form in TOKEN_FORMATS else read(backend)
+        # Exactly one name goes in, so one key comes out, or an error.
         (key,) = choose(snapshot, [name], settings)
         try:
             policy = rotatable(snapshot, key)
@@ -100,19 +99,20 @@ def _credential(
     form: str,
     instrumentation: Instrumentation,
 ) -> str:
-    exchange = make_exchanger(settings, clock, instrumentation, account_tokens=backend.account_tokens)
     audit = Audit()
-    time = AskedTime(exchange, clock)
-    rotation = Rotation(backend.store, exchange, clock, instrumentation=instrumentation, audit=audit, ask_time=time)
+    rotation = make_rotation(settings, backend, clock, instrumentation=instrumentation, audit=audit)
     obtained = obtain(snapshot, policy, rotation, renewing=backend.renewing, clock=clock, audit=audit)
     try:
         document = FORMATS[form](obtained.credential)
+    # From the format itself: a credential of Azure has no access key, for one.
     except KeyError as error:
         there = ", ".join(sorted(obtained.credential.fields))
         message = f"the credential has no {error.args[0]}, which the format {form} needs; it has {there}"
         raise PolicyError("WrongFormat", message, hint="name another --format") from error
     if failure := obtained.failure:
         until = show_time(obtained.credential.expires_at)
+        # On standard error and with exit code 0: the program has a credential that works, and an error would stop it
+        # for nothing.
         click.echo(f"warning: {policy.key} could not be renewed, and is valid until {until}", err=True)
         _tell(str(policy.key), failure)
     return document

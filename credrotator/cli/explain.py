@@ -36,6 +36,7 @@ def command(reason: str | None, output: str) -> int:
     """  # noqa: D301 - \b keeps click from filling the paragraph
     chosen = explanations() if reason is None else (_known(reason),)
     if output == "json":
+        # The reason that was asked for is added: an entry for a family of codes does not name the single one.
         document = [_document(each) for each in chosen]
         click.echo(json.dumps(document if reason is None else document[0] | {"reason": reason}, indent=2))
     elif reason is None:
@@ -51,6 +52,7 @@ def command(reason: str | None, output: str) -> int:
 def _known(reason: str) -> Explanation:
     known = explain(reason)
     if known is None:
+        # People copy reasons from logs with any case; click's choice would only say that there is no such one.
         names = {name.lower(): name for each in explanations() for name in each.names}
         close = difflib.get_close_matches(reason.lower(), names, n=3)
         meant = f"; did you mean {' or '.join(names[name] for name in close)}?" if close else ""
@@ -77,6 +79,7 @@ def _text(reason: str, known: Explanation) -> str:
 
 def _width() -> int:
     """Return the characters of a line; piped, that is 80, or what COLUMNS says."""
+    # On a narrower terminal a table of reasons has no room for causes at all.
     return max(40, min(WIDTH, shutil.get_terminal_size().columns))
 
 

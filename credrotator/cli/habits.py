@@ -17,6 +17,7 @@ from credrotator import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+# Without -v warnings only: a pass that goes well has said everything in its table.
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 OTHER_WORDS = {
     "get": "status",
@@ -76,6 +77,7 @@ def is_quiet() -> bool:
 
 
 def _log_more(context: click.Context, _parameter: click.Parameter, count: int) -> None:
+    # Added up: -v may stand before the command and behind it, which is -vv.
     context.meta[_VERBOSE] = context.meta.get(_VERBOSE, 0) + count
     _set_level(context)
 
@@ -86,6 +88,7 @@ def _be_quiet(context: click.Context, _parameter: click.Parameter, quiet: bool) 
 
 
 def _set_level(context: click.Context) -> None:
+    # Completion parses the line too, and must leave the process's logging alone.
     if context.resilient_parsing:
         return
     verbose = context.meta.get(_VERBOSE, 0)
@@ -107,6 +110,7 @@ def without_equals(args: Sequence[str], params: Iterable[click.Parameter]) -> li
         for name in option.opts
         if not name.startswith("--")
     }
+    # What follows belongs to somebody else's program (``sandbox -- COMMAND``).
     end = args.index("--") if "--" in args else len(args)
     own = [f"{arg[:2]}{arg[3:]}" if arg[:2] in valued and arg[2:3] == "=" and arg[3:] else arg for arg in args[:end]]
     return [*own, *args[end:]]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from credrotator.cli.tables import Paint
     from credrotator.core.ports import Clock
 
+# ``--interval 0`` would read a cluster without end.
 SHORTEST_S = 0.2
 
 
@@ -56,6 +57,7 @@ def watch(read: Callable[[], View], clock: Clock, every: timedelta, paint: Paint
 
 def _read(read: Callable[[], View]) -> View:
     """Look, and take what is said on standard error meanwhile into the view."""
+    # Warnings written beside a live view would stand in the middle of it, and be overwritten.
     with contextlib.redirect_stderr(io.StringIO()) as errors:
         view = read()
     return View(view.table, f"{view.notes}\n{errors.getvalue()}" if errors.getvalue() else view.notes)
@@ -68,12 +70,15 @@ def _screen() -> Iterator[Callable[[View], None]]:
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(file=sys.stdout)
+    # Into a file or a pipe: one view below the other, with no escape sequences to move the cursor.
     if not console.is_terminal or console.is_dumb_terminal:
         yield _print
         return
     with Live(console=console, auto_refresh=False, transient=False) as live:
 
         def shown(view: View) -> None:
+            # Cut and not wrapped: wrapped rows of a wide table cannot be told apart. What has to be read whole is in
+            # the notes.
             table = Text.from_ansi(view.table.rstrip("\n"), no_wrap=True, overflow="ellipsis")
             live.update(Group(table, Text.from_ansi(view.notes)), refresh=True)
 

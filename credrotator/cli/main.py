@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
+# As click, argparse and most shells have it.
 WRONG_USE = 2
+# What a shell reports of a process that a signal has ended: scripts look at it.
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 PIPE_CLOSED = 128 + signal.SIGPIPE
@@ -49,6 +51,7 @@ COMMANDS = {
     "completion": "Print a shell completion script.",
 }
 
+# Commands whose exit code says what was published, whether or not anybody could read the output.
 PUBLISHING = {"rotate", "run", "renew"}
 
 
@@ -96,6 +99,7 @@ class Commands(click.Group):
         """
         try:
             code = super().invoke(ctx)
+        # Commands that end with sys.exit would skip the look at the output below.
         except SystemExit as end:
             code = end.code
         if (failure := lost_output()) is None:
@@ -103,6 +107,7 @@ class Commands(click.Group):
         publishes = ctx.invoked_subcommand in PUBLISHING
         rest = "; the exit code tells what was published" if publishes else ""
         click.echo(f"Error: cannot write to standard output: {failure.strerror}{rest}", err=True)
+        # A table that was not written is a failure of status, whose purpose it is, and none of rotate.
         return code or int(not publishes)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -144,6 +149,8 @@ def cli() -> None:
     logs.install(sys.stderr)
 
 
+# Not as decorators: each command gets options of its own from the same function, so that they stand on either side of
+# its name.
 cli.params += verbosity()
 
 
@@ -153,7 +160,11 @@ class _Terminated(BaseException):
 
 def main() -> None:
     """Run the command line; our own usage errors look like click's."""
+    # Before anything can write: without an open standard error, a first warning could land in a file that was opened as
+    # number 2.
     open_standard_streams()
+    # A signal's default would end the process without unwinding, and leave temporary files behind. ``run`` replaces it
+    # by its own.
     signal.signal(signal.SIGTERM, _terminate)
     gc.set_threshold(*COLLECT_AT)
     try:
@@ -190,5 +201,6 @@ def _leave(word: str, code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     with contextlib.suppress(OSError):
+        # Not by sys.stderr: its lock may be held by the thread that hangs.
         os.write(2, f"{word}; what was published stays\n".encode())
     os._exit(code)

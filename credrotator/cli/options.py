@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FILE = click.Path()
 """Looked at where it is used, with our own words; the type lets a shell complete it."""
+# Each is a thread. Some dozens hide the time of requests; beyond that the API server is the limit
+# (docs/performance.md).
 MAX_WORKERS = 64
 FORMATS = ("table", "wide", "name", "json", "yaml")
 
@@ -57,6 +59,7 @@ Command = Any
 
 def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare an option that can also be set by its ``CREDROTATOR_…`` variable and in the config file."""
+    # Of a pair such as --leader-elect/--no-leader-elect the first has the variable's name.
     longest = max((name.partition("/")[0] for name in names), key=len).lstrip("-")
     variable = "CREDROTATOR_" + longest.upper().replace("-", "_")
     return click.option(*names, envvar=variable, show_envvar=True, **attributes)
@@ -205,6 +208,7 @@ def reading_only_options(command: Command) -> Command:
         common(
             "--config",
             type=FILE,
+            # Before the others: their defaults come from it.
             is_eager=True,
             callback=load_config,
             expose_value=False,
@@ -229,6 +233,8 @@ def log_as(context: click.Context, _parameter: click.Parameter, form: logs.Form)
 def within_namespaces(settings: Settings, names: Sequence[str]) -> Settings:
     """In a cluster, read the namespaces that are named, and no others: there may be no right to more."""
     named = [name.rpartition("/")[0] for name in names]
+    # Manifests need no rights; -n has been said on purpose; and a name without a namespace means the context's own,
+    # which is not known here.
     if settings.filenames or settings.namespaces or not all(named):
         return settings
     return replace(settings, namespaces=tuple(dict.fromkeys(named)), all_namespaces=False)
@@ -246,6 +252,7 @@ def read_settings(common: dict[str, Any]) -> Settings:
     common["namespaces"] = common.pop("namespace")
     common["routes"] = IssuerRoutes(common.pop("issuer_ca"), common.pop("issuer_proxy"))
     common["token_files"] = common.pop("token_file")
+    # Providers' options go on as a mapping, so that a new one needs no field of Settings.
     chosen = {option.name: common.pop(option.name.replace("-", "_")) for option in _provider_flags()}
     common["provider_options"] = {name: value for name, value in chosen.items() if value}
     return Settings(out=Path(out) if out else None, **common)

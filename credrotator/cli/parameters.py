@@ -59,6 +59,7 @@ class Line(click.ParamType[str]):
     """A text with spaces in it; of several in one variable, each is a line."""
 
     name = "line"
+    # Click's default is white space, which would take a command line apart.
     envvar_list_splitter = "\n"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
@@ -78,4 +79,5 @@ class Address(click.ParamType[tuple[str, int]]):
         host, colon, port = str(value).rpartition(":")
         if not colon or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the largest port
             self.fail(f"expected ADDR:PORT such as 127.0.0.1:8080, got {value}", param, ctx)
+        # An IPv6 address stands in brackets before a port (RFC 3986 §3.2.2), and sockets want it without.
         return host.strip("[]"), int(port)

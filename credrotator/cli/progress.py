@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from credrotator.rotation.batch import Progress
 
+# Most passes and checks end sooner, and something that flashes up and vanishes only disturbs.
 SHOW_AFTER_S = 1.0
 _CLEAR_REST = "\x1b[K"
 """Clears the line from the cursor on (ECMA-48, EL)."""
@@ -40,6 +41,7 @@ def waiting(what: str) -> Iterator[None]:
         yield
     finally:
         over.set()
+        # Or its last line could be written into what the command prints next.
         shown.join()
 
 
@@ -63,6 +65,7 @@ class _Bar:
         self._update: Progress | None = None
 
     def __call__(self, done: int, total: int) -> None:
+        # Not for the last one: a bar that starts when all is done is of no use.
         if self._update is None and done < total and time.monotonic() - self._started_s > SHOW_AFTER_S:
             self._update = self._show(total)
         if self._update:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credrotator.app.exchanging import make_exchanger
+from credrotator.app.exchanging import make_rotation
 from credrotator.app.opening import open_backend
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
@@ -19,11 +19,10 @@ from credrotator.core.clock import system_clock
 from credrotator.core.errors import RotationError, UsageError
 from credrotator.core.model import RotatablePolicy
 from credrotator.core.secretdata import show_time
-from credrotator.exchange.asked_time import AskedTime
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.audit import Audit
 from credrotator.rotation.batch import Batch
-from credrotator.rotation.rotation import RotateOptions, Rotation
+from credrotator.rotation.rotation import RotateOptions
 
 if TYPE_CHECKING:
     from credrotator.app.backend import Backend, Snapshot
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.model import ObjectKey
 
+# The default of ``rotate --workers``. This command is for a few names, so it has no option for it.
 WORKERS = 16
 
 
@@ -59,7 +59,10 @@ def command(names: tuple[str, ...], **common: Any) -> None:
     with traces() as instrumentation, open_backend(settings, clock) as backend:
         snapshot = read(backend)
         keys = chosen(snapshot, names, settings)
+        # All names before the first request: a mistake in the last one must not leave half of the renewals requested.
         _refuse_static(snapshot, keys)
+        # In a cluster the daemon is asked, which may be at it already: two that renew one policy would each make an
+        # exchange.
         failed, unheard = _request(snapshot, keys)
         if unheard:
             failed |= _rotate(settings, backend, snapshot, unheard, clock=clock, instrumentation=instrumentation)
@@ -98,10 +101,8 @@ def _rotate(
     instrumentation: Instrumentation,
 ) -> bool:
     """Renew in this process; tell whether something failed."""
-    exchange = make_exchanger(settings, clock, instrumentation, account_tokens=backend.account_tokens)
     audit = Audit()
-    time = AskedTime(exchange, clock)
-    rotation = Rotation(backend.store, exchange, clock, instrumentation=instrumentation, audit=audit, ask_time=time)
+    rotation = make_rotation(settings, backend, clock, instrumentation=instrumentation, audit=audit)
     batch = Batch(rotation, snapshot.listener(), clock, audit=audit, instrumentation=instrumentation)
     with progress() as shown:
         outcomes = batch(keys, snapshot.inventory, RotateOptions(force=True), workers=WORKERS, progress=shown)

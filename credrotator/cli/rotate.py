@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credrotator.app.consumers import run_hooks
-from credrotator.app.exchanging import make_exchanger
+from credrotator.app.exchanging import make_rotation
 from credrotator.app.opening import open_backend
 from credrotator.app.outcome_documents import rotate_document
 from credrotator.app.tracing import traces
@@ -28,11 +28,10 @@ from credrotator.cli.parameters import Span
 from credrotator.cli.progress import progress
 from credrotator.cli.selection import chosen, read
 from credrotator.core.clock import system_clock
-from credrotator.exchange.asked_time import AskedTime
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.audit import Audit
 from credrotator.rotation.batch import Batch
-from credrotator.rotation.rotation import RotateOptions, Rotation
+from credrotator.rotation.rotation import RotateOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,17 +82,16 @@ def command(
     options, audit = RotateOptions(within, force, dry_run), Audit()
     with traces() as instrumentation, open_backend(settings, clock, consumers, writes=not dry_run) as backend:
         # One pass has nobody to keep slots for, and no second try for whom it would keep waiting.
-        exchange = make_exchanger(
-            settings, clock, instrumentation, account_tokens=backend.account_tokens, slots=4 * workers
+        rotation = make_rotation(
+            settings, backend, clock, instrumentation=instrumentation, audit=audit, slots=4 * workers
         )
-        time = AskedTime(exchange, clock)
-        rotation = Rotation(backend.store, exchange, clock, instrumentation=instrumentation, audit=audit, ask_time=time)
         snapshot = read(backend)
         keys, renderer = chosen(snapshot, names, settings), snapshot.renderer
         batch = Batch(rotation, snapshot.listener(), clock, audit=audit, instrumentation=instrumentation)
         unheard: list[Failure] = []
         with progress() as shown:
             outcomes = batch(keys, snapshot.inventory, options, workers=workers, progress=shown)
+        # After all policies, once: a program that reloads a consumer is not run ten times for ten policies.
         if not dry_run:
             renderer.render()
             outcomes, unheard = run_hooks(snapshot.hooks, outcomes)

@@ -60,6 +60,7 @@ def command(
     On SIGTERM or Ctrl-C it finishes the write in progress and stops within ten seconds.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     consumers, settings, stop = read_consumers(common), read_settings(common), Stop.on_signals()
+    # A daemon's log is all that there is of it, so it starts at INFO; -v may want more, and that stays.
     logging.getLogger("credrotator").setLevel(min(logging.INFO, logging.getLogger("credrotator").level))
     run_service(settings, ServiceOptions(workers, Election(leader_elect, lease), listen, consumers), stop)
     return 0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from credrotator.sandbox import Sandbox
 
 PORT = click.IntRange(0, 65535)
+# Of the providers' own: one that brings no server shares another's (Bedrock, plain client credentials).
 SERVERS = (SandboxServer("issuer", "the issuer", 9443), *(own for provider in PROVIDERS if (own := provider.sandbox)))
 
 
@@ -74,6 +75,7 @@ def command(directory: str | None, command: tuple[str, ...], **ports: Any) -> in
         from credrotator.sandbox import KeptSandbox, PortTaken, Sandbox  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise UsageError(f"{error.name} is missing: install credrotator[sandbox]") from error
+    # Made with --dir as well: one way through the code, and an empty directory costs nothing.
     with tempfile.TemporaryDirectory(prefix="credrotator-sandbox-") as temporary:
         place = Path(directory or temporary).absolute()
         try:
@@ -82,6 +84,7 @@ def command(directory: str | None, command: tuple[str, ...], **ports: Any) -> in
                 variables = sandbox.environment()
                 if not command:
                     return _wait(sandbox.issuer.url, variables)
+                # What cannot be run gets its own message below; an announcement before that would be wrong.
                 if shutil.which(command[0]):
                     click.echo(_announcement(sandbox, command[0]), err=True)
                 return _run(command, variables)
@@ -120,6 +123,7 @@ def _run(command: tuple[str, ...], variables: Mapping[str, str]) -> int:
     if terminated.is_set():
         child.terminate()
     code = child.wait()
+    # Popen has the negative number of a signal.
     return 128 - code if code < 0 else code
 
 

@@ -35,5 +35,6 @@ def chosen(snapshot: Snapshot, names: Sequence[str], settings: Settings) -> list
     """Return the policies that are meant; see ``choose``. That there are none is said on standard error."""
     keys = choose(snapshot, names, settings)
     if not keys:
+        # No error: see ``choose`` on clusters without policies.
         click.echo(none_there(snapshot, settings), err=True)
     return keys

@@ -91,12 +91,14 @@ def command(
     fleet = () if named == () else meant_contexts(settings, named)
     read = partial(read_status, settings, names, fleet)
     if again:
+        # Standard input is at its end after the first reading, and each later one would find no policies.
         if "-" in settings.filenames:
             raise UsageError("--watch reads the manifests again, so -f - is not possible; name files or directories")
         _watch(read, output, interval, paint, by=by)
         return 0
     status = read()
     _print(status, output, paint, by=by)
+    # Some that cannot be read are shown, and the rest is worth something; with --exit-code they count.
     if fleet and len(status.unread) == len(fleet):
         return NOTHING_READ
     return int(exit_code and (not status.complete or any(row.needs_attention for row in status.rows)))
@@ -129,6 +131,8 @@ def _contexts(common: dict[str, Any], names: Sequence[str], *, every: bool) -> t
     given = [("--context", typed), ("--contexts", bool(names)), ("--all-contexts", every)]
     if len(both := [name for name, is_there in given if is_there]) > 1:
         raise UsageError(f"{' and '.join(both)} exclude each other")
+    # A context from the config file or CREDROTATOR_CONTEXT is meant for other commands, and gives way; one that was
+    # typed is a contradiction, above.
     common["context"] = None
     # One that is empty is left, so that it is missed.
     return None if every else tuple(name.strip() for text in names for name in text.split(",") if name.strip()) or ("",)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from credrotator.app.backend import Backend, Snapshot
-    from credrotator.app.fleet import Reading
+    from credrotator.app.fleet import ClusterReading
     from credrotator.app.settings import Settings
 
 
@@ -46,7 +46,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Cluster:
     rows: list[Row]
     problems: Sequence[str]
     named: frozenset[str]
@@ -71,19 +71,21 @@ def read_status(settings: Settings, names: Sequence[str], contexts: Sequence[str
         return Status(rows, not snapshot.problems)
 
 
-def _read_cluster(settings: Settings, names: Sequence[str]) -> _Found:
+def _read_cluster(settings: Settings, names: Sequence[str]) -> _Cluster:
     """Read one of several clusters; a policy that is named may be in another one. Says nothing: it is in a thread."""
     with open_backend(settings, SkewedClock(system_clock), writes=False) as backend:
         snapshot = backend.read()
+        # Without the names: a policy that this cluster lacks is no error here, see ``_refuse_unknown``.
         keys, named = choose(snapshot, (), settings), frozenset[str]()
         if names:
             meant = {ObjectKey.parse(name, snapshot.namespace): name for name in names}
             keys = [key for key in keys if key in meant]
             named = frozenset(meant[key] for key in keys)
-        return _Found(_rows(backend, snapshot, keys, settings), snapshot.problems, named)
+        return _Cluster(_rows(backend, snapshot, keys, settings), snapshot.problems, named)
 
 
 def _rows(backend: Backend, snapshot: Snapshot, keys: Iterable[ObjectKey], settings: Settings) -> list[Row]:
+    # One moment for all rows, so that two policies that expire together are shown alike.
     rotation, now = Rotation(backend.store, NoExchange(), system_clock), system_clock()
     return [
         overview(
@@ -94,27 +96,28 @@ def _rows(backend: Backend, snapshot: Snapshot, keys: Iterable[ObjectKey], setti
             now,
             acknowledged_at=snapshot.acknowledged_at(key),
             in_use=snapshot.in_use,
+            # Manifests without --out: nobody said where credentials are, so "Missing" would be a guess.
             published_known=not settings.filenames or settings.out is not None,
         )
         for key in keys
     ]
 
 
-def _fleet(readings: Sequence[Reading[_Found]], names: Sequence[str]) -> Status:
-    found = {reading.context: reading.found for reading in readings if reading.found}
+def _fleet(readings: Sequence[ClusterReading[_Cluster]], names: Sequence[str]) -> Status:
+    clusters = {reading.context: reading.content for reading in readings if reading.content}
     unread = {reading.context: reading.error for reading in readings if reading.error}
-    _refuse_unknown(names, found.values(), unread)
-    problems = {context: each.problems for context, each in found.items() if each.problems}
+    _refuse_unknown(names, clusters.values(), unread)
+    problems = {context: each.problems for context, each in clusters.items() if each.problems}
     for context, each in problems.items():
         for problem in each:
             click.echo(f"warning: {context}: {problem}", err=True)
-    rows = [replace(row, context=context) for context, each in found.items() for row in each.rows]
+    rows = [replace(row, context=context) for context, each in clusters.items() for row in each.rows]
     contexts = tuple(reading.context for reading in readings)
     return Status(rows, not unread and not problems, contexts, unread, problems)
 
 
-def _refuse_unknown(names: Sequence[str], found: Iterable[_Found], unread: dict[str, str]) -> None:
+def _refuse_unknown(names: Sequence[str], clusters: Iterable[_Cluster], unread: dict[str, str]) -> None:
     """Refuse a name that no cluster has; where one could not be read, it may be there."""
-    unknown = [] if unread else sorted(set(names).difference(*(each.named for each in found)))
+    unknown = [] if unread else sorted(set(names).difference(*(each.named for each in clusters)))
     if unknown:
         raise UsageError(f"there is no policy {unknown[0]} in any of these clusters")

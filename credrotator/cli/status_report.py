@@ -141,6 +141,7 @@ def ordered(status: Status, by: str) -> list[Row]:
 def in_order(rows: Sequence[Row], by: str) -> list[Row]:
     """Sort by one of ``ORDERS``; what has no such value comes last, and equals stay as they were."""
     value = ORDERS[by]
+    # None does not compare with a time, and what never expires is nobody's first worry.
     there = [row for row in rows if value(row) is not None]
     return sorted(there, key=value) + [row for row in rows if value(row) is None]
 
@@ -156,6 +157,7 @@ def _cells(row: Row, now: datetime, *, wide: bool) -> list[str | Cell]:
     cells += [_join(row.dependants.backends), _join(row.dependants.routes)]
     if wide:
         cells += [_join(row.dependants.models), row.identity or NONE, str(row.secret or NONE)]
+        # False alone: None means that nobody knows, as over a directory.
         cells += [Cell(ANSWERS[each], "warn" if each is False else "") for each in (row.acknowledged, row.in_use)]
     return cells
 

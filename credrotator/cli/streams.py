@@ -38,6 +38,8 @@ class _Writer(io.RawIOBase):
             return size_bytes
         try:
             return os.write(self._descriptor, data)
+        # Somebody made the pipe non-blocking (Node.js does, for all who share it): wait until there is room. Zero bytes
+        # written make BufferedWriter try again.
         except BlockingIOError:
             select.select([], [self._descriptor], [])
             return 0
@@ -79,6 +81,7 @@ def _open_if_closed(descriptor: int) -> None:
 def _guarded(stream: TextIO | None, descriptor: int) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(_Writer(descriptor)),
+        # A closed stream has none. backslashreplace: a name that the locale cannot write must not end the command.
         encoding=getattr(stream, "encoding", None) or "utf-8",
         errors=getattr(stream, "errors", None) or "backslashreplace",
         line_buffering=descriptor == ERROR or os.isatty(descriptor),

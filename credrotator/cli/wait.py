@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from credrotator.core.model import ObjectKey
 
 READY, EXPIRES_AFTER = "ready", "expires-after="
+# A daemon renews within seconds of a request; once a second a reading of a cluster costs a list or two.
 INTERVAL_S = 1.0
 
 
@@ -93,6 +94,7 @@ def command(names: tuple[str, ...], *, condition: Condition, limit: timedelta, *
     with open_backend(settings, SkewedClock(system_clock)) as backend:
         snapshot = read(backend)
         keys = chosen(snapshot, names, settings)
+        # No exchange can be made here: who waits must never use up a token.
         rotation = Rotation(backend.store, NoExchange(), system_clock)
         lacking = _lacking(snapshot, keys, rotation, condition)
         while lacking and (left_s := ends_s - time.monotonic()) > 0:
@@ -114,6 +116,7 @@ def _lacking(
     lacking: dict[ObjectKey, str] = {}
     for key in keys:
         if key not in inventory.policies and key not in inventory.invalid:
+            # Not an error: a policy that is deleted and made anew while somebody waits comes back.
             lacking[key] = "it is not there any more"
         elif why := unmet(key, inventory, rotation, condition, now):
             lacking[key] = why
@@ -127,4 +130,5 @@ def _look_again(
     try:
         return _lacking(backend.read(), keys, rotation, condition)
     except (RotationError, UsageError) as error:
+        # An API server that restarts, or a file that is being replaced, must not end a wait of minutes.
         return dict.fromkeys(keys, str(error))

@@ -29,6 +29,8 @@ class Attempt:
     rotation: str
 
 
+# A context variable and no parameter: vendors' own log lines, which know nothing of attempts, have it too
+# (docs/decisions.md).
 _CURRENT: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
 
 
@@ -40,6 +42,8 @@ def current() -> Attempt | None:
 @contextlib.contextmanager
 def attempting(policy: ObjectKey) -> Iterator[Attempt]:
     """Begin an attempt, and end it with the block."""
+    # Random, where everything that decides is a hash: an id that came again after a restart would join two attempts in
+    # a search.
     attempt = Attempt(policy, os.urandom(ID_BYTES).hex())
     before = _CURRENT.set(attempt)
     try:

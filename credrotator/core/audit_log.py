@@ -36,6 +36,7 @@ class AuditLog(Protocol):
         """The gateway's own rotator is kept away from a policy that fails; the credential stays."""
 
 
+# For status and check, which decide nothing that is done.
 class _NoAudit:
     def published(
         self, policy: Policy, reason: str, old: datetime | None, document: SecretDocument, credential: Credential

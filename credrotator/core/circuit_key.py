@@ -48,6 +48,7 @@ class CircuitKey:
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").lower(), parts.port or PORTS.get(parts.scheme, 0)
+        # A port that is no number. The request fails later with a better message; a key is needed all the same.
         except ValueError:
             return cls(endpoint, url[:ADDRESS_LIMIT], account)
         host = f"[{host}]" if ":" in host else host
@@ -71,5 +72,6 @@ def client_account(client_id: str, secret: Sensitive) -> str:
     """Return what tells one client with one secret from all others; neither can be read from it."""
     digest = hashlib.sha256()
     for part in (client_id, secret.reveal()):
+        # With the length, or "ab" and "c" would be the client "a" with "bc".
         digest.update(f"{len(part)}:{part}".encode())
     return digest.hexdigest()[:32]

@@ -22,6 +22,7 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_=-]*")
 def read_claims(token: Sensitive) -> Mapping[str, Any] | None:
     """Return the claims of a signed JWT in compact form, or None if the token is not one (opaque, encrypted, cut)."""
     parts = token.reveal().split(".")
+    # An encrypted JWT has five (RFC 7516 §3.1): its claims are for the recipient alone.
     if len(parts) != _PARTS:
         return None
     try:
@@ -36,6 +37,7 @@ def read_claims(token: Sensitive) -> Mapping[str, Any] | None:
 def claim_time(claims: Mapping[str, Any] | None, name: str) -> datetime | None:
     """Read a NumericDate claim (``exp``, ``iat``); None if it is absent, before 1970 or no sane number."""
     value = (claims or {}).get(name)
+    # JSON's true is an int in Python, and would be the first second of 1970.
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         return None
     try:

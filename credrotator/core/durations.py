@@ -9,6 +9,8 @@ from credrotator.core.errors import printable
 
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+# timedelta ends at 2.7 million years, and datetime before that: a sum with more than this raises OverflowError
+# somewhere.
 _LONGEST = timedelta(days=3650)
 
 
@@ -23,6 +25,7 @@ def parse_duration(text: str) -> timedelta:
         return timedelta(0)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"expected a duration such as 30m or 1h30m, got {printable(text, 40)!r}")
+    # Days are no part of Go's notation; people write 7d all the same, and nobody can mean anything else by it.
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     if seconds > _LONGEST.total_seconds():
         raise ValueError(f"a duration of more than ten years cannot be meant: {printable(text, 40)!r}")

@@ -20,6 +20,7 @@ MESSAGE_LIMIT = 300
 def printable(text: object, limit: int = MESSAGE_LIMIT) -> str:
     """Escape control characters and cut to ``limit`` characters: foreign text cannot forge a log line or a screen."""
     whole = str(text)
+    # Cut before it is escaped, so that a body of a megabyte costs no time; and after, since an escape is longer.
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in whole[:limit])
     return shown[:limit] + ("…" if max(len(whole), len(shown)) > limit else "")
 

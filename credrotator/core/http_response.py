@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+# These two are http.client's own limits (_MAXLINE, _MAXHEADERS): nothing is accepted that was not before.
 _LONGEST_LINE = 65536
 _MOST_HEADERS = 100
 _PLAIN = re.compile(rb"([!#-9;-~]+):[ \t]*([ -~]*)\r\n")
@@ -31,6 +32,7 @@ class PlainResponse(HTTPResponse):
         if getattr(self, "headers", None) is not None:
             return
         version, status, reason = self._read_status()  # type: ignore[attr-defined]
+        # An informational answer comes before the real one, with headers that nobody needs (RFC 9110 §15.2).
         while status == HTTPStatus.CONTINUE:
             _lines(self.fp)
             version, status, reason = self._read_status()  # type: ignore[attr-defined]
@@ -47,10 +49,12 @@ class PlainResponse(HTTPResponse):
         self.chunk_left = None
         self.will_close = self._check_close()  # type: ignore[attr-defined]
         self.length = None if self.chunked else _length(self.headers.get("content-length", ""))
+        # These have no body whatever their headers say (RFC 9112 §6.3, rule 1).
         if status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED} or status < HTTPStatus.OK:
             self.length = 0
         if self._method == "HEAD":  # type: ignore[attr-defined]
             self.length = 0
+        # Neither length nor chunks: the body ends with the connection, which cannot be used again.
         if not self.chunked and self.length is None:
             self.will_close = True
 

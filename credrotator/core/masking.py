@@ -198,6 +198,7 @@ def _cut(text: str, secret: str) -> Iterator[tuple[int, int]]:
 
 def _needles(secret: str) -> Iterator[_Needle]:
     """Yield the forms of a secret that decoding does not lead back to it: itself, and Base64 of it or of its form."""
+    # Secrets are sent without the line end that a file gave them, and that is what an issuer repeats.
     own = secret.strip()
     if not own:
         return
@@ -208,6 +209,7 @@ def _needles(secret: str) -> Iterator[_Needle]:
         for before in range(3):
             # In Base64 a text reads in three ways, by what stands before it; the ends depend on the neighbours.
             encoded = base64.b64encode(b"\0" * before + form.encode("utf-8", "replace")).decode()
+            # Of the first characters some bits belong to what stands before; they differ from text to text.
             core = encoded[(0, 2, 3)[before] :].rstrip("=")
             core = core[:-1] if encoded.endswith("=") else core
             if len(core) >= FRAGMENT:

@@ -38,6 +38,7 @@ class ObjectKey(NamedTuple):
 
 def backend_key(namespace: str, kind: str, name: str) -> ObjectKey:
     """Name a backend: an InferencePool may be called like an AIServiceBackend and is another thing."""
+    # The bare name for the usual kind: it is what people see in tables and -o name.
     return ObjectKey(namespace, name if kind == "AIServiceBackend" else f"{kind}/{name}")
 
 
@@ -298,6 +299,7 @@ class RotatablePolicy(Policy):
     fingerprint: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        # Once, when the policy is read: each rotation asks for it several times. The class is frozen, hence this way.
         object.__setattr__(self, "fingerprint", fingerprint(self.source))
 
 
@@ -308,6 +310,8 @@ def fingerprint(source: Source) -> str:
     Where a key file lies is: another file is another account's, most likely.
     """
     facts: dict[str, Any] = asdict(cast("Any", source))
+    # What a client proves itself by is no part: a new secret of the same client gives the same credential, and its
+    # rotation must not rotate all policies that use it.
     facts.pop("client_secret", None)
     for proof in ("client_secret", "assertion"):
         facts.get("oidc", {}).pop(proof, None)
@@ -318,6 +322,7 @@ def fingerprint(source: Source) -> str:
 
 def generated_secret(policy: ObjectKey) -> ObjectKey:
     """Name the Secret that the gateway reads for a policy that is rotated (the gateway's own naming rule)."""
+    # ``GetBSPSecretName`` of ``internal/controller/rotators``.
     return ObjectKey(policy.namespace, f"ai-eg-bsp-{policy.name}")
 
 

@@ -25,6 +25,8 @@ class Failure:
     reason: str
     message: str
     hint: str
+    # compare=False, as with all below: what is shown decides whether a failure is news, and the seconds of a
+    # Retry-After change with each.
     retry_after: timedelta | None = field(default=None, compare=False)
     settling: Settling | None = field(default=None, compare=False)
     hangs: bool = field(default=False, compare=False)

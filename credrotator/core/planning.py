@@ -13,7 +13,9 @@ from enum import StrEnum
 
 from credrotator.core.secret_document import Published, Unreadable
 
+# As cert-manager's renewal: a third of the life is left for outages and retries.
 FRACTION = 2 / 3
+# With few minutes, a third is less than a back-off and an exchange take.
 SHORT_FRACTION = 1 / 2
 SHORT_LIFE = timedelta(minutes=10)
 """Up to here a credential is renewed at half of its life."""
@@ -123,6 +125,8 @@ def renewal_time(published: Published, seed: str) -> datetime:
     if life > MARGIN_LIFE:
         # The gateway's own rotator begins five minutes before the expiry; a minute before that we have renewed.
         due = min(due, expires_at - MARGIN)
+    # Such lives come from misconfigured issuers. Without the pause, each renewal would be due as soon as it is
+    # published.
     if life < TINY_LIFE:
         due = max(due, issued_at + TINY_PAUSE)
     return due

@@ -45,6 +45,7 @@ def published_credential(policy: RotatablePolicy, document: SecretDocument | Non
         return None
     kind = policy.source.kind
     fields = policy.source.fields(document.data[policy.data_key or kind.data_key])
+    # A Google service account has no project in its source, so that variable is left out, not empty.
     environment = {variable: fields[name] for name, variable in kind.variables if name in fields}
     return PublishedCredential(
         policy.key, kind.provider, policy.secret, fields, environment, published.expires_at, published.issued_at

@@ -58,6 +58,7 @@ class StoredSecret:
 
     def is_of(self, owner: Owner) -> bool:
         """Tell whether nothing is wrong with whose it is."""
+        # A directory knows no owners; a Secret there belongs to whom its name says.
         return self.ownership is None or self.ownership.is_of(owner)
 
 

@@ -17,6 +17,8 @@ class Sensitive:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        # By identity: two equal secrets are two entries, so that the end of one does not hide the other from the search
+        # (a WeakSet would).
         self._held[id(self)] = text
 
     def __del__(self) -> None:
@@ -41,6 +43,7 @@ class Sensitive:
         return format(repr(self), spec)
 
     def __eq__(self, other: object) -> bool:
+        # Not in constant time: both sides are ours, and nobody outside can measure it.
         return isinstance(other, Sensitive) and self._text == other._text
 
     def __hash__(self) -> int:

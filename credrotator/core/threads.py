@@ -18,6 +18,7 @@ class HasThreads(Protocol):
 
 def dead(threads: Iterable[threading.Thread | None]) -> list[str]:
     """Return the names of those that were started and have ended."""
+    # ``ident`` is None before the start: a thread that was not needed yet is not dead.
     return [thread.name for thread in threads if thread is not None and thread.ident and not thread.is_alive()]
 
 

@@ -43,6 +43,7 @@ def name_addresses(url: str, transport: Transport) -> str:
         return "left to the proxy"
     host, port = _address(url)
     try:
+        # With what is left of the deadline: getaddrinfo itself has no time limit.
         addresses = resolve(host, port, remaining_s(CONNECT_TIMEOUT_S))
     except TimeoutError as error:
         hint = "see whether this machine's resolver answers (/etc/resolv.conf; in a pod, egress to port 53)"
@@ -70,6 +71,7 @@ def proxy_route(url: str, transport: Transport) -> str:
         return "none"
     parts = urlsplit(proxy)
     shown = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    # Plain http goes to the proxy as an ordinary request, so there is no tunnel that could be tried by itself.
     if urlsplit(url).scheme == "https":
         try:
             with transport.connection(url):
@@ -95,6 +97,7 @@ def name_certificate(url: str, transport: Transport) -> str:
     except HandshakeRefused:
         raise
     except Untrusted as error:
+        # Through a proxy the certificate may be the proxy's own, and asking past it may be forbidden.
         if _proxied(url, transport) or not (shown := _shown(url, transport)):
             raise
         raise Untrusted(error.reason, f"{error.message}; {shown}", hint=error.hint) from error
@@ -104,6 +107,7 @@ def _proxied(url: str, transport: Transport) -> bool:
     try:
         return transport.proxy_for(url) is not None
     except Denied:
+        # A proxy that is set and cannot be used: resolving here would describe a route that no request takes.
         return True
 
 
@@ -141,6 +145,7 @@ def _shown(url: str, transport: Transport) -> str:
 
 
 def _by(certificate: Certificate) -> str:
+    # By names, not by a signature check: it is a word for a person, and nothing is decided by it.
     if certificate.issuer == certificate.subject:
         return "signed by itself"
     return f"signed by {_named(certificate.issuer)}"

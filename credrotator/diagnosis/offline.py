@@ -15,7 +15,7 @@ from credrotator.core.outcome import Failure
 from credrotator.diagnosis.preflight import Report, Step
 from credrotator.providers import provider_of
 from credrotator.providers.provider import Advice
-from credrotator.rotation.not_rotated import check_static, invalid
+from credrotator.rotation.not_rotated import check_static
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,17 +41,15 @@ class OfflineCheck:
 
     def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader) -> Report:
         """Check one policy; what is wrong becomes part of the report."""
-        report = Report(policy.key, policy.provider)
+        report = Report.of(policy)
         if isinstance(policy, InvalidPolicy):
-            report.steps.append(Step("policy", "failed", f"read from {policy.origin}", error=invalid(policy).error))
             return report
-        report.warnings = policy.warnings
-        report.steps.append(Step("policy", "ok", f"{policy.api_version}, read from {policy.origin}"))
         if isinstance(policy, RotatablePolicy):
             for reference in policy.references:
                 _refer(report, reference, secrets)
             self._allowed(report, policy)
             self._advise(report, policy)
+        # Of what a newer gateway knows, references are not known either.
         elif not isinstance(policy.source, Unsupported):
             _static(report, policy, secrets)
         return report
@@ -69,6 +67,7 @@ class OfflineCheck:
             issuers.token_transport(client, client.token_endpoint or "")
             return f"token endpoint {client.token_endpoint}"
 
+        # The endpoint is judged by the issuer's rules, so it would fail for the same reason again.
         if _try(report, "allowed", issuer) and client.token_endpoint:
             _try(report, "allowed", endpoint)
 
@@ -106,6 +105,7 @@ def _try(report: Report, name: str, do: Callable[[], str]) -> bool:
     except RotationError as error:
         if error.reason == ELSEWHERE:
             report.steps.append(Step(name, "skipped", f"{error.message} among the manifests"))
+            # Not tried is no failure: whatever comes after it does not depend on the Secret's value.
             return True
         report.steps.append(Step(name, "failed", "", error=Failure.of(error)))
         return False

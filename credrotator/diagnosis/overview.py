@@ -34,6 +34,7 @@ STATES = {
 AskInUse: TypeAlias = "Callable[[RotatablePolicy, str], bool | None]"
 """Tells, by the hash of what is published, whether the gateway's filter is configured with it; None: not known."""
 
+# Unknown among them: without --out nobody said where credentials are, and that is no policy's trouble.
 WELL = frozenset({"Fresh", "Due", "Static", "NotSupported", "Unknown"})
 
 
@@ -130,6 +131,7 @@ def overview(
         return replace(row, state="Unknown")
     if isinstance(policy, RotatablePolicy):
         return _standing(row, policy, rotation, now=now, acknowledged_at=acknowledged_at, in_use=in_use)
+    # A dry run: of a static policy that is a look at its Secret, and nothing else is decided.
     outcome = rotation(policy, inventory.reader(key), RotateOptions(dry_run=True))
     if outcome.error:
         return replace(row, state="Broken", why=outcome.error.message, hint=outcome.error.hint)
@@ -154,11 +156,13 @@ def _standing(
     if isinstance(standing.published, Published) and standing.stored:
         row = replace(row, in_use=in_use(policy, content_hash(standing.stored.document.data)))
     if isinstance(standing.published, Published) and (issued_at := standing.published.issued_at):
+        # Whole seconds in the status against whole seconds in the annotation, so equal counts as after.
         acknowledged = None if acknowledged_at is None else acknowledged_at >= issued_at
         issued: LastOutcome = {"at": show_time(issued_at), "action": "rotated", "reason": None, "error": None}
         row = replace(row, acknowledged=acknowledged, last=row.last or issued)
     if isinstance(standing.plan, Keep):
         return replace(row, state="Fresh")
+    # Before "Expired": the expiry of a parked Secret is not a credential's.
     if standing.stored and not standing.stored.document.data and TRUE_EXPIRY in standing.stored.document.annotations:
         until = parked_until(standing.stored.document)
         why = "nothing was issued yet; its empty Secret keeps the gateway's rotator from the issuer"

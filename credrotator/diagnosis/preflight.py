@@ -11,7 +11,7 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 from credrotator.core.claims import audiences
@@ -41,7 +41,7 @@ from credrotator.exchange.vendors import NetworkEndpoint
 from credrotator.policies.managed import header_mutation
 from credrotator.providers import provider_of
 from credrotator.providers.provider import Advice
-from credrotator.rotation.not_rotated import check_static, invalid
+from credrotator.rotation.not_rotated import check_static, invalid_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from credrotator.exchange.subject_tokens import SubjectTokenSource
 
 ISSUER_NAME = ISSUER.name.lower()
+# azp beside aud: AWS goes by it where a token has both.
 SHOWN = ("iss", "aud", "azp", "sub")
 """Claims that decide whether the other side accepts the token."""
 ALREADY_HERE = ("run credrotator check, which prints the", "compare it with the")
@@ -96,6 +97,15 @@ class Report:
     advice: Advice | None = None
     warnings: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, policy: Policy | InvalidPolicy) -> Self:
+        """Begin a report: the first step is the reading of the policy, and the last one where that failed."""
+        where = f"read from {policy.origin}"
+        if isinstance(policy, InvalidPolicy):
+            return cls(policy.key, policy.provider, [Step("policy", "failed", where, error=invalid_failure(policy))])
+        step = Step("policy", "ok", f"{policy.api_version}, {where}")
+        return cls(policy.key, policy.provider, [step], warnings=policy.warnings)
+
     @property
     def failed(self) -> bool:
         """Tell whether a step failed."""
@@ -119,18 +129,17 @@ class Check:
     def __init__(self, exchanger: Exchanger, timeout: timedelta, destination: Destination | None, clock: Clock) -> None:
         self._exchanger = exchanger
         self._timeout = timeout
+        # With an underscore behind it, too: the method that asks it has the name.
         self._destination_ = destination
         self._clock = clock
 
     def __call__(self, policy: Policy | InvalidPolicy, secrets: SecretReader) -> Report:
         """Try every step for one policy; what fails becomes part of the report."""
-        report = Report(policy.key, policy.provider)
+        report = Report.of(policy)
         if isinstance(policy, InvalidPolicy):
-            outcome = invalid(policy)
-            report.steps.append(Step("policy", "failed", f"read from {policy.origin}", error=outcome.error))
             return report
-        report.warnings = policy.warnings
-        report.steps.append(Step("policy", "ok", f"{policy.api_version}, read from {policy.origin}"))
+        # One deadline for all steps, as a rotation has one: steps that each take their full time would pass here and
+        # fail there.
         with contextlib.suppress(StopHere), deadline(self._timeout):
             self._steps(report, policy, secrets)
         if isinstance(policy, RotatablePolicy):
@@ -193,12 +202,14 @@ class Check:
             step.detail = f"issuer {client.issuer}"
         endpoint_address = NetworkEndpoint(ISSUER_NAME, ISSUER_NAME, client.issuer, transport)
         if not client.token_endpoint:
+            # Not for a token endpoint that the policy names: then the issuer's own address is never asked.
             _check_network(report, endpoint_address)
         with _step(report, "discovery", endpoint_address.name, endpoint_address.title) as step:
             step.detail = f"not needed: the policy names {client.token_endpoint}"
             endpoint = client.token_endpoint or issuers.metadata(client.issuer).token_endpoint
             if not client.token_endpoint:
                 step.detail = f"token endpoint {endpoint}"
+        # Another host has another name, proxy and certificate, and may not be allowed although the issuer is.
         if client.token_endpoint or _origin(endpoint) != _origin(client.issuer):
             with _finding(report, "allowed", "token", "token endpoint"):
                 transport = issuers.token_transport(client, endpoint)
@@ -256,6 +267,7 @@ class Check:
         with contextlib.suppress(RotationError):
             seen = self._clock.seen()
             asked = {step.endpoint for step in report.steps if step.took_s is not None}
+            # Those that this policy asked; a shared clock knows others of earlier policies as well.
             for endpoint in (ISSUER, self._exchanger.endpoint(policy.source).transport.endpoint):
                 name = endpoint.name.lower()
                 by = seen.get(name)
@@ -319,11 +331,14 @@ def _check_network(report: Report, endpoint_address: NetworkEndpoint) -> None:
     trials = (("dns", name_addresses), ("proxy", proxy_route), ("tls", name_certificate))
     for name, trial in trials:
         with _step(report, name, endpoint_address.name, endpoint_address.title) as step:
+            # Each makes its own connection, so that it can fail at one thing only; three handshakes cost less than a
+            # wrong diagnosis.
             step.detail = trial(endpoint_address.url, endpoint_address.transport)
 
 
 def _without_claims(report: Report, ask: Callable[[], SubjectToken]) -> SubjectToken:
     """Get the token; that it came and cannot be read is the next step's failure."""
+    # Two steps of one request: an issuer that answers well but with an opaque token is not to be shown as failing.
     opaque: OpaqueToken | None = None
     with _step(report, "token", ISSUER_NAME, ISSUER_NAME) as step:
         try:
@@ -368,6 +383,7 @@ def _claims(token: SubjectToken) -> str:
 def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
     """Say what the other side will stumble over; an issuer may ignore what it was asked for (RFC 6749 has no aud)."""
     issuer = printable(token.claims.get("iss", "nobody"))
+    # Google's tokens name the issuer without a scheme, and vendors take both.
     if issuer.rpartition("://")[2] != client.issuer.rpartition("://")[2]:
         yield f"the token names {issuer} as its issuer, the policy {client.issuer}: the other side goes by the token's"
     named = audiences(token.claims)
@@ -378,6 +394,7 @@ def _odd_claims(client: OidcClient, token: SubjectToken) -> Iterator[str]:
 
 def _unreachable_issuer(token: SubjectToken) -> Iterator[str]:
     """Say where vendors cannot read the keys of whoever signed the token, as with a cluster of one's own."""
+    # kubeadm, kind and most distributions name it so by default; EKS, GKE and AKS have public issuers.
     host = urlsplit(printable(token.claims.get("iss", ""))).hostname or ""
     if host.endswith((".svc", ".svc.cluster.local", ".local")) or host in {"localhost", "kubernetes.default"}:
         what = f"the token's issuer {host} is known in this cluster only, so a vendor cannot fetch its keys"
@@ -390,6 +407,7 @@ def _lacking(token: SubjectToken) -> str:
         return "the token has no audience (aud): have the issuer put one into this client's tokens"
     if not token.claims.get("sub"):
         return "the token has no subject (sub), so no other side can tell whose it is: have the issuer add it"
+    # No vendor fetches keys by plain http.
     if printable(token.claims.get("iss", "")).lower().startswith("http://"):
         return "the token names an issuer by plain http: have the issuer name itself by https"
     return ""

@@ -43,6 +43,7 @@ class Explanation:
     @property
     def pattern(self) -> tuple[str, str] | None:
         """What a vendor's own codes begin and end with; None for a reason with a name of its own."""
+        # ``AADSTS<number>`` and the like: a family whose members the vendor numbers.
         before, opening, rest = self.name.partition("<")
         if not opening or ANY_ENDPOINT in self.name:
             return None
@@ -53,6 +54,7 @@ class Explanation:
         if self.pattern is None:
             return reason in self.names
         before, after = self.pattern
+        # At least one character for the code itself, or the bare prefix would be explained as a member.
         return len(reason) > len(before + after) and reason.startswith(before) and reason.endswith(after)
 
 
@@ -79,6 +81,7 @@ def _explanation(entry: dict[str, str], title: str, endpoints: list[str]) -> Exp
 
 def _files(folder: Traversable) -> Iterator[Traversable]:
     for child in sorted(folder.iterdir(), key=lambda each: each.name):
+        # By walking, not by a list of packages: a new provider's file is found without anybody being told.
         if child.is_dir() and child.name != "__pycache__":
             yield from _files(child)
         elif child.name == FILE:

@@ -18,6 +18,7 @@ def document(advice: Iterable[Advice]) -> str:
     needed = [
         (provider, own)
         for provider in PROVIDERS
+        # In the order of PROVIDERS, not of the policies, so that a second run gives the same file.
         if (own := [each for each in listed if isinstance(each.source, provider.sources)])
     ]
     if not needed:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from credrotator.exchange.exchanger import Exchanger
     from credrotator.exchange.http.transport import Transport
 
+# Beside the exchange's own deadline, not within it: the time is needed to decide whether there is to be one.
 TIMEOUT = timedelta(seconds=5)
 ASKED_AGAIN_S = 60.0
 """For so long an answer, or that there was none, stands for all policies of an endpoint."""
@@ -51,6 +52,8 @@ class AskedTime:
         Raises:
             Transient: Neither vendor nor issuer tells.
         """
+        # A vendor's word first: an issuer is whoever a policy's author names, and could have everything renewed at
+        # once.
         now = self._vendors(source) or self._issuers(source)
         if now is None:
             message = "this machine's clock is behind, and neither vendor nor issuer tells what time it is"
@@ -87,6 +90,7 @@ class AskedTime:
         """Return by how much the other clock is ahead of ours, None where it does not tell."""
         try:
             with deadline(TIMEOUT):
+                # Whatever it answers: a 404 and a 405 have a Date as well.
                 response = transport.request("GET", url)
             date = parsedate_to_datetime(response.headers.get("Date", ""))
             return (date if date.tzinfo else date.replace(tzinfo=UTC)) - self._clock()

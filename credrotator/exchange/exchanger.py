@@ -123,6 +123,7 @@ class Exchanger:
         # One for each route, so that connections are kept: a handshake for each token would be most of its time.
         self._route_transports: dict[tuple[Endpoint, IssuerRoute, bool], Transport] = {}
         self._account_tokens = account_tokens
+        # Apart from the issuers' tokens: these are kept by policy and audience (docs/decisions.md).
         self._kept_account_tokens: Shared[SubjectToken] = Shared(clock, seconds, size_bytes=_token_size)
 
     def has_valid_token(self, issuer: str) -> bool:
@@ -208,10 +209,12 @@ class Exchanger:
                 who = f"service account {account}"
                 return TokenProof(Sensitive(who), who, lambda: ask(account, audience))
             case TokenFile(name=name):
+                # Made for each request: it holds nothing, and the file is read when the token is asked for.
                 files = TokenFiles(self._settings.token_files)
                 identity = Sensitive(f"token file {name} for {policy.namespace}")
                 return TokenProof(identity, f"token file {name}", lambda: files.token(policy.namespace, assertion))
             case ClientKey(private_key=private_key, key_id=key_id):
+                # Read anew at each attempt, as a client secret is: whoever replaces the key has not to tell anybody.
                 key, known_as = secrets(private_key), secrets(key_id).reveal()
                 return KeyProof(client_id, key, known_as, private_key, self._clock)
 
@@ -285,6 +288,7 @@ class Exchanger:
         )
 
     def _transport(self, endpoint: Endpoint, *, guarded: bool = False, route: IssuerRoute = DEFAULT_ROUTE) -> Transport:
+        # The first that is set counts alone, as in the SDKs; our own --ca-file is in addition to it.
         bundle = next((path for name in endpoint.ca_variables if (path := self._environment.get(name))), None)
         direct = route.proxy == DIRECT
         return Transport(
@@ -292,6 +296,7 @@ class Exchanger:
             bundles=(bundle,) if bundle else (),
             extra_cas=tuple(file for file in (self._settings.ca_file, route.ca_file) if file),
             proxy=None if direct else route.proxy or self._environment.get(endpoint.proxy_variable) or None,
+            # An empty environment and not only no proxy: requests would read HTTPS_PROXY by itself.
             environment={} if direct else self._environment,
             guarded=guarded,
             dated=self._date,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from credrotator.exchange.http.endpoint import Endpoint
     from credrotator.exchange.http.transport import Transport
 
+# RFC 8693 §2.1, RFC 7523 §2.1 and RFC 8693 §3, in this order.
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
@@ -136,6 +137,7 @@ class GrantEndpoint:
 
     def _success(self, response: requests.Response, grant: TokenGrant, clock: Clock) -> dict[str, Any]:
         """Let nothing but a well-formed success pass."""
+        # A redirect would send the subject token elsewhere; ``ok`` is true for it (requests counts below 400).
         if not response.ok or response.is_redirect:
             raise self._refusal(response, grant, clock)
         answer = json_object(response)
@@ -173,13 +175,16 @@ class GrantEndpoint:
         code, shown = said_to(response.request, code, 60), said_to(response.request, description)
         message = f"{title} answered {' '.join(filter(None, (str(status), code)))}: {shown} ({printable(grant.whom)})"
         wait = retry_after(response.headers, clock())
+        # Before the code: whoever limits the rate does not always have a code for it.
         if status == TOO_MANY_REQUESTS:
             return Throttled(f"{name}Throttled", message, hint=RATE_LIMITED, retry_after=wait)
         if status >= SERVER_ERROR or code in _PASSING:
             return Outage(f"{name}Failed", message, hint=self.status_page, retry_after=wait)
+        # By words, since RFC 6749 has invalid_grant for all that can be wrong with an assertion.
         if STALE.search(description):
             reason = f"{name}StaleToken"
             return StaleToken(reason, message, hint=CLOCKS)
+        # ``invalid_target`` becomes InvalidTarget. Letters only, and cut: a tenant's endpoint chooses the code.
         own = "".join(part.capitalize() for part in re.findall("[A-Za-z]+", code))[:40]
         return Denied(f"{name}{own or 'Refused'}", message, hint=self.hints.get(code, self.hint))
 

@@ -11,6 +11,7 @@ from credrotator.core.errors import Outage
 if TYPE_CHECKING:
     from credrotator.exchange.http.endpoint import Endpoint
 
+# As ``planning.LONGEST_LIFE``: beyond it an expiry is taken for an error.
 LONGEST_TOKEN = timedelta(hours=24)
 DEFAULT_TOKEN_LIFE = timedelta(minutes=5)
 """For a token that tells its life neither in the response nor in ``exp``."""
@@ -51,4 +52,5 @@ def _span(endpoint: Endpoint, value: object) -> timedelta:
     if not seconds > 0:
         shown = f"{seconds:g}" if math.isfinite(seconds) else f"a {type(value).__name__}"
         raise unusable(endpoint, f"expires_in is {shown}, expected a positive number of seconds")
+    # The inner bound keeps timedelta from OverflowError; the outer one is the rule.
     return min(timedelta(seconds=min(seconds, 1e8)), LONGEST_TOKEN)

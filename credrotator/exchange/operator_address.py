@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from credrotator.exchange.http.endpoint import Endpoint
 
+# No user, query or fragment: a path is appended to it.
 _ADDRESS = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 
 

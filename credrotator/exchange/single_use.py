@@ -62,6 +62,8 @@ class UsedTokens:
         now = self._clock()
         self._used = {digest: until for digest, until in self._used.items() if until > now}
         while len(self._used) > MOST_TOKENS:
+            # All are alive still: the oldest claim is the likeliest to be over, and the vendor refuses a second use in
+            # any case.
             self._used.pop(next(iter(self._used)))
 
 

@@ -44,6 +44,7 @@ class IssuerTokens:
 
     def fresh(self, stale: SubjectToken, refusal: Denied) -> SubjectToken:  # noqa: ARG002 - the issuer may give it again
         """See ``Subject``."""
+        # Only if the shared token is still this one: another policy may have fetched a fresh one meanwhile.
         self.issuers.forget(self.request, stale)
         return self.token()
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import TokenFile
 
+# A projected token has one or two KiB; the rest is room for groups.
 LONGEST_BYTES = 64 * 1024
 API_SERVER_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 """With it a pod talks to the API server; whoever is shown it can do the same."""
@@ -49,6 +50,7 @@ class TokenFiles:
             Denied: There is no such file for them, or what is in it is not the token that the policy wants.
             Transient: It cannot be read at this moment.
         """
+        # The namespace's own first, so that an operator can replace a file that all may use for one of them.
         path = self._files.get(ObjectKey(namespace, asked.name)) or self._files.get(ObjectKey(EVERYBODY, asked.name))
         if path is None:
             known = sorted({key.name for key in self._files if key.namespace in {EVERYBODY, namespace}})
@@ -87,6 +89,7 @@ def _content(path: Path, name: str, secret: Path) -> str:
         message = f"token file {name} holds the token with which this pod talks to the API server"
         hint = "project a token with an audience of its own: this one opens the cluster to whoever is shown it"
         raise Denied("TokenFileForbidden", message, hint=hint)
+    # A JWT is ASCII. Replaced and not refused here: what comes of it is no JWT, which has a message of its own.
     text = content.decode("ascii", "replace").strip()
     return text if len(content) <= LONGEST_BYTES else ""
 

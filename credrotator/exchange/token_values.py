@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from credrotator.exchange.http.endpoint import Endpoint
 
+# VSCHAR without the blank: RFC 6750 §2.1 allows fewer still, and vendors do not keep to it.
 TOKEN = re.compile(r"[!-~]+")
 AROUND = " \t\r\n"
 """What some servers put around a token; it is left out."""

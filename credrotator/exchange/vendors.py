@@ -86,6 +86,7 @@ class IssuerAddress(Protocol):
         """
 
 
+# Tests and vendors with fixed addresses make a context without these; a call is a bug, not a refusal.
 def _none_is_named(*_: Any, **__: Any) -> NoReturn:
     raise TypeError("made for vendors whose address no policy names")
 
@@ -176,6 +177,7 @@ class ExchangeSteps:
         Raises:
             RotationError: What the step raised, or the circuit breaker in its place.
         """
+        # The stage around the slot: waiting for a slot is time that the exchange takes, and metrics have to show it.
         with self._instrumentation.stage("exchange"), self._circuits.of(asked).slot():
             return ask()
 
@@ -190,6 +192,7 @@ class ExchangeSteps:
             return self._exchanged(asked, exchange, token)
         except StaleToken as error:
             fresh = self._fresh(token, error)
+        # Once only: a vendor that calls a fresh token stale means something else by it.
         return self._exchanged(asked, exchange, fresh)
 
     def subject_token(self) -> SubjectToken:

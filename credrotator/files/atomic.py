@@ -44,9 +44,11 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, a pipe that somebody put in the file's place would block its reader for ever.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+# A publication takes milliseconds; whoever holds the lock for this long hangs, at NFS for example.
 _LOCK_TIMEOUT_S = 10
 _ABANDONED_S = 3600
 """A temporary file of that age has no writer any more."""
+# What FUSE, SMB and other file systems answer to fsync, flock and symlink.
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 _ROOT = 0
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -69,6 +71,7 @@ class Access:
 
     def is_right(self, status: os.stat_result) -> bool:
         """Tell whether exactly those may open a file who are meant to, as far as its mode says."""
+        # Templates alone have a mode of their own; Secrets go by the group.
         if self.mode is not None:
             return stat.S_IMODE(status.st_mode) == self.mode and self.group in {None, status.st_gid}
         if self.group is None:
@@ -99,6 +102,8 @@ class Access:
 
     def _share(self, descriptor: int, mode: int) -> None:
         status = os.fstat(descriptor)
+        # Of another owner's file nothing can be changed (chown(2)): the top of a volume with fsGroup is root's, and set
+        # up by the kubelet.
         if self.group is None or status.st_uid != os.geteuid():
             return
         if status.st_gid != self.group:
@@ -391,10 +396,12 @@ def storage_errors(where: str, *, reads: bool = False) -> Iterator[None]:
 
 
 def _explained(error: OSError, where: str) -> RotationError:
+    # An OSError that Python made itself, such as for a name with a NUL, has no strerror.
     text = error.strerror or type(error).__name__
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             return StoreAway("DiskFull", f"{where}: {text}", hint="make room there; the last good credential stays")
+        # Passes when other threads close theirs, so it counts as the store being away.
         case errno.EMFILE | errno.ENFILE:
             return StoreAway("TooManyFiles", f"{where}: {text}", hint="raise ulimit -n, or lower --workers")
         case errno.ELOOP | errno.ENOTDIR:

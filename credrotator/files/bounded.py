@@ -35,6 +35,7 @@ def read_bytes(path: Path, limit_bytes: int, noun: str = "") -> bytes:
     """
     shown = f"{noun} {printable(path)}".strip()
     try:
+        # One byte more than is allowed tells a file that is too long from one that just fits.
         content = _read(path, limit_bytes + 1, shown)
     except OSError as error:
         raise UsageError(f"cannot read {shown}: {error.strerror}") from error
@@ -79,6 +80,7 @@ def file_mode(path: Path, *, links: bool = False) -> int | None:
     """
     try:
         return (path.lstat() if links else path.stat()).st_mode
+    # ``a/b`` where ``a`` is a file: there is nothing either.
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:

@@ -56,9 +56,11 @@ LOCK = "..lock"
 OUTCOMES = ".credrotator"
 """No namespace begins with a dot, so this directory is nobody's."""
 TRIAL = ".credrotator-check-"
+# NAME_MAX of Linux' file systems, in bytes.
 _LONGEST_NAME = 255
 _LEAST_FREE_BYTES = 2**20
 """A credential takes 12 KiB and two blocks; with less than this a file system is as good as full."""
+# A reader needs microseconds and a writer milliseconds, so a second try is rare already.
 _READ_TRIES = 20
 _READER_S = 0.5
 """How long a reader may need from the link to the file, on a busy machine."""
@@ -167,10 +169,12 @@ class DirectoryStore:
             with contextlib.suppress(FileNotFoundError), self._open(key) as secret:
                 _current(secret, path)
             nearest = next(each for each in (path, *path.parents) if each.exists())
+            # Above the root nothing is ours: other people's directories may have any mode.
             made = nearest == self._root or self._root in nearest.parents
             if made:
                 with open_directory(nearest, access=self.access):
                     pass
+            # effective_ids, where the system has it: a set-uid start would else be judged by the real user.
             if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
             file_system = os.statvfs(nearest)
@@ -280,6 +284,7 @@ class DirectoryStore:
             yield outcomes
 
     def _write_generation(self, secret: int, document: SecretDocument) -> str:
+        # The kubelet's form; two dots keep it out of what readers take for keys.
         name = f"..{self._clock():%Y_%m_%d_%H_%M_%S}.{secrets.token_hex(5)}"
         files = {_plain(key): value.reveal().encode() for key, value in document.data.items()}
         # Among the values, in the same generation: an expiry must never stand beside another credential's data.
@@ -332,6 +337,7 @@ def _current(secret: int, shown: object) -> str | None:
     except FileNotFoundError:
         return None
     current = os.readlink(DATA, dir_fd=secret) if stat.S_ISLNK(status.st_mode) else None
+    # A link that leads out of the directory would have us read, and later remove, what is not ours.
     if current is None or "/" in current or not current.startswith("..") or current in {"..", DATA, LOCK}:
         message = f"{shown}/{DATA} is not a link to a generation beside it"
         raise Denied("UnsafePath", message, hint=f"see who put it there, then remove {shown}")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import ObjectKey
 
+# A reload takes a second or two. Hooks run one after the other, so one that hangs keeps the others waiting.
 TIME_LIMIT_S = 30.0
 GRACE_S = 2.0
 """Between the request to stop and the end by force."""
@@ -36,6 +37,7 @@ PASSED_ON = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|XDG_RUNTIME_DIR|DBUS_(SESSION|SYSTEM)_BUS_ADDRESS"
 )
 """Variables of ours that a program gets; others may hold secrets."""
+# A pid file holds one number; what is longer is another file.
 PIDFILE_BYTES = 4096
 
 
@@ -92,6 +94,7 @@ class Program:
             self._arguments = shlex.split(text)
         except ValueError as error:
             raise UsageError(f"--exec {printable(text)}: {error}") from error
+        # At the start, when somebody watches, and not at the first renewal in the night.
         if not self._arguments or shutil.which(self._arguments[0]) is None:
             raise UsageError(f"--exec {printable(text)}: there is no such program; write its full path")
         self._out = out.absolute()
@@ -107,6 +110,8 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 env=self._environment(changes),
+                # A process group of its own, so that what a script has started can be ended with it; and Ctrl-C is not
+                # its concern.
                 start_new_session=True,
             )
         except OSError as error:
@@ -143,6 +148,7 @@ class Signal:
     def __init__(self, text: str) -> None:
         name, colon, file = text.partition(":")
         number = signal.Signals.__members__.get("SIG" + name.upper().removeprefix("SIG"))
+        # No handler can see these two: nothing can be told by them.
         if not (colon and file) or number is None or number in {signal.SIGKILL, signal.SIGSTOP}:
             raise UsageError(f"--signal {printable(text)}: expected NAME:PIDFILE such as HUP:/run/nginx.pid")
         self._number = number
@@ -156,6 +162,7 @@ class Signal:
             text = read_text(self._file, PIDFILE_BYTES, "pid file")
         except UsageError as error:
             raise failed(f"{self.name}: {error}") from error
+        # kill(2) takes 0 and negative numbers for groups, and 1 is init: an empty or damaged file must not hit those.
         if not re.fullmatch(r"[0-9]{1,10}\s*", text) or int(text) <= 1:
             raise failed(f"{self.name}: {self._file} does not hold the number of a process")
         try:

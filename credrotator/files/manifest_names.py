@@ -35,6 +35,7 @@ def list_manifests(path: Path, *, recursive: bool) -> Listing:
     """
     listing = Listing()
     try:
+        # A file that is named is read whatever its name ends in, as kubectl does.
         if not path.is_dir():
             return Listing([path])
         todo = [path]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Below the kubelet's own delay for a ConfigMap (up to a minute), and quick enough for who edits a file and looks.
 POLL = timedelta(seconds=2)
 
 _Signature = tuple["Mapping[str, FileState | None]", "tuple[FileState | None, ...]"]
@@ -139,10 +140,14 @@ class ManifestSource:
         # each.
         old, self.inventory = self.inventory, reading.inventory
         self._seen, self._trouble = signature, None
+        # Files that annotations of Secrets name (``substitution``): a change in one of them is a change of the
+        # manifests.
         if set(reading.files) != set(self._further):
             self._further, self._seen = reading.files, None  # their states are part of the next look
         self._note_published()
         for key in sorted(_keys(old) | _keys(self.inventory)):
+            # Secrets are compared as a whole: who refers to which is not kept, and a needless attempt only finds all
+            # fresh.
             if _facts(old, key) != _facts(self.inventory, key) or old.secrets != self.inventory.secrets:
                 self._changed(key)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LIMIT_BYTES = 64 * MIB
 """Size of a file of manifests, and of standard input; ten thousand policies in JSON are half of it."""
+# ``kubectl get -o yaml`` makes one, and nobody nests them by hand; a bound keeps the recursion short.
 MAX_LISTS = 10
 STDIN = "stdin"
 _GROUPS = {
@@ -43,6 +44,7 @@ _GROUPS = {
 }
 """The other kinds that matter, and the API group of each."""
 _KINDS = {kind.lower(): kind for kind in (KIND, *_GROUPS)}
+# As in ``messages``: a slip or two in a word.
 _ALIKE = 0.8
 
 
@@ -132,6 +134,7 @@ def _files(names: Sequence[str], stdin: TextIO, options: ManifestOptions, notes:
         if name == "-":
             yield ManifestFile(STDIN, tuple(read_documents(_standard_input(stdin))))
             continue
+        # kubectl fetches such a name. Here it would be one more way for credentials' settings to come from the network.
         if "://" in name:
             raise UsageError(f"cannot read {printable(name)}: it is a URL; feed what is there to -f -")
         listing = list_manifests(Path(name), recursive=options.recursive)
@@ -180,9 +183,11 @@ class _Sorter:
             self._unknown(manifest, kind, origin)
 
     def _policy(self, manifest: Manifest, origin: str) -> None:
+        # Before it is read: what the selector leaves out may be as wrong as it likes.
         if not all(requirement.holds(_labels(manifest)) for requirement in self._selector):
             return
         policy = self._policies.read(manifest, origin)
+        # Without a name nobody knows which policy it was; a running daemon keeps the one that it had (``last_good``).
         if isinstance(policy, InvalidPolicy) and policy.key.name.startswith("("):
             self._reading.lost.append(f"{origin}: {policy.problems[0]}")
         self._inventory.add_policy(policy)
@@ -195,6 +200,7 @@ class _Sorter:
             why = "expected a list" if lists <= MAX_LISTS else TOO_DEEP
             self._lose(f"{origin}: items: {why}")
             return
+        # As the API server prints lists by kind.
         typed = {"apiVersion": manifest.get("apiVersion"), "kind": manifest["kind"].removesuffix("List")}
         for index, item in enumerate(items):
             whole = {**typed, **item} if typed["kind"] and isinstance(item, dict) else item
@@ -228,11 +234,13 @@ class _Sorter:
         """Pass over what is no concern of ours, and say so where it looks like a slip of the pen."""
         if encrypted := stand_in(kind):
             self._lose(f"{origin}: kind: {encrypted.what}; {encrypted.hint}")
+        # Lower case on both sides: slips are often in the capitals.
         elif meant := difflib.get_close_matches(kind[:80].lower(), _KINDS, 1, _ALIKE):
             shown = printable(kind, 80)
             note = f"{origin}: passed over: kind {shown}; did you mean {_KINDS[meant[0]]}?"
             self._reading.notes.append(note)
             self._reading.lost.append(note)
+        # ExternalSecret, SealedSecret and the like: controllers make the Secret from them.
         elif kind.endswith("Secret"):
             name = printable(_metadata(manifest).get("name"), 80)
             self._reading.notes.append(
@@ -325,6 +333,8 @@ def _value(value: object, *, encoded: bool) -> bytes:
     if stand_in(value):
         return value.encode("utf-8", "surrogatepass")  # refused by name where a policy refers to it
     try:
+        # White space is taken out first: ``base64`` wraps its output at 76 columns, and the API server's decoder passes
+        # over line ends.
         return base64.b64decode("".join(value.split()), validate=True)
     except ValueError as error:
         raise ValueError("not base64; encode it, or move it to stringData as it is") from error

@@ -81,6 +81,7 @@ class DirectoryStates:
             files = known[2] if known and known[1] == current else _list(path, current)
             self._files[key] = path, current, files
             directory = file_state(path)
+            # The directory's own times tell of links that were added or removed, which are no part of the generation.
             states[key] = None if directory is None else (current, directory, *map(file_state, files))
         return states
 

@@ -22,6 +22,7 @@ PREFIX = "substitution.aigw.run/"
 ENV, FILE = f"{PREFIX}env/", f"{PREFIX}file/"
 LIMIT_BYTES = MIB
 """The size of a Secret, which the API server limits too."""
+# ``kubectl get -o yaml`` prints them, people do not write them; one is enough.
 _BY_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "managedFields")
 
 
@@ -53,6 +54,8 @@ def substitutes(annotations: Mapping[str, str], environment: Mapping[str, str]) 
     for key, variable in _named(annotations, ENV):
         result.problems.pop(key, None)
         if environment.get(variable):
+            # surrogateescape: bytes that are no UTF-8 come through Python's environment like this, and go out as they
+            # were.
             result.values[key] = environment[variable].encode("utf-8", "surrogateescape")
         else:
             result.problems[key] = f"the variable {printable(variable, 80)} is not set; set it, or remove {ENV}{key}"

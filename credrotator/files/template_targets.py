@@ -24,6 +24,7 @@ LIMIT_BYTES = MIB
 """Size of a template."""
 PRESET = "preset:"
 EXPECTED = "expected SRC:DST[:MODE[:GROUP]], SRC being a file or preset:NAME"
+# The destination as short as possible: a path that ends in ``:0640`` cannot be meant.
 _FORM = re.compile(
     r"(?P<source>preset:[^:]*|[^:]+):(?P<destination>[^\0]+?)(:(?P<mode>[0-9][^:/]*)(:(?P<group>[^:/]+))?)?", re.DOTALL
 )
@@ -77,6 +78,7 @@ def _read(text: str, namespace: str) -> Target:
         raise UsageError(f"--template {printable(text)}: {EXPECTED}")
     source, destination = form["source"], Path(form["destination"])
     try:
+        # Before anything is rotated for it: a directory that is missing would show after the first renewal only.
         _check_destination(destination)
         access = _access(form["mode"], form["group"])
         if source.startswith(PRESET):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from credrotator.core.sensitive import Sensitive
 
 
+# Masked, "us-east-1" would turn half of an error's text into stars.
 PLACES = {"region", "project"}
 """Fields that are no secrets: short words that may stand anywhere in a text."""
 
@@ -145,6 +146,8 @@ _Dumper.add_multi_representer(str, lambda dumper, text: dumper.represent_str(str
 
 
 def _to_yaml(value: Any) -> str:
+    # One line, however long: a wrapped token in a block of YAML has a blank in it. "...": PyYAML ends bare scalars like
+    # this.
     dumped = str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=2**31, allow_unicode=True))
     return dumped.removesuffix("...\n").rstrip("\n")
 

@@ -79,6 +79,7 @@ class Templates:
     def render(self) -> None:
         """Bring all files up to date; failures are kept in ``failures``, the old file stays."""
         self._asked.set()
+        # Ten workers that publish at once make two renderings, not ten: the one under way, and one that sees all of it.
         while self._templates and self._asked.is_set() and self._rendering.acquire(blocking=False):
             try:
                 self._asked.clear()
@@ -106,6 +107,8 @@ class Templates:
 
 
 def _compile(target: Target) -> _Compiled:
+    # Sandboxed though the operator wrote it: presets and copied templates are foreign code, and need no more than
+    # values.
     environment = ImmutableSandboxedEnvironment(undefined=_Missing, keep_trailing_newline=True)
     environment.filters.update(FILTERS)
     try:
@@ -117,6 +120,7 @@ def _compile(target: Target) -> _Compiled:
 def _render(compiled: _Compiled, values: Values) -> bytes:
     try:
         return compiled.template.render(values.variables).encode()
+    # What expressions of a template can raise; anything else is a fault of ours.
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
         where = f"{compiled.target.source}:{_line(error.__traceback__)}"
         raise PolicyError(

@@ -24,8 +24,10 @@ IN_EACH_NAMESPACE = (
     (paths.GATEWAY_GROUP, "backendsecuritypolicies", ("get", "list", "watch")),
     (paths.GATEWAY_GROUP, "backendsecuritypolicies/status", ("patch",)),
     (CORE, "secrets", ("get", "list", "watch", "create", "update")),
+    # One of the eight stands for all: the chart permits them by name in one rule.
     (CORE, f"secrets {TRANSIENT_SECRETS[0]}", ("delete",)),
     (CORE, "events", ("create", "patch")),
+    # Not watched: grants are few, and read when a policy needs one.
     (paths.GRANT_GROUP, "referencegrants", ("list",)),
 )
 
@@ -84,6 +86,7 @@ def _right(api: KubeApi, namespace: str | None, group: str, resource: str, verbs
         try:
             answer = api.post(resource_paths.SELF_SUBJECT_ACCESS_REVIEWS, review)
         except ApiError as error:
+            # An unanswered question is no missing right: ``trouble`` says so, and nobody is sent to edit a Role.
             return Right(f"{resource} {where}", namespace, (), printable(error))
         if not (answer.get("status") or {}).get("allowed"):
             missing.append(verb)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LIFE: Final = timedelta(hours=1)
 """Ten minutes is the least that the API server takes; some vendors' credentials live no longer than the token."""
+# An exchange has 30 s by default; a token that is signed locally takes milliseconds, or something is wrong.
 READ_TIMEOUT_S: Final = 10.0
 API_SERVER_NAMES: Final = frozenset(
     f"{scheme}{name}"
@@ -55,6 +56,8 @@ class ClusterAccountTokens:
         try:
             if audience in API_SERVER_NAMES or audience in audiences(read_claims(self._api.own_token()) or {}):
                 raise _own_audience(account, audience)
+            # After the check by name, and before the one by the answer: the second finds API servers with audiences of
+            # their own.
             answer = self._api.post(path, body, read_timeout_s=_read_timeout_s())
         except ApiError as error:
             raise _refusal(error, account, audience) from error

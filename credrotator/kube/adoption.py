@@ -38,9 +38,11 @@ class Adoption:
         """Write the same data with our labels and notes, unless that is done already."""
         try:
             stored = self._store.read(policy.secret)
+            # Without that annotation it is not the gateway's work, and nothing is known of its expiry.
             if stored is None or EXPIRY not in stored.document.annotations:
                 return
             adopted = adopt(stored.document, policy.fingerprint, policy.owner)
+            # Adopted already: a second write of the same would wake everybody who watches Secrets.
             if adopted.annotations.items() <= stored.document.annotations.items():
                 return
             self._store.publish(adopted, stored.version)

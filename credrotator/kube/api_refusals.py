@@ -23,6 +23,7 @@ def as_rotation_error(error: ApiError, what: str) -> RotationError | Conflict:  
         case 401:
             hint = "see whether the token is valid for this cluster, and not expired"
             return Denied("ApiServerUnauthorized", sentence, hint=hint)
+        # A ResourceQuota is an admission plug-in, so it answers 403 as RBAC does; only its words tell.
         case 403 if "exceeded quota" in error.message:
             return Denied("QuotaExceeded", sentence, hint="raise the namespace's ResourceQuota, or make room in it")
         case 403:
@@ -37,9 +38,11 @@ def as_rotation_error(error: ApiError, what: str) -> RotationError | Conflict:  
         case 429:
             hint = "wait, and see the API server's priority and fairness metrics"
             return Transient("ApiServerThrottled", sentence, hint=hint, retry_after=error.retry_after)
+        # No status: there was no answer (see ``api_errors``).
         case 0:
             hint = "see whether the API server's address, port and certificate are right from here"
             return StoreAway(f"ApiServer{error.reason}", sentence, hint=hint)
+        # The request timed out there, or a list's continue token has expired: a new request is another one.
         case 408 | 410:
             return StoreAway("ApiServerFailed", sentence, hint="it passes when asked anew")
         case status if status >= SERVER_ERROR:

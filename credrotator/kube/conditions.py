@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The gateway writes the same status; two writers seldom meet more than twice in a row.
 WRITE_TRIES = 3
 READY = "KeptFresh"
 """Reason of our condition while all is well."""

@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMPONENT = "credrotator"
+# What events.k8s.io takes for a note (``NoteLengthLimit`` of its validation).
 MESSAGE_BYTES = 1024
 NAME_LENGTH = 253
+# client-go's correlator aggregates over ten minutes, too.
 TOGETHER = timedelta(minutes=10)
 REMEMBERED = 4096
 """Events that a repetition is recognised of; older ones are made anew."""
+# An Event is not worth more: other deferred writes wait behind it.
 TIMEOUT_S = 5.0
 
 

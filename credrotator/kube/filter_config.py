@@ -77,6 +77,8 @@ def read_index(secret: Mapping[str, Any], names: ConfigNames) -> Index:
     if not isinstance(checksum, str) or not isinstance(parts, list) or not 0 < len(parts) <= MOST_PARTS:
         raise UnreadableConfigError("the index names no checksum, or no parts")
     named = tuple(str(part.get("name")) if isinstance(part, dict) else "" for part in parts)
+    # The index is written by the gateway, but read with our rights: it must not lead to any other Secret of that
+    # namespace.
     if not set(named) <= set(names.parts):
         raise UnreadableConfigError("the index names a part that is not the gateway's")
     return Index(checksum.lower(), named)
@@ -141,7 +143,7 @@ def read_config(text: bytes, data_keys: Iterable[str]) -> FilterConfig:
     listed = _document(text).get("backends") or []
     if not isinstance(listed, list):
         raise UnreadableConfigError("its backends are no list")
-    found: dict[ObjectKey, set[Texts]] = {}
+    hashes_of: dict[ObjectKey, set[Texts]] = {}
     for backend in listed:
         named = backend.get("name") if isinstance(backend, dict) else None
         if not isinstance(named, str):
@@ -151,8 +153,8 @@ def read_config(text: bytes, data_keys: Iterable[str]) -> FilterConfig:
         texts = list(_texts(backend.get("auth"), DEPTH))[:MOST_TEXTS]
         if texts:
             hashes = frozenset(content_hash({key: text}) for text in texts for key in keys)
-            found.setdefault(ObjectKey(namespace, rest.partition("/")[0]), set()).add(hashes)
-    backends = {key: frozenset(each) for key, each in found.items()}
+            hashes_of.setdefault(ObjectKey(namespace, rest.partition("/")[0]), set()).add(hashes)
+    backends = {key: frozenset(each) for key, each in hashes_of.items()}
     return FilterConfig(backends, frozenset(one for each in backends.values() for texts in each for one in texts))
 
 
@@ -171,6 +173,8 @@ def _data(secret: Mapping[str, Any], key: str) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
+        # Not "from" it: binascii says nothing secret today, but a parser's message is not ours to trust with a
+        # credential.
         raise UnreadableConfigError(f"{key} of the Secret is not base64") from None
 
 

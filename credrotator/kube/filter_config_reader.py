@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from credrotator.kube.client.api import KubeApi
 
+# Asked every few seconds; one that hangs is asked again rather than waited for.
 TIMEOUT_S = 5.0
 
 
@@ -87,6 +88,7 @@ class FilterConfigReader:
             return self._known(gateway, version, keys) or self._keep(gateway, version, keys, read_whole(whole))
         assert index_secret is not None  # noqa: S101 - one of both is there
         index = read_index(index_secret, names)
+        # The gateway's own checksum over all parts: equal, they need not be fetched, which are eight MiB at most.
         version = f"parts {index.checksum}"
         if known := self._known(gateway, version, keys):
             return known

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ENVOYS = "app.kubernetes.io/managed-by=envoy-gateway,app.kubernetes.io/component=proxy"
 FILTER = "ai-gateway-extproc"
+# One page says enough: the same Deployment's pods are alike.
 PAGE = 500
 
 
@@ -29,6 +30,7 @@ def variables_that_beat(api: KubeApi, names: Collection[str]) -> Iterator[str]:
     """
     for pod in api.get(resource_paths.pods(), labelSelector=ENVOYS, limit=PAGE).get("items") or []:
         spec, metadata = pod.get("spec") or {}, pod["metadata"]
+        # The filter may run as a native sidecar, which is an init container with restartPolicy Always.
         for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
             if container.get("name") != FILTER:
                 continue

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 BEHIND_AFTER_S = 5.0
 """After a publication a configuration may be behind for so long: a gateway that runs writes it within a second."""
+# As for a bell that nobody acknowledged: a gateway that is away is rung for every ten minutes.
 RING_AGAIN = RetryWait(first_s=5.0, longest_s=600.0)
+# Enough to know one again that fell behind some renewals ago; only hashes are kept of them.
 GENERATIONS = 4
 """Former generations of a policy that are recognised."""
 
@@ -53,8 +55,10 @@ def compare(
     use = Use.ABSENT
     for config in configs:
         for key in named:
+            # A backend stands in it once for each rule of a route that leads there, and all have to be current.
             if any(content not in texts for texts in config.backends.get(key, ())):
                 return Use.OLD
+        # Under another backend's name: v0.2 names the policy from the backend, which this reading does not see.
         if not config.texts.isdisjoint(before):
             return Use.OLD
         if content in config.texts:

@@ -41,7 +41,7 @@ RUNG_AT_ONCE = 50
 """Bells that are rung again in a second: where no gateway runs, nobody reacts to any."""
 
 
-class Policies(Protocol):
+class ObservedPolicies(Protocol):
     """What is known of the policies, and of their Secrets."""
 
     def policies(self) -> Iterable[ObjectKey]:
@@ -76,7 +76,7 @@ class MissedDeliveries:
         self,
         api: KubeApi,
         namespaces: Iterable[str | None],
-        policies: Policies,
+        policies: ObservedPolicies,
         delivery: Delivery,
         clock: Clock,
         *,

@@ -70,6 +70,7 @@ def _until(document: SecretDocument | None, now: datetime, next_try: datetime) -
     """Return what the annotation is to be put off to; None to leave it as it is."""
     until = min(next_try + PARKING, latest_parking(document, now)).replace(microsecond=0)
     annotated = parked_until(document)
+    # The gateway's rotator would be awake with this value as well: the write would change nothing.
     if until - GATEWAY_WAKES <= now:
         return None
     if annotated is not None and (annotated > next_try + PARK_AGAIN or annotated >= until):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from credrotator.kube.client.api_objects import Json
 
 GATEWAY_GROUP: Final = "aigateway.envoyproxy.io"
+# v1alpha1 is all that v0.2 serves.
 GATEWAY_VERSIONS: Final = ("v1beta1", "v1alpha1")
 """Those that credrotator reads, the preferred one first."""
 GRANT_GROUP: Final = "gateway.networking.k8s.io"
@@ -80,6 +81,8 @@ def _served(api: KubeApi, group: str, resource: str, preferred: tuple[str, ...])
         versions = {str(served.get("version")) for served in _get(api, f"/apis/{group}").get("versions") or ()}
         for version in preferred:
             if version in versions:
+                # A group may be served without this resource in it, such as while CRDs are installed one after the
+                # other.
                 listed = _get(api, f"/apis/{group}/{version}").get("resources") or ()
                 if any(served.get("name") == resource for served in listed):
                     return version

@@ -28,5 +28,6 @@ class PolicyEvents:
     def emit(self, key: ObjectKey, reason: str, message: str, *, warning: bool = False) -> None:
         """See ``EventRecorder.emit``."""
         kind: Literal["Normal", "Warning"] = "Warning" if warning else "Normal"
+        # At the time of the outcome, not of the write: an Event names the UID of the object that it is about.
         if observed := self._observer.observed(key):
             self._defer(lambda: self._recorder.emit(observed.subject, reason, message, kind=kind))

@@ -60,6 +60,7 @@ def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[Clus
             observed = observe(manifest, policies)
             inventory.seen[observed.policy.key] = observed
             inventory.add_policy(observed.policy)
+            # Items of a list come without kind and apiVersion of their own (Kubernetes API concepts, "Collections").
             inventory.manifests[observed.policy.key] = {"kind": KIND, **manifest}
         for kind, path in (
             ("AIServiceBackends", paths.backends(scope.version, namespace)),

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 Values = dict[str, bytes]
 
+# A list by one name takes milliseconds; beyond this the plain read tells why.
 SYNC_S = 10.0
 _POLL_S = 0.2
 GRANTS_LIFE_S = 10.0
@@ -296,5 +297,6 @@ def _values(secret: Mapping[str, Any]) -> Values:
         try:
             values[name] = base64.b64decode(encoded)
         except (binascii.Error, ValueError):
+            # The API server stores only base64, so this is a test's or a proxy's doing; empty, it is refused by name.
             values[name] = b""
     return values

@@ -54,6 +54,8 @@ class Audit:
         arguments = (document.key, policy.key, reason, old, credential.expires_at, content, credential.request_id)
         fields = self._fields("published", policy, reason)
         fields |= _change(document.key, old, credential.expires_at)
+        # The vendor's id finds the same exchange in CloudTrail or Entra's sign-in log; the hash tells which Secret
+        # holds it.
         fields |= {"content_hash": content, "request_id": credential.request_id}
         log.info(text, *arguments, extra={"fields": fields})
 
@@ -102,6 +104,7 @@ class Audit:
             "provider": policy.provider,
             "reason": str(reason),
             "instance": self._instance or socket.gethostname(),
+            # At the moment of the record: what was decided by a process that had lost the Lease shows.
             "leader": self._leads() if self._leads else None,
         }
 

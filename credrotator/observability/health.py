@@ -59,6 +59,7 @@ class HealthServer:
 
     def __init__(self, host: str, port: int, metrics: Exposed, checks: Mapping[str, HealthCheck]) -> None:
         handler = type("Handler", (_Handler,), {"metrics": metrics, "checks": dict(checks)})
+        # IPv4 by default: "::" would need IPv6 on the node, and clusters without it are common.
         self._server = (_Server6 if ":" in host else _Server)((host, port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 

@@ -25,6 +25,7 @@ AUDIT = "credrotator.audit"
 """Logger of the decisions about credentials."""
 IN_A_CLUSTER = "KUBERNETES_SERVICE_HOST"
 """Set by the kubelet in every container."""
+# Made once: json.dumps with an argument makes an encoder for each line.
 _encode = json.JSONEncoder(default=str).encode
 
 
@@ -82,4 +83,6 @@ def install(stream: TextIO, form: Form = "auto", environment: Mapping[str, str] 
     if form == "auto":
         form = "json" if environment.get(IN_A_CLUSTER) and not stream.isatty() else "text"
     redaction.install(stream, JsonFormatter() if form == "json" else None)
+    # In text, a person has the table; records that repeat it are for -v. In JSON they are always written: that is the
+    # audit log.
     logging.getLogger(AUDIT).setLevel(logging.INFO if form == "json" else logging.NOTSET)

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from credrotator.core.model import ObjectKey
     from credrotator.core.outcome import Outcome
 
+# From a cached token (some 10 ms) to the time limit of an exchange (30 s).
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# For what may wait for a person: an hour late is as bad as a day.
 MINUTES = (60.0, 300.0, 900.0, 3600.0)
 MOST_REASONS = 64
 """Reasons that get a series of their own, for each provider; all later ones share one."""
@@ -43,6 +45,7 @@ class Metrics:
 
     def __init__(self, traces: Instrumentation = NO_INSTRUMENTATION) -> None:
         self._traces = traces
+        # Not the global one: tests and embedding programs make several of these in a process.
         self.registry = CollectorRegistry()
         self._policies = PolicyMetrics()
         gauge, counter, histogram = self._makers()
@@ -74,6 +77,7 @@ class Metrics:
         self.hooks = counter("hook_runs", "Runs of --exec and --signal by how they ended.", ["hook", "result"])
         self.build = gauge("build_info", "1, with what is running.", ["version", "python"])
         self.build.labels(__version__, platform.python_version()).set(1)
+        # Without the collectors of Python's garbage and platform, whose series say nothing of rotations.
         ProcessCollector(registry=self.registry)
         self._writing = threading.Lock()
         self._reasons: dict[str, set[str]] = {}
@@ -105,6 +109,7 @@ class Metrics:
         if outcome.action == "rotated" and timing:
             self.duration.labels("total").observe(timing.took_s)
             self.observe_lateness(timing.due, timing.began)
+        # Not what was kept: after a restart that is every policy, and would drown the rates.
         if outcome.action in {"rotated", "failed"}:
             reason = self._reason(outcome.provider, outcome.error.reason if outcome.error else outcome.reason)
             self.rotations.labels(outcome.provider, outcome.action, reason).inc()
@@ -181,6 +186,7 @@ class Metrics:
 
     def note_restarts(self, total: Mapping[str, int]) -> None:
         """Bring the count of watches that began anew up to date."""
+        # The source counts from its start; a Prometheus counter can only be raised, so by the difference.
         for reason, count in (Counts(total) - self._restarts).items():
             self.restarts.labels(self._reason("", reason)).inc(count)
         self._restarts = Counts(total)

@@ -64,6 +64,7 @@ class PolicyMetrics:
             ),
             ("ready_status", "1 for the condition of the policy that holds.", _conditions(standings)),
         ):
+            # HELP and TYPE once, before all samples of the metric (exposition format: one group for each).
             whole = f"credrotator_credential_{name}"
             lines += (f"# HELP {whole} {text}\n", f"# TYPE {whole} gauge\n")
             lines += (f"{whole}{{{labels}}} {value}\n" for labels, value in samples)
@@ -83,5 +84,7 @@ def _conditions(standings: list[_Standing]) -> Iterator[tuple[str, object]]:
 
 
 def _label(name: str, value: str) -> str:
+    # The three that the format escapes in label values; names of policies have none, providers' names neither, but the
+    # format does not say who is asked.
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'{name}="{escaped}"'

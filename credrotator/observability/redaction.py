@@ -51,6 +51,7 @@ _NAMED = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _SIGNATURE = re.compile(r"\w+-HMAC-SHA256 .*?Signature=[0-9a-f]+")
+# "eyJ" is ``{"`` in Base64url, with which each header of a JWT begins.
 _JWT = re.compile(r"\beyJ[\w-]{6,}\.[\w-]*(?:\.[\w-]*)?")
 _PEM = re.compile(r"-----BEGIN (?P<kind>[A-Z ]*PRIVATE KEY)-----.*?(?:-----END (?P=kind)-----|$)", re.DOTALL)
 _USER_INFO = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
@@ -147,6 +148,7 @@ def install(stream: TextIO, formatter: MaskingFormatter | None = None) -> None:
 
     Vendors' loggers stay quiet: what they have to say becomes an outcome.
     """
+    # One handler at the root, so that no library's line gets past the mask by a logger of its own.
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter or MaskingFormatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.CRITICAL, force=True)

@@ -48,6 +48,7 @@ class _Open:
     stage: Span | None = None
 
 
+# Our own, beside OpenTelemetry's context: a span may not exist yet when its attempt does.
 _OPEN: ContextVar[_Open | None] = ContextVar("open", default=None)
 
 
@@ -58,6 +59,7 @@ class Traces:
         # What the variables say of the service wins: the operator knows better what this one is called.
         own = Resource.create({"service.name": NAME, "service.version": __version__})
         resource = own.merge(OTELResourceDetector().detect())
+        # shutdown_on_exit=False: its atexit handler would wait for a collector that is away; ``close`` has a limit.
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer(NAME, __version__)
@@ -71,6 +73,7 @@ class Traces:
 
     def close(self, within_s: float = LAST_SPANS_S) -> None:
         """Send what is left, as far as that is possible in so many seconds."""
+        # In a thread, since shutdown takes no time limit and the exporter retries for up to a minute.
         ending = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
         ending.start()
         ending.join(within_s)
@@ -78,6 +81,7 @@ class Traces:
     @contextlib.contextmanager
     def attempt(self, attempt: Attempt) -> Iterator[None]:
         """See ``Instrumentation``."""
+        # Wall-clock nanoseconds, as OTLP wants start times; the span that is made later begins there.
         here = _Open(attempt, time.time_ns())
         before = _OPEN.set(here)
         try:
@@ -98,7 +102,9 @@ class Traces:
         here.stage = span
         try:
             yield
+        # Abandoned and interrupted stages as well: a span without a status would look like a success.
         except BaseException as error:
+            # The reason, never the text of the exception: it may have somebody else's words in it.
             span.set_status(Status(StatusCode.ERROR, str(getattr(error, "reason", type(error).__name__))))
             raise
         finally:
@@ -108,6 +114,7 @@ class Traces:
     def record(self, outcome: Outcome, timing: Timing | None = None) -> None:  # noqa: ARG002 - spans have times of their own
         """See ``Instrumentation``."""
         here = _OPEN.get()
+        # A failure has a span though no stage began: a circuit that refuses at once is what people look for.
         if here is None or (here.root is None and outcome.action != "failed"):
             return
         root = self._root(here)

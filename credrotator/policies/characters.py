@@ -22,6 +22,7 @@ class OddCharacter(NamedTuple):
 def odd_character(text: str) -> OddCharacter | None:
     """Find the first character that issuers need not take; None if there is none."""
     for place, character in enumerate(text, 1):
+        # VSCHAR. Many issuers take more, so callers warn, and do not refuse.
         if not " " <= character <= "~":
             named = _NAMES.get(character) or unicodedata.name(character, "a control character").lower()
             return OddCharacter(f"{named} (U+{ord(character):04X})", place)

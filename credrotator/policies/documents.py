@@ -22,6 +22,7 @@ TENANT_LIMIT_BYTES = 64 * 1024
 """Size of a text in an annotation; an object of the gateway's API has a few hundred bytes."""
 MAX_DEPTH = 100
 """Levels of nesting; libyaml's binding ends the process at some thousands."""
+# Above any file of people, and far below what fills the memory (the "billion laughs" are 10^9).
 MAX_ALIASED = 400_000
 """Nodes that aliases may add to those that are written, about as many as go-yaml lets through."""
 TOO_DEEP = "nested too deeply"
@@ -33,7 +34,10 @@ _MARKS = re.compile(f"^{_BYTE_ORDER_MARK}", re.MULTILINE)
 _NOTHING = re.compile(r"(?:\s|#[^\n]*)*")
 _LOOKS_LIKE_JSON = re.compile(r'\{\s*"')
 _CONTENT = re.compile(r"^[ \t]*[^#\s]", re.MULTILINE)
+# Found by hand, since PyYAML stops at the first document that it cannot read, and the rest would be lost.
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+# RecursionError: the JSON decoder of Python 3.11 recurses into lists, and is not limited by MAX_DEPTH before it is
+# done.
 _MALFORMED = (yaml.YAMLError, ValueError, RecursionError)
 
 
@@ -125,6 +129,7 @@ def _documents_of(part: str, line: int) -> Iterator[tuple[int, object]]:
     first = _CONTENT.search(part)
     if first is None:
         return
+    # kubectl goes by the first character, too (k8s.io/apimachinery, ``yaml.GuessJSONStream``).
     if part.startswith("{", first.end() - 1):
         yield from _json_objects(part, line)
         return
@@ -178,6 +183,7 @@ def _parse_tenants(text: str) -> object:
 def _parse_json(text: str, begin: int) -> tuple[object, int]:
     """Read one value, and tell where it ends. JSON comes first: it may be indented with tabs, which YAML forbids."""
     content, end = _JSON.raw_decode(text, begin)
+    # A bound from above that costs nothing: strings may have brackets as well, so then it is counted exactly.
     if text.count("{", begin, end) + text.count("[", begin, end) > MAX_DEPTH:
         _refuse_deep_data(content)
     return content, end
@@ -219,6 +225,7 @@ def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
+    # NaN and Infinity, which Python's decoder takes and RFC 8259 §6 does not.
     raise ValueError(f"{name} is not JSON")
 
 
@@ -253,6 +260,7 @@ class _Nodes:
         if isinstance(node, yaml.ScalarNode):
             self.written += 1
             return 1, 0
+        # By identity: an alias is the very node that it names, so each is measured once however often it is used.
         known = self._known.get(id(node))
         size, height = known or (1, 0)
         if depth + height > MAX_DEPTH:
@@ -289,6 +297,7 @@ _RESOLVED = {
     ),
 }
 """What is a number: YAML 1.1's without those of base 60 (190:20:30), which Kubernetes takes for text."""
+# A date in an annotation is text to Kubernetes, and datetime objects would not survive as JSON.
 _TEXT = {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, _RESOLVED.get(tag, pattern)) for tag, pattern in resolvers if tag not in _TEXT]
@@ -305,6 +314,8 @@ def _key_text(key: object) -> str:
 
 
 def _parse_yaml(text: str) -> object:
+    # Block style nests by indentation, so depth needs long lines; flow style needs brackets. What has few of either is
+    # not deep, and the second parse is saved.
     if text.count("[") + text.count("{") + max(map(len, text.splitlines()), default=0) >= _SHALLOW:
         _refuse_deep(yaml.parse(text, yaml.CSafeLoader))
     try:
@@ -326,6 +337,7 @@ def _plain(event: yaml.Event) -> yaml.Event:
         refused = "aliases (*)"
     elif getattr(event, "tag", None) is not None:
         refused = "tags (!)"
+    # Quoted, it is an ordinary key.
     elif isinstance(event, yaml.ScalarEvent) and event.value == "<<" and not event.style:
         refused = "merge keys (<<)"
     if refused:

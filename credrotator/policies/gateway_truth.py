@@ -36,6 +36,7 @@ def falls_back(override: object) -> bool:
     """Tell whether a request without a credential gets the policy's own, as is the default of an override."""
     if not isinstance(override, dict):
         return False
+    # The API's default is true, so only an explicit false turns it off.
     return any(source.get("fallbackToConfigured") is not False for source in _sources(override))
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from credrotator.policies.manifest import Manifest
     from credrotator.policies.reader import OwnReading, PolicyReader
 
+# Another name than that of the drop-in form's Secret, which the gateway's rotator makes and owns.
 SUFFIX, NAME_LENGTH = "-credentials", 253
 
 
@@ -92,6 +93,7 @@ class FormReader:
         if not isinstance(metadata, dict) or not isinstance(annotations, dict) or not named:
             return self.policies.read(manifest, origin)
         form = self._forms[named[0]]
+        # Ours would be wrong on a policy without an exchange in it, and are read with the annotation's content instead.
         foreign = {key: value for key, value in annotations.items() if not str(key).startswith(PREFIX)}
         carrier = self.policies.read({**manifest, "metadata": {**metadata, "annotations": foreign}}, origin)
         asked = self._asked(manifest, form, origin)
@@ -120,7 +122,9 @@ class FormReader:
             **(metadata.get("annotations") or {}),
             form.annotation: yaml.safe_dump(content, sort_keys=False),
         }
+        # It has the old spec in it, and kubectl writes it anew when it applies this one.
         annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
+        # uid, resourceVersion and managedFields are the old object's; with them, apply fails or conflicts.
         kept = {key: metadata[key] for key in ("name", "namespace", "labels") if key in metadata}
         return {
             "apiVersion": manifest["apiVersion"],
@@ -145,6 +149,7 @@ class FormReader:
         except DocumentError as error:
             problem = Problem(f"spec.{form.block}", error.reason)
             return InvalidPolicy(self.policies.read(manifest, origin).key, origin, (problem,))
+        # Or the reading would begin anew with the same annotation, without end.
         rest = {key: value for key, value in annotations.items() if key not in self._forms}
         # Under a short name: the limit that the gateway's own name for the Secret sets does not concern this form.
         named = {**metadata, "name": "asked", "annotations": rest}
@@ -181,6 +186,7 @@ def _problems(policy: Policy | InvalidPolicy, form: ManagedForm | None = None) -
     if form is None:
         return list(policy.problems)
     block = f"spec.{form.block}"
+    # Of the made-up object's other parts, such as its name, the carrier has reported what is wrong.
     inside = [p for p in policy.problems if p.path.startswith((block, f"metadata.annotations[{PREFIX}"))]
     return [replace(problem, path=problem.path.replace(block, form.path)) for problem in inside]
 

@@ -23,6 +23,8 @@ MANY = 20
 """Problems or warnings that are listed one by one; the rest is counted."""
 
 
+# One slip in a word of five letters, two in one of ten; below, fields that only resemble each other would be called
+# slips.
 _ALIKE = 0.8
 _TELLING = 10
 """Letters of a field's beginning that tell what was meant."""
@@ -60,6 +62,7 @@ def _sentence(kind: str, message: str, location: Sequence[str | int], got: objec
         case "literal_error":
             shown = repr(printable(got, 80)) if isinstance(got, str) else _kind_of(got)
             return f"{message.replace('Input should be', 'expected')}, got {shown}"
+        # The usual cause: an account number or ``on`` without quotes.
         case "string_type" if isinstance(got, int | float):
             return f"expected a string, got {_kind_of(got)}; quote the value"
         case "string_type" | "list_type":
@@ -68,6 +71,7 @@ def _sentence(kind: str, message: str, location: Sequence[str | int], got: objec
             return message.replace("List should have at most", "expected at most").partition(" after")[0]
         case _:
             pass
+    # Pydantic's own words; what the patterns above do not know is rare, and never has the input in it.
     return printable(message)
 
 
@@ -78,6 +82,7 @@ def missing(field: str, parent: object) -> str:
 
 def _meant(field: str, parent: object) -> list[str]:
     """Find what the author may have written instead of a field."""
+    # Bounded: difflib takes time by the product of lengths, and a tenant may write a thousand long names.
     names = [name[:80] for name in islice(parent, MANY) if isinstance(name, str)] if isinstance(parent, dict) else []
     beside = _beside(field)
     return difflib.get_close_matches(field, [name for name in names if name not in beside], 1, 0.75)
@@ -196,6 +201,7 @@ def mechanism_problems(spec: Mapping[str, Any], kind: str, *, strict: bool) -> I
         unknown = [name[:80] for name in islice(spec, MANY) if name not in api.SPEC_FIELDS]
         meant = difflib.get_close_matches(required, unknown, 1)
         yield Problem(f"spec.{required}", f"required with type {kind}" + instead(meant))
+    # CEL rules of v1beta1's CRD; v0.2 had none, and people's manifests of that time do carry leftovers.
     for mechanism in api.MECHANISMS.values() if strict else ():
         if mechanism.block != required and spec.get(mechanism.block) is not None:
             yield Problem(f"spec.{mechanism.block}", f"must not be set with type {kind}; remove it or change the type")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SERVED = tuple(f"{schema.GROUP}/{version}" for version in schema.VERSIONS)
 _VERSION = re.compile(rf"{re.escape(schema.GROUP)}/v[0-9]+((alpha|beta)[0-9]+)?")
 _TYPE = re.compile(r"[A-Z][A-Za-z0-9]{3,62}")
+# Stricter than for fields: a new type may well resemble an old one (AzureAPIKey, GoogleAPIKey).
 _SLIP = 0.85
 
 
@@ -38,6 +39,7 @@ def newer_part(manifest: Manifest) -> str | None:
 
 def _newer_field(spec: Mapping[str, Any], mechanism: schema.Mechanism) -> str | None:
     block = spec.get(mechanism.block)
+    # Only if it is true: false says that the policy is one of those we know.
     names = [name for name in mechanism.unmanaged if isinstance(block, dict) and block.get(name) is True]
     return f"spec.{mechanism.block}.{names[0]}" if names else None
 

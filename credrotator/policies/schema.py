@@ -21,6 +21,7 @@ from credrotator.core.errors import printable
 
 GROUP = "aigateway.envoyproxy.io"
 KIND = "BackendSecurityPolicy"
+# In the order of age; the reader takes the first for v0.2's rules.
 VERSIONS = ("v1alpha1", "v1beta1")
 INFERENCE_GROUP = "inference.networking.k8s.io"
 
@@ -29,7 +30,9 @@ NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0
 NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """Names of namespaces; RFC 1123 label."""
 REGION = re.compile(r"(?=.{1,40}\Z)[a-z]{2,6}(-[a-z]+)+-[0-9]{1,2}")
+# Path and name together have 512 + 64 characters at most (IAM quotas); the loose bound only keeps out what is absurd.
 ROLE_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]{0,20}):iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
+# This and the two below are the patterns of AssumeRole's own API reference.
 EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 SOURCE_IDENTITY = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 TAG_KEY, TAG_VALUE = re.compile(r"(?!aws:)[\w .:/=+@-]{1,128}"), re.compile(r"[\w .:/=+@-]{0,256}")
@@ -37,6 +40,7 @@ TENANT = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,252}")
 GOOGLE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 GOOGLE_PROJECT = re.compile(r"((?=.{1,253}:)[a-z0-9-]+(\.[a-z0-9-]+)+:)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """An ID or a number; of an organisation's old projects, with its domain before a colon."""
+# Names or IPv6 addresses, without a check whether they exist: who is asked is decided by the rules for issuers.
 HOST = re.compile(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 URL = re.compile(r"[!-~]{1,2048}")
 """Printable ASCII without blanks (RFC 3986)."""
@@ -59,6 +63,7 @@ def matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
 
 def _url(text: str, *, query: bool) -> str:
     """An issuer has no query and no fragment (OIDC Discovery 1.0 §4.1); nobody hides a user name in either."""
+    # An issuer's name has neither; an endpoint may have a query (RFC 6749 §3.2).
     without = "fragment" if query else "query or fragment"
     try:
         parts = urlsplit(text)
@@ -153,6 +158,7 @@ class SchemaModel(BaseModel):
         """Take ``field:`` without a value as absent, as the API server does."""
         if not isinstance(value, dict):
             return value
+        # Here and not by Optional types: a list field set to null has to fall back to its default.
         return {name: value for name, value in value.items() if value is not None}
 
 
@@ -230,6 +236,7 @@ class NextRole(SchemaModel):
 
     role_arn: RoleArn = Field(alias="roleArn")
     external_id: ExternalId | None = Field(None, alias="externalID")
+    # STS takes 50 (API reference of AssumeRole).
     session_tags: dict[TagKey, TagValue] = Field({}, alias="sessionTags", max_length=50)
     session_policy: str | dict[str, Any] | None = Field(None, alias="sessionPolicy")
     source_identity: SourceIdentity | None = Field(None, alias="sourceIdentity")
@@ -238,6 +245,7 @@ class NextRole(SchemaModel):
 class RoleChain(SchemaModel):
     """The roles of a chain, in the order in which they are assumed."""
 
+    # Each is one more request within the one deadline of an exchange.
     roles: list[NextRole] = Field(min_length=1, max_length=4)
 
 
@@ -320,6 +328,7 @@ class Spec(SchemaModel):
     """``spec`` of a BackendSecurityPolicy, of both versions."""
 
     type: Literal["APIKey", "AWSCredentials", "AzureAPIKey", "AzureCredentials", "AnthropicAPIKey", "GCPCredentials"]
+    # The CRD's own limit.
     target_refs: list[TargetRef] = Field([], alias="targetRefs", max_length=16)
     api_key: KeySecret | None = Field(None, alias="apiKey")
     azure_api_key: KeySecret | None = Field(None, alias="azureAPIKey")
@@ -327,6 +336,7 @@ class Spec(SchemaModel):
     aws_credentials: AwsCredentials | None = Field(None, alias="awsCredentials")
     azure_credentials: AzureCredentials | None = Field(None, alias="azureCredentials")
     gcp_credentials: GcpCredentials | None = Field(None, alias="gcpCredentials")
+    # Not ours to rotate; ``gateway_truth`` looks at it.
     credential_override: Any = Field(None, alias="credentialOverride")
 
 

@@ -32,6 +32,7 @@ class Requirement:
     def holds(self, labels: Mapping[str, object]) -> bool:
         """Tell whether an object's labels meet it; an absent label has none of the values."""
         met = self.label in labels if self.values is None else labels.get(self.label) in self.values
+        # ``notin`` and ``!=`` hold for objects without the label (labels.Requirement.Matches).
         return met != self.negated
 
 
@@ -42,6 +43,7 @@ def parse_selector(text: str) -> tuple[Requirement, ...]:
         ValueError: It is none.
     """
     requirements: list[Requirement] = []
+    # An empty selector selects everything, as kubectl has it.
     position, more = 0, bool(text.strip())
     while more:
         match = _REQUIREMENT.match(text, position)

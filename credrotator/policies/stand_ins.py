@@ -56,6 +56,7 @@ _REQUEST = re.compile(
     r"|your.*(?:secret|key|token|password|credential)s?(?:here)?|todo|tbd|fixme|placeholder|redacted|hidden|masked)[\])]?"
 )
 _SPACING = re.compile(r"[\s_-]+")
+# Above it a value is a file or a key; the patterns with ``.*`` take time by its length.
 _LONGEST = 1000
 
 
@@ -64,6 +65,7 @@ def stand_in(value: str) -> StandIn | None:
     for pattern, ciphertext in _CIPHERTEXT:
         if pattern.search(value):
             return ciphertext
+    # Templates that write ``"<secret>"`` into YAML by hand leave their quotes in the value.
     text = value.strip().strip("\"'")
     if len(text) > _LONGEST:
         return None

@@ -76,6 +76,7 @@ def read_token_source(
         return _service_account(reading, exchange, path, default_audience)
     if exchange.oidc is None:
         reading.wrong(f"{path}.oidc", missing("oidc", exchange.model_extra))
+        # Never read: the reading has a problem by now, but a provider's reader goes on to find further ones.
         return TokenFile("")
     return _oidc_client(reading, exchange, exchange.oidc, path)
 
@@ -100,6 +101,7 @@ def _check_alone(reading: PolicyReading, named: list[str], exchange: schema.Oidc
 
 def _token_file(reading: PolicyReading, exchange: schema.OidcExchange) -> TokenFile:
     name = reading.annotations[TOKEN_SOURCE]
+    # As ``--token-file`` names them: a label, so that NAMESPACE/NAME has one slash.
     if not schema.NAMESPACE.fullmatch(name):
         message = f"expected the name of a token file that the operator allows, got {printable(name, 80)}"
         reading.wrong(annotation_path(TOKEN_SOURCE), message)
@@ -159,6 +161,7 @@ def _client_assertion(reading: PolicyReading, provider: schema.OidcProvider, pat
         reading.wrong(where, f"expected {expected}, got {printable(text, 80)}")
         return None
     if kind == "service-account":
+        # OpenID Connect Core §9: the audience of a client assertion is the authorization server.
         return ServiceAccountToken(name, provider.issuer)
     if kind == "token-file":
         if provider.token_endpoint and _origin(provider.token_endpoint) != _origin(provider.issuer):

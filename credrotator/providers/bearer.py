@@ -54,10 +54,13 @@ class BearerSource(Rotatable):
 
     def unusable(self, value: Sensitive) -> str | None:
         """See ``Rotatable``: what no header can carry is no token."""
+        # A line end in a value would end the header in the filter and begin one of the author's choice.
         return None if TOKEN.fullmatch(value.reveal()) else "it has characters in it that no token has"
 
     def own_expiry(self, value: Sensitive) -> datetime | None:
         """See ``Rotatable``: a JWT may tell."""
+        # Read without a check of the signature: it decides only when a Secret of which the annotations are lost is
+        # renewed.
         return claim_time(read_claims(value), "exp")
 
 
@@ -83,6 +86,8 @@ class BearerProvider(Provider):
 
     def terraform(self, advice: Iterable[Advice]) -> str:
         """See ``Provider``: no Terraform provider knows the vendor, so these are comments."""
+        # Comments rather than nothing: the file then has all that is needed, and who reads the plan finds what
+        # Terraform cannot do.
         return "\n".join(self._comment(each) for each in advice)
 
     def _comment(self, advice: Advice) -> str:
@@ -112,6 +117,8 @@ def bearer_form(
     name = first + "".join(map(str.capitalize, rest))
     return ManagedForm(
         annotation=PREFIX + annotation,
+        # No type of the gateway's API has the block, so a form without the annotation cannot be converted into this
+        # one.
         policy_type="",
         block=name,
         carrier="api-key",

@@ -32,6 +32,8 @@ def _aws(credential: PublishedCredential) -> str:
 
 
 def _azure(credential: PublishedCredential) -> str:
+    # az prints local time without a zone in ``expiresOn``. Newer SDKs read ``expires_on``, which has no such trouble;
+    # older ones know only the first.
     local = credential.expires_at.astimezone()
     return _json({
         "accessToken": credential.fields["token"].reveal(),
@@ -46,12 +48,14 @@ def _bearer(credential: PublishedCredential) -> str:
 
 
 def _env(credential: PublishedCredential) -> str:
+    # Quoted for a shell: a token is ASCII without blanks, but a template's or a vendor's next format may not be.
     lines = (f"export {name}={shlex.quote(value.reveal())}\n" for name, value in credential.environment.items())
     return "".join(lines)
 
 
 def _executable(token: SubjectToken) -> str:
     return _json({
+        # AIP-4117 knows no other. ``expiration_time`` may be left out only where the output file is not used.
         "version": 1,
         "success": True,
         "token_type": "urn:ietf:params:oauth:token-type:jwt",

@@ -24,6 +24,7 @@ def render(package: str, template: str, **values: object) -> str:
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - 20 ms and 4 MiB, for advice only
 
     environment = Environment(
+        # A name that is misspelt would leave an empty value in a file that people apply.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -123,6 +123,7 @@ class Provider(ABC):
     def advice_title(self) -> str:
         """Say what the advice is, for people."""
 
+    # Not abstract, as are the ones below: most providers need nothing there, and one that forgets it loses advice only.
     def advised(self, source: Rotatable) -> Rotatable:
         """Return the source that advice is about: another provider's, where an exchange begins as one of that."""
         return source

@@ -105,6 +105,7 @@ class AttemptRunner:
         """
         began, started_s = self._clock(), time.monotonic()
         outcome = self._rotation(policy, secrets, options)
+        # Nothing happened, so nobody is told: an audit record of what was not done would be a lie.
         if options.dry_run:
             return outcome
         self._audit.failed(policy, outcome)

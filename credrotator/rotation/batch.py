@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# How smoothly a progress bar moves; the futures themselves need no polling.
 _TICK_S = 0.1
 _GRACE_S = 1.0
 """How long an interrupted pass lets its threads end what they have in hand."""
@@ -87,6 +88,7 @@ class Batch:
             The outcomes, in the order of the keys.
         """
         ordered = list(keys)
+        # No more threads than policies: each has a connection of its own to issuer and vendor.
         pool = ThreadPoolExecutor(max_workers=max(1, min(workers, len(ordered))), thread_name_prefix="rotate")
         futures: dict[Future[Outcome], ObjectKey] = {}
         try:
@@ -137,6 +139,7 @@ def _interrupt(pool: ThreadPoolExecutor, futures: Mapping[Future[Outcome], Objec
     """
     pool.shutdown(wait=False, cancel_futures=True)
     _, running = wait([future for future in futures if not future.cancelled()], timeout=_GRACE_S)
+    # A credential may have been issued for these and not been published: people want to know which.
     names = [str(futures[future]) for future in futures if future in running]
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The gateway's own rotator wakes then: what is not renewed by now is in a hurry.
 NEAR_EXPIRY = timedelta(minutes=5)
 STATIC_INTERVAL = timedelta(minutes=10)
 """How often a policy without rotation gets an attempt: what it names may have come or gone meanwhile."""
+# A bug fails again at once; a minute keeps the log readable, and is short against any life.
 AFTER_A_FAULT = timedelta(minutes=1)
 AFTER_A_LAPSE = timedelta(seconds=5)
 """After an attempt that was not to be finished: why not may have passed at once, with nobody to say so."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 
+# Of a thousand policies all get a try within twenty seconds, and the circuit answers those without a request.
 TRIES_PER_S = 50
 SWEEP_EVERY_S = 60.0
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Two writers that are sane meet once or twice; more is a fight that another attempt will not win either.
 PUBLISH_TRIES = 5
 DELAY = timedelta(minutes=1)
 """Two clocks that are right may differ by this much."""
@@ -157,6 +158,7 @@ class Rotation:
             check_static(policy.source, secrets)
             return self._outcome(policy, "skipped", static_reason(policy.source), None)
         except Abandoned as error:
+            # Skipped, not failed: nothing is wrong, and no alert is to ring because another replica leads.
             return replace(self._outcome(policy, "skipped", error.reason, None), abandoned=True)
         except RotationError as error:
             return self._failed(policy, error, options)
@@ -172,6 +174,8 @@ class Rotation:
         Raises:
             RotationError: The store cannot be read.
         """
+        # The Secret itself, never a cache: the gateway's own rotator publishes old tokens because it reads one
+        # (upstream 2603).
         stored = self._store.read(policy.secret)
         published = parse(stored.document if stored else None, policy.source, policy.data_key)
         if stored and isinstance(published, Published):
@@ -302,6 +306,8 @@ class Rotation:
 
     def _keep(self, policy: RotatablePolicy, state: State, options: RotateOptions) -> Outcome:
         """Leave a good credential alone; where its Secret does not say whose it is, write the same data once more."""
+        # Reported as adopted, and left alone here: the label and the annotations are the listener's to write
+        # (``kube.adoption``).
         if isinstance(state.published, Published) and state.published.fingerprint is None:
             return self._outcome(policy, "kept", "Adopted", state.published)
         outcome = self._outcome(policy, "kept", "Fresh", state.published)
@@ -317,6 +323,7 @@ class Rotation:
     def _held_credential(self, policy: RotatablePolicy, options: RotateOptions) -> Credential | None:
         """Return the latest credential of this policy, if it is still what the policy asks for and not due itself."""
         held = self._held.get(policy.key)
+        # Forced means a new exchange: whoever asks for one has a reason to mistrust what is there.
         if held is None or options.force:
             return None
         return held.credential if isinstance(self._plan(policy, held.published, options), Keep) else None

@@ -64,10 +64,10 @@ if TYPE_CHECKING:
 
     from credrotator.diagnosis.preflight import Report
 
-PATIENCE_S = 3.0
+PATIENCE_S = 2.0
+"""For cases in which somebody never answers; what comes before it is a matter of milliseconds."""
 WARM: set[str] = set()
 """By which ways a check has been made in this process."""
-"""For cases in which somebody never answers; what comes before it is a matter of milliseconds."""
 SLOW = (Hang, Drip, Mute)
 IssuerRoute = Literal["aws", "azure", "secret", "gcp", "key"]
 Who = Literal["issuer", "sts", "entra", "google"]

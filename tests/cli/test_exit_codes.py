@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from credrotator.sandbox import ServiceError
 from tests.support.command_line import Backend, policy, run
+from tests.support.tools import load_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,19 +19,8 @@ if TYPE_CHECKING:
     from credrotator.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
-
-
-def reference() -> Any:
-    """Load the module that writes the reference; it is a script, outside of any package."""
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-COLUMNS, EXIT_CODES = reference().COLUMNS, reference().EXIT_CODES
+reference = load_tool("reference")
+COLUMNS, EXIT_CODES = reference.COLUMNS, reference.EXIT_CODES
 
 
 def nothing_failed(world: Backend, _: Sandbox) -> list[str]:

@@ -220,7 +220,7 @@ class TestReading:
             return f"of {settings.context}"
 
         readings = read_clusters(Settings(()), ["a", "b", "c", "d"], read, at_a_time=2)
-        assert [reading.found for reading in readings] == ["of a", "of b", "of c", "of d"]
+        assert [reading.content for reading in readings] == ["of a", "of b", "of c", "of d"]
         assert at_once[1] == 2
 
     def test_one_that_hangs(self) -> None:
@@ -234,7 +234,7 @@ class TestReading:
 
         readings = read_clusters(Settings(()), ["hangs", "b"], read, at_a_time=1, limit_s=0.05)
         forever.set()
-        assert [(reading.found, "no answer" in (reading.error or "")) for reading in readings] == [
+        assert [(reading.content, "no answer" in (reading.error or "")) for reading in readings] == [
             (None, True),
             ("read", False),
         ]

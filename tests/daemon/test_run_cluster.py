@@ -706,6 +706,7 @@ def test_fault_72_a_secret_that_is_repeated(cluster: Cluster, form: str) -> None
         assert not [piece for piece in pieces if piece in output or piece in unquote(html.unescape(output))]
 
 
+@pytest.mark.slow
 def test_no_time_is_lost_on_short_lives(cluster: Cluster) -> None:
     """G7: a credential of a minute or so is renewed at half of its life, without a loop."""
     cluster.sandbox.entra.token_life = timedelta(seconds=12)

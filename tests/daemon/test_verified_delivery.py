@@ -365,6 +365,7 @@ def controller(cluster: Cluster, up_to_date: threading.Event) -> Iterator[Simula
         thread.join(LIMIT_S)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_fault_73_the_daemon_finds_out(server: ApiServer, sandbox: Sandbox, tmp_path: Path) -> None:
     """The whole program against a controller whose copies are a generation behind; ``status`` sees the same."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from tests.docs.pages import ROOT
+from tests.support.tools import load_tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,17 +24,7 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 AT_S = 1_764_000_000
 
 
-def _tool(name: str) -> Any:
-    """Import a program of tools/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-attestation, archives = _tool("attestation"), _tool("archives")
+attestation, archives = load_tool("attestation"), load_tool("archives")
 
 
 @pytest.fixture(scope="module")

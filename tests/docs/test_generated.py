@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 import re
-import sys
 
 import pytest
 
 from tests.docs.pages import DOCS, ROOT
+from tests.support.tools import load_tool
 
 _GENERATED = re.compile(r"<!-- (?P<mark>[a-z]+) -->\n(?P<content>.*?)<!-- /(?P=mark) -->", re.DOTALL)
 _OPENED = re.compile(r"^<!-- (?!not run:)[a-z]+ -->$", re.MULTILINE)
@@ -45,12 +44,7 @@ def test_chapters_are_not_empty() -> None:
 @pytest.mark.parametrize("name", ["WIDE", "NARROW"])
 def test_the_terminal_shows_what_was_run(name: str) -> None:
     """The front page's picture has the commands of its program, and a summary of what they did."""
-    spec = importlib.util.spec_from_file_location("record", ROOT / "tools" / "record.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["record"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    session = getattr(module, name)
+    session = getattr(load_tool("record"), name)
     picture = (DOCS / "pictures" / f"{session.name}.svg").read_text(encoding="utf-8")
     lines: dict[str, str] = {}
     for y, text in re.findall(r'<text [^>]*?y="([\d.]+)"[^>]*>([^<]*)</text>', picture):

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.docs.pages import DOCS, ROOT, listed, navigation
+from tests.support.tools import load_tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,11 +31,7 @@ _DESCRIPTION = re.compile(r"<desc[^>]*>.+</desc>")
 @pytest.fixture(scope="module")
 def markup() -> ModuleType:
     """Load what the site's hooks are made of; it needs no MkDocs."""
-    spec = importlib.util.spec_from_file_location("docs_markup", ROOT / "tools" / "docs_markup.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module: ModuleType = load_tool("docs_markup")
     return module
 
 

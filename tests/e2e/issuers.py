@@ -136,13 +136,25 @@ class OnKeycloak:
         yield cls(server)
 
 
-@dataclass(frozen=True)
-class OnHydra:
-    """Ory Hydra: each client has one method, and lists of audiences and scopes."""
+class _Server(Protocol):
+    """A server that is one issuer, and knows its own address and keys."""
 
-    claim: ClassVar[str] = "scp"
-    differs: ClassVar[Mapping[str, Difference]] = {}
-    server: hydra.Hydra
+    @property
+    def issuer(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def token_path(self) -> str: ...
+
+    def rotate_keys(self) -> None: ...
+
+
+class _OneIssuer:
+    """What is the same for all servers that are one issuer; Keycloak has a realm for each."""
+
+    server: _Server
 
     @property
     def issuer(self) -> str:
@@ -158,6 +170,15 @@ class OnHydra:
 
     def rotate_keys(self) -> None:
         self.server.rotate_keys()
+
+
+@dataclass(frozen=True)
+class OnHydra(_OneIssuer):
+    """Ory Hydra: each client has one method, and lists of audiences and scopes."""
+
+    claim: ClassVar[str] = "scp"
+    differs: ClassVar[Mapping[str, Difference]] = {}
+    server: hydra.Hydra
 
     def asking_for(self, audience: str) -> _Json:
         return {}
@@ -173,7 +194,7 @@ class OnHydra:
 
 
 @dataclass(frozen=True)
-class OnOidcProvider:
+class OnOidcProvider(_OneIssuer):
     """The npm package: `resource` gives the audience, and has to be a URI."""
 
     claim: ClassVar[str] = "policy"
@@ -189,21 +210,6 @@ class OnOidcProvider:
     }
     server: oidc_provider.OidcProvider
 
-    @property
-    def issuer(self) -> str:
-        return self.server.issuer
-
-    @property
-    def port(self) -> int:
-        return self.server.port
-
-    @property
-    def token_path(self) -> str:
-        return self.server.token_path
-
-    def rotate_keys(self) -> None:
-        self.server.rotate_keys()
-
     def asking_for(self, audience: str) -> _Json:
         return {"resources": [f"https://{audience}"]}
 
@@ -216,7 +222,7 @@ class OnOidcProvider:
 
 
 @dataclass(frozen=True)
-class OnZitadelOidc:
+class OnZitadelOidc(_OneIssuer):
     """The example provider of zitadel/oidc; what its clients may have is of the small program around it."""
 
     claim: ClassVar[str] = "policy"
@@ -229,21 +235,6 @@ class OnZitadelOidc:
         "other-method": Difference(PUBLISHED, _ANY_METHOD),
     }
     server: zitadel_oidc.ZitadelOidc
-
-    @property
-    def issuer(self) -> str:
-        return self.server.issuer
-
-    @property
-    def port(self) -> int:
-        return self.server.port
-
-    @property
-    def token_path(self) -> str:
-        return self.server.token_path
-
-    def rotate_keys(self) -> None:
-        self.server.rotate_keys()
 
     def asking_for(self, audience: str) -> _Json:
         return {}

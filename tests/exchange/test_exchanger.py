@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from credrotator.exchange.exchanger import Exchanger
     from credrotator.sandbox import Fault
 
-DEADLINE_S = 1.5
+DEADLINE_S = 1.0
 SLACK_S = 10.0
 """Far less than the read timeout, which is what would end them without a deadline."""
 # Made anew for each test: a Hang that was lifted once hangs no more.

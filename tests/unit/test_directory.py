@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from credrotator.core.ports import SecretStore
 
 PUBLISHES = 10_000
-KILLS = 50
+KILLS = 20
 
 
 class TestMemoryStore(SecretStoreCompliance):
@@ -309,7 +309,7 @@ class TestAtomicSwap:
         for number in range(KILLS):
             with running(PUBLISHER, str(root), str(number), "1000000") as process:
                 # Spread over a publication's length, which is a few milliseconds.
-                threading.Event().wait(0.003 + number * 0.0007)
+                threading.Event().wait(0.003 + number * 0.00175)
                 process.send_signal(signal.SIGKILL)
             assert_whole(store, root)
         for path in place(root).iterdir():

@@ -183,8 +183,8 @@ class TestBounds:
 
     def test_a_key_given_twice_among_very_many(self) -> None:
         """Found in time that grows with the text."""
-        text = "{" + ",".join(f'"k{number}":1' for number in range(100_000)) + ',"k99999":1}'
-        assert mistakes(text) == [(1, "key 'k99999' is given twice")]
+        text = "{" + ",".join(f'"k{number}":1' for number in range(30_000)) + ',"k29999":1}'
+        assert mistakes(text) == [(1, "key 'k29999' is given twice")]
 
 
 TAGS = [

@@ -78,6 +78,7 @@ class answering:  # noqa: N801 - reads as the context manager it is
             case CaFileError():
                 hint = f"see --ca-file, --issuer-ca and {' and '.join(self._endpoint.ca_variables)}"
                 return Denied("CaFileUnreadable", f"a CA file cannot be used: {printable(error)}", hint=hint)
+            # Before TLS and timeouts, whose errors may lie within it: whoever is behind the proxy was never reached.
             case failures.ProxyError():
                 message = f"the proxy for {where} failed: {_cause(error)}"
                 return NoConnection("ProxyFailed", message, hint=_proxy_hint(error, self._endpoint))
@@ -88,6 +89,7 @@ class answering:  # noqa: N801 - reads as the context manager it is
                 what = "began to answer, but did not end" if isinstance(error, UnfinishedError) else "did not answer"
                 kind = NoConnection if isinstance(error, failures.ConnectTimeout) else Outage
                 return kind(f"{name}Timeout", f"{title} at {where} {what} in time", hint=hint, hangs=True)
+            # A policy's address was checked; these come from an issuer's discovery document.
             case failures.InvalidURL() | failures.InvalidSchema() | failures.MissingSchema():
                 hint = "correct the address in the policy, or what the issuer's discovery says"
                 return Denied("InvalidAddress", f"{where} is no address of {title} that can be used", hint=hint)
@@ -262,6 +264,7 @@ def _alert_name(cause: BaseException) -> str:
     name = getattr(cause, "reason", None)
     if isinstance(name, str):
         return _ALERT.sub("", name)
+    # urllib3's own errors have no ``reason`` of OpenSSL, only its sentence.
     words = _ALERT_IN_WORDS.search(str(cause))
     return words[1].strip().replace(" ", "_").upper() if words else ""
 
@@ -274,12 +277,16 @@ def _is_alert(cause: BaseException) -> bool:
 def _certificate_hint(cause: BaseException) -> str:
     """Say what to do about a certificate, by OpenSSL's number for what is wrong with it (X509_V_ERR_…)."""
     match getattr(cause, "verify_code", None):
+        # Not yet valid, expired.
         case 9 | 10:
             return "have the certificate renewed, or set the clock of this machine"
+        # Self-signed, self-signed in the chain, no local issuer, first certificate not verifiable.
         case 18 | 19 | 20 | 21:
             return "add the CA that signed it with --ca-file; if a CA in between is missing, have the server send it"
+        # Host name, IP address.
         case 62 | 64:
             return "use a name that is in the certificate, or have one issued for this name"
+        # Key of the certificate too small, that of its CA too small, hash of a CA too weak.
         case 66 | 67 | 68:
             return "have a certificate issued with a longer key and a newer hash, by a CA that has them too"
         case _:

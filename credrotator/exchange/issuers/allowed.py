@@ -32,6 +32,7 @@ class AllowedIssuers:
         Raises:
             Denied: IssuerNotAllowed or InsecureIssuer; nothing may be sent there.
         """
+        # A glob that names the issuer lifts the other rules as well: the operator knows what is local or in clear.
         named = self._names(issuer)
         shown = printable(issuer)
         if self.globs and not named:
@@ -57,6 +58,8 @@ class AllowedIssuers:
         Raises:
             Denied: IssuerNotAllowed or InsecureIssuer; no client secret may be sent there.
         """
+        # What the issuer's own document names is the issuer's word. What a policy names is a tenant's: on a host with
+        # many tenants by path, another path is another tenant.
         own = _same_origin(url, issuer) if discovered else _is_below(url, issuer)
         if (issuer_named and own) or self._names(url):
             return True
@@ -143,6 +146,7 @@ def _is_below(url: str, issuer: str) -> bool:
     one, two = _split(url), _split(issuer)
     if one is None or two is None or one[:2] != two[:2]:
         return False
+    # With a slash at both ends, or ``/realms/a`` would be above ``/realms/ab``.
     return f"{one[2].partition('?')[0]}/".startswith(f"{two[2].rstrip('/')}/")
 
 
@@ -155,7 +159,9 @@ def matches(url: str, glob: str) -> bool:
     host, slash, path = rest.partition("/")
     globs = (scheme.lower(), host.lower(), slash + path)
     return parts[0] == globs[0] and all(
-        part == pattern or fnmatchcase(part, pattern) for part, pattern in zip(parts[1:], globs[1:], strict=True)
+        # Equal first: an address may have brackets in it (IPv6), which fnmatch takes for a set.
+        part == pattern or fnmatchcase(part, pattern)
+        for part, pattern in zip(parts[1:], globs[1:], strict=True)
     )
 
 
@@ -165,9 +171,12 @@ def _split(url: str) -> tuple[str, str, str] | None:
     ``https://evil.example?.corp.example`` has no slash, ``https://idp.example/ours/../theirs`` is sent as ``/theirs``,
     and so may ``/ours/..%2ftheirs``, ``/ours/..;/theirs`` or ``/ours//../theirs`` be read by the server.
     """
+    # No user name, no backslash, no fragment: urllib, requests and servers disagree about these, and what was checked
+    # must be what is asked.
     parts = _PLAIN_URL.fullmatch(url)
     if parts is None or not _is_plain_path(parts[3].partition("?")[0]):
         return None
+    # A path is compared by case (RFC 3986 §6.2.2.1).
     return parts[1].lower(), parts[2].lower(), parts[3]
 
 

@@ -70,6 +70,7 @@ class TokenProof:
     def prepare(self) -> Callable[[str, Sequence[str]], Sensitive]:
         """See ``ClientProof``; the token is for the issuer already."""
         token = self.get().token
+        # Asked for once per token request, and shown in each way of it: a second one would be the same.
         return lambda _audience, _algorithms: token
 
 

@@ -47,6 +47,7 @@ def methods_for(offered: Iterable[str], client_id: str, secret: str) -> tuple[Cl
         client_id: The client.
         secret: Its secret; both may have characters that form-encoding changes.
     """
+    # Nothing listed means Basic by OpenID Connect Discovery §3; issuers that leave the list out often take either.
     listed = set(offered) or {ClientAuthMethod.BASIC, ClientAuthMethod.POST}
     methods = [method for method in (ClientAuthMethod.BASIC, ClientAuthMethod.POST) if method in listed]
     # In plain Basic the first colon ends the id (RFC 7617 §2).
@@ -109,9 +110,11 @@ class Authentication:
         self, client: Any, _verb: str, uri: str, headers: dict[str, str], body: str | None
     ) -> tuple[str, dict[str, str], str]:
         """Return address, headers and body with what proves the client."""
+        # A list of pairs: the parameter may be repeated (RFC 8707 §2), and Authlib's dict would keep the last one.
         fields = [("resource", resource) for resource in self._resources]
         if self._assertion is not None:
             proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": self._assertion.reveal()}
+            # RFC 7521 §4.2 has client_id optional here; some issuers find no client without it.
             fields += [("client_id", client.client_id), *proof.items()]
         elif self._method is ClientAuthMethod.POST:
             fields += [("client_id", client.client_id), ("client_secret", client.client_secret)]
@@ -123,5 +126,7 @@ class Authentication:
     def _basic(self, client_id: str, secret: str) -> str:
         pair = f"{client_id}:{secret}"
         if self._method is ClientAuthMethod.BASIC:
+            # RFC 6749 §2.3.1 has both encoded as in a form, which RFC 7617 knows nothing of: hence the plain way beside
+            # it.
             pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
         return "Basic " + base64.b64encode(pair.encode()).decode()

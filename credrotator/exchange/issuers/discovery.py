@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Where the answer has no max-age. An issuer that moves its token endpoint leaves the old one for longer than this.
 DISCOVERY_LIFE = timedelta(minutes=10)
+# An issuer may say a year, and would be asked where it was then.
 LONGEST_DISCOVERY = timedelta(hours=24)
 LONGEST_ADDRESS, MOST_METHODS, LONGEST_METHOD = 2048, 16, 64
 """What is kept of a document, in characters, entries and characters: an issuer may send a mebibyte of each."""
 KNOWN_METHODS = tuple(map(str, ClientAuthMethod))
+# To a slash or another case, on the same origin: more is a circle.
 _REDIRECTS = 3
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
@@ -52,6 +55,7 @@ class Metadata:
 
 def discovery_url(issuer: str) -> str:
     """Return where an issuer's document is."""
+    # §4: a slash at the end of the issuer is left out before the path is appended.
     return issuer.rstrip("/") + "/.well-known/openid-configuration"
 
 
@@ -123,6 +127,7 @@ def _methods(document: Mapping[str, object]) -> tuple[str, ...]:
         return ()
     texts = [each for each in methods if isinstance(each, str)]
     others = [each[:LONGEST_METHOD] for each in texts if each not in KNOWN_METHODS][:MOST_METHODS]
+    # Those that we know first, in our order; the others are kept for the message that names them.
     return (*(method for method in KNOWN_METHODS if method in texts), *others)
 
 
@@ -167,4 +172,5 @@ def _difference(stated: str, issuer: str) -> str:
 
 def _lifetime(headers: Mapping[str, str]) -> timedelta:
     max_age = _MAX_AGE.search(headers.get("Cache-Control", ""))
+    # Nine digits at most by the pattern: more would be an OverflowError of timedelta.
     return min(timedelta(seconds=int(max_age[1])), LONGEST_DISCOVERY) if max_age else DISCOVERY_LIFE

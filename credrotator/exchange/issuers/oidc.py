@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Issuers", "TokenRequest"]
 
+# The time limit of one exchange: a token from the cache has to last until the vendor has seen it.
 TOKEN_MARGIN = timedelta(seconds=30)
+# Any tenant may name as many as it likes; what is forgotten costs a lane its wider limit and nothing else.
 MOST_ISSUERS = 2048
 _ENDPOINT = ISSUER.name.lower()
 
@@ -98,6 +100,7 @@ class Issuers:
         """
         if request.use is not SubjectUse.SHARED:
             return self._fetch(request)[0]
+        # Whether this thread's own request was flown, or another's answer was shared: metrics tell the two apart.
         flown = False
 
         def fetch() -> tuple[SubjectToken, datetime]:
@@ -195,6 +198,7 @@ class Issuers:
         return token, good_until
 
     def _note_valid(self, issuer: str, good_until: datetime) -> None:
+        # To the end of the dictionary, so that the one that was noted longest ago is dropped first.
         self._token_valid_until.pop(issuer, None)
         self._token_valid_until[issuer] = good_until
         if len(self._token_valid_until) > MOST_ISSUERS:
@@ -226,9 +230,11 @@ class Issuers:
     ) -> TokenResponse:
         """Send the token request; where the issuer does not take the client, each other way is tried once."""
         client_id, endpoint = request.client_id, metadata.token_endpoint
+        # All of them: which way an issuer wants often shows only in what it says of the others.
         refusals: list[tuple[ClientAuthMethod, AuthenticationRefused]] = []
         for method in self._working_methods.first(endpoint, client_id, _methods(request, metadata)):
             self._instrumentation.token(shared=False)
+            # Two revisions of RFC 7523 §3: the token endpoint, and since the revision the issuer (docs/decisions.md).
             audience = request.client.issuer if method is ClientAuthMethod.KEY_FOR_ISSUER else endpoint
             asserted = assertion(audience, metadata.algorithms) if assertion else None
             try:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from credrotator.exchange.issuers.token_request import TokenRequest
 
 BAD_REQUEST, UNAUTHORIZED = 400, 401
+# Ids have some forty to seventy characters; a Secret may hold anything.
 CLIENT_LIMIT = 100
 AUDIENCE_FIELD = "oidcExchangeToken.aud"
 RESOURCES_FIELD = "oidcExchangeToken.oidc.resources"
@@ -67,6 +68,7 @@ class Refusal:
 
 def refusal_of(response: requests.Response, request: TokenRequest) -> Denied:
     """Class an error response of the token endpoint."""
+    # Also what the request carried: with an assertion, the proof is made at the time of the request.
     refusal = read_refusal(response, [*(secret.reveal() for secret in request.secrets), *proofs(response.request)])
     for cause in _CAUSES:
         if cause.applies(refusal, request.client):
@@ -84,6 +86,7 @@ def read_refusal(response: requests.Response, secrets: Sequence[str]) -> Refusal
         return Refusal(response.status_code, "", "", is_json=False)
     error = document.get("error")
     body: Mapping[str, Any] = {**document, **error} if isinstance(error, dict) else document
+    # OAuth's, then Okta's, Apigee's and the like; the first that is there.
     code = _first(body, "error", "errorCode", "ErrorCode", "code", "status")
     description = _first(body, "error_description", "errorSummary", "message", "errorMessage", "detail", "Error")
     return Refusal(
@@ -108,6 +111,7 @@ def by_every_method(refusals: Sequence[tuple[ClientAuthMethod, AuthenticationRef
     NOTE: what is said to Basic without its encoding neither decides nor is shown where another way was tried as well:
     an issuer that decodes it finds the header broken, and that says nothing of the client.
     """
+    # Plain Basic is our own guess: an issuer's complaint about it would send people after the wrong thing.
     standard = [refusal for refusal in refusals if refusal[0] is not ClientAuthMethod.PLAIN_BASIC] or refusals
     errors = [error for _, error in standard]
     order = ("InvalidClient", "ClientAuthUnsupported")
@@ -141,6 +145,7 @@ class _Cause:
     of_authentication: bool = False
 
 
+# With "invalid" and "only": "grant type must be one of … only" refuses as well as "not allowed" does.
 _NEGATION = r"(not|n't|cannot|un(allowed|authori[sz]ed|supported)|disallow|disabled|denied|restricted|invalid|only)"
 _DPOP = re.compile(r"\bdpop\b|dpop_proof|dpop_nonce")
 _SCOPE_MISSING = re.compile(
@@ -148,6 +153,7 @@ _SCOPE_MISSING = re.compile(
     r"|\b(missing|empty|requires?|required|(must|should) (contain|have|include|specify)|no( default)?|at least one)\b"
     r".{0,60}\bscopes?\b|\bscopes?\b.{0,20}\b(missing|empty)\b"
 )
+# Six letters and a number are Entra's codes (AADSTS70011), without the vendor's name in this package.
 _SCOPE = re.compile(r"\bscopes?\b|[a-z]{6}(70011|1002012)\b")
 _GRANT = re.compile(
     rf"\bgrant[_ -]?types?\b.*{_NEGATION}|{_NEGATION}.*\bgrant[_ -]?types?\b"
@@ -344,6 +350,7 @@ _CAUSES = (
 
 def _by_status(refusal: Refusal) -> Denied:
     """Make the refusal for what neither code nor words explain."""
+    # Nothing explains it, so another way may be worth a try; a 403 or 404 is about something else.
     kind = AuthenticationRefused if refusal.status in {BAD_REQUEST, UNAUTHORIZED} else Denied
     code = f" {refusal.code}" if refusal.code else ""
     hint = "see the issuer's log, and whether the token endpoint is the right one"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import SecretKeyRef
 
+# Used at once. Issuers allow for clocks that differ; a short life keeps one that is logged somewhere from being of use.
 LIFE: Final = timedelta(minutes=1)
 LEAST_RSA_BITS: Final = 2048
 LONGEST_KEY, LONGEST_KEY_ID = 8 * 1024, 256
@@ -60,6 +61,7 @@ def signer(
             "iss": client_id,
             "sub": client_id,
             "aud": audience,
+            # Required by OpenID Connect Core §9, and what an issuer refuses a second use by.
             "jti": str(uuid.uuid4()),
             "iat": int(now.timestamp()),
             "exp": int((now + LIFE).timestamp()),
@@ -80,6 +82,7 @@ def _key(pem: Sensitive, wrong: Callable[..., PolicyError]) -> Key:
         raise wrong("is encrypted", "put the key there without a passphrase: openssl pkey -in KEY -out PLAIN")
     if "PRIVATE KEY" not in text:
         raise wrong("is no private key")
+    # By trying: a PEM of PKCS #8 does not say in its first line which kind it holds.
     for kind in (RSAKey, ECKey, OKPKey):
         try:
             key: Key = kind.import_key(text)

@@ -113,6 +113,7 @@ def send(
     """
     client = request.client
     session = requests.Session()
+    # requests would read .netrc and send what it finds there in place of our client.
     session.trust_env = False
     session.mount("https://", transport.adapter)
     session.mount("http://", transport.adapter)
@@ -125,10 +126,12 @@ def send(
         return response
 
     speaker.register_compliance_hook("access_token_response", checked)
+    # ``audience`` is no parameter of RFC 6749; Auth0 and Ory Hydra know it, others pass over it.
     fields = {"scope": " ".join(client.scopes), "audience": client.audience}
     parameters = {name: value for name, value in fields.items() if value}
     with answering(ISSUER, endpoint):
         settings = transport.settings_for(endpoint)
+        # Authlib passes on only what this list names, and our verify, proxies and timeouts are to be among it.
         speaker.SESSION_REQUEST_PARAMS = list(settings)
         response = speaker.fetch_token(
             endpoint, grant_type="client_credentials", headers=dict(HEADERS), **parameters, **settings

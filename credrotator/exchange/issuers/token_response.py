@@ -31,6 +31,7 @@ TokenName = Literal["access_token", "id_token"]
 """The members of a token response that may be the subject token."""
 LONGEST_TOKEN = 20_000
 """Characters; no exchange takes a longer web identity token, and nobody has one for a good reason."""
+# RFC 6749 §7.1 names mac; pop, hok and hawk are drafts' and vendors' names for the same idea.
 BOUND = frozenset({"mac", "pop", "hok", "hawk"})
 """Token types that are of no use without a key; DPoP has a reason of its own."""
 
@@ -47,6 +48,7 @@ def read_token(document: TokenResponse, request: TokenRequest, now: datetime) ->
     odd = _odd_type(document.get("token_type"), request.client_secret)
     name = request.client.subject_token
     _refuse_none(document, name)
+    # A JWT is ASCII. Said here as "opaque", since "not usable" would have it tried again.
     if isinstance(value := document.get(name), str) and value.isprintable() and not value.isascii():
         raise _opaque(name)
     token = token_value(ISSUER, document, name)

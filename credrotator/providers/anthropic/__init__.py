@@ -27,6 +27,8 @@ class Anthropic(BearerProvider):
         "anthropic-credentials",
         AnthropicCredentials,
         read_block,
+        # Requests with such a token need it beside Authorization. The gateway sets no header for type APIKey beside the
+        # key, so the backend has to (see ``header_mutation``).
         headers={"anthropic-beta": "oauth-2025-04-20"},
     )
     sandbox = SandboxServer("anthropic", "Anthropic", 9447)
@@ -57,6 +59,8 @@ class Anthropic(BearerProvider):
                     "subject_prefix": printable(claims.get("sub", "")),
                     "audience": stated_audience(claims),
                 },
+                # The least that the gateway's requests need; a rule may grant more, and then a leaked token could do
+                # more.
                 "oauth_scope": "workspace:inference",
                 "target": {"type": "service_account", "service_account_id": source.service_account},
                 "workspace_id": source.workspace,

@@ -21,15 +21,21 @@ if TYPE_CHECKING:
     from credrotator.core.model import Rotatable, SubjectToken
     from credrotator.exchange.grants import AccessToken
 
+# The variable is that of Anthropic's SDK: who has the API behind a proxy has it set already.
 ENDPOINT = Endpoint("Anthropic", "Anthropic", address_setting="ANTHROPIC_BASE_URL")
 BASE_URL, TOKEN_PATH = "https://api.anthropic.com", "/v1/oauth/token"
+# Federation is a beta of the API: without both words of the header the endpoint does not know the grant. They are those
+# of the official SDK (``lib/credentials``), with which a test compares the request.
 BETA_HEADER, OAUTH_BETA = "anthropic-beta", "oauth-2025-04-20"
 FEDERATION_BETA = "oidc-federation-2026-04-01"
+# Anthropic's own limit. Checked here because its refusal (invalid_request) does not say that the size is the cause.
 LONGEST_ASSERTION_BYTES = 16 * 1024
 RULE_HINT = (
     "run credrotator check, which prints the issuer and the rule that fit the token; the console's page Workload "
     "identity lists each refused attempt with its cause"
 )
+# By ``error`` of RFC 6749 §5.2, and by ``error.type`` of Anthropic's other APIs: the endpoint has been seen to answer
+# in either form.
 HINTS = {
     "invalid_request": "correct federationRuleID, organizationID, serviceAccountID and workspaceID; a rule for several "
     "workspaces needs workspaceID",
@@ -58,6 +64,7 @@ class AnthropicTokenEndpoint(Vendor):
     def credential(self, source: Rotatable, steps: ExchangeSteps) -> AccessToken:
         """See ``Vendor``."""
         assert isinstance(source, AnthropicFederation)  # noqa: S101 - the only source of this provider
+        # Whoever is limited there is one account of one organization; policies of others must not wait for it.
         asked = CircuitKey.of_url("anthropic", self.url, f"{source.organization}/{source.service_account}")
         return steps.exchange(asked, lambda token: self.exchange(source, token))
 
@@ -78,6 +85,7 @@ class AnthropicTokenEndpoint(Vendor):
             "federation_rule_id": source.rule,
             "organization_id": source.organization,
             "service_account_id": source.service_account,
+            # Left out and not null where there is none, as the SDK does it.
             **({"workspace_id": source.workspace} if source.workspace else {}),
         }
         headers = {BETA_HEADER: f"{OAUTH_BETA},{FEDERATION_BETA}"}
@@ -96,6 +104,7 @@ def _check(token: SubjectToken) -> None:
         message = f"the issuer's token has {size} bytes, and Anthropic takes {LONGEST_ASSERTION_BYTES} at most"
         hint = "have the issuer leave long claims, such as groups or roles, out of this client's tokens"
         raise Denied("TokenTooLong", message, hint=hint)
+    # An issuer may leave iat out (RFC 7519 §4.1.6: it is optional); Anthropic measures the age of an assertion by it.
     if claim_time(token.claims, "iat") is None:
         message = "the issuer's token does not say when it was issued (iat), and Anthropic takes none without"
         raise Denied("TokenWithoutIat", message, hint="have the issuer put iat into this client's tokens")

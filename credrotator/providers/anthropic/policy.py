@@ -11,6 +11,7 @@ from credrotator.providers.anthropic.source import AnthropicFederation
 if TYPE_CHECKING:
     from credrotator.policies.reader import Reading
 
+# IDs of Anthropic's objects say by their prefix what they are, so one in the wrong field is found before any request.
 RULE = matching(re.compile(r"fdrl_[0-9A-Za-z]{1,64}"), "a federation rule's ID, fdrl_…")
 ORGANIZATION = matching(
     re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"), "an organization's ID, which is a UUID"
@@ -25,6 +26,7 @@ class AnthropicCredentials(OwnBlock):
     federation_rule_id: Annotated[Text, RULE]
     organization_id: Annotated[Text, ORGANIZATION]
     service_account_id: Annotated[Text, SERVICE_ACCOUNT]
+    # Optional: needed only where the rule covers several workspaces, and the API cannot choose.
     workspace_id: Annotated[Text, WORKSPACE] | None = None
     oidc_exchange_token: OidcExchange = OidcExchange()
 

@@ -35,6 +35,7 @@ class AnthropicFederation(BearerSource):
     @property
     def subject_use(self) -> SubjectUse:
         """See ``Rotatable``: a token's ``jti`` is taken once."""
+        # A shared token would work for one policy, and be refused as a replay for all others that use the same client.
         return SubjectUse.ONCE
 
     @property
@@ -45,4 +46,5 @@ class AnthropicFederation(BearerSource):
     @property
     def asked(self) -> str:
         """See ``Rotatable``: the token endpoint, for the organization."""
+        # Without the address, which is the operator's and the same for all policies.
         return f"anthropic token {self.organization}"

@@ -42,6 +42,8 @@ class Aws(Provider):
         carrier=CREDENTIALS_FILE,
         expected="awsCredentials.credentialsFile.secretRef",
         rotatable="oidcExchangeToken",
+        # The gateway reads the same file, by the same SDK, from a Secret that a person names: only who rotates it
+        # differs.
         carry=_carry,
     )
     sandbox = SandboxServer("sts", "STS", 9444)

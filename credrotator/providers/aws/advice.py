@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from credrotator.core.claims import audiences
 from credrotator.core.errors import printable
@@ -34,6 +34,8 @@ def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str, Any
     named = source.oidc.issuer if isinstance(source.oidc, OidcClient) else ""
     issuer = printable(claims.get("iss", named)).rpartition("://")[2]
     partition = source.role_arn.split(":", 2)[1]
+    # STS compares the condition ``aud`` with azp where a token has that claim (IAM user guide, "Available keys for AWS
+    # OIDC federation").
     accepted = [*audiences(claims), *([printable(claims["azp"])] if claims.get("azp") else [])]
     equals: dict[str, Any] = {f"{issuer}:aud": accepted[0] if len(accepted) == 1 else accepted}
     if claims.get("sub"):
@@ -51,7 +53,16 @@ def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str, Any
     }
 
 
-def role_chain(source: AwsOidc) -> list[dict[str, Any]]:
+class RoleLink(TypedDict):
+    """What a further role of a chain needs: two IAM policies, and whose they are by ARN."""
+
+    roleArn: str
+    trustPolicy: dict[str, Any]
+    callerRoleArn: str
+    callerPolicy: dict[str, Any]
+
+
+def role_chain(source: AwsOidc) -> list[RoleLink]:
     """Return what each further role of a chain needs: its trust policy, and a permission of the role that assumes it.
 
     Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html (ExternalId).
@@ -64,6 +75,7 @@ def role_chain(source: AwsOidc) -> list[dict[str, Any]]:
             "callerRoleArn": caller,
             "callerPolicy": _document({"Action": _actions(role), "Resource": role.arn}),
         }
+        # ``callers`` is one longer: nobody assumes anything by the last role.
         for caller, role in zip(callers, source.chain, strict=False)
     ]
 
@@ -117,10 +129,10 @@ def terraform(advice: Iterable[Advice]) -> str:
     return render(__package__, "trust.tf.j2", providers=providers, roles=list(roles.values()), chained=steps)
 
 
-def _chained(link: Mapping[str, Any]) -> dict[str, str]:
+def _chained(link: RoleLink) -> dict[str, str]:
     account, resource = link["roleArn"].split(":", 5)[4:]
     path, _, name = resource.removeprefix("role").rpartition("/")
-    trusted, permitted = (json.dumps(link[member]) for member in ("trustPolicy", "callerPolicy"))
+    trusted, permitted = json.dumps(link["trustPolicy"]), json.dumps(link["callerPolicy"])
     label = resource_name("role", account, f"{path}/", name)
     return {
         "label": label,
@@ -137,6 +149,7 @@ def _add(roles: dict[str, _Role], advice: Advice, source: AwsOidc, condition: tu
     path, _, name = source.role_arn.split(":", 5)[5].removeprefix("role").rpartition("/")
     label = resource_name("role", source.account, f"{path}/", name)
     role = roles.setdefault(source.role_arn, _Role(label, f"{path}/", name))
+    # Several policies may share a role; its MaxSessionDuration has to be that of the longest.
     role.life_s = max(role.life_s, int(source.duration.total_seconds()) if source.duration else 0)
     role.policies.append(printable(advice.policy))
     if condition not in role.conditions:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 PATH = "spec.awsCredentials"
 ROLE_CHAIN = PREFIX + "role-chain"
+# STS refuses more for AssumeRole by a role's credential, whatever MaxSessionDuration says.
 LONGEST_CHAINED = timedelta(hours=1)
+# AssumeRole's limit for Policy, in characters; above it STS answers with a validation error that does not name the
+# annotation.
 LONGEST_POLICY = 2048
 AUDIENCE = "sts.amazonaws.com"
 """Whom IAM's identity providers want tokens for, unless they are set up otherwise."""
@@ -48,6 +51,7 @@ def read_block(reading: Reading, block: schema.AwsCredentials | None) -> Source 
             why = "the gateway does not read this field, and uses profile default"
             reading.warnings.append(f"{PATH}.credentialsFile.profile: {why}; put the credential there")
         return Static(CREDENTIALS_FILE, ref, file.profile)
+    # Neither block: the filter's own SDK finds credentials (IRSA, an instance profile), and there is nothing to rotate.
     return Static("aws-default-chain")
 
 

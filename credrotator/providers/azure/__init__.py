@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 
 def _carry(_content: Mapping[str, Any], secret: Mapping[str, Any]) -> Mapping[str, Any]:
+    # The gateway's AzureCredentials always rotates by itself; a token in an APIKey reaches Azure OpenAI as the same
+    # Authorization header.
     return {"type": "APIKey", "apiKey": secret}
 
 
@@ -43,6 +45,7 @@ class Azure(Provider):
         AnnotationUse(SCOPE, (AzureOidc, AzureClientSecret), "azureCredentials"),
     )
     options = (
+        # By a variable only, which is that of azure-identity: who runs in a national cloud has it in all pods.
         OperatorOption(AUTHORITY_OPTION, variable="AZURE_AUTHORITY_HOST", parse=operators_authority),
         OperatorOption(SCOPE_OPTION, "Scope of Entra tokens [default: Azure OpenAI's in the authority's cloud]."),
     )

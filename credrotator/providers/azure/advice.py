@@ -7,7 +7,7 @@ Terraform provider hashicorp/azuread.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from credrotator.core.claims import audiences
 from credrotator.core.errors import printable
@@ -21,17 +21,28 @@ if TYPE_CHECKING:
     from credrotator.providers.provider import Advice
 
 REQUIREMENT = '{ source = "hashicorp/azuread", version = ">= 2.44" }'
+# Graph: 3 to 120 characters that are fit for a URL.
 NAME_LIMIT = 120
 _UNFIT = re.compile(r"[^0-9A-Za-z_-]")
 """What a federated credential's name cannot hold."""
 
 
-def federated_credential(policy: ObjectKey, claims: Mapping[str, object]) -> dict[str, Any]:
+class FederatedCredential(TypedDict):
+    """A federated identity credential, as Microsoft Graph has it."""
+
+    name: str
+    issuer: str
+    subject: str
+    audiences: list[str]
+
+
+def federated_credential(policy: ObjectKey, claims: Mapping[str, object]) -> FederatedCredential:
     """Return the application's federated identity credential for a token, as ``az`` and Graph take it."""
     return {
         "name": _UNFIT.sub("-", f"credrotator-{policy.namespace}-{policy.name}")[:NAME_LIMIT],
         "issuer": printable(claims.get("iss", "")),
         "subject": printable(claims.get("sub", "")),
+        # Graph takes a list and accepts exactly one entry in it.
         "audiences": audiences(claims)[:1],
     }
 
@@ -43,6 +54,7 @@ def terraform(advice: Iterable[Advice]) -> str:
     for each in advice:
         assert isinstance(each.source, AzureOidc)  # noqa: S101 - the only source with advice
         client_id = each.source.app.client_id
+        # One data source for an application that several policies share: the same block twice is an error in Terraform.
         label = applications.setdefault(client_id, resource_name("app", client_id))
         name = str(each.document["name"])
         credentials.append(

@@ -51,17 +51,22 @@ ENTRA = Endpoint(
     proxy_variable="AI_GATEWAY_AZURE_PROXY_URL",
     address_setting="AZURE_AUTHORITY_HOST, or the policy's authority host",
 )
+# ExternalServerRetryableError, RequestTimeout, RequestBudgetExceededError, MsodsServiceUnavailable.
 OUTAGE_CODES = {90006, 90012, 90024, 90033}
 """What Entra says of itself, at whatever status."""
+# Among them 90055 (the tenant is throttled) and 90061 (the issuer's own endpoint failed). Tried again like an outage,
+# but others who ask this authority are served, so their circuit must not open.
 ELSEWHERE_CODES = {50001, 50196, 90055, 90061}
 """What passes too, and is of one tenant, application or issuer."""
 TRANSIENT_CODES = OUTAGE_CODES | ELSEWHERE_CODES
+# The assertion is outside its validity: a fresh token from the issuer may well be accepted.
 STALE_CODES = {700024}
 # Of the issuer and the rest, the issuer, audience, subject; of the subject where only the case of its letters differs.
 SETTLING_CODES = {70021, 700211, 700212, 700213, 7002137, 7002138}
 FEDERATION_SETTLES = Settling(span=timedelta(minutes=10))
 """A new federated credential takes minutes to work everywhere."""
 UNAUTHORIZED = 401
+# Codes have five to eight digits. A proxy's answer may hold any number, and a reason is a label of metrics.
 CODE_LIMIT = 10**8
 FEDERATION = (
     "run credrotator check, which prints the federated credential that fits the token; a new one takes up to 10 min "
@@ -100,6 +105,7 @@ class Entra(Vendor):
     def __init__(self, context: VendorContext) -> None:
         self.transport = context.transport(ENTRA)
         self._clock = context.clock
+        # The transport is shared, so that threads share connections; what came back must not be.
         self._received = _Received()
         self.transport.hooks["response"] = [self._checked]
 
@@ -109,6 +115,8 @@ class Entra(Vendor):
             case AzureOidc(app=app):
                 return steps.exchange(source.asked, lambda token: self.by_assertion(app, token))
             case AzureClientSecret(app=app):
+                # Outside of the exchange: a Secret that is missing is the policy's fault, and must not count against
+                # Entra's circuit.
                 secret = steps.secret(source.client_secret)
                 return steps.ask(source.asked, lambda: self.by_secret(app, secret))
             case _:
@@ -129,10 +137,16 @@ class Entra(Vendor):
         credential = ClientAssertionCredential(
             app.tenant_id,
             app.client_id,
+            # A function, as azure-identity wants it: it is called when the request is written, and the value is held no
+            # longer.
             token.token.reveal,
             authority=app.authority,
+            # Else msal asks login.microsoftonline.com about the authority first, which a national cloud or a closed
+            # network cannot reach.
             disable_instance_discovery=True,
+            # Not the owner: the session outlives this credential, and azure-core would close it with the first one.
             transport=RequestsTransport(session=self.transport, session_owner=False),
+            # Retries are the queue's. azure-core would sleep between its own, and hold a worker.
             retry_total=0,
         )
         with masking(token.token):
@@ -151,6 +165,7 @@ class Entra(Vendor):
                 authority=f"{app.authority}/{app.tenant_id}",
                 client_credential=client_secret.reveal(),
                 http_client=self.transport,
+                # As above for assertions.
                 instance_discovery=False,
                 # Or MSAL_FORCE_REGION would send these requests, and not those by assertion, to another host.
                 azure_region=msal.ConfidentialClientApplication.DISABLE_MSAL_FORCE_REGION,
@@ -180,11 +195,15 @@ class Entra(Vendor):
 
         The token is read here, as it came: the libraries reckon its expiry by the machine's clock.
         """
+        # A redirect would take the secret to another host; and what has no AADSTS code is a proxy's or a load
+        # balancer's answer.
         if response.is_redirect or (not response.ok and b"error_codes" not in response.content):
             refuse_failure(response, ENTRA, self._clock)
         answer = json_object(response)
         if not response.ok:
             raise _refusal(answer, response, self._clock())
+        # The tenant's discovery document comes through here as well, by GET; only the token endpoint's answer is a
+        # token.
         if response.request.method == "POST":
             self._received.token = self._token(answer, response.headers.get("x-ms-request-id"))
 
@@ -193,6 +212,7 @@ class Entra(Vendor):
         if str(answer.get("token_type")).lower() != "bearer":
             raise unusable(ENTRA, "token_type is not Bearer")
         token, now = token_value(ENTRA, answer, "access_token"), self._clock()
+        # The earlier of expires_in and the token's own exp: whoever verifies the token goes by the latter.
         expires_at = expiry(ENTRA, answer.get("expires_in"), claim_time(read_claims(token), "exp"), now)
         return AzureToken(token, now, expires_at, printable(request_id, 60) if request_id else None)
 
@@ -213,7 +233,10 @@ def _refusal(answer: dict[str, Any], response: requests.Response, now: datetime)
     whole = text(answer, "error_description")
     listed = answer.get("error_codes")
     codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
+    # Where the member is missing, the text begins with the code all the same.
     codes = codes or [int(code) for code in _CODE.findall(whole)[:1]]
+    # The first line: the rest are a trace id, a correlation id and a timestamp, which differ at every try and would
+    # make each failure a new Event.
     described = said_to(response.request, next(iter(whole.splitlines()), ""))
     trace = said_to(response.request, text(answer, "correlation_id") or "none", 60)
     status, error = response.status_code, said_to(response.request, text(answer, "error"), 60)

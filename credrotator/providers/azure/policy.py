@@ -50,6 +50,7 @@ def read_block(reading: Reading, block: schema.AzureCredentials | None) -> Sourc
 
 
 def _token_source(reading: Reading, exchange: schema.OidcExchange, authority: str) -> TokenSource:
+    # Each national cloud has an audience of its own; a token for the public one is refused there (AADSTS700212).
     audience = AUDIENCES.get(authority, AUDIENCES[PUBLIC_AUTHORITY])
     return reading.token_source(exchange, f"{PATH}.oidcExchangeToken", default_audience=audience)
 
@@ -69,6 +70,8 @@ def operators_authority(host: str) -> str:
 def _app(reading: Reading, block: schema.AzureCredentials) -> EntraApp:
     authority = _authority(reading)
     own, operators = reading.annotations.get(SCOPE), reading.defaults.options.get(SCOPE_OPTION)
+    # Only ``/.default`` is possible with client credentials (RFC 6749 §4.4): there is no user who could consent to
+    # single ones.
     scope = own or operators or COGNITIVE_SERVICES.get(authority)
     if scope and not scope.endswith("/.default"):
         path = annotation_path(SCOPE) if own else f"--{SCOPE_OPTION}"
@@ -83,6 +86,7 @@ def _authority(reading: Reading) -> str:
     if host is None:
         return operators
     authority = _address(host)
+    # The client secret is sent to it, so a tenant cannot name any host.
     if authority not in {*COGNITIVE_SERVICES, operators}:
         known = ", ".join(urlsplit(url).netloc for url in COGNITIVE_SERVICES)
         reading.wrong(annotation_path(AUTHORITY), f"expected one of {known}, got {printable(host, 80)}")

@@ -55,6 +55,7 @@ class _EntraSource(Rotatable):
     @property
     def asked(self) -> str:
         """See ``Rotatable``: the tenant at its authority, for the application."""
+        # The application is part of it: where one is refused or throttled, others of the tenant go on.
         return f"entra {self.app.authority}/{self.app.tenant_id} {self.app.client_id}"
 
     def unusable(self, value: Sensitive) -> str | None:  # noqa: ARG002 - a token is opaque to its client

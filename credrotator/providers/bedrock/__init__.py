@@ -22,8 +22,11 @@ class Bedrock(BearerProvider):
 
     name = "bedrock"
     sources = (BedrockApiKey,)
+    # Without ``credrotator.io/duration``: here the block has a field of its own, since the life is the key's and not
+    # the role session's.
     annotations = (AnnotationUse(ROLE_CHAIN, (BedrockApiKey,), "credrotator.io/bedrock-api-key"),)
     managed = bearer_form("bedrock-api-key", BedrockApiKeyBlock, read_block)
+    # The vendor has nothing to set up beyond the role, whose advice is AWS's; see ``advised``.
     advice_member = ""
     advice_title = ""
 
@@ -35,6 +38,7 @@ class Bedrock(BearerProvider):
 
     def advised(self, source: Rotatable) -> Rotatable:
         """See ``Provider``: the role, as for other policies of AWS."""
+        # The same trust policy lets the key in: it has no rights of its own, only those of the role that signed it.
         return source.role if isinstance(source, BedrockApiKey) else source
 
     def advise(

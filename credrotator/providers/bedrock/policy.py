@@ -16,6 +16,7 @@ class BedrockApiKeyBlock(OwnBlock):
     """A region, and the role whose rights the key has."""
 
     region: Region
+    # Optional, as for a role: then the key is good for as long as the role's session, at most twelve hours.
     duration: Text | None = None
     oidc_exchange_token: AwsOidcExchange
 

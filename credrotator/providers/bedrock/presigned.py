@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from credrotator.core.model import Rotatable
     from credrotator.providers.aws.source import AwsCredential
 
+# Without a region, as AWS's generator has it: the region is in the signature's scope, and the key is good there only.
 HOST = "bedrock.amazonaws.com"
 PREFIX, VERSION = "bedrock-api-key-", "&Version=1"
+# AWS's limit for short-term keys (Amazon Bedrock user guide, "API keys").
 LONGEST = timedelta(hours=12)
 
 
@@ -47,6 +49,8 @@ class BedrockKeys(Vendor):
         try:
             credential = self._sts.credential(role, steps)
         except Denied as error:
+            # STS blames the annotation of AWS policies, which this policy does not have; here the field stands in the
+            # block.
             if error.reason != "DurationTooLong":
                 raise
             hint = "lower duration in the annotation to the role's MaxSessionDuration, or raise that"
@@ -69,10 +73,12 @@ def api_key(credential: AwsCredential, life: timedelta, now: datetime) -> Access
     )
     _Signer(known, "bedrock", credential.region, expires=int(life.total_seconds())).sign(request, now)
     presigned = str(request.url).removeprefix("https://") + VERSION
+    # SigV4 knows whole seconds, so the life begins at the one that was signed.
     signed_at = now.replace(microsecond=0)
     return AccessToken(
         Sensitive(PREFIX + base64.b64encode(presigned.encode()).decode()),
         credential.issued_at,
+        # A signature ends with the session that made it, however long it says it is good.
         min(credential.expires_at, signed_at + life),
         credential.request_id,
     )

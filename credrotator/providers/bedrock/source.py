@@ -35,6 +35,7 @@ class BedrockApiKey(BearerSource):
         return KIND
 
     @property
+    # Made anew at each call: a field of its own would be part of the fingerprint a second time.
     def role(self) -> AwsOidc:
         """The role's credential, with which the key is made."""
         return AwsOidc(self.oidc, self.role_arn, self.region, self.duration, self.chain)

@@ -20,6 +20,8 @@ class PlainClientCredentials(BearerProvider):
 
     name = "client-credentials"
     sources = (ClientCredentials,)
+    # ``oidc`` stands in the block itself: nothing is exchanged, so an ``oidcExchangeToken`` around it would say
+    # something else.
     managed = bearer_form("client-credentials", ClientCredentialsBlock, read_block, rotatable="oidc")
     advice_member = ""
     advice_title = ""

@@ -27,10 +27,13 @@ def read_block(reading: Reading, block: ClientCredentialsBlock, path: str) -> Cl
     NOTE: no token of another source will do. Whoever may write a policy may often read its Secret as well: the
     operator's token would be published there, for anybody to go elsewhere with it.
     """
+    # A token file or a service account's token would be published as it is: the operator's token in a tenant's Secret.
     named = [name for name in IN_PLACE if name in reading.annotations]
     for name in named:
         reading.wrong(annotation_path(name), "the issuer's own token is the credential here; remove it")
     if named:
+        # Never used: the reading has a problem, so it becomes an InvalidPolicy; something has to be returned all the
+        # same.
         return ClientCredentials(OidcClient("", "", None))
     source = reading.token_source(OidcExchange(oidc=block.oidc, aud=block.aud), path)
     assert isinstance(source, OidcClient)  # noqa: S101 - nothing is named in its place

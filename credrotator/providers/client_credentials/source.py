@@ -34,6 +34,7 @@ class ClientCredentials(BearerSource):
     @property
     def subject_use(self) -> SubjectUse:
         """See ``Rotatable``: it is published as it is."""
+        # Never from the cache: a shared token would be old when it is published, and a renewal would publish it again.
         return SubjectUse.CREDENTIAL
 
     @property

@@ -27,6 +27,7 @@ class Gcp(Provider):
     name = "gcp"
     policy_type = "GCPCredentials"
     sources = (GcpWorkloadIdentity, GcpServiceAccount)
+    # Google lets only the life of an impersonated account's token be chosen; the STS decides that of a pool's token.
     annotations = (AnnotationUse(DURATION, (GcpWorkloadIdentity,), "GCP's serviceAccountImpersonation"),)
     options: tuple[OperatorOption, ...] = ()
     managed = ManagedForm(

@@ -67,7 +67,10 @@ TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
+# Google takes an hour at most. The assertion is used once, at once; ten minutes leave room for a clock that is wrong.
 ASSERTION_LIFE = timedelta(minutes=10)
+# What generateAccessToken gives by itself; more needs the organization policy
+# allowServiceAccountCredentialLifetimeExtension.
 DEFAULT_LIFE = timedelta(hours=1)
 
 CLOCKS = "compare the clocks of the issuer and this machine"
@@ -136,6 +139,7 @@ class Google(Vendor):
                 return steps.exchange(source.asked, lambda token: self.exchange(source, token))
             case GcpWorkloadIdentity(service_account=email):
                 federated = steps.exchange(source.asked, lambda token: self.exchange(source, token))
+                # A circuit of its own: the quota of impersonation is the account's, and STS has nothing to do with it.
                 return steps.ask(f"google iamcredentials {email}", lambda: self.impersonate(source, federated))
             case GcpServiceAccount(key_file=reference):
                 key_file = steps.secret(reference)
@@ -146,6 +150,7 @@ class Google(Vendor):
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """See ``Vendor``: the first that is asked."""
+        # The first request of an exchange goes there, and `check` looks at the network from there on.
         url = self.endpoints.token if isinstance(source, GcpServiceAccount) else self.endpoints.sts
         return NetworkEndpoint("google", GOOGLE.title, url, self.transport)
 
@@ -186,10 +191,12 @@ class Google(Vendor):
         wire = _Wire(self.transport, self._clock, f"service account {email}", hint if source.duration else permission)
         asked_s = time.monotonic()
         impersonated = impersonated_credentials.Credentials(
+            # Without a refresh token and an expiry, so google-auth can do nothing with it but send it.
             credentials.Credentials(federated.token.reveal()),
             target_principal=email,
             target_scopes=[CLOUD_PLATFORM],
             lifetime=int(life.total_seconds()),
+            # Without it google-auth asks the universe's address, and not that of Private Service Connect.
             iam_endpoint_override=f"{self.endpoints.iam}/v1/projects/-/serviceAccounts/{email}:generateAccessToken",
         )
         with masking(federated.token):
@@ -203,6 +210,7 @@ class Google(Vendor):
                 f"Google gave a token that expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}",
                 hint="compare the clock of this machine with Google's",
             )
+        # Measured backwards from the answer: its Date may just have put the clock right.
         issued_at = now - timedelta(seconds=time.monotonic() - asked_s)
         return GcpToken(
             token_value(GOOGLE, answer, "accessToken"), issued_at, expires_at, None, source.project, source.region
@@ -220,6 +228,8 @@ class Google(Vendor):
         claims = {
             "iss": account.email,
             "scope": CLOUD_PLATFORM,
+            # Google's own name of the endpoint, also where the operator's override sends the request elsewhere: it is
+            # signed for Google.
             "aud": TOKEN_AUDIENCE,
             "iat": int(issued_at.timestamp()),
             "exp": int((issued_at + ASSERTION_LIFE).timestamp()),
@@ -293,6 +303,7 @@ class _Wire:
         try:
             answer = json_object(response)
         except Transient:
+            # A load balancer's HTML. Below, an answer without a code is classed by its status.
             answer = {}
         error = answer.get("error")
         body: Mapping[str, Any] = error if isinstance(error, dict) else answer
@@ -309,6 +320,8 @@ class _Wire:
             wait = "wait until the rate limit has passed, or have the project's quota raised"
             hint = wait if throttled else STATUS_PAGE
             return kind(reason, message, hint=hint, retry_after=retry_after(response.headers, self._clock()))
+        # The answer is invalid_grant, like a refusal, but Google could not fetch the issuer's keys: that passes by
+        # itself.
         if _ISSUER_AWAY in description:
             hint = "see that the issuer's discovery and keys are public and up, or upload its keys to the provider"
             return Transient("GoogleCannotReachIssuer", message, hint=hint)
@@ -317,6 +330,7 @@ class _Wire:
             return Transient("AssertionOutOfTime", message, hint="compare the clock of this machine with Google's")
         if _STALE.search(description):
             return StaleToken("GoogleStaleToken", message, hint=CLOCKS)
+        # Reasons are CamelCase and label metrics; a code may be anything that the other side writes.
         reason = "Google" + "".join(part.capitalize() for part in re.findall("[A-Za-z]+", code))[:40]
         if reason == "Google":
             reason = "GoogleRefused"

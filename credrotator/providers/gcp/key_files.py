@@ -67,6 +67,8 @@ def read_key_file(content: Sensitive, source: GcpServiceAccount) -> Account:
     if document.get("type") != "service_account":
         raise wrong(_other_type(document))
     for name, expected in (("universe_domain", (UNIVERSE,)), ("token_uri", TOKEN_URIS)):
+        # A file of another universe (a sovereign cloud) is for another token endpoint: its assertion would go to the
+        # wrong one.
         if document.get(name) is not None and document[name] not in expected:
             raise wrong(f"has the {name} {printable(document[name], 80)}; expected {expected[0]}")
     email, key, key_id = (text(document, name) for name in ("client_email", "private_key", "private_key_id"))
@@ -113,6 +115,7 @@ def _signer(key: str, key_id: str, wrong: Callable[..., PolicyError]) -> crypt.R
         raise wrong(flaw, AS_IT_IS)
     try:
         signer: crypt.RSASigner = crypt.RSASigner.from_string(key, printable(key_id, 80) or None)
+        # PyCA loads EC keys, too, and only the signature shows that RS256 cannot be made with one.
         signer.sign(b"")  # a key of another kind is taken, and stumbled over here
     except (ValueError, TypeError, AttributeError, GoogleAuthError) as error:
         raise wrong(f"has a private_key that no RS256 signature can be made with ({type(error).__name__})") from None
@@ -122,6 +125,7 @@ def _signer(key: str, key_id: str, wrong: Callable[..., PolicyError]) -> crypt.R
 def _is_encoded(content: Sensitive) -> bool:
     """Tell whether a key file was encoded as the data of a Secret is, and then put where that is done again."""
     try:
+        # ``data`` instead of ``stringData`` with a value that ``base64`` made.
         return base64.b64decode(content.reveal().strip(), validate=True).lstrip().startswith(b"{")
     except ValueError:
         return False

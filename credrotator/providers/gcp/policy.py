@@ -26,6 +26,8 @@ def read_block(reading: Reading, block: schema.GcpCredentials | None) -> Source 
     if file := block.credentials_file:
         ref = reading.secret_key(file.secret_ref, "service_account.json", f"{PATH}.credentialsFile.secretRef")
         return GcpServiceAccount(ref)
+    # Seen in the gateway's ``gateway.go`` (v1.1.0): the combination makes an empty credential, and the backend is left
+    # out without a word.
     if falls_back(reading.shape.spec.credential_override):
         why = "with the default chain there is nothing to fall back to, and the gateway drops the backend"
         reading.warnings.append(f"spec.credentialOverride: {why}; set fallbackToConfigured to false")

@@ -161,6 +161,7 @@ class GcpToken(Credential):
 
     def secret_data(self, data_key: str | None) -> Mapping[str, Sensitive]:
         """See ``Credential``; project and region only in the gateway's own form."""
+        # In an APIKey's Secret the gateway reads one key; others in it would be data that nobody asked for.
         if data_key is not None:
             return {data_key: self.token}
         named = {PROJECT_KEY: self.project, REGION_KEY: self.region}

@@ -52,6 +52,7 @@ class OpenAi(BearerProvider):
                 "verification": {"type": "discovery"},
             },
             "federation_rule": {
+                # By subject, not by issuer alone: a rule without one would let in every client of the issuer.
                 "attribute_matchers": {"sub": printable(claims.get("sub", ""))},
                 "service_account_id": source.service_account,
             },

@@ -11,6 +11,7 @@ from credrotator.providers.openai.source import OpenAiWorkloadIdentity
 if TYPE_CHECKING:
     from credrotator.policies.reader import Reading
 
+# No form of these IDs is known, so the pattern only keeps out what cannot be one.
 ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 
 
@@ -19,6 +20,7 @@ class OpenAiCredentials(OwnBlock):
 
     identity_provider_id: Annotated[Text, matching(ID, "the identity provider's ID in OpenAI's settings")]
     service_account_id: Annotated[Text, matching(ID, "the service account's ID in OpenAI's settings")]
+    # Both names are for a JWT (RFC 8693 §3), and the endpoint knows no third.
     subject_token_type: Literal["jwt", "id_token"] = "jwt"
     oidc_exchange_token: OidcExchange = OidcExchange()
 

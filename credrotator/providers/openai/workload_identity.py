@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ENDPOINT = Endpoint("OpenAi", "OpenAI", address_setting="OPENAI_TOKEN_EXCHANGE_URL")
 TOKEN_URL = "https://auth.openai.com/oauth/token"
+# OpenAI's documentation wants these, and exp and iat. A refusal does not say which is lacking, so it is said here.
 NEEDED = ("iss", "aud", "sub")
 MAPPING_HINT = (
     "run credrotator check, which prints the identity provider and the mapping that fit the token; see that neither is "
@@ -30,6 +31,7 @@ MAPPING_HINT = (
 )
 HINTS = {
     "invalid_request": "correct identityProviderID, serviceAccountID and subjectTokenType",
+    # There is no client in the request: the endpoint says so of an identity provider that it does not know.
     "invalid_client": "correct identityProviderID",
     "access_denied": f"let the identity provider's mapping admit this subject for the service account; {MAPPING_HINT}",
 }
@@ -51,6 +53,7 @@ class OpenAiTokenEndpoint(Vendor):
     def credential(self, source: Rotatable, steps: ExchangeSteps) -> AccessToken:
         """See ``Vendor``."""
         assert isinstance(source, OpenAiWorkloadIdentity)  # noqa: S101 - the only source of this provider
+        # Both, so that an account that is refused or throttled does not keep policies for others waiting.
         account = f"{source.identity_provider}/{source.service_account}"
         asked = CircuitKey.of_url("openai", self.url, account)
         return steps.exchange(asked, lambda token: self.exchange(source, token))

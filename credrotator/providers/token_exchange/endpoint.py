@@ -32,6 +32,8 @@ HINTS = {
     "unsupported_grant_type": "correct grant, or see that this is the right tokenEndpoint",
     "invalid_request": "correct encoding, subjectTokenType and parameters by what the endpoint asks for",
 }
+# Not lenient, unlike vendors of whom it is known that they leave token_type out: what anybody's endpoint answers is
+# checked by RFC 6749 §5.1 to the letter.
 TOKENS = GrantEndpoint(ENDPOINT, HINT, HINTS)
 
 
@@ -72,6 +74,8 @@ class AnyTokenEndpoint(Vendor):
 
 def fields_of(source: TokenExchange, token: SubjectToken) -> dict[str, str | list[str]]:
     """Return what the endpoint is sent (RFC 8693 §2.1, RFC 7523 §2.1)."""
+    # First, so that nothing that a tenant adds can replace the grant or the token; the names are refused when the
+    # policy is read, too.
     fields: dict[str, str | list[str]] = dict(source.parameters)
     if source.grant == "jwt-bearer":
         fields |= {"grant_type": JWT_BEARER, "assertion": token.token.reveal()}
@@ -85,6 +89,8 @@ def fields_of(source: TokenExchange, token: SubjectToken) -> dict[str, str | lis
         fields["requested_token_type"] = _token_type(source.requested_token_type)
     if source.audience:
         fields["audience"] = source.audience
+    # A form repeats the parameter (RFC 8707 §2); in JSON several are a list, and one is a text, as for every other
+    # field.
     if source.resources:
         fields["resource"] = list(source.resources) if len(source.resources) > 1 else source.resources[0]
     if source.scopes:
@@ -93,4 +99,5 @@ def fields_of(source: TokenExchange, token: SubjectToken) -> dict[str, str | lis
 
 
 def _token_type(name: str) -> str:
+    # RFC 8693 §3: a name without a colon is one of the registered types; a URI is an endpoint's own.
     return name if ":" in name else TOKEN_TYPE + name

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MOST = 32
 """Entries of a list or of the parameters; no endpoint needs as many."""
 VALUE = matching(re.compile(r"[^\x00-\x1f\x7f]{1,4096}"), "a text without control characters, at most 4096 characters")
+# NQCHAR: a blank would make two scopes of one, and a quotation mark no scope at all.
 SCOPE = matching(re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,512}"), "a scope (RFC 6749 §3.3)")
 TYPE = matching(
     re.compile(r"[A-Za-z0-9_-]{1,64}|[A-Za-z][A-Za-z0-9+.-]{0,30}:[!-~]{1,512}"),
@@ -25,6 +26,8 @@ OURS = frozenset(
     {
         *("grant_type", "subject_token", "subject_token_type", "assertion", "audience", "resource", "scope"),
         *("requested_token_type", "client_secret", "client_assertion", "actor_token"),
+        # What other grants send. An endpoint that takes them beside the token would be asked for another grant than the
+        # policy says.
         *("password", "refresh_token", "code", "device_code"),
     }
 )
@@ -34,6 +37,8 @@ OURS = frozenset(
 class TokenExchangeBlock(OwnBlock):
     """An endpoint, and what it is asked for."""
 
+    # The subject token is sent there as it is, so plain http is never taken, as it is for an issuer that the operator
+    # allows.
     token_endpoint: HttpsUrl
     grant: Literal["token-exchange", "jwt-bearer"] = "token-exchange"
     encoding: Literal["form", "json"] = "form"
@@ -64,6 +69,7 @@ def read_block(reading: Reading, block: TokenExchangeBlock, path: str) -> TokenE
 
 
 def _check(reading: Reading, block: TokenExchangeBlock, path: str) -> None:
+    # RFC 7523 has no such parameters; endpoints ignore them, and the author would believe that they count.
     if block.grant == "jwt-bearer":
         for field, value in (
             ("requestedTokenType", block.requested_token_type),

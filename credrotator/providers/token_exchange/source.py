@@ -45,4 +45,5 @@ class TokenExchange(BearerSource):
     @property
     def asked(self) -> str:
         """See ``Rotatable``: the endpoint."""
+        # A query may have a tenant's key in it, and this name may be shown.
         return f"tokenexchange {self.token_endpoint.partition('?')[0]}"
