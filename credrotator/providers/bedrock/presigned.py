@@ -8,6 +8,7 @@ Source: Amazon Bedrock user guide, "API keys"; AWS "Signature Version 4", query 
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,19 @@ from credrotator.providers.bedrock.source import BedrockApiKey
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from credrotator.core.model import Rotatable
+    from credrotator.core.model import Credential, Rotatable
     from credrotator.providers.aws.source import AwsCredential
 
 HOST = "bedrock.amazonaws.com"
 PREFIX, VERSION = "bedrock-api-key-", "&Version=1"
 LONGEST = timedelta(hours=12)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BedrockKey(AccessToken):
+    """A key, and the session whose signature it is."""
+
+    made_with: AwsCredential
 
 
 class BedrockKeys(Vendor):
@@ -40,7 +48,7 @@ class BedrockKeys(Vendor):
         self._sts = Sts(context)
         self._clock = context.clock
 
-    def credential(self, source: Rotatable, steps: ExchangeSteps) -> AccessToken:
+    def credential(self, source: Rotatable, steps: ExchangeSteps) -> BedrockKey:
         """See ``Vendor``."""
         assert isinstance(source, BedrockApiKey)  # noqa: S101 - the only source of this provider
         role = source.role
@@ -53,13 +61,22 @@ class BedrockKeys(Vendor):
             raise Denied(error.reason, error.message, hint=hint) from None
         return api_key(credential, source.duration or LONGEST, self._clock())
 
+    def verify(self, source: Rotatable, credential: Credential, steps: ExchangeSteps) -> None:
+        """See ``Vendor``: the session that the key is made with; of the key itself no call tells without a permission.
+
+        A key is good as long as its session is, if the signature is right, which is made here.
+        """
+        assert isinstance(source, BedrockApiKey)  # noqa: S101 - the only source of this provider
+        assert isinstance(credential, BedrockKey)  # noqa: S101 - what it gave
+        self._sts.verify(source.role, credential.made_with, steps)
+
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """See ``Vendor``: STS."""
         assert isinstance(source, BedrockApiKey)  # noqa: S101 - the only source of this provider
         return self._sts.endpoint(source.role)
 
 
-def api_key(credential: AwsCredential, life: timedelta, now: datetime) -> AccessToken:
+def api_key(credential: AwsCredential, life: timedelta, now: datetime) -> BedrockKey:
     """Make a key: good for ``life`` at most, and never longer than the credential."""
     request = AWSRequest(
         method="POST", url=f"https://{HOST}/", headers={"host": HOST}, params={"Action": "CallWithBearerToken"}
@@ -70,11 +87,12 @@ def api_key(credential: AwsCredential, life: timedelta, now: datetime) -> Access
     _Signer(known, "bedrock", credential.region, expires=int(life.total_seconds())).sign(request, now)
     presigned = str(request.url).removeprefix("https://") + VERSION
     signed_at = now.replace(microsecond=0)
-    return AccessToken(
+    return BedrockKey(
         Sensitive(PREFIX + base64.b64encode(presigned.encode()).decode()),
         credential.issued_at,
         min(credential.expires_at, signed_at + life),
         credential.request_id,
+        made_with=credential,
     )
 
 
