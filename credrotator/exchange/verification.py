@@ -15,7 +15,7 @@ from credrotator.core.claims import audiences, claim_time
 from credrotator.core.errors import Outage, Rejected, printable
 from credrotator.exchange.grants import read_error
 from credrotator.exchange.http.foreign import masking, said_to
-from credrotator.exchange.http.transport import refuse_failure
+from credrotator.exchange.http.transport import json_object, refuse_failure
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -94,6 +94,8 @@ class BearerApi:
             if not response.ok or response.is_redirect:
                 refuse_failure(response, self.endpoint, clock)
                 raise self._refusal(response)
+            # What stands in the way, as a portal that wants a login, answers everything with success.
+            json_object(response)
 
     def _refusal(self, response: requests.Response) -> RotationError:
         title, (code, words) = self.endpoint.title, read_error(response)
