@@ -88,8 +88,9 @@ class ClusterDestination:
         asked += [self._ask_account(account) for account in service_accounts(policy)]
         lacks = [f"{right.what}: {right.lack}" for right in asked if right.lack]
         if any(right.missing for right in asked):
-            hint = "grant them to this account, as the chart's Role does (helm template charts/credrotator"
-            hint += "; serviceaccounts/token by its value serviceAccountTokens)" if service_accounts(policy) else ")"
+            by_values = dict.fromkeys(right.granted_by for right in asked if right.missing and right.granted_by)
+            how = "; ".join(("helm template charts/credrotator", *by_values))
+            hint = f"grant them to this account, as the chart's Role does ({how})"
             raise Denied("RightsMissing", "; ".join(lacks), hint=hint)
         if lacks:
             hint = "see whether this account may create SelfSubjectAccessReviews, as every account may by default"

@@ -132,7 +132,7 @@ def test_a_good_one_that_needs_no_call(world: Backend, through: Exchanger, name:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_one_that_the_vendor_does_not_take(world: Backend, through: Exchanger, name: str) -> None:
+def test_fault_74_one_that_the_vendor_does_not_take(world: Backend, through: Exchanger, name: str) -> None:
     """It is rejected, by a reason of its own, and no message repeats it."""
     source, credential = get(world, through, name)
     revoke(world)
@@ -147,7 +147,7 @@ def test_one_that_the_vendor_does_not_take(world: Backend, through: Exchanger, n
 @pytest.mark.parametrize(
     "fault", [Answer(status=503), Answer(status=429), Refuse(), Answer(body="<html>"), Redirect("https://elsewhere")]
 )
-def test_answers_that_say_nothing_of_it(world: Backend, through: Exchanger, name: str, fault: Answer) -> None:
+def test_fault_74_answers_that_say_nothing_of_it(world: Backend, through: Exchanger, name: str, fault: Answer) -> None:
     """An outage, a rate limit, garbage or a redirect is no rejection."""
     source, credential = get(world, through, name)
     server, _ = CALLS[name]
@@ -158,7 +158,7 @@ def test_answers_that_say_nothing_of_it(world: Backend, through: Exchanger, name
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
-def test_a_vendor_that_times_out(world: Backend, through: Exchanger, name: str) -> None:
+def test_fault_74_a_vendor_that_times_out(world: Backend, through: Exchanger, name: str) -> None:
     """It is given up after the limit, as an outage, which says nothing of the credential."""
     source, credential = get(world, through, name)
     with _server(world, CALLS[name][0]).faults.add(Hang()), pytest.raises(Transient) as caught:

@@ -87,7 +87,7 @@ def test_a_good_one() -> None:
 
 
 @pytest.mark.parametrize("after", [42 * MINUTE, 59 * MINUTE])
-def test_a_rejected_one_is_never_written(after: timedelta) -> None:
+def test_fault_74_a_rejected_one_is_never_written(after: timedelta) -> None:
     """The old one stays, at whatever time; the next attempt gets another one."""
     world = Backend(REJECTED)
     world.publish_old()
@@ -109,7 +109,7 @@ def test_a_rejected_one_where_nothing_is_published() -> None:
 
 
 @pytest.mark.parametrize("doubt", [AWAY, MISSET])
-def test_no_answer_holds_it_back(doubt: RotationError) -> None:
+def test_fault_74_no_answer_holds_it_back(doubt: RotationError) -> None:
     """While the old one has a quarter of its life the attempt fails, and the same new one is tried again."""
     world = Backend(doubt, doubt)
     world.publish_old()
@@ -125,7 +125,7 @@ def test_no_answer_holds_it_back(doubt: RotationError) -> None:
 
 
 @pytest.mark.parametrize("doubt", [AWAY, MISSET])
-def test_no_answer_does_not_hold_it_back_for_ever(doubt: RotationError) -> None:
+def test_fault_74_no_answer_does_not_hold_it_back_for_ever(doubt: RotationError) -> None:
     """With less than a quarter left it is published, with a warning that says so."""
     world = Backend(doubt, doubt)
     world.publish_old()
