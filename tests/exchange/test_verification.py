@@ -37,6 +37,7 @@ from credrotator.sandbox import (
     ServiceError,
 )
 from tests.support.exchanging import POLICY, Backend, check_showable
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     from credrotator.core.model import Credential, Rotatable
@@ -83,8 +84,13 @@ def source_of(world: Backend, name: str) -> Rotatable:
 @pytest.fixture
 def through(world: Backend) -> Exchanger:
     """An exchanger that finds all of the sandbox's vendors."""
+    return exchanger(world)
+
+
+def exchanger(world: Backend, timeout_s: float = LIMIT_S) -> Exchanger:
+    """Make one, with this limit for an exchange."""
     allowed = world.issuer.url, f"{world.sandbox.exchange.url}/*"
-    return world.exchanger(*allowed, environment=world.sandbox.environment(), timeout_s=3)
+    return world.exchanger(*allowed, environment=world.sandbox.environment(), timeout_s=timeout_s)
 
 
 def get(world: Backend, through: Exchanger, name: str) -> tuple[Rotatable, Credential]:
@@ -161,8 +167,9 @@ def test_fault_74_answers_that_say_nothing_of_it(world: Backend, through: Exchan
 def test_fault_74_a_vendor_that_times_out(world: Backend, through: Exchanger, name: str) -> None:
     """It is given up after the limit, as an outage, which says nothing of the credential."""
     source, credential = get(world, through, name)
+    impatient = exchanger(world, timeout_s=1)
     with _server(world, CALLS[name][0]).faults.add(Hang()), pytest.raises(Transient) as caught:
-        through.verify(POLICY, source, credential)
+        impatient.verify(POLICY, source, credential)
     assert not isinstance(caught.value, Rejected)
 
 

@@ -56,10 +56,10 @@ class Backend:
         """Let the store hold a credential of one hour, issued now."""
         self.store.put(render(SECRET, aws_credential(tag="OLD"), fingerprint(aws_source())))
 
-    def attempt(self, after: timedelta, **options: bool) -> Outcome:
+    def attempt(self, after: timedelta, *, is_retry: bool = False) -> Outcome:
         """Make an attempt so long after the old credential was issued."""
         self.clock.now = NOW + after
-        return self.rotation(self.policy, no_secrets, RotateOptions(**options))
+        return self.rotation(self.policy, no_secrets, RotateOptions(is_retry=is_retry))
 
     @property
     def stored(self) -> str:
