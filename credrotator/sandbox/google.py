@@ -116,7 +116,8 @@ class Google(Service):
         grant = self.grants.get(request.form.get("access_token", ""))
         account = self.accounts.get(grant.principal) if grant else None
         if grant is None or account is None or account.disabled or self.now() >= grant.expires:
-            raise Refused("invalid_token")
+            # Said here alone, and of no exchange.
+            return json_answer({"error": "invalid_token", "error_description": "Invalid Value"}, 400)
         left_s = int((grant.expires - self.now()).total_seconds())
         body = {"azp": ACCOUNT_ID, "aud": ACCOUNT_ID, "scope": " ".join(sorted(grant.scopes)), "access_type": "online"}
         return json_answer({**body, "exp": str(int(grant.expires.timestamp())), "expires_in": str(left_s)})

@@ -30,7 +30,6 @@ OAUTH: Mapping[str, GoogleError] = {
     "invalid_grant": GoogleError(400, "Invalid JWT Signature."),
     "invalid_request": GoogleError(400, "Request contains an invalid argument."),
     "invalid_scope": GoogleError(400, "Invalid OAuth scope or ID token audience provided."),
-    "invalid_token": GoogleError(400, "Invalid Value"),
     "invalid_target": GoogleError(
         400,
         'The target service indicated by the "audience" parameters is invalid. This might either be because the pool '
