@@ -16,10 +16,12 @@ import boto3
 import requests
 from botocore.config import Config
 
-from credrotator.sandbox import PortTaken, Sandbox
+from credrotator.sandbox import PortTaken, Sandbox, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from credrotator.sandbox.recording import RecordedRequest
 
 EXAMPLES = Path(__file__).parent
 WRITTEN_FOR = {"https://localhost:9443": "issuer", "https://localhost:9449": "exchange"}
@@ -50,6 +52,7 @@ def main() -> None:
             expect(count_requests(sandbox) == asked, "the second run asked nobody")
             say("$ credrotator status -f examples/ --out credentials/")
             run(["status", "-f", str(policies), "--out", str(out)], sandbox)
+            verify(policies, out, sandbox)
     say("The sandbox is stopped. That was all; the README says what to do next.")
 
 
@@ -96,16 +99,33 @@ def manifest(version: str, kind: str, name: str, **content: object) -> dict[str,
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "default"}, **content}
 
 
-def rotate(policies: Path, out: Path, sandbox: Sandbox) -> None:
+def rotate(policies: Path, out: Path, sandbox: Sandbox, *more: str, code: int = 0) -> None:
     """Run ``credrotator rotate`` as a person would."""
-    run(["rotate", "-f", str(policies), "--out", str(out)], sandbox)
+    run(["rotate", "-f", str(policies), "--out", str(out), *more], sandbox, code)
 
 
-def run(arguments: list[str], sandbox: Sandbox) -> None:
+def verify(policies: Path, out: Path, sandbox: Sandbox) -> None:
+    """Have new credentials shown to their vendors before they are published: all good, then one that is refused."""
+    say("$ credrotator rotate -f examples/ --out credentials/ --force --verify-credentials")
+    rotate(policies, out, sandbox, "--force", "--verify-credentials")
+    say("One more for AWS, while STS takes none of the sessions that it gave: the old credential stays.")
+    before = {file: file.read_text(encoding="utf-8") for file in out.glob("*/*/credentials")}
+    refused = sandbox.sts.faults.add(ServiceError("ExpiredToken"), when=asks_whose_it_is)
+    with refused:
+        rotate(policies, out, sandbox, "default/aws-bedrock", "--force", "--verify-credentials", code=1)
+    expect(all(file.read_text(encoding="utf-8") == text for file, text in before.items()), "nothing was published")
+
+
+def asks_whose_it_is(request: RecordedRequest) -> bool:
+    """Tell whether STS is asked whose a session is."""
+    return request.form.get("Action") == "GetCallerIdentity"
+
+
+def run(arguments: list[str], sandbox: Sandbox, code: int = 0) -> None:
     """Run one command of credrotator against the sandbox; its own output is the demonstration."""
     environment = {**os.environ, **sandbox.environment()}
     done = subprocess.run([sys.executable, "-m", "credrotator", *arguments], env=environment, check=False)  # noqa: S603
-    expect(done.returncode == 0, f"credrotator {arguments[0]} ended with {done.returncode}")
+    expect(done.returncode == code, f"credrotator {arguments[0]} ended with {done.returncode}")
 
 
 def prove(out: Path, sandbox: Sandbox) -> None:

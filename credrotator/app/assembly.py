@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from credrotator.core.ports import NOTHING_CACHED
 from credrotator.exchange.asked_time import AskedTime
 from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
 from credrotator.rotation.edit_budget import ChargedExchange, EditBudget
 from credrotator.rotation.guard import PolicyGuard
 from credrotator.rotation.lanes import Lanes
-from credrotator.rotation.rotation import NOTHING_CACHED, Rotation
+from credrotator.rotation.rotation import Rotation
 from credrotator.rotation.workqueue import WorkQueue
 
 if TYPE_CHECKING:

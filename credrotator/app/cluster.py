@@ -10,10 +10,11 @@ from credrotator import __version__
 from credrotator.app.serving import listed, serving
 from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
-from credrotator.kube.access import check_account_right, check_rights
+from credrotator.kube.access import check_account_right, check_filter_rights, check_rights
 from credrotator.kube.account_tokens import ClusterAccountTokens
 from credrotator.kube.client.api import NO_OBSERVER, KubeApi
 from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError
+from credrotator.kube.filter_config_reader import FilterConfigs
 from credrotator.kube.paths import served_version
 from credrotator.kube.source import Scope
 from credrotator.kube.store import ClusterStore
@@ -86,9 +87,11 @@ class Cluster:
         return ObjectKey.parse(name or LEASE, self.api.default_namespace)
 
     def rights(self, lease: str | None) -> list[Right]:
-        """Ask what this account may do where the policies are, and with the Lease of the election."""
+        """Ask what this account may do where the policies are, with the Lease, and where filters are configured."""
         namespaces: Sequence[str | None] = (None,) if self._settings.all_namespaces else self._namespaces()
-        return list(check_rights(self.api, namespaces, self.lease(lease)))
+        asked = list(check_rights(self.api, namespaces, self.lease(lease)))
+        which = FilterConfigs.named(self._settings.verify_delivery, self._settings.filter_namespace)
+        return [*asked, *check_filter_rights(self.api, which)] if which else asked
 
     def account_right(self, account: ObjectKey) -> Right:
         """Ask whether this account may have tokens of a service account."""

@@ -90,9 +90,10 @@ class ClusterDestination:
         asked += [self._ask_account(account) for account in service_accounts(policy)]
         lacks = [f"{right.what}: {right.lack}" for right in asked if right.lack]
         if any(right.missing for right in asked):
-            hint = "grant them to this account, as the chart's Role does (helm template charts/credrotator"
-            # The chart gives this right only if asked: with it, tokens of any account of these namespaces can be had.
-            hint += "; serviceaccounts/token by its value serviceAccountTokens)" if service_accounts(policy) else ")"
+            # The chart gives some rights only if a value asks for them: those of tokens reach far.
+            by_values = dict.fromkeys(right.granted_by for right in asked if right.missing and right.granted_by)
+            how = "; ".join(("helm template charts/credrotator", *by_values))
+            hint = f"grant them to this account, as the chart's Role does ({how})"
             raise Denied("RightsMissing", "; ".join(lacks), hint=hint)
         if lacks:
             hint = "see whether this account may create SelfSubjectAccessReviews, as every account may by default"

@@ -65,6 +65,7 @@ class Settings:
     token_files: tuple[str, ...] = ()
     verify_delivery: tuple[str, ...] = ()
     filter_namespace: str = "envoy-gateway-system"
+    verify_credentials: bool = False
     # Read when it is asked for, since it changes under tests; a copy would be taken too early.
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -174,7 +175,7 @@ class Settings:
             text = self.environment.get(option.variable, "").strip() if option.variable else ""
             if text and option.name not in options:
                 options[option.name] = option.parse(text)
-        return Defaults(self.namespace or "default", options)
+        return Defaults(self.namespace or "default", options, self.verify_credentials)
 
 
 def _group(name: str) -> int:

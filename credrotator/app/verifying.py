@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from credrotator.core.model import ObjectKey, RotatablePolicy
+from credrotator.core.model import RotatablePolicy
 from credrotator.kube.client.api_errors import ApiError
 from credrotator.kube.events import EventRecorder
 from credrotator.kube.filter_config import UnreadableConfigError
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 def filter_configs(settings: Settings) -> FilterConfigs | None:
     """Return which configurations are to be read, None if none are."""
-    gateways = tuple(ObjectKey.parse(text, "") for text in settings.verify_delivery)
-    return FilterConfigs(gateways, settings.filter_namespace) if gateways else None
+    return FilterConfigs.named(settings.verify_delivery, settings.filter_namespace)
 
 
 def make_verification(

@@ -106,6 +106,12 @@ def verification_options(command: Command) -> Command:
     return setting("--verify-delivery", multiple=True, metavar="NAMESPACE/GATEWAY", help=text)(command)
 
 
+def verify_credentials_option(command: Command) -> Command:
+    """Add the option that has new credentials verified before they are published."""
+    text = "Verify new credentials before they are published; annotation credrotator.io/verify decides for a policy."
+    return setting("--verify-credentials", is_flag=True, help=text)(command)
+
+
 def template_option(command: Command) -> Command:
     """Add the option that names templates."""
     text = "Template to render after each publication, with --out: a file, or preset:NAME; repeatable."

@@ -12,7 +12,14 @@ from credrotator.app.opening import open_backend
 from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
 from credrotator.cli.colours import painter, show
-from credrotator.cli.options import PolicyCommand, names_policies, read_settings, reading_options, within_namespaces
+from credrotator.cli.options import (
+    PolicyCommand,
+    names_policies,
+    read_settings,
+    reading_options,
+    verify_credentials_option,
+    within_namespaces,
+)
 from credrotator.cli.progress import progress
 from credrotator.cli.selection import chosen, read
 from credrotator.core.clock import system_clock
@@ -37,6 +44,7 @@ WORKERS = 16
 @click.command("renew", cls=PolicyCommand)
 @names_policies
 @reading_options
+@verify_credentials_option
 def command(names: tuple[str, ...], **common: Any) -> None:
     """Renew the credentials of the named policies now, whether they are due or not.
 

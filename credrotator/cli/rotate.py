@@ -22,6 +22,7 @@ from credrotator.cli.options import (
     read_settings,
     reads_policies,
     setting,
+    verify_credentials_option,
     workers_option,
 )
 from credrotator.cli.parameters import Span
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     "--within", type=Span(), default="0s", help="Also rotate what becomes due within this time.", show_default=True
 )
 @consumer_options
+@verify_credentials_option
 @workers_option
 def command(
     names: tuple[str, ...],

@@ -18,6 +18,7 @@ from credrotator.cli.options import (
     reading_options,
     setting,
     verification_options,
+    verify_credentials_option,
     workers_option,
 )
 from credrotator.cli.parameters import Address
@@ -36,6 +37,7 @@ from credrotator.cli.parameters import Address
 )
 @lease_option
 @verification_options
+@verify_credentials_option
 def command(
     *,
     workers: int,

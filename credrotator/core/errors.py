@@ -136,6 +136,10 @@ class StaleToken(Denied):
     """The subject token is not good any more, or not yet known: a fresh one is worth one more try at once."""
 
 
+class Rejected(Denied):
+    """A new credential was verified and will not do; any other error says nothing of the credential."""
+
+
 class OpaqueToken(Denied):
     """The issuer gave a token that nobody else can read."""
 

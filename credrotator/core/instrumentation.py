@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from credrotator.core.model import ObjectKey
     from credrotator.core.outcome import Outcome
 
-Stage = Literal["token", "exchange", "write", "delivery"]
-"""Of a rotation: the issuer's token, the vendor's credential, the Secret, and what makes the gateway look at it."""
+Stage = Literal["token", "exchange", "verify", "write", "delivery"]
+"""Of a rotation: the issuer's token, the vendor's credential, whether that is good, the Secret, and what makes the
+gateway look at it.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,6 +288,7 @@ class RotatablePolicy(Policy):
         data_key: Key of the Secret that holds the credential, where it is not the gateway's own choice.
         managed: The gateway sees a static policy; what to do stands in an annotation (``managed``).
         renew_request: Any text, by another one of which a renewal is asked for; empty: none is.
+        verify: A new credential is to be looked at before it is published.
         fingerprint: Hash of what the credential depends on: an edit of any of it makes the published one the wrong one.
     """
 
@@ -296,6 +297,7 @@ class RotatablePolicy(Policy):
     data_key: str | None = None
     managed: bool = False
     renew_request: str = ""
+    verify: bool = False
     fingerprint: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

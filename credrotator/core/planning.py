@@ -23,6 +23,8 @@ JITTER = 0.05
 """Share of the life by which a renewal may come earlier, never later."""
 WORTH = 0.05
 """Share of its life that a credential must still have ahead to be worth publishing."""
+UNVERIFIED = 1 / 4
+"""Share of its life that a published credential must have left for a new one to wait until it could be verified."""
 MARGIN = timedelta(minutes=6)
 """Distance to expiry kept where the life exceeds MARGIN_LIFE: the gateway's own rotator wakes at 5 min."""
 MARGIN_LIFE = timedelta(minutes=20)
@@ -130,6 +132,27 @@ def renewal_time(published: Published, seed: str) -> datetime:
     if life < TINY_LIFE:
         due = max(due, issued_at + TINY_PAUSE)
     return due
+
+
+def times(published: Published | Unreadable | None, seed: str) -> tuple[datetime | None, datetime | None]:
+    """Return when a published credential expires and when it is renewed, as far as either is known."""
+    if not isinstance(published, Published):
+        return published.expires_at if published else None, None
+    return published.expires_at, renewal_time(published, seed)
+
+
+def can_wait(published: Published | Unreadable | None, now: datetime) -> bool:
+    """Tell whether what is published is good for so long that a new credential may be held back until it is verified.
+
+    Less than a quarter of its life is too little: the gateway would soon have none, for want of an answer that says
+    nothing of the new one. A renewal is due before that (``FRACTION``), so that there is time for several tries.
+    """
+    if not isinstance(published, Published) or published.expires_at > now + LONGEST_LIFE:
+        return False
+    issued_at = published.issued_at
+    if issued_at is None or issued_at >= published.expires_at:
+        issued_at = published.expires_at - ASSUMED_LIFE
+    return published.expires_at - now > (published.expires_at - issued_at) * UNVERIFIED
 
 
 def refusal(

@@ -52,6 +52,16 @@ class NobodyToAsk:
 NOBODY_TO_ASK: AskTime = NobodyToAsk()
 
 
+class NothingCached:
+    """A ``CachedState`` that never knows: the store is asked each time."""
+
+    def __call__(self, policy: Policy) -> None:
+        """See ``CachedState``."""
+
+
+NOTHING_CACHED: CachedState = NothingCached()
+
+
 class SecretStore(Protocol):
     """Where credentials are published."""
 
@@ -87,6 +97,22 @@ class Exchange(Protocol):
 
         Raises:
             RotationError: Of the class that says what to do next.
+        """
+
+    def verify(
+        self, policy: ObjectKey, source: Rotatable, credential: Credential, *, ignore_retry_after: bool = False
+    ) -> None:
+        """See whether a new credential is what it should be, by one cheap call or by what it says of itself.
+
+        Args:
+            policy: Whose.
+            source: What it asks for.
+            credential: What the exchange gave.
+            ignore_retry_after: As for the exchange.
+
+        Raises:
+            Rejected: It is not.
+            RotationError: Any other: it could not be seen.
         """
 
 

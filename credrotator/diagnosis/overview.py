@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from credrotator.core.errors import RotationError
 from credrotator.core.model import RotatablePolicy, Unsupported
-from credrotator.core.planning import Keep, Reason
+from credrotator.core.planning import Keep, Reason, times
 from credrotator.core.secret_document import Published
 from credrotator.core.secretdata import TRUE_EXPIRY, content_hash, parked_until, show_time
 from credrotator.policies.inventory import Dependants
-from credrotator.rotation.rotation import RotateOptions, Rotation, times
+from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from credrotator.core.model import ObjectKey, Rotatable
+    from credrotator.core.model import Credential, ObjectKey, Rotatable
     from credrotator.core.outcome_shape import LastOutcome
     from credrotator.core.ports import SecretReader
     from credrotator.policies.inventory import Inventory
@@ -46,6 +46,12 @@ class NoExchange:
     ) -> NoReturn:
         """Refuse: nobody is asked for a credential here."""
         raise NotImplementedError(f"{policy}: an exchange, where states are only read")
+
+    def verify(
+        self, policy: ObjectKey, source: Rotatable, credential: Credential, *, ignore_retry_after: bool = False
+    ) -> NoReturn:
+        """Refuse: there is no new credential here."""
+        raise NotImplementedError(f"{policy}: a verification, where states are only read")
 
 
 def _nobody_knows(_policy: RotatablePolicy, _content: str) -> None:
@@ -151,7 +157,7 @@ def _standing(
         standing = rotation.state(policy, RotateOptions())
     except RotationError as error:
         return replace(row, state="Unreadable", why=error.message, hint=error.hint)
-    expires_at, renew_at = times(policy, standing.published)
+    expires_at, renew_at = times(standing.published, policy.uid)
     row = replace(row, expires_at=expires_at, renew_at=renew_at)
     if isinstance(standing.published, Published) and standing.stored:
         row = replace(row, in_use=in_use(policy, content_hash(standing.stored.document.data)))

@@ -53,8 +53,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from credrotator.core.instrumentation import Instrumentation
-    from credrotator.core.model import ClientAssertion, Credential, TokenSource
+    from credrotator.core.model import ClientAssertion, Credential, SecretKeyRef, TokenSource
     from credrotator.core.ports import AccountTokens, Clock, SecretReader
+
+
+VERIFY_TIMEOUT = timedelta(seconds=10)
+"""For the call that verifies a credential; a slow answer is none, and the attempt has a write before it."""
 
 
 class ExchangeProvider(Protocol):
@@ -147,6 +151,22 @@ class Exchanger:
                 instrumentation=self._instrumentation,
             )
             return self.vendor(source).credential(source, steps)
+
+    def verify(
+        self, policy: ObjectKey, source: Rotatable, credential: Credential, *, ignore_retry_after: bool = False
+    ) -> None:
+        """See ``ports.Exchange``; by the same circuits and slots as the exchange, within a deadline of its own."""
+        limit = min(self._settings.timeout, VERIFY_TIMEOUT)
+        with deadline(limit), ignoring_retry_after(ignore_retry_after), self.circuits.asking(policy):
+            steps = ExchangeSteps(
+                policy,
+                _no_secrets,
+                None,
+                circuits=self.circuits,
+                instrumentation=self._instrumentation,
+                stage="verify",
+            )
+            self.vendor(source).verify(source, credential, steps)
 
     def subject_token(self, policy: ObjectKey, source: TokenSource, secrets: SecretReader) -> SubjectToken:
         """Get a policy's subject token and nothing else, within the deadline of an exchange.
@@ -307,6 +327,10 @@ class Exchanger:
         """Compare clocks; a policy's author chooses the issuer, so an issuer's word is noted and not believed."""
         if isinstance(self._clock, SkewedClock):
             self._clock.observe(endpoint.name.lower(), date, trusted=not endpoint.of_tenants)
+
+
+def _no_secrets(reference: SecretKeyRef) -> Sensitive:
+    raise TypeError(f"a credential is verified by itself, not by {reference.path}: a provider's defect")
 
 
 def _token_size(token: SubjectToken) -> int:

@@ -166,7 +166,7 @@ class GrantEndpoint:
 
     def _refusal(self, response: requests.Response, grant: TokenGrant, clock: Clock) -> RotationError:
         """Class a refusal by its code: OAuth's (RFC 6749 §5.2), or what an API has in its place."""
-        code, description = _read_error(response)
+        code, description = read_error(response)
         # Without a code of the endpoint's own, the status is all there is: a proxy or a load balancer may have
         # answered.
         if not code:
@@ -192,7 +192,7 @@ class GrantEndpoint:
 _PASSING = frozenset({"temporarily_unavailable", "server_error", "overloaded_error", "api_error"})
 
 
-def _read_error(response: requests.Response) -> tuple[str, str]:
+def read_error(response: requests.Response) -> tuple[str, str]:
     """Return code and words of an error response, empty where it has none."""
     try:
         answer = json_object(response)

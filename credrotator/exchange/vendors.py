@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.circuit_key import CircuitKey
     from credrotator.core.errors import Denied
-    from credrotator.core.instrumentation import Instrumentation
+    from credrotator.core.instrumentation import Instrumentation, Stage
     from credrotator.core.model import (
         Credential,
         ObjectKey,
@@ -121,6 +121,16 @@ class Vendor(ABC):
             RotationError: Of the class that says what to do next.
         """
 
+    def verify(self, source: Rotatable, credential: Credential, steps: ExchangeSteps) -> None:  # noqa: B027
+        """See whether a new credential is what it should be, by one cheap call or by what it says of itself.
+
+        A provider without such a call leaves this as it is, and says so in docs/verified-credentials.md.
+
+        Raises:
+            Rejected: It is not.
+            RotationError: Any other: it could not be seen.
+        """
+
     @abstractmethod
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """Return where the exchange takes place; the issuer, where nobody else is asked.
@@ -140,6 +150,7 @@ class ExchangeSteps:
         used: Knows the tokens that were exchanged already; None where a token is good for many exchanges.
         circuits: Tell who may be asked at this moment.
         instrumentation: Told of stages.
+        stage: What the steps at the vendor are counted as.
     """
 
     def __init__(
@@ -151,8 +162,10 @@ class ExchangeSteps:
         used: UsedTokens | None = None,
         circuits: CircuitBreakers,
         instrumentation: Instrumentation,
+        stage: Stage = "exchange",
     ) -> None:
         self.policy = policy
+        self._stage: Stage = stage
         self._secrets = secrets
         self._subject = subject
         self._used = used
@@ -178,7 +191,7 @@ class ExchangeSteps:
             RotationError: What the step raised, or the circuit breaker in its place.
         """
         # The stage around the slot: waiting for a slot is time that the exchange takes, and metrics have to show it.
-        with self._instrumentation.stage("exchange"), self._circuits.of(asked).slot():
+        with self._instrumentation.stage(self._stage), self._circuits.of(asked).slot():
             return ask()
 
     def exchange(self, asked: CircuitKey | str, exchange: Callable[[SubjectToken], Given]) -> Given:

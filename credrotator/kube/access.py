@@ -13,11 +13,13 @@ from credrotator.kube import paths
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.delivery import TRANSIENT_SECRETS
+from credrotator.kube.filter_config import config_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from credrotator.core.model import ObjectKey
+    from credrotator.kube.filter_config_reader import FilterConfigs
 
 CORE, COORDINATION = "", "coordination.k8s.io"
 IN_EACH_NAMESPACE = (
@@ -39,14 +41,16 @@ class Right:
     Attributes:
         what: The question.
         namespace: Whose policies depend on it; None for all.
-        missing: The verbs that are not granted.
+        missing: The verbs that are not granted; of Secrets that are named, their names.
         trouble: Why it could not be asked.
+        granted_by: What of the chart grants it, where that is not always there; for people.
     """
 
     what: str
     namespace: str | None
     missing: tuple[str, ...]
     trouble: str = ""
+    granted_by: str = ""
 
     @property
     def lack(self) -> str:
@@ -66,7 +70,25 @@ def check_rights(api: KubeApi, namespaces: Iterable[str | None], lease: ObjectKe
 
 def check_account_right(api: KubeApi, account: ObjectKey) -> Right:
     """Ask for what a policy needs that names a service account."""
-    return _right(api, account.namespace, CORE, f"serviceaccounts/token {account.name}", ("create",))
+    right = _right(api, account.namespace, CORE, f"serviceaccounts/token {account.name}", ("create",))
+    return replace(right, granted_by="serviceaccounts/token by its value serviceAccountTokens")
+
+
+def check_filter_rights(api: KubeApi, which: FilterConfigs) -> Iterator[Right]:
+    """Ask for what verified delivery reads: the Secrets of each Gateway's configuration, by their names."""
+    for gateway in which.gateways:
+        names = config_names(gateway)
+        asked = {
+            name: _right(api, which.namespace, CORE, f"secrets {name}", ("get",))
+            for name in (names.whole, names.index, *names.parts)
+        }
+        yield Right(
+            f"get secrets of the configuration of Gateway {gateway} in {which.namespace}",
+            None,
+            tuple(name for name, right in asked.items() if right.missing),
+            next((right.trouble for right in asked.values() if right.trouble), ""),
+            "these by its value verifyDelivery.gateways, or leave out --verify-delivery",
+        )
 
 
 def _right(api: KubeApi, namespace: str | None, group: str, resource: str, verbs: tuple[str, ...]) -> Right:

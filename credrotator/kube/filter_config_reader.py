@@ -7,7 +7,7 @@ Source: Envoy AI Gateway, ``internal/controller/gateway_mutator.go``: a Pod moun
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from credrotator.core.model import ObjectKey
 from credrotator.kube.client import resource_paths
@@ -43,6 +43,12 @@ class FilterConfigs:
 
     gateways: tuple[ObjectKey, ...]
     namespace: str
+
+    @classmethod
+    def named(cls, gateways: Iterable[str], namespace: str) -> Self | None:
+        """Read names of the form ``namespace/name``; None where there is none."""
+        keys = tuple(ObjectKey.parse(text, "") for text in gateways)
+        return cls(keys, namespace) if keys else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ TOKEN_SOURCE: Final = PREFIX + "token-source"
 SERVICE_ACCOUNT: Final = PREFIX + "service-account"
 CLIENT_ASSERTION: Final = PREFIX + "client-assertion"
 RENEW: Final = PREFIX + "renew-requested-at"
+VERIFY: Final = PREFIX + "verify"
+SWITCH: Final = {"true": True, "false": False}
+"""What an annotation may hold that switches something on or off."""
 
 
 def annotation_path(name: str) -> str:

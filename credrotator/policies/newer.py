@@ -10,11 +10,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import printable
+from credrotator.core.model import Policy, Unsupported
 from credrotator.policies import schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from credrotator.core.model import ObjectKey
     from credrotator.policies.manifest import Manifest
 
 SERVED = tuple(f"{schema.GROUP}/{version}" for version in schema.VERSIONS)
@@ -35,6 +37,21 @@ def newer_part(manifest: Manifest) -> str | None:
         return None
     mechanism = schema.MECHANISMS.get(kind)
     return _newer_field(fields, mechanism) if mechanism else _newer_type(fields, kind)
+
+
+def unsupported(manifest: Manifest, key: ObjectKey, origin: str, why: str) -> Policy:
+    """Return a policy of which ``why`` is not known, as one that is left alone."""
+    metadata = manifest.get("metadata")
+    uid = metadata.get("uid") if isinstance(metadata, dict) else None
+    return Policy(
+        key=key,
+        source=Unsupported("unknown"),
+        uid=uid if isinstance(uid, str) and uid else str(key),
+        api_version=str(manifest.get("apiVersion")),
+        origin=origin,
+        secret=None,
+        warnings=(f"{why} is not known to this version of credrotator, so the policy is left alone",),
+    )
 
 
 def _newer_field(spec: Mapping[str, Any], mechanism: schema.Mechanism) -> str | None:

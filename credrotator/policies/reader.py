@@ -28,13 +28,21 @@ from credrotator.core.model import (
     SecretKeyRef,
     Source,
     Static,
-    Unsupported,
     backend_key,
     generated_secret,
 )
 from credrotator.core.secretdata import request_note
 from credrotator.policies import schema
-from credrotator.policies.annotations import CLIENT_ASSERTION, DURATION, PREFIX, RENEW, SUBJECT_TOKEN, annotation_path
+from credrotator.policies.annotations import (
+    CLIENT_ASSERTION,
+    DURATION,
+    PREFIX,
+    RENEW,
+    SUBJECT_TOKEN,
+    SWITCH,
+    VERIFY,
+    annotation_path,
+)
 from credrotator.policies.documents import DocumentError, read_tenant_list
 from credrotator.policies.gateway_truth import override_warnings
 from credrotator.policies.messages import (
@@ -46,7 +54,7 @@ from credrotator.policies.messages import (
     suggestion,
     unknown_fields,
 )
-from credrotator.policies.newer import SERVED, newer_part
+from credrotator.policies.newer import SERVED, newer_part, unsupported
 from credrotator.policies.token_sources import IN_PLACE, read_token_source
 
 if TYPE_CHECKING:
@@ -69,10 +77,12 @@ class Defaults:
     Attributes:
         namespace: Of objects that name none.
         options: Values of the providers' own options, by name (``OperatorOption``).
+        verify: New credentials are looked at before they are published.
     """
 
     namespace: str = "default"
     options: Mapping[str, str] = field(default_factory=dict)
+    verify: bool = False
 
 
 class AnnotationUse(NamedTuple):
@@ -141,7 +151,7 @@ class PolicyReader:
         """
         key = _key_of(manifest, self.defaults.namespace)
         if (why := newer_part(manifest)) and not key.name.startswith("("):
-            return _unsupported(manifest, key, origin, why)
+            return unsupported(manifest, key, origin, why)
         try:
             shape = schema.BackendSecurityPolicy.model_validate(manifest)
         except ValidationError as error:
@@ -219,7 +229,8 @@ def _annotations(readers: Iterable[BlockReader]) -> Mapping[str, AnnotationUse]:
     for name in (SUBJECT_TOKEN, *IN_PLACE):
         uses[name].append(AnnotationUse(name, exchanging, "oidcExchangeToken"))
     uses[CLIENT_ASSERTION].append(AnnotationUse(CLIENT_ASSERTION, exchanging, "oidcExchangeToken.oidc"))
-    uses[RENEW].append(AnnotationUse(RENEW, exchanging, "policies that are rotated"))
+    for name in (RENEW, VERIFY):
+        uses[name].append(AnnotationUse(name, exchanging, "policies that are rotated"))
     return {
         name: AnnotationUse(name, tuple(s for use in of for s in use.sources), " and to ".join(use.where for use in of))
         for name, of in uses.items()
@@ -239,20 +250,8 @@ def _policy(reading: Reading, source: Source, origin: str) -> Policy:
     if isinstance(source, Static):
         return Policy(source=source, secret=source.secret.secret if source.secret else None, **common)
     request = request_note(reading.annotations.get(RENEW, ""))
-    return RotatablePolicy(source=source, secret=generated_secret(key), renew_request=request, **common)
-
-
-def _unsupported(manifest: Manifest, key: ObjectKey, origin: str, why: str) -> Policy:
-    metadata = manifest.get("metadata")
-    uid = metadata.get("uid") if isinstance(metadata, dict) else None
-    return Policy(
-        key=key,
-        source=Unsupported("unknown"),
-        uid=uid if isinstance(uid, str) and uid else str(key),
-        api_version=str(manifest.get("apiVersion")),
-        origin=origin,
-        secret=None,
-        warnings=(f"{why} is not known to this version of credrotator, so the policy is left alone",),
+    return RotatablePolicy(
+        source=source, secret=generated_secret(key), renew_request=request, verify=reading.verify(), **common
     )
 
 
@@ -330,6 +329,10 @@ class Reading:
         """Read the annotation that says how long a credential is to live; None where there is none."""
         text = self.annotations.get(DURATION)
         return None if text is None else self.life(text, annotation_path(DURATION))
+
+    def verify(self) -> bool:
+        """Tell whether a new credential is looked at first; the policy's word goes before the operator's."""
+        return SWITCH.get(self.annotations.get(VERIFY, ""), self.defaults.verify)
 
     def life(self, text: str, path: str) -> timedelta | None:
         """Read how long a credential is to live; None where it is no such duration, which is wrong with the field."""
@@ -422,6 +425,8 @@ class Reading:
             applies = general.get(name, isinstance(source, use.sources))
             if name in self.annotations and not applies:
                 self.wrong(annotation_path(name), f"applies to {use.where} only; remove it")
+        if (text := self.annotations.get(VERIFY, "true")) not in SWITCH:
+            self.wrong(annotation_path(VERIFY), f'expected "true" or "false", got {printable(text, 80)}')
 
     def _check_names(self, source: Source) -> None:
         """The namespace may be the operator's default; the name has to leave room for the generated Secret's."""

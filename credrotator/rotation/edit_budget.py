@@ -108,3 +108,9 @@ class ChargedExchange:
         """See ``ports.Exchange``."""
         self._budget.spend(policy)
         return self._exchange(policy, source, secrets, ignore_retry_after=ignore_retry_after)
+
+    def verify(
+        self, policy: ObjectKey, source: Rotatable, credential: Credential, *, ignore_retry_after: bool = False
+    ) -> None:
+        """See ``ports.Exchange``; it belongs to an exchange that was charged."""
+        self._exchange.verify(policy, source, credential, ignore_retry_after=ignore_retry_after)

@@ -10,19 +10,21 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from credrotator.core.audit_log import NO_AUDIT
-from credrotator.core.errors import Abandoned, Conflict, RotationError, Transient
+from credrotator.core.errors import Abandoned, Conflict, Rejected, RotationError, Transient
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Policy, RotatablePolicy
 from credrotator.core.outcome import Action, Failure, Outcome
-from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, plan, refusal, renewal_time
-from credrotator.core.ports import NOBODY_TO_ASK
+from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, can_wait, plan, refusal, times
+from credrotator.core.ports import NOBODY_TO_ASK, NOTHING_CACHED
 from credrotator.core.secret_document import Published, SecretDocument, StoredSecret, Unreadable
 from credrotator.core.secretdata import content_hash, parse, render
 from credrotator.rotation.guard import UNGUARDED
 from credrotator.rotation.not_rotated import check_static, invalid, static_reason
+from credrotator.rotation.verification import verify
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -86,21 +88,12 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """The latest credential of a policy, how it reads back, and the hash of its data."""
+    """The latest credential of a policy, how it reads back, the hash of its data, and whether it was verified."""
 
     credential: Credential
     published: Published | Unreadable | None
     content: str
-
-
-class NothingCached:
-    """A ``CachedState`` that never knows: the store is asked each time."""
-
-    def __call__(self, policy: Policy) -> None:
-        """See ``CachedState``."""
-
-
-NOTHING_CACHED: CachedState = NothingCached()
+    verified: bool = False
 
 
 class Rotation:
@@ -343,6 +336,8 @@ class Rotation:
                 return self._outcome(policy, "kept", "Adopted", state.published)
             if why := _worse(candidate, state, self._clock(), still):
                 return self._keep_better(policy, credential, why, still)
+            if state is first:
+                policy = self._verified(policy, held, state, options)
             # The last thing before each write, and at each turn: the exchange took seconds, in which the Lease may have
             # gone to another process (I8).
             self._refuse_abandoned(policy, credential, state)
@@ -361,6 +356,27 @@ class Rotation:
             self._audit.published(policy, decided.reason, state.expires_at, document, credential)
             return self._outcome(policy, "rotated", decided.reason, candidate)
         raise _overtaken(policy)
+
+    def _verified(self, policy: RotatablePolicy, held: _Held, state: State, options: RotateOptions) -> RotatablePolicy:
+        """See that a new credential is good, if it is to be seen; where that cannot wait, the policy gets a warning.
+
+        Raises:
+            RotationError: It is not, or it could not be seen, and what is published is good for a while.
+        """
+        if not policy.verify or self._held.get(policy.key, held).verified:
+            return policy
+        ask = partial(self._exchange.verify, ignore_retry_after=options.ignore_retry_after)
+        try:
+            warning = verify(ask, policy, held.credential, may_wait=can_wait(state.published, self._clock()))
+        except Rejected as error:
+            # The next try needs another one.
+            self._held.pop(policy.key, None)
+            self._audit.refused(policy, error.reason, error.message, state.expires_at, held.credential)
+            raise
+        if warning:
+            return replace(policy, warnings=(*policy.warnings, warning))
+        self._held[policy.key] = replace(held, verified=True)
+        return policy
 
     def _refuse_abandoned(self, policy: RotatablePolicy, credential: Credential, state: State) -> None:
         try:
@@ -388,7 +404,7 @@ class Rotation:
     def _outcome(
         self, policy: Policy, action: Action, reason: str, published: Published | Unreadable | None
     ) -> Outcome:
-        expires_at, renew_at = times(policy, published)
+        expires_at, renew_at = times(published, policy.uid)
         warnings = policy.warnings
         if isinstance(published, Published) and published.issued_at:
             life = published.expires_at - published.issued_at
@@ -406,7 +422,7 @@ class Rotation:
         reason = error.reason
         if isinstance(policy, RotatablePolicy) and policy.key in self._known:
             known = self._known[policy.key]
-            expires_at, renew_at = times(policy, known)
+            expires_at, renew_at = times(known, policy.uid)
             # The reason tells what was to be done (Expiring), the error why it was not: alerts go by the first.
             decided = self._plan(policy, known, options)
             reason = decided.reason if isinstance(decided, Rotate) else error.reason
@@ -430,13 +446,6 @@ def _overtaken(policy: RotatablePolicy) -> Transient:
 
 def _have_same_times(one: Published, other: Published | Unreadable | None) -> bool:
     return isinstance(other, Published) and (one.expires_at, one.issued_at) == (other.expires_at, other.issued_at)
-
-
-def times(policy: Policy, published: Published | Unreadable | None) -> tuple[datetime | None, datetime | None]:
-    """Return when the published credential expires and when it is renewed, as far as either is known."""
-    if not isinstance(published, Published):
-        return published.expires_at if published else None, None
-    return published.expires_at, renewal_time(published, policy.uid)
 
 
 def _worse(candidate: Published | Unreadable | None, state: State, now: datetime, options: RotateOptions) -> str | None:

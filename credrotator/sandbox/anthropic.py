@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from werkzeug import Request, Response
 
+    from credrotator.sandbox.googleaccounts import Grant
     from credrotator.sandbox.service import Place, Scheme
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -59,7 +60,11 @@ class Anthropic(ModelVendor):
 
     name: ClassVar[str] = "anthropic"
     prefix: ClassVar[str] = "sk-ant-oat01-"
-    routes: ClassVar[Mapping[str, str]] = {"/v1/oauth/token": "POST token", "/v1/messages": "POST message"}
+    routes: ClassVar[Mapping[str, str]] = {
+        "/v1/oauth/token": "POST token",
+        "/v1/messages": "POST message",
+        "/v1/models": "GET models",
+    }
 
     def __init__(self, place: Place, port: int, scheme: Scheme = "https") -> None:
         super().__init__(place, port, scheme)
@@ -101,8 +106,15 @@ class Anthropic(ModelVendor):
         headers = {"Cache-Control": "no-store", "request-id": "req_sandbox"}
         return json_answer({**body, "scope": "workspace:developer"}, headers=headers)
 
-    def message(self, request: Request) -> Response:
-        """Answer a message, to whoever shows a good token and the flag that tokens of this kind need."""
+    def models(self, request: Request) -> Response:
+        """List one model, to whoever may send messages."""
+        self._known(request)
+        created = self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        model = {"type": "model", "id": "sandbox-model", "display_name": "Sandbox", "created_at": created}
+        return json_answer({"data": [model], "has_more": False, "first_id": model["id"], "last_id": model["id"]})
+
+    def _known(self, request: Request) -> Grant:
+        """Return whom a good token stands for, if the flag that tokens of this kind need is there."""
         grant = self.caller(request)
         if grant is None:
             raise Refused("authentication_error", "OAuth token is invalid, revoked or expired")
@@ -111,6 +123,11 @@ class Anthropic(ModelVendor):
             raise Refused("authentication_error", "OAuth authentication is currently not supported.")
         if not request.headers.get("anthropic-version"):
             raise Refused("invalid_request_error", "anthropic-version: header is required")
+        return grant
+
+    def message(self, request: Request) -> Response:
+        """Answer a message, to whoever shows a good token."""
+        grant = self._known(request)
         model = str(json_fields(request).get("model", ""))
         text = {"type": "text", "text": f"hello, {grant.principal}"}
         usage = {"input_tokens": 1, "output_tokens": 1}

@@ -30,6 +30,7 @@ SUBJECT_TYPES = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 IAM = "https://www.googleapis.com/auth/iam"
 KEPT_GRANTS = 20_000  # the oldest go first, so that a sandbox may run for days
+ACCOUNT_ID = "100000000000000000001"
 LIFETIME = re.compile(r"([0-9]{1,6})s")
 
 
@@ -41,6 +42,7 @@ class Google(Service):
         "/v1/token": "POST exchange",
         "/v1/projects/-/serviceAccounts/<email>:generateAccessToken": "POST impersonate",
         "/token": "POST token",
+        "/tokeninfo": "POST token_info",
         "/sandbox/whoami": "GET whoami",
     }
 
@@ -108,6 +110,17 @@ class Google(Service):
         if not scope:
             raise Refused("invalid_scope")
         return json_answer(self._granted(email, frozenset(scope.split()), "ya29.c."))
+
+    def token_info(self, request: Request) -> Response:
+        """Say what an access token is good for; of a pool's own tokens, which have no account, it knows nothing."""
+        grant = self.grants.get(request.form.get("access_token", ""))
+        account = self.accounts.get(grant.principal) if grant else None
+        if grant is None or account is None or account.disabled or self.now() >= grant.expires:
+            # Said here alone, and of no exchange.
+            return json_answer({"error": "invalid_token", "error_description": "Invalid Value"}, 400)
+        left_s = int((grant.expires - self.now()).total_seconds())
+        body = {"azp": ACCOUNT_ID, "aud": ACCOUNT_ID, "scope": " ".join(sorted(grant.scopes)), "access_type": "online"}
+        return json_answer({**body, "exp": str(int(grant.expires.timestamp())), "expires_in": str(left_s)})
 
     def whoami(self, request: Request) -> Response:
         """Answer whom the bearer token stands for, as any API of Google's would judge it."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from werkzeug import Request, Response
 
+    from credrotator.sandbox.googleaccounts import Grant
     from credrotator.sandbox.service import Place, Scheme
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -46,7 +47,11 @@ class OpenAi(ModelVendor):
 
     name: ClassVar[str] = "openai"
     prefix: ClassVar[str] = "sk-sandbox-"
-    routes: ClassVar[Mapping[str, str]] = {"/oauth/token": "POST token", "/v1/chat/completions": "POST completion"}
+    routes: ClassVar[Mapping[str, str]] = {
+        "/oauth/token": "POST token",
+        "/v1/chat/completions": "POST completion",
+        "/v1/models": "GET models",
+    }
 
     def __init__(self, place: Place, port: int, scheme: Scheme = "https") -> None:
         super().__init__(place, port, scheme)
@@ -87,11 +92,22 @@ class OpenAi(ModelVendor):
         }
         return json_answer(body, headers={"Cache-Control": "no-store", "x-request-id": "req_sandbox"})
 
-    def completion(self, request: Request) -> Response:
-        """Answer a chat, to whoever shows a good token."""
+    def models(self, request: Request) -> Response:
+        """List one model, to whoever shows a good token."""
+        self._known(request)
+        created = int(self.now().timestamp())
+        model = {"id": "sandbox-model", "object": "model", "created": created, "owned_by": "sandbox"}
+        return json_answer({"object": "list", "data": [model]})
+
+    def _known(self, request: Request) -> Grant:
         grant = self.caller(request)
         if grant is None:
             raise Refused("invalid_api_key", "Incorrect API key provided, or it has expired.")
+        return grant
+
+    def completion(self, request: Request) -> Response:
+        """Answer a chat, to whoever shows a good token."""
+        grant = self._known(request)
         message = {"role": "assistant", "content": f"hello, {grant.principal}", "refusal": None}
         return json_answer(
             {

@@ -127,6 +127,7 @@ class Sandbox:
             "CLOUDSDK_AUTH_TOKEN_HOST": f"{self.google.url}/token",
             "ANTHROPIC_BASE_URL": self.anthropic.url,
             "OPENAI_TOKEN_EXCHANGE_URL": f"{self.openai.url}/oauth/token",
+            "OPENAI_BASE_URL": f"{self.openai.url}/v1",
             "CREDROTATOR_CA_FILE": str(self.ca_file),
             # The token exchange is named by policies, as an issuer is.
             "CREDROTATOR_ALLOWED_ISSUER": f"{self.issuer.url} {self.exchange.url}/token",

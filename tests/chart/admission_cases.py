@@ -145,5 +145,7 @@ CASES = (
     Case("a parameter in the path", {ISSUER: "https://idp.example.com/realms/..;/x"}, "path", allowed_issuers=REALMS),
     Case("http that is allowed", {ISSUER: "http://dev.local/x"}, allowed_issuers=("http://dev.local/*",)),
     Case("an annotation too long", {"metadata/annotations": {"credrotator.io/note": "x" * 65537}}, "64 KiB"),
+    Case("verify: true", {"metadata/annotations": {"credrotator.io/verify": "true"}}),
+    Case("verify: yes", {"metadata/annotations": {"credrotator.io/verify": "yes"}}, "expected"),
     Case("somebody else's annotation", {"metadata/annotations": {"example.com/note": "x" * 65537}}),
 )

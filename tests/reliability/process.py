@@ -45,7 +45,7 @@ from credrotator.rotation.store_recovery import StoreRecovery
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import WorkQueue
 from tests.reliability.kernel import FakeCondition, FakeEvent, Kernel, Machine, Signal, Task
-from tests.support.twins import Listener, Told
+from tests.support.twins import ExchangeBy, Listener, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -353,7 +353,7 @@ class Process:
         )
         self.rotation = Rotation(
             recovering,
-            ChargedExchange(self._exchange, edits),
+            ChargedExchange(ExchangeBy(self._exchange), edits),
             self.clock,
             guard,
             instrumentation=self.metrics,

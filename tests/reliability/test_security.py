@@ -28,6 +28,7 @@ from credrotator.policies.inventory import Grant, Inventory
 from credrotator.policies.reader import Defaults
 from credrotator.rotation.rotation import RotateOptions, Rotation
 from tests.support.builders import NOW, SECRET, aws, aws_credential, read_policy
+from tests.support.twins import ExchangeBy
 
 if TYPE_CHECKING:
     from credrotator.core.model import Credential, Policy, Rotatable, SecretKeyRef
@@ -171,7 +172,7 @@ def test_security_09_one_audit_line_for_each_publication(tmp_path: Path, caplog:
         return issued
 
     store = DirectoryStore(tmp_path, lambda: issued.issued_at)
-    rotation = Rotation(store, exchange, lambda: issued.issued_at, audit=Audit())
+    rotation = Rotation(store, ExchangeBy(exchange), lambda: issued.issued_at, audit=Audit())
     with caplog.at_level(logging.INFO, "credrotator"):
         rotation(reading(aws()), lambda _: Sensitive("x"), RotateOptions())
     (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("published")]

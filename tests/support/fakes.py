@@ -33,7 +33,7 @@ from tests.support.waiting import LIMIT_S, eventually
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from credrotator.core.model import InvalidPolicy, Rotatable
+    from credrotator.core.model import Credential, InvalidPolicy, Rotatable
     from credrotator.core.outcome import Outcome
     from credrotator.core.ports import SecretReader
     from credrotator.providers.aws.source import AwsCredential
@@ -99,6 +99,8 @@ class Exchange:
         self.ignored_retry_after: list[bool] = []
         self.hanging: set[str] = set()
         self.failing: dict[str, Exception] = {}
+        self.verdicts: dict[ObjectKey, Exception] = {}
+        self.verified: list[ObjectKey] = []
         self.meanwhile: Callable[[], None] = _nothing
         self.waiting = 0
         self._clock = clock
@@ -122,6 +124,13 @@ class Exchange:
         if issuer in self.failing:
             raise self.failing[issuer]
         return aws_credential(self._clock(), self.life, str(number))
+
+    def verify(
+        self, policy: ObjectKey, source: Rotatable, credential: Credential, *, ignore_retry_after: bool = False
+    ) -> None:
+        self.verified.append(policy)
+        if policy in self.verdicts:
+            raise self.verdicts[policy]
 
     def let_go(self) -> None:
         """End all hanging."""

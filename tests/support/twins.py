@@ -131,11 +131,16 @@ class MemoryStore:
 
 
 class ScriptedExchange:
-    """An Exchange that gives or raises what its script says, the last line for ever; ``calls`` lists who asked."""
+    """An Exchange that gives or raises what its script says, the last line for ever; ``calls`` lists who asked.
+
+    ``verdicts`` are raised one by one when credentials are verified, None for a good one, as are all after the last.
+    """
 
     def __init__(self, *script: Credential | Exception) -> None:
         self.script = list(script)
         self.calls: list[ObjectKey] = []
+        self.verdicts: list[Exception | None] = []
+        self.verified: list[ObjectKey] = []
 
     def __call__(
         self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
@@ -145,6 +150,31 @@ class ScriptedExchange:
         if isinstance(line, Exception):
             raise line
         return line
+
+    def verify(
+        self, policy: ObjectKey, source: Rotatable, credential: Credential, *, ignore_retry_after: bool = False
+    ) -> None:
+        self.verified.append(policy)
+        verdict = self.verdicts.pop(0) if self.verdicts else None
+        if verdict is not None:
+            raise verdict
+
+
+class ExchangeBy:
+    """An Exchange by a function; every credential is a good one."""
+
+    def __init__(self, get: Callable[..., Credential]) -> None:
+        self._get = get
+
+    def __call__(
+        self, policy: ObjectKey, source: Rotatable, secrets: SecretReader, *, ignore_retry_after: bool = False
+    ) -> Credential:
+        return self._get(policy, source, secrets, ignore_retry_after=ignore_retry_after)
+
+    def verify(
+        self, policy: ObjectKey, source: Rotatable, credential: Credential, *, ignore_retry_after: bool = False
+    ) -> None:
+        pass
 
 
 def no_secrets(ref: SecretKeyRef) -> Sensitive:

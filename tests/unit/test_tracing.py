@@ -27,7 +27,16 @@ from credrotator.observability.traces import Traces
 from credrotator.policies.inventory import Inventory
 from credrotator.rotation.batch import Batch
 from credrotator.rotation.rotation import RotateOptions, Rotation
-from tests.support.twins import KEY, SECRET, Listener, MemoryStore, StandingClock, aws_credential, aws_policy
+from tests.support.twins import (
+    KEY,
+    SECRET,
+    ExchangeBy,
+    Listener,
+    MemoryStore,
+    StandingClock,
+    aws_credential,
+    aws_policy,
+)
 from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
@@ -86,7 +95,7 @@ class Backend:
 
     def go(self, wish: RotateOptions | None = None) -> None:
         clock, instrumentation = StandingClock(), self.instrumentation
-        rotation = Rotation(self.store, self.exchange, clock, instrumentation=instrumentation)
+        rotation = Rotation(self.store, ExchangeBy(self.exchange), clock, instrumentation=instrumentation)
         batch = Batch(rotation, Listener(), clock, audit=Audit(), instrumentation=instrumentation)
         batch([KEY], self.inventory, wish or RotateOptions(), workers=1, progress=lambda *_: None)
 

@@ -178,6 +178,9 @@ spec:
 - {name: CREDROTATOR_VERIFY_DELIVERY, value: {{ join " " $gateways | quote }}}
 - {name: CREDROTATOR_FILTER_NAMESPACE, value: {{ $values.verifyDelivery.filterNamespace | quote }}}
 {{- end }}
+{{- if $values.verifyCredentials }}
+- {name: CREDROTATOR_VERIFY_CREDENTIALS, value: "true"}
+{{- end }}
 {{- with $values.aws.stsEndpointUrl }}
 - {name: AWS_ENDPOINT_URL_STS, value: {{ . | quote }}}
 {{- end }}

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING
 from credrotator.core.circuit_key import CircuitKey
 from credrotator.core.claims import claim_time
 from credrotator.core.errors import Denied
-from credrotator.exchange.grants import JWT_BEARER, GrantEndpoint, TokenGrant
+from credrotator.exchange.grants import JWT_BEARER, AccessToken, GrantEndpoint, TokenGrant
 from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.operator_address import operator_address
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
+from credrotator.exchange.verification import BearerApi
 from credrotator.providers.anthropic.source import AnthropicFederation
 
 if TYPE_CHECKING:
-    from credrotator.core.model import Rotatable, SubjectToken
-    from credrotator.exchange.grants import AccessToken
+    from credrotator.core.model import Credential, Rotatable, SubjectToken
 
 # The variable is that of Anthropic's SDK: who has the API behind a proxy has it set already.
-ENDPOINT = Endpoint("Anthropic", "Anthropic", address_setting="ANTHROPIC_BASE_URL")
-BASE_URL, TOKEN_PATH = "https://api.anthropic.com", "/v1/oauth/token"
+ENDPOINT = Endpoint("Anthropic", "Anthropic", get="models", address_setting="ANTHROPIC_BASE_URL")
+BASE_URL, TOKEN_PATH, MODELS_PATH = "https://api.anthropic.com", "/v1/oauth/token", "/v1/models"
+API_VERSION = "2023-06-01"
 # Federation is a beta of the API: without both words of the header the endpoint does not know the grant. They are those
 # of the official SDK (``lib/credentials``), with which a test compares the request.
 BETA_HEADER, OAUTH_BETA = "anthropic-beta", "oauth-2025-04-20"
@@ -58,7 +59,8 @@ class AnthropicTokenEndpoint(Vendor):
 
     def __init__(self, context: VendorContext) -> None:
         self.transport = context.transport(ENDPOINT)
-        self.url = operator_address(ENDPOINT, context.environment, BASE_URL) + TOKEN_PATH
+        base = operator_address(ENDPOINT, context.environment, BASE_URL)
+        self.url, self._models = base + TOKEN_PATH, base + MODELS_PATH
         self._clock = context.clock
 
     def credential(self, source: Rotatable, steps: ExchangeSteps) -> AccessToken:
@@ -67,6 +69,15 @@ class AnthropicTokenEndpoint(Vendor):
         # Whoever is limited there is one account of one organization; policies of others must not wait for it.
         asked = CircuitKey.of_url("anthropic", self.url, f"{source.organization}/{source.service_account}")
         return steps.exchange(asked, lambda token: self.exchange(source, token))
+
+    def verify(self, source: Rotatable, credential: Credential, steps: ExchangeSteps) -> None:
+        """See ``Vendor``: the list of models."""
+        assert isinstance(source, AnthropicFederation)  # noqa: S101 - the only source of this provider
+        assert isinstance(credential, AccessToken)  # noqa: S101 - what it gave
+        asked = CircuitKey.of_url("anthropic", self._models, f"{source.organization}/{source.service_account}")
+        headers = {BETA_HEADER: OAUTH_BETA, "anthropic-version": API_VERSION}
+        api = BearerApi(ENDPOINT, self.transport, f"{self._models}?limit=1", headers)
+        steps.ask(asked, lambda: api.show(credential.token, self._clock))
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:  # noqa: ARG002 - one for all
         """See ``Vendor``."""

@@ -40,6 +40,7 @@ from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.http.foreign import masking
 from credrotator.exchange.http.transport import refuse_failure
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
+from credrotator.providers.aws.identity import check_identity, identity_refusal
 from credrotator.providers.aws.source import AwsCredential, AwsOidc, ChainedRole
 from credrotator.providers.aws.sts_errors import chain_refusal, refusal
 
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sts.client import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleResponseTypeDef, AssumeRoleWithWebIdentityResponseTypeDef
 
-    from credrotator.core.model import ObjectKey, Rotatable, SubjectToken
+    from credrotator.core.model import Credential, ObjectKey, Rotatable, SubjectToken
 
 
 STS = Endpoint(
@@ -172,6 +173,33 @@ class Sts(Vendor):
             raise _unreadable("is not readable") from None
         now = self._clock()
         return _credential(answer, source, now - timedelta(seconds=time.monotonic() - asked_s), now)
+
+    def verify(self, source: Rotatable, credential: Credential, steps: ExchangeSteps) -> None:
+        """See ``Vendor``: GetCallerIdentity, which needs no permission and tells whose session it is."""
+        assert isinstance(source, AwsOidc)  # noqa: S101 - the only source of this provider
+        assert isinstance(credential, AwsCredential)  # noqa: S101 - what it gave
+        asked = source.asked_for(source.chain[-1]) if source.chain else source.asked
+        steps.ask(asked, lambda: self.identify(source, credential))
+
+    def identify(self, source: AwsOidc, credential: AwsCredential) -> None:
+        """Ask STS whose a credential is; it has to be the role's that the policy names, or of several the last.
+
+        Raises:
+            Rejected: It is nobody's, or another's.
+            RotationError: STS says nothing of it.
+        """
+        client = self._signing_client(source.region, credential)
+        try:
+            with masking(credential.secret_access_key, credential.session_token):
+                answer: dict[str, Any] = dict(client.get_caller_identity())
+        except botocore.exceptions.ClientError as error:
+            # Not "from" it: it has AWS's words as they came.
+            raise identity_refusal(error.response, source, self._clock()) from None
+        except botocore.exceptions.BotoCoreError as error:
+            raise _misconfigured(error) from error
+        except UNREADABLE:
+            raise _unreadable("is not readable") from None
+        check_identity(answer.get("Arn"), source)
 
     def address(self, region: str) -> str:
         """Return the URL of a region's STS, as the SDK and its variables have it.

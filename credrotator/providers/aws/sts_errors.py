@@ -89,7 +89,7 @@ def refusal(response: Mapping[str, Any], source: AwsOidc, token: SubjectToken, n
         token: By which; what AWS says comes along without it, escaped and cut.
         now: The present moment.
     """
-    answer = _Answer(response, [token.token.reveal()], f"role {source.role_arn}, region {source.region}")
+    answer = Answer(response, [token.token.reveal()], f"role {source.role_arn}, region {source.region}")
     if passing := answer.passing(now):
         return passing
     # A chain's duration is asked for with its last role.
@@ -105,7 +105,7 @@ def chain_refusal(
     response: Mapping[str, Any], source: AwsOidc, role: ChainedRole, caller: str, now: datetime
 ) -> RotationError:
     """Class an error of AssumeRole for a role of the chain; ``caller``: the role before it."""
-    answer = _Answer(response, [], f"role {role.arn} by {caller}, region {source.region}")
+    answer = Answer(response, [], f"role {role.arn} by {caller}, region {source.region}")
     if passing := answer.passing(now):
         return passing
     if source.duration and "DurationSeconds" in answer.description:
@@ -114,7 +114,7 @@ def chain_refusal(
     return Denied(answer.reason, answer.message, hint=hint)
 
 
-class _Answer:
+class Answer:
     """An error response, read."""
 
     def __init__(self, response: Mapping[str, Any], proofs: list[str], about: str) -> None:
@@ -144,7 +144,7 @@ class _Answer:
         return None
 
 
-def _too_long(answer: _Answer, source: AwsOidc) -> Denied:
+def _too_long(answer: Answer, source: AwsOidc) -> Denied:
     asked = show_duration(source.duration) if source.duration else ""
     hint = f"the role allows less than {asked}: lower {DURATION} to its MaxSessionDuration, or raise that"
     return Denied("DurationTooLong", answer.message, hint=hint)

@@ -34,6 +34,7 @@ from credrotator.exchange.http.transport import (
 from credrotator.exchange.lifetimes import expiry, unusable
 from credrotator.exchange.token_values import token_value
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
+from credrotator.providers.azure.access_tokens import check_token
 from credrotator.providers.azure.source import AzureClientSecret, AzureOidc, AzureToken, EntraApp
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from credrotator.core.model import Rotatable, SubjectToken
+    from credrotator.core.model import Credential, Rotatable, SubjectToken
     from credrotator.core.sensitive import Sensitive
 
 ENTRA = Endpoint(
@@ -122,6 +123,12 @@ class Entra(Vendor):
             case _:
                 pass
         raise TypeError(type(source))
+
+    def verify(self, source: Rotatable, credential: Credential, steps: ExchangeSteps) -> None:  # noqa: ARG002 - no call
+        """See ``Vendor``: what the token says of itself; an API of Entra's that took it would be another's audience."""
+        assert isinstance(source, AzureOidc | AzureClientSecret)  # noqa: S101 - the sources of this provider
+        assert isinstance(credential, AzureToken)  # noqa: S101 - what they give
+        check_token(source.app, credential.token, self._clock)
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """See ``Vendor``."""

@@ -8,6 +8,7 @@ Source: Amazon Bedrock user guide, "API keys"; AWS "Signature Version 4", query 
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from credrotator.providers.bedrock.source import BedrockApiKey
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from credrotator.core.model import Rotatable
+    from credrotator.core.model import Credential, Rotatable
     from credrotator.providers.aws.source import AwsCredential
 
 # Without a region, as AWS's generator has it: the region is in the signature's scope, and the key is good there only.
@@ -35,6 +36,13 @@ PREFIX, VERSION = "bedrock-api-key-", "&Version=1"
 LONGEST = timedelta(hours=12)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BedrockKey(AccessToken):
+    """A key, and the session whose signature it is."""
+
+    made_with: AwsCredential
+
+
 class BedrockKeys(Vendor):
     """Makes Bedrock API keys; safe to share between threads."""
 
@@ -42,7 +50,7 @@ class BedrockKeys(Vendor):
         self._sts = Sts(context)
         self._clock = context.clock
 
-    def credential(self, source: Rotatable, steps: ExchangeSteps) -> AccessToken:
+    def credential(self, source: Rotatable, steps: ExchangeSteps) -> BedrockKey:
         """See ``Vendor``."""
         assert isinstance(source, BedrockApiKey)  # noqa: S101 - the only source of this provider
         role = source.role
@@ -57,13 +65,22 @@ class BedrockKeys(Vendor):
             raise Denied(error.reason, error.message, hint=hint) from None
         return api_key(credential, source.duration or LONGEST, self._clock())
 
+    def verify(self, source: Rotatable, credential: Credential, steps: ExchangeSteps) -> None:
+        """See ``Vendor``: the session that the key is made with; of the key itself no call tells without a permission.
+
+        A key is good as long as its session is, if the signature is right, which is made here.
+        """
+        assert isinstance(source, BedrockApiKey)  # noqa: S101 - the only source of this provider
+        assert isinstance(credential, BedrockKey)  # noqa: S101 - what it gave
+        self._sts.verify(source.role, credential.made_with, steps)
+
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """See ``Vendor``: STS."""
         assert isinstance(source, BedrockApiKey)  # noqa: S101 - the only source of this provider
         return self._sts.endpoint(source.role)
 
 
-def api_key(credential: AwsCredential, life: timedelta, now: datetime) -> AccessToken:
+def api_key(credential: AwsCredential, life: timedelta, now: datetime) -> BedrockKey:
     """Make a key: good for ``life`` at most, and never longer than the credential."""
     request = AWSRequest(
         method="POST", url=f"https://{HOST}/", headers={"host": HOST}, params={"Action": "CallWithBearerToken"}
@@ -75,12 +92,13 @@ def api_key(credential: AwsCredential, life: timedelta, now: datetime) -> Access
     presigned = str(request.url).removeprefix("https://") + VERSION
     # SigV4 knows whole seconds, so the life begins at the one that was signed.
     signed_at = now.replace(microsecond=0)
-    return AccessToken(
+    return BedrockKey(
         Sensitive(PREFIX + base64.b64encode(presigned.encode()).decode()),
         credential.issued_at,
         # A signature ends with the session that made it, however long it says it is good.
         min(credential.expires_at, signed_at + life),
         credential.request_id,
+        made_with=credential,
     )
 
 

@@ -39,13 +39,14 @@ from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor,
 from credrotator.policies.annotations import DURATION
 from credrotator.providers.gcp.key_files import TOKEN_AUDIENCE, UNIVERSE, read_key_file
 from credrotator.providers.gcp.source import GcpServiceAccount, GcpToken, GcpWorkloadIdentity
+from credrotator.providers.gcp.token_info import CLOUD_PLATFORM, check_token_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import requests
 
-    from credrotator.core.model import Rotatable, SubjectToken
+    from credrotator.core.model import Credential, Rotatable, SubjectToken
     from credrotator.core.ports import Clock
     from credrotator.exchange.http.transport import Transport
 
@@ -61,7 +62,6 @@ IAM_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
 TOKEN_VARIABLE = "CLOUDSDK_AUTH_TOKEN_HOST"
 """gcloud's own variables, which people behind Private Service Connect have set; the last names the whole address."""
 
-CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 IAM = "https://www.googleapis.com/auth/iam"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -108,6 +108,11 @@ class Endpoints:
             _address(environment, TOKEN_VARIABLE, TOKEN_AUDIENCE),
         )
 
+    @property
+    def token_info(self) -> str:
+        """Where a token can be looked up: beside the token endpoint."""
+        return self.token.rpartition("/")[0] + "/tokeninfo"
+
 
 _ADDRESS = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 
@@ -147,6 +152,26 @@ class Google(Vendor):
             case _:
                 pass
         raise TypeError(type(source))
+
+    def verify(self, source: Rotatable, credential: Credential, steps: ExchangeSteps) -> None:
+        """See ``Vendor``: tokeninfo, for a token of a service account; of a pool's own token it knows nothing."""
+        assert isinstance(credential, GcpToken)  # noqa: S101 - what this vendor gave
+        if isinstance(source, GcpWorkloadIdentity) and source.service_account is None:
+            return
+        steps.ask("google tokeninfo", lambda: self.look_up(credential.token))
+
+    def look_up(self, token: Sensitive) -> None:
+        """Ask Google what an access token is good for; in the body, since addresses are logged.
+
+        Raises:
+            Rejected: For nothing, or not for the gateway's calls.
+            RotationError: As for ``exchange``.
+        """
+        with masking(token):
+            url = self.endpoints.token_info
+            response = self.transport.request("POST", url, data={"access_token": token.reveal()})
+            refuse_failure(response, GOOGLE, self._clock)
+            check_token_info(response.status_code, json_object(response))
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """See ``Vendor``: the first that is asked."""

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING
 from credrotator.core.circuit_key import CircuitKey
 from credrotator.core.claims import claim_time
 from credrotator.core.errors import Denied
-from credrotator.exchange.grants import TOKEN_EXCHANGE, TOKEN_TYPE, GrantEndpoint, TokenGrant
+from credrotator.exchange.grants import TOKEN_EXCHANGE, TOKEN_TYPE, AccessToken, GrantEndpoint, TokenGrant
 from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.operator_address import operator_address
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
+from credrotator.exchange.verification import BearerApi
 from credrotator.providers.openai.source import OpenAiWorkloadIdentity
 
 if TYPE_CHECKING:
-    from credrotator.core.model import Rotatable, SubjectToken
-    from credrotator.exchange.grants import AccessToken
+    from credrotator.core.model import Credential, Rotatable, SubjectToken
 
 ENDPOINT = Endpoint("OpenAi", "OpenAI", address_setting="OPENAI_TOKEN_EXCHANGE_URL")
+API = Endpoint("OpenAi", "OpenAI", get="models", address_setting="OPENAI_BASE_URL")
+"""Where its tokens are used; the variable is that of OpenAI's own SDK."""
+API_URL, MODELS_PATH = "https://api.openai.com/v1", "/models"
 TOKEN_URL = "https://auth.openai.com/oauth/token"
 # OpenAI's documentation wants these, and exp and iat. A refusal does not say which is lacking, so it is said here.
 NEEDED = ("iss", "aud", "sub")
@@ -48,6 +51,8 @@ class OpenAiTokenEndpoint(Vendor):
     def __init__(self, context: VendorContext) -> None:
         self.transport = context.transport(ENDPOINT)
         self.url = operator_address(ENDPOINT, context.environment, TOKEN_URL)
+        self._api_transport = context.transport(API)
+        self._environment = context.environment
         self._clock = context.clock
 
     def credential(self, source: Rotatable, steps: ExchangeSteps) -> AccessToken:
@@ -57,6 +62,18 @@ class OpenAiTokenEndpoint(Vendor):
         account = f"{source.identity_provider}/{source.service_account}"
         asked = CircuitKey.of_url("openai", self.url, account)
         return steps.exchange(asked, lambda token: self.exchange(source, token))
+
+    def verify(self, source: Rotatable, credential: Credential, steps: ExchangeSteps) -> None:
+        """See ``Vendor``: the list of models, at the API's own address.
+
+        Raises:
+            Denied: OpenAiConfig: OPENAI_BASE_URL is no https address.
+        """
+        assert isinstance(source, OpenAiWorkloadIdentity)  # noqa: S101 - the only source of this provider
+        assert isinstance(credential, AccessToken)  # noqa: S101 - what it gave
+        api = BearerApi(API, self._api_transport, operator_address(API, self._environment, API_URL) + MODELS_PATH)
+        asked = CircuitKey.of_url("openai", api.url, f"{source.identity_provider}/{source.service_account}")
+        steps.ask(asked, lambda: api.show(credential.token, self._clock))
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:  # noqa: ARG002 - one for all
         """See ``Vendor``."""

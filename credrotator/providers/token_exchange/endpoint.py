@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from credrotator.core.circuit_key import CircuitKey, client_account
+from credrotator.core.claims import read_claims
 from credrotator.core.sensitive import Sensitive
-from credrotator.exchange.grants import JWT_BEARER, TOKEN_EXCHANGE, TOKEN_TYPE, GrantEndpoint, TokenGrant
+from credrotator.exchange.grants import JWT_BEARER, TOKEN_EXCHANGE, TOKEN_TYPE, AccessToken, GrantEndpoint, TokenGrant
 from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
+from credrotator.exchange.verification import check_claims
 from credrotator.providers.token_exchange.source import TokenExchange
 
 if TYPE_CHECKING:
-    from credrotator.core.model import Rotatable, SubjectToken
-    from credrotator.exchange.grants import AccessToken
+    from credrotator.core.model import Credential, Rotatable, SubjectToken
 
 ENDPOINT = Endpoint(
     "TokenExchange", "the token endpoint", address_setting="tokenEndpoint of the policy", of_tenants=True
@@ -54,6 +55,13 @@ class AnyTokenEndpoint(Vendor):
         account = client_account(steps.policy.namespace, Sensitive(repr(source.token_source)))
         asked = CircuitKey.of_url("tokenexchange", source.token_endpoint, account)
         return steps.exchange(asked, lambda token: self.exchange(source, token))
+
+    def verify(self, source: Rotatable, credential: Credential, steps: ExchangeSteps) -> None:  # noqa: ARG002 - no call
+        """See ``Vendor``: what a token says of itself that is a JWT; where an opaque one is good, nobody says."""
+        assert isinstance(source, TokenExchange)  # noqa: S101 - the only source of this provider
+        assert isinstance(credential, AccessToken)  # noqa: S101 - what it gave
+        wanted = (*((source.audience,) if source.audience else ()), *source.resources)
+        check_claims(read_claims(credential.token) or {}, self._clock, wanted)
 
     def endpoint(self, source: Rotatable) -> NetworkEndpoint:
         """See ``Vendor``."""
