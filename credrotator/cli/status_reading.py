@@ -77,7 +77,7 @@ def _read_cluster(settings: Settings, names: Sequence[str]) -> _Found:
         snapshot = backend.read()
         keys, named = choose(snapshot, (), settings), frozenset[str]()
         if names:
-            meant = {ObjectKey.parse(name, snapshot.namespace): name for name in names}
+            meant = {policy_of(ObjectKey.parse(name, snapshot.namespace), keys): name for name in names}
             keys = [key for key in keys if key in meant]
             named = frozenset(meant[key] for key in keys)
         return _Found(_rows(backend, snapshot, keys, settings), snapshot.problems, named)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
 from credrotator.kube.api_refusals import as_rotation_error
+from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import FORBIDDEN, NOT_FOUND
 from credrotator.kube.client.listing import items
 from credrotator.kube.references import ClusterReferences
-from credrotator.kube.source import Observed, Scope, observe
+from credrotator.kube.source import Observed, Scope, observe, observe_asking
+from credrotator.kube.store import ASKING
 from credrotator.policies.inventory import Inventory, read_backend, read_route, secret_reader
 from credrotator.policies.schema import KIND
 
@@ -72,8 +74,27 @@ def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[Clus
                 if error.status not in {NOT_FOUND, FORBIDDEN}:
                     raise as_rotation_error(error, f"list {kind}") from error
                 problems.append(f"{kind} cannot be listed ({error.reason}); who depends on a policy is not shown")
+        if problem := _add_asking(api, scope, policies, inventory, namespace):
+            problems.append(problem)
     inventory.refuse_shared_secrets()
     return inventory, problems
+
+
+def _add_asking(
+    api: KubeApi, scope: Scope, policies: FormReader, inventory: ClusterInventory, namespace: str | None
+) -> str:
+    """Add the Secrets that ask for themselves; return why they could not be listed, empty where they were."""
+    selector = ",".join(filter(None, (ASKING, scope.selector)))
+    try:
+        for secret in items(api, resource_paths.secrets(namespace), labelSelector=selector):
+            observed = observe_asking(secret, policies)
+            inventory.seen[observed.policy.key] = observed
+            inventory.add_policy(observed.policy)
+    except ApiError as error:
+        if error.status != FORBIDDEN:
+            raise as_rotation_error(error, "list Secrets that ask for themselves") from error
+        return f"Secrets cannot be listed ({error.reason}); those that ask for themselves are not shown"
+    return ""
 
 
 def _add_dependants(inventory: Inventory, kind: str, listed: Iterator[Json]) -> None:

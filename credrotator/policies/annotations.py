@@ -12,6 +12,9 @@ SUBJECT_TOKEN: Final = PREFIX + "subject-token"
 TOKEN_SOURCE: Final = PREFIX + "token-source"
 SERVICE_ACCOUNT: Final = PREFIX + "service-account"
 CLIENT_ASSERTION: Final = PREFIX + "client-assertion"
+SHAPE: Final = PREFIX + "shape"
+ASKS: Final = PREFIX + "managed"
+"""The label by which a Secret asks for itself."""
 RENEW: Final = PREFIX + "renew-requested-at"
 
 

@@ -9,7 +9,7 @@ from credrotator.policies.managed import ManagedForm
 from credrotator.policies.reader import AnnotationUse
 from credrotator.providers.aws import advice as trust
 from credrotator.providers.aws.policy import CREDENTIALS_FILE, ROLE_CHAIN, read_block
-from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.aws.source import SHAPES, AwsOidc
 from credrotator.providers.provider import Advice, OperatorOption, Provider, SandboxServer
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Aws(Provider):
         expected="awsCredentials.credentialsFile.secretRef",
         rotatable="oidcExchangeToken",
         carry=_carry,
+        shapes=SHAPES,
     )
     sandbox = SandboxServer("sts", "STS", 9444)
     advice_member = "awsTrustPolicy"
