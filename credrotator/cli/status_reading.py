@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from credrotator.app.choosing import choose
+from credrotator.app.choosing import choose, policy_of
 from credrotator.app.fleet import read_clusters
 from credrotator.app.opening import open_backend
 from credrotator.cli.selection import chosen, read

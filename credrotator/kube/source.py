@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -253,12 +253,20 @@ class ClusterSource:
         return observe(manifest, self._reader, self.observed(key_of(manifest)))
 
     def _asking(self, secret: Json) -> Asking:
-        return Asking(observe_asking(secret, self._reader), _our_secret(secret))
+        held = _our_secret(secret)
+        if not held.ownership.policy:
+            # Not filled yet, it leads back to nobody; whoever it is for is told of its changes all the same.
+            held = replace(held, policy=asking_key(key_of(secret)))
+        return Asking(observe_asking(secret, self._reader), held)
 
     def _asking_changed(self, key: ObjectKey, asking: Asking | None) -> None:
-        # What it holds comes first: an own publication is known before anybody asks whether it is fresh.
-        self._secret_changed(key, asking.secret if asking else None)
+        # What it holds comes first: after a restart, it is known before anybody asks whether that is fresh.
+        is_known = self.observed(asking_key(key)) is not None
+        concerned = self._note_secret(key, asking.secret if asking else None)
         self._policy_changed(asking_key(key), asking.observed if asking else None)
+        # One that is new was reported with whoever else leads to the Secret.
+        for policy in concerned if is_known else ():
+            self._report(policy)
 
     def _report(self, key: ObjectKey) -> None:
         """Have a policy enqueued: it changed, or a Secret of it did."""
@@ -284,14 +292,17 @@ class ClusterSource:
                 self._report(concerned)
 
     def _secret_changed(self, key: ObjectKey, secret: OurSecret | None) -> None:
+        for policy in self._note_secret(key, secret):
+            self._report(policy)
+
+    def _note_secret(self, key: ObjectKey, secret: OurSecret | None) -> set[ObjectKey]:
+        """Keep what a Secret is now; return the policies that have to be looked at."""
         with self._lock:
             known = self._secrets.pop(key, None)
             if secret is not None:
                 self._secrets[key] = secret
             # Decided under the lock, reported outside of it: the daemon reads this source when it is told.
-            concerned = self._concerned(key, known, secret)
-        for policy in concerned:
-            self._report(policy)
+            return self._concerned(key, known, secret)
 
     def _concerned(self, key: ObjectKey, known: OurSecret | None, secret: OurSecret | None) -> set[ObjectKey]:
         """Return the policies that have to be looked at because of a Secret's change."""
@@ -305,7 +316,7 @@ class ClusterSource:
 
     def _holder(self, secret: ObjectKey) -> ObjectKey | None:
         seen = self._secrets.get(secret)
-        return seen.policy if seen else None
+        return seen.policy if seen and seen.ownership.policy else None
 
 
 def observe(manifest: Json, policies: FormReader, before: Observed | None = None) -> Observed:

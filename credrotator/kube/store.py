@@ -233,9 +233,8 @@ def _refuse_unasked(present: Mapping[str, Any], key: ObjectKey, owner: Owner) ->
     """Let a Secret be filled that still asks for it, and that nobody else has filled since it was looked at."""
     metadata = present["metadata"]
     if not asks(present) or metadata.get("uid") != owner.uid:
-        raise Denied(
-            "SecretNotOurs", f"Secret {key} does not ask for a credential any more", hint=f"label it: {ASKING}"
-        )
+        message = f"Secret {key} does not ask for a credential any more"
+        raise Denied("SecretNotOurs", message, hint=f"label it: {ASKING}")
     if any((present.get("data") or {}).values()) and CONTENT not in (metadata.get("annotations") or {}):
         message = f"Secret {key} holds values that credrotator did not write"
         raise Denied("SecretNotOurs", message, hint=f"remove the values, or the label {ASKS}")

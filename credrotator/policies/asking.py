@@ -109,10 +109,8 @@ def _secret_problems(manifest: Manifest, notes: Mapping[str, Any]) -> Iterator[P
         values = manifest.get(block)
         if isinstance(values, dict) and any(values.values()) and CONTENT not in notes:
             # NOTE: a label is easily put on. Whatever is there was put there by somebody, for somebody.
-            message = (
-                f"holds values that credrotator did not write, and that it never replaces; remove the label {ASKS}"
-            )
-            yield Problem(block, f"{message}, or the values")
+            message = "holds values that credrotator did not write, and that it never replaces"
+            yield Problem(block, f"{message}; remove the label {ASKS}, or the values")
 
 
 def _which(forms: Sequence[ManagedForm], named: Sequence[ManagedForm]) -> Problem:
