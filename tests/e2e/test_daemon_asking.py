@@ -16,6 +16,8 @@ from tests.support.parts import daemon
 from tests.support.parts.api import Json, Name, Resource
 
 _SECRET = "mcp-key"
+# The controller's name for the copy that the filter of this backend injects.
+_INJECTED = "ai-eg-mcp-cred-mcp-endpoint"
 _EVENTS = Resource("v1", "events")
 _LIFE = timedelta(seconds=20)
 _START = timedelta(seconds=30)
@@ -52,19 +54,28 @@ def _route() -> Json:
     }
 
 
+def _filter() -> Json:
+    """Return what names the Secret for a route that is no MCPRoute; the shape would be another one."""
+    return {
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "HTTPRouteFilter",
+        "metadata": {"name": "tools", "namespace": NAMESPACE},
+        "spec": {"credentialInjection": {"overwrite": True, "credential": {"valueRef": {"name": _SECRET}}}},
+    }
+
+
 @pytest.fixture(scope="module")
-def asked(prepared: Destination) -> Iterator[Destination]:
+def asked(site: Destination) -> Iterator[Destination]:
     """The daemon, with short-lived tokens, and a route whose key lies in a Secret that asks for itself."""
-    prepared.sandbox.issuer.token_life = _LIFE
-    prepared.cluster.apply(_asking(prepared.issuer), _route())
-    options = (prepared.cluster.admin, prepared.sandbox, "--no-leader-elect")
-    with daemon.serving(*options, directory=prepared.cluster.directory):
-        yield prepared
+    site.sandbox.issuer.token_life = _LIFE
+    site.cluster.apply(_asking(site.issuer), _route(), _filter())
+    with daemon.serving(site.cluster.admin, site.sandbox, "--no-leader-elect", directory=site.cluster.directory):
+        yield site
 
 
-def _key(site: Destination, name: str = _SECRET) -> str:
+def _key(site: Destination, name: str = _SECRET, key: str = "apiKey") -> str:
     found = site.cluster.api.find(SECRETS, Name(NAMESPACE, name)) or {}
-    return base64.b64decode((found.get("data") or {}).get("apiKey", "")).decode()
+    return base64.b64decode((found.get("data") or {}).get(key, "")).decode()
 
 
 def _another(site: Destination, old: str) -> str:
@@ -87,6 +98,15 @@ def test_filled_and_refilled(asked: Destination) -> None:
     assert metadata["labels"] == _asking("")["metadata"]["labels"]
     assert metadata["annotations"].items() >= _asking(asked.issuer)["metadata"]["annotations"].items()
     assert "ownerReferences" not in metadata
+
+
+def test_the_gateway_follows(asked: Destination) -> None:
+    """Its controller copies each key for the filter that injects it, while the key is still good for long."""
+    renewed = _another(asked, _key(asked))
+    give_up = time.monotonic() + _LIFE.total_seconds() / 4
+    while _key(asked, _INJECTED, "credential") != f"Bearer {renewed}":
+        assert time.monotonic() < give_up, "the controller has not copied the key"
+        time.sleep(_POLL_S)
 
 
 def test_events_are_on_the_secret(asked: Destination) -> None:

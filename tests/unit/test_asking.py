@@ -188,6 +188,17 @@ class TestMistakes:
         assert ASKS in problem.message
 
 
+def test_from_manifests() -> None:
+    """`-f` takes such Secrets too, in a List as well; a Secret beside them that does not ask is no policy."""
+    beside = {**asking(), "metadata": {"name": "beside", "namespace": KEY.namespace}}
+    secrets = {"apiVersion": "v1", "kind": "List", "items": [asking(), beside]}
+    reading = builders.from_stdin(json.dumps(secrets))
+    assert (reading.problems, list(reading.inventory.policies)) == ([], [asking_key(KEY)])
+    both = builders.from_stdin(json.dumps({**secrets, "items": [asking(), managed()]}))
+    assert list(both.inventory.policies) == [ObjectKey("default", "bedrock")]
+    assert list(both.inventory.invalid) == [asking_key(KEY)]
+
+
 class TestShapes:
     """What lies in the Secret, as its readers read it, and the way back."""
 

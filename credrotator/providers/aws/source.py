@@ -42,7 +42,7 @@ FIELDS = {
     "region": "region",
 }
 """Each field, and the option of the credentials file that has it."""
-KEYS = Shape(
+KEYS_SHAPE = Shape(
     "aws-keys",
     (
         Part("accessKey", "access_key_id"),
@@ -51,7 +51,7 @@ KEYS = Shape(
     ),
 )
 """As kgateway and agentgateway read them."""
-SHAPES: Mapping[str, Shape | None] = {"gateway": None, KEYS.name: KEYS}
+SHAPES: Mapping[str, Shape | None] = {"gateway": None, KEYS_SHAPE.name: KEYS_SHAPE}
 
 
 @dataclass(frozen=True, slots=True)
