@@ -22,7 +22,7 @@ from credrotator.providers import policy_reader
 from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -108,7 +108,6 @@ class ClusterSnapshot:
 
     origin = "the cluster"
     may_be_empty = True
-    notes: Sequence[str] = ()
 
     def __init__(
         self,
@@ -123,6 +122,7 @@ class ClusterSnapshot:
         self.inventory = inventory
         self.in_use = in_use
         self.problems = problems
+        self.notes = inventory.notes
         self.namespace = cluster.namespace
         self.renderer = NoTemplates()
         self.hooks = NoHooks()

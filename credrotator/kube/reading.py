@@ -35,6 +35,7 @@ class ClusterInventory(Inventory):
 
     references: ClusterReferences = field(kw_only=True)
     seen: dict[ObjectKey, Observed] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def reader(self, policy: ObjectKey) -> SecretReader:
         """See ``Inventory.reader``."""
@@ -74,16 +75,15 @@ def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[Clus
                 if error.status not in {NOT_FOUND, FORBIDDEN}:
                     raise as_rotation_error(error, f"list {kind}") from error
                 problems.append(f"{kind} cannot be listed ({error.reason}); who depends on a policy is not shown")
-        if problem := _add_asking(api, scope, policies, inventory, namespace):
-            problems.append(problem)
+        _add_asking(api, scope, policies, inventory, namespace)
     inventory.refuse_shared_secrets()
     return inventory, problems
 
 
 def _add_asking(
     api: KubeApi, scope: Scope, policies: FormReader, inventory: ClusterInventory, namespace: str | None
-) -> str:
-    """Add the Secrets that ask for themselves; return why they could not be listed, empty where they were."""
+) -> None:
+    """Add the Secrets that ask for themselves; who may not list Secrets has the policies all the same."""
     selector = ",".join(filter(None, (ASKING, scope.selector)))
     try:
         for secret in items(api, resource_paths.secrets(namespace), labelSelector=selector):
@@ -93,8 +93,8 @@ def _add_asking(
     except ApiError as error:
         if error.status != FORBIDDEN:
             raise as_rotation_error(error, "list Secrets that ask for themselves") from error
-        return f"Secrets cannot be listed ({error.reason}); those that ask for themselves are not shown"
-    return ""
+        where = f" in {namespace}" if namespace else ""
+        inventory.notes.append(f"Secrets cannot be listed{where}; those that ask for themselves are left out")
 
 
 def _add_dependants(inventory: Inventory, kind: str, listed: Iterator[Json]) -> None:

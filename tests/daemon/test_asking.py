@@ -109,6 +109,17 @@ class TestWriting:
             store.publish(document, stored.version)
         assert values(server, NAME) == {}
 
+    def test_row_40_a_controlled_one(self, server: ApiServer, api: KubeApi) -> None:
+        """40: what another controller makes is that controller's, whatever its labels say."""
+        secret = asking()
+        owner = {"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": "x", "uid": "u"}
+        secret["metadata"]["ownerReferences"] = [{**owner, "controller": True}]
+        server.create("secrets", secret)
+        stored = ClusterStore(api).read(KEY)
+        assert stored is not None
+        with pytest.raises(Denied, match="controlled by ExternalSecret x"):
+            ClusterStore(api).publish(filled(read(server, api)), stored.version)
+
     def test_a_deleted_one_stays_deleted(self, server: ApiServer, api: KubeApi) -> None:
         """38: whoever deletes such a Secret takes the request back, so it is not made anew."""
         server.create("secrets", asking())
@@ -131,12 +142,13 @@ class TestWriting:
 
 
 def test_without_the_right_to_list(server: ApiServer, api: KubeApi) -> None:
-    """Commands go on with the policies, and say what they do not show."""
+    """Commands go on with the policies, and say what is left out; a pass that went well still does."""
     server.create(POLICIES, managed())
     server.forbid("list", "secrets")
     inventory, problems = read_cluster(api, Scope(VERSION), policy_reader(Defaults()))
     assert ObjectKey("default", "bedrock") in inventory.policies
-    assert "those that ask for themselves are not shown" in "".join(problems)
+    assert "those that ask for themselves are left out" in "".join(inventory.notes)
+    assert not any("Secrets" in problem for problem in problems)
 
 
 class TestSource:
