@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
+from credrotator.policies.asking import asking_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from credrotator.app.backend import Snapshot
     from credrotator.app.settings import Settings
@@ -32,12 +33,17 @@ def choose(snapshot: Snapshot, names: Sequence[str], settings: Settings) -> list
         if snapshot.may_be_empty and not names:
             return []
         raise UsageError(none_there(snapshot, settings))
-    named = [ObjectKey.parse(name, snapshot.namespace) for name in names]
+    named = [policy_of(ObjectKey.parse(name, snapshot.namespace), known) for name in names]
     for key in named:
         if key not in known:
             close = difflib.get_close_matches(str(key), map(str, known), 1)
             raise UsageError(f"there is no policy {key}" + (f"; did you mean {close[0]}?" if close else ""))
     return [key for key in known if not named or key in named]
+
+
+def policy_of(key: ObjectKey, known: Collection[ObjectKey]) -> ObjectKey:
+    """Return the policy of a name, else the Secret of that name which asks for itself."""
+    return key if key in known or asking_key(key) not in known else asking_key(key)
 
 
 def none_there(snapshot: Snapshot, settings: Settings) -> str:

@@ -22,7 +22,7 @@ from credrotator.providers import policy_reader
 from credrotator.rotation.rotation import Rotation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -112,7 +112,6 @@ class ClusterSnapshot:
     origin = "the cluster"
     # Policies come and go in a cluster, so none is a state like any other; a file without one is a mistake.
     may_be_empty = True
-    notes: Sequence[str] = ()
 
     def __init__(
         self,
@@ -127,6 +126,7 @@ class ClusterSnapshot:
         self.inventory = inventory
         self.in_use = in_use
         self.problems = problems
+        self.notes = inventory.notes
         self.namespace = cluster.namespace
         self.renderer = NoTemplates()
         self.hooks = NoHooks()

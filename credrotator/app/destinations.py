@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from credrotator.core.errors import Denied, Transient
-from credrotator.core.model import ObjectKey, OidcClient, ServiceAccountToken
+from credrotator.core.model import SECRET_KIND, ObjectKey, OidcClient, ServiceAccountToken
 from credrotator.core.secret_document import Published, SecretDocument, Unreadable
 from credrotator.core.secretdata import show_time
 from credrotator.core.sensitive import Sensitive
@@ -110,7 +110,7 @@ class ClusterDestination:
         self._store.rehearse(SecretDocument(policy.secret, data, {}, policy.owner))
         detail, warnings, issued_at = published(self._rotation, policy)
         try:
-            route = "the gateway watches it" if policy.managed else f"by {self._delivery.form(policy)}"
+            route = _watched_by(policy) if policy.managed else f"by {self._delivery.form(policy)}"
         except ApiError as error:
             raise as_rotation_error(error, f"read Secret {policy.key}") from error
         return f"{detail}; {route}", (*warnings, *self._told(policy, issued_at), *self._beaten(policy))
@@ -146,6 +146,10 @@ class ClusterDestination:
         except ApiError:
             # Without the right to list Pods there is nothing to be said; nobody needs it for anything else.
             return []
+
+
+def _watched_by(policy: RotatablePolicy) -> str:
+    return "whoever names it watches it" if policy.kind == SECRET_KIND else "the gateway watches it"
 
 
 def service_accounts(policy: RotatablePolicy) -> list[ObjectKey]:

@@ -12,7 +12,7 @@ from credrotator.app.opening import open_backend
 from credrotator.cli.options import PolicyCommand, names_policies, read_settings, reading_options
 from credrotator.cli.selection import chosen, read
 from credrotator.core.clock import system_clock
-from credrotator.core.model import RotatablePolicy
+from credrotator.core.model import SECRET_KIND, RotatablePolicy
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.policies.managed import header_mutation
 from credrotator.providers import policy_reader, provider_of
@@ -70,7 +70,7 @@ def command(names: tuple[str, ...], **common: Any) -> int:
         inventory, keys = snapshot.inventory, chosen(snapshot, names, settings)
         for key in keys:
             policy = inventory.policies.get(key)
-            if not isinstance(policy, RotatablePolicy):
+            if not isinstance(policy, RotatablePolicy) or policy.kind == SECRET_KIND:
                 continue
             # For policies that are managed already, too: who runs convert again wants to know what is still to do.
             _note_headers(policy, inventory)

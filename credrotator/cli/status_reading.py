@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from credrotator.app.choosing import choose
+from credrotator.app.choosing import choose, policy_of
 from credrotator.app.fleet import read_clusters
 from credrotator.app.opening import open_backend
 from credrotator.cli.selection import chosen, read
@@ -78,7 +78,7 @@ def _read_cluster(settings: Settings, names: Sequence[str]) -> _Cluster:
         # Without the names: a policy that this cluster lacks is no error here, see ``_refuse_unknown``.
         keys, named = choose(snapshot, (), settings), frozenset[str]()
         if names:
-            meant = {ObjectKey.parse(name, snapshot.namespace): name for name in names}
+            meant = {policy_of(ObjectKey.parse(name, snapshot.namespace), keys): name for name in names}
             keys = [key for key in keys if key in meant]
             named = frozenset(meant[key] for key in keys)
         return _Cluster(_rows(backend, snapshot, keys, settings), snapshot.problems, named)

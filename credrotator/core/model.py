@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from credrotator.core.shapes import Shape
+
+POLICY_KIND, SECRET_KIND = "BackendSecurityPolicy", "Secret"
+"""Kinds of objects that ask for a credential."""
+
 
 class ObjectKey(NamedTuple):
     """Namespace and name of a Kubernetes object; prints as ``namespace/name``."""
@@ -194,6 +199,10 @@ class Rotatable(ABC):
         """Take a published value apart, for whoever needs a part of it; most are one token."""
         return {"token": Sensitive(value.reveal().strip())}
 
+    def value_of(self, fields: Mapping[str, Sensitive]) -> Sensitive:
+        """Put a value together of its parts, as the gateway would read it; what the source knows may be missing."""
+        return fields["token"]
+
     @property
     def subject_use(self) -> SubjectUse:
         """Tell what becomes of the subject token; most vendors take one as often as it is shown."""
@@ -236,11 +245,20 @@ Source = Rotatable | Static
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The policy that a Secret belongs to, as an owner reference names it."""
+    """The policy that a Secret belongs to, as an owner reference names it; or the Secret itself, by its policy's name.
+
+    ``kind``: of the object that asks for the credential.
+    """
 
     api_version: str
     name: str
     uid: str
+    kind: str = POLICY_KIND
+
+    @property
+    def is_the_secret(self) -> bool:
+        """Tell whether the Secret asks for itself, so that it is there before us and belongs to a person."""
+        return self.kind == SECRET_KIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +307,8 @@ class RotatablePolicy(Policy):
         managed: The gateway sees a static policy; what to do stands in an annotation (``managed``).
         renew_request: Any text, by another one of which a renewal is asked for; empty: none is.
         verify: A new credential is to be looked at before it is published.
+        kind: What asks for the credential; ``SECRET_KIND``: the Secret itself (``asking``).
+        shape: How the credential's parts lie in the Secret; None: as the gateway reads it.
         fingerprint: Hash of what the credential depends on: an edit of any of it makes the published one the wrong one.
     """
 
@@ -298,14 +318,28 @@ class RotatablePolicy(Policy):
     managed: bool = False
     renew_request: str = ""
     verify: bool = False
+    kind: str = POLICY_KIND
+    shape: Shape | None = None
     fingerprint: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         # Once, when the policy is read: each rotation asks for it several times. The class is frozen, hence this way.
-        object.__setattr__(self, "fingerprint", fingerprint(self.source))
+        object.__setattr__(self, "fingerprint", fingerprint(self.source, self.shape.name if self.shape else ""))
+
+    @property
+    def owner(self) -> Owner:
+        """See ``Policy``."""
+        return Owner(self.api_version, self.key.name, self.uid, self.kind)
+
+    def data(self, credential: Credential) -> Mapping[str, Sensitive]:
+        """Return what the Secret is to hold of a credential."""
+        if self.shape is None:
+            return credential.secret_data(self.data_key)
+        value = credential.secret_data(None)[self.source.kind.data_key]
+        return self.shape.data(self.source.fields(value))
 
 
-def fingerprint(source: Source) -> str:
+def fingerprint(source: Source, shape: str = "") -> str:
     """Hash what a credential depends on, in 16 hexadecimal digits.
 
     What a client proves itself by is no part of it: a new secret for the same client leaves a good credential good.
@@ -319,6 +353,8 @@ def fingerprint(source: Source) -> str:
         facts.get("oidc", {}).pop(proof, None)
     # What is left empty is no fact: a release that lets more be said does not rotate what says nothing of it.
     named = {"provider": source.provider, **{name: fact for name, fact in facts.items() if fact != ()}}
+    # A Secret of another shape is of no use to its readers, however fresh it is.
+    named |= {"shape": shape} if shape else {}
     return hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from credrotator.core.secret_document import Published
-from credrotator.core.secretdata import parse
+from credrotator.core.secretdata import parse, published_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,11 +40,12 @@ class PublishedCredential:
 
 def published_credential(policy: RotatablePolicy, document: SecretDocument | None) -> PublishedCredential | None:
     """Take the credential apart that a policy's Secret holds; None where it holds none that can be used."""
-    published = parse(document, policy.source, policy.data_key)
-    if document is None or not isinstance(published, Published):
+    how = policy.source, policy.data_key, policy.shape
+    published = parse(document, *how)
+    value = published_value(document.data, *how) if document else None
+    if value is None or not isinstance(published, Published):
         return None
-    kind = policy.source.kind
-    fields = policy.source.fields(document.data[policy.data_key or kind.data_key])
+    kind, fields = policy.source.kind, policy.source.fields(value)
     # A Google service account has no project in its source, so that variable is left out, not empty.
     environment = {variable: fields[name] for name, variable in kind.variables if name in fields}
     return PublishedCredential(

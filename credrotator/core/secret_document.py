@@ -33,15 +33,19 @@ class Ownership:
     Attributes:
         labelled: It is among those that are watched.
         policy: Name of the policy that it leads back to.
-        uids: Of its owners: with the last of them it is deleted.
+        uids: Of its owners, with the last of which it is deleted.
+        asking: Its own UID, where it asks for itself; else empty.
     """
 
     labelled: bool
     policy: str
     uids: frozenset[str]
+    asking: str = ""
 
     def is_of(self, owner: Owner) -> bool:
         """Tell whether it is a policy's in every respect."""
+        if owner.is_the_secret:
+            return self.policy == owner.name and self.asking == owner.uid
         return self.labelled and self.policy == owner.name and owner.uid in self.uids
 
 

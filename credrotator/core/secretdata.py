@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import Credential, ObjectKey, Owner, Rotatable
     from credrotator.core.sensitive import Sensitive
+    from credrotator.core.shapes import Shape
 
 EXPIRY = "rotators/expiration-time"
 ISSUED = "credrotator.io/issued-at"
@@ -36,6 +37,12 @@ PARKED_SINCE = "credrotator.io/parked-since"
 """When a Secret without a credential was first parked."""
 RENEWED = "credrotator.io/renewed-for"
 """The policy's request for a renewal (its annotation) that was the latest when the credential was issued."""
+POLICY = "credrotator.io/policy"
+"""Leads from a Secret back to its policy, since a label cannot hold a long name."""
+RECORDS = frozenset({
+    ISSUED, FINGERPRINT, CONTENT, TRUE_EXPIRY, ANNOTATED, TIMES, PARKED_SINCE, RENEWED, POLICY,
+})  # fmt: skip
+"""All of ours that stand on a published Secret."""
 LONGEST_REQUEST = 128
 LONGEST_PARKING = timedelta(hours=6)
 """How long a Secret without a credential is parked: what keeps us from its issuer need not keep the gateway."""
@@ -54,21 +61,21 @@ def render(
     credential: Credential,
     fingerprint: str,
     *,
-    data_key: str | None = None,
+    data: Mapping[str, Sensitive] | None = None,
     owner: Owner | None = None,
     request: str = "",
 ) -> SecretDocument:
-    """Write a credential as the gateway's Secret.
+    """Write a credential as a Secret.
 
     Args:
         key: The Secret.
         credential: What it is to hold.
         fingerprint: Of the policy that it was issued for.
-        data_key: Where the gateway reads it; by default where its own rotator would write it.
+        data: What the Secret is to hold of it (``RotatablePolicy.data``); by default what the gateway's rotator writes.
         owner: The policy that the Secret belongs to.
         request: The policy's latest request for a renewal.
     """
-    data = credential.secret_data(data_key)
+    data = credential.secret_data(None) if data is None else data
     annotations = {
         **_expiry_notes(min(credential.expires_at, credential.issued_at + LONGEST_LIFE), credential.issued_at),
         ISSUED: show_time(credential.issued_at),
@@ -80,7 +87,7 @@ def render(
 
 
 def parse(
-    document: SecretDocument | None, source: Rotatable, data_key: str | None = None
+    document: SecretDocument | None, source: Rotatable, data_key: str | None = None, shape: Shape | None = None
 ) -> Published | Unreadable | None:
     """Read a Secret back as planning sees it; never raises for what is in it.
 
@@ -91,13 +98,12 @@ def parse(
     if document is None:
         return None
     notes = document.annotations
-    # Parked without a credential: for us nothing is published.
-    if TRUE_EXPIRY in notes and not document.data:
+    if not document.data and _awaits_one(notes):
         return None
-    key = data_key or source.kind.data_key
-    value = document.data.get(key)
+    value = published_value(document.data, source, data_key, shape)
     if not value or not value.reveal().strip():
-        return Unreadable(f"the Secret has no key {key}, or an empty one")
+        keys = ", ".join(part.key for part in shape.parts) if shape else data_key or source.kind.data_key
+        return Unreadable(f"the Secret has no key {keys}, or an empty one")
     if why := source.unusable(value):
         return Unreadable(why)
     if _is_edited(document):
@@ -119,6 +125,16 @@ def parse(
     return Published(expires_at, read_time(notes.get(ISSUED)), notes.get(FINGERPRINT), request)
 
 
+def published_value(
+    data: Mapping[str, Sensitive], source: Rotatable, data_key: str | None, shape: Shape | None
+) -> Sensitive | None:
+    """Return the published value as the gateway would read it, whatever its shape; None where it is not there."""
+    if shape is None:
+        return data.get(data_key or source.kind.data_key)
+    fields = shape.fields(data)
+    return None if fields is None else source.value_of(fields)
+
+
 def cached_state(document: SecretDocument) -> Published | None:
     """Tell by our annotations alone what a Secret holds, where its data is what they were written for.
 
@@ -138,6 +154,11 @@ def is_intact(document: SecretDocument) -> bool:
     notes = document.annotations
     is_same = notes.get(CONTENT) == content_hash(document.data) and _are_ours(notes)
     return is_same and read_time(notes.get(EXPIRY)) is not None and not _is_moved(notes)
+
+
+def _awaits_one(notes: Mapping[str, str]) -> bool:
+    """Tell of a Secret without data whether it never had a credential: it was parked, or made to be filled."""
+    return TRUE_EXPIRY in notes or not notes.keys() & {*RECORDS, EXPIRY}
 
 
 def _is_edited(document: SecretDocument) -> bool:

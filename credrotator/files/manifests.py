@@ -19,6 +19,7 @@ from credrotator.files.bounded import MIB, read_text
 from credrotator.files.manifest_names import list_manifests
 from credrotator.files.substitution import ENV, FILE, PREFIX, from_a_cluster, substitutes
 from credrotator.policies import schema as api
+from credrotator.policies.asking import asks, read_asking
 from credrotator.policies.documents import TOO_DEEP, DocumentError, read_documents
 from credrotator.policies.inventory import Inventory, read_backend, read_grant, read_route
 from credrotator.policies.schema import KIND
@@ -184,7 +185,7 @@ class _Sorter:
 
     def _policy(self, manifest: Manifest, origin: str) -> None:
         # Before it is read: what the selector leaves out may be as wrong as it likes.
-        if not all(requirement.holds(_labels(manifest)) for requirement in self._selector):
+        if not self._is_selected(manifest):
             return
         policy = self._policies.read(manifest, origin)
         # Without a name nobody knows which policy it was; a running daemon keeps the one that it had (``last_good``).
@@ -192,6 +193,9 @@ class _Sorter:
             self._reading.lost.append(f"{origin}: {policy.problems[0]}")
         self._inventory.add_policy(policy)
         self._inventory.manifests[policy.key] = manifest
+
+    def _is_selected(self, manifest: Manifest) -> bool:
+        return all(requirement.holds(_labels(manifest)) for requirement in self._selector)
 
     def _list(self, manifest: Manifest, origin: str, lists: int) -> None:
         """Take a List apart; the items of a typed one (``SecretList``) need not say again what they are."""
@@ -221,6 +225,8 @@ class _Sorter:
         match kind:
             case "Secret":
                 self._secret(manifest, key, f"{origin}: Secret {key}")
+                if asks(manifest) and self._is_selected(manifest):
+                    self._inventory.add_policy(read_asking(self._policies, manifest, key, origin))
             case "AIServiceBackend":
                 self._inventory.backends[key] = read_backend(manifest, key)
             case "AIGatewayRoute":

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from credrotator.core.model import POLICY_KIND
 from credrotator.core.planning import Reason
 from credrotator.core.secretdata import show_time
 from credrotator.kube import paths
@@ -151,7 +152,8 @@ class Conditions:
         # After a restart a policy that is simply fresh says nothing new.
         if known != news and not (known is None and outcome.action in {"kept", "skipped"}):
             observed, remark = self._observer.observed(policy.key), news.clock
-            if observed:
+            # A Secret has no status, so what is to be said of one that asks for itself is said in Events.
+            if observed and observed.subject.kind == POLICY_KIND:
                 self._write_soon(
                     policy.key, lambda: self._write_condition(policy, outcome, remark, observed.subject.uid)
                 )

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from credrotator.core.model import ObjectKey
 from credrotator.kube import paths
 from credrotator.kube.api_refusals import as_rotation_error
+from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import FORBIDDEN, NOT_FOUND
 from credrotator.kube.client.listing import items
 from credrotator.kube.references import ClusterReferences
-from credrotator.kube.source import Observed, Scope, observe
+from credrotator.kube.source import Observed, Scope, observe, observe_asking
+from credrotator.kube.store import ASKING
 from credrotator.policies.inventory import Inventory, read_backend, read_route, secret_reader
 from credrotator.policies.schema import KIND
 
@@ -33,6 +35,7 @@ class ClusterInventory(Inventory):
 
     references: ClusterReferences = field(kw_only=True)
     seen: dict[ObjectKey, Observed] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def reader(self, policy: ObjectKey) -> SecretReader:
         """See ``Inventory.reader``."""
@@ -73,8 +76,26 @@ def read_cluster(api: KubeApi, scope: Scope, policies: FormReader) -> tuple[Clus
                 if error.status not in {NOT_FOUND, FORBIDDEN}:
                     raise as_rotation_error(error, f"list {kind}") from error
                 problems.append(f"{kind} cannot be listed ({error.reason}); who depends on a policy is not shown")
+        _add_asking(api, scope, policies, inventory, namespace)
     inventory.refuse_shared_secrets()
     return inventory, problems
+
+
+def _add_asking(
+    api: KubeApi, scope: Scope, policies: FormReader, inventory: ClusterInventory, namespace: str | None
+) -> None:
+    """Add the Secrets that ask for themselves; who may not list Secrets has the policies all the same."""
+    selector = ",".join(filter(None, (ASKING, scope.selector)))
+    try:
+        for secret in items(api, resource_paths.secrets(namespace), labelSelector=selector):
+            observed = observe_asking(secret, policies)
+            inventory.seen[observed.policy.key] = observed
+            inventory.add_policy(observed.policy)
+    except ApiError as error:
+        if error.status != FORBIDDEN:
+            raise as_rotation_error(error, "list Secrets that ask for themselves") from error
+        where = f" in {namespace}" if namespace else ""
+        inventory.notes.append(f"Secrets cannot be listed{where}; those that ask for themselves are left out")
 
 
 def _add_dependants(inventory: Inventory, kind: str, listed: Iterator[Json]) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from credrotator.core.errors import RotationError
-from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Problem, RotatablePolicy
+from credrotator.core.model import SECRET_KIND, InvalidPolicy, ObjectKey, Policy, Problem, RotatablePolicy
 from credrotator.core.secret_document import Ownership, Published
 from credrotator.core.secretdata import CONTENT, cached_state, is_intact
 from credrotator.kube import paths
@@ -25,7 +25,8 @@ from credrotator.kube.client.live_copy import MALFORMED, key_of
 from credrotator.kube.events import InvolvedObject
 from credrotator.kube.publishers import Publishers
 from credrotator.kube.references import WatchedReferences
-from credrotator.kube.store import SELECTOR, stored_secret
+from credrotator.kube.store import ASKING, SELECTOR, stored_secret
+from credrotator.policies.asking import asking_key, read_asking
 from credrotator.policies.inventory import secret_reader
 
 if TYPE_CHECKING:
@@ -59,6 +60,14 @@ class Observed:
     conditions: tuple[Json, ...] = ()
     version: str = field(default="", compare=False)
     written: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A Secret that asks for itself: the policy that it is, and what it holds."""
+
+    observed: Observed
+    secret: OurSecret
 
 
 class Observer(Protocol):
@@ -134,7 +143,15 @@ class ClusterSource:
                 after=secrets.synced,
                 relocate=partial(self._relocate, namespace),
             )
-            self._informers += [secrets, watched]
+            asking = Informer(
+                api,
+                Selection(
+                    resource_paths.secrets(namespace), ",".join(filter(None, (ASKING, scope.selector))), name="asking"
+                ),
+                parse=self._asking,
+                changed=self._asking_changed,
+            )
+            self._informers += [secrets, watched, asking]
 
     def start(self, changed: Callable[[ObjectKey], None]) -> None:
         """See ``ports.PolicySource``; returns at once, policies are reported as they are listed."""
@@ -235,6 +252,22 @@ class ClusterSource:
     def _parse(self, manifest: Json) -> Observed:
         return observe(manifest, self._reader, self.observed(key_of(manifest)))
 
+    def _asking(self, secret: Json) -> Asking:
+        held = _our_secret(secret)
+        if not held.ownership.policy:
+            # Not filled yet, it leads back to nobody; whoever it is for is told of its changes all the same.
+            held = replace(held, policy=asking_key(key_of(secret)))
+        return Asking(observe_asking(secret, self._reader), held)
+
+    def _asking_changed(self, key: ObjectKey, asking: Asking | None) -> None:
+        # What it holds comes first: after a restart, it is known before anybody asks whether that is fresh.
+        is_known = self.observed(asking_key(key)) is not None
+        concerned = self._note_secret(key, asking.secret if asking else None)
+        self._policy_changed(asking_key(key), asking.observed if asking else None)
+        # One that is new was reported with whoever else leads to the Secret.
+        for policy in concerned if is_known else ():
+            self._report(policy)
+
     def _report(self, key: ObjectKey) -> None:
         """Have a policy enqueued: it changed, or a Secret of it did."""
         for changed in self._listeners:
@@ -259,14 +292,17 @@ class ClusterSource:
                 self._report(concerned)
 
     def _secret_changed(self, key: ObjectKey, secret: OurSecret | None) -> None:
+        for policy in self._note_secret(key, secret):
+            self._report(policy)
+
+    def _note_secret(self, key: ObjectKey, secret: OurSecret | None) -> set[ObjectKey]:
+        """Keep what a Secret is now; return the policies that have to be looked at."""
         with self._lock:
             known = self._secrets.pop(key, None)
             if secret is not None:
                 self._secrets[key] = secret
             # Decided under the lock, reported outside of it: the daemon reads this source when it is told.
-            concerned = self._concerned(key, known, secret)
-        for policy in concerned:
-            self._report(policy)
+            return self._concerned(key, known, secret)
 
     def _concerned(self, key: ObjectKey, known: OurSecret | None, secret: OurSecret | None) -> set[ObjectKey]:
         """Return the policies that have to be looked at because of a Secret's change."""
@@ -280,7 +316,7 @@ class ClusterSource:
 
     def _holder(self, secret: ObjectKey) -> ObjectKey | None:
         seen = self._secrets.get(secret)
-        return seen.policy if seen else None
+        return seen.policy if seen and seen.ownership.policy else None
 
 
 def observe(manifest: Json, policies: FormReader, before: Observed | None = None) -> Observed:
@@ -302,6 +338,19 @@ def observe(manifest: Json, policies: FormReader, before: Observed | None = None
     return Observed(policy, subject, str(latest), tuple(conditions), str(metadata.get("resourceVersion", "")), written)
 
 
+def observe_asking(secret: Json, policies: FormReader) -> Observed:
+    """Read a Secret of the API server that asks for itself; it has no status.
+
+    NOTE: as for ``observe``, raises for nothing that a tenant may write.
+    """
+    key, metadata = key_of(secret), secret["metadata"]
+    try:
+        policy = read_asking(policies, secret, key, ORIGIN)
+    except MALFORMED as error:
+        policy = _unread(asking_key(key), error)
+    return Observed(policy, InvolvedObject(key, str(metadata.get("uid", "")), "v1", SECRET_KIND), "")
+
+
 def _written(manifest: Json) -> int:
     """Hash all of a policy that it can be read from; 0 where the server does not count its generations."""
     metadata = manifest.get("metadata")
@@ -316,10 +365,14 @@ def _policy(manifest: Json, policies: FormReader) -> Policy | InvalidPolicy:
     try:
         return policies.read(manifest, ORIGIN)
     except MALFORMED as error:
-        # A fault of ours; its text stays out, nobody vetted it.
-        key, kind = key_of(manifest), type(error).__name__
-        log.warning("%s cannot be read: %s in credrotator itself", key, kind)
-        return InvalidPolicy(key, ORIGIN, (Problem("", f"cannot be read: {kind} in credrotator itself; report it"),))
+        return _unread(key_of(manifest), error)
+
+
+def _unread(key: ObjectKey, error: Exception) -> InvalidPolicy:
+    """Return what stands for a policy at which we failed; the text stays out, since nobody vetted it."""
+    kind = type(error).__name__
+    log.warning("%s cannot be read: %s in credrotator itself", key, kind)
+    return InvalidPolicy(key, ORIGIN, (Problem("", f"cannot be read: {kind} in credrotator itself; report it"),))
 
 
 def _referred(policy: Policy | InvalidPolicy) -> frozenset[ObjectKey]:

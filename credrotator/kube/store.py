@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 from credrotator.core.errors import Conflict, Denied, printable
 from credrotator.core.model import ObjectKey, Owner
 from credrotator.core.secret_document import Ownership, SecretDocument, StoredSecret
-from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT
+from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, POLICY, RECORDS
 from credrotator.core.sensitive import Sensitive
 from credrotator.kube.api_refusals import as_rotation_error
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.client.api_errors import NOT_FOUND
 from credrotator.kube.write_budget import WriteBudget
-from credrotator.policies.annotations import PREFIX
+from credrotator.policies.annotations import ASKS, PREFIX
+from credrotator.policies.asking import OPAQUE, asks
 from credrotator.policies.schema import GROUP, KIND
 
 if TYPE_CHECKING:
@@ -32,9 +33,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "credrotator"
 LABELS = {MANAGED_BY: MANAGER}
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
-POLICY = "credrotator.io/policy"
-"""Annotation that leads from a Secret back to its policy, since a label cannot hold a long name."""
-OPAQUE = "Opaque"
+ASKING = f"{ASKS}=true"
+"""Of Secrets that ask for themselves."""
 UNKNOWN_OUTCOME = 500
 """From here on, and without any answer, a write may have happened all the same."""
 
@@ -64,7 +64,7 @@ class ClusterStore:
         # The decision was made on another state. To write now would replace what nobody has looked at.
         if present is not None and present["metadata"]["resourceVersion"] != expected:
             raise Conflict(f"{document.key} was changed meanwhile")
-        if present is None and expected is not None:
+        if present is None and (expected is not None or _asks_itself(document)):
             raise Conflict(f"{document.key} was deleted meanwhile")
         if present is not None:
             refuse_foreign(present, document)
@@ -136,15 +136,23 @@ def stored_secret(secret: Mapping[str, Any]) -> StoredSecret:
 def _ownership(metadata: Mapping[str, Any]) -> Ownership:
     labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
     uids = frozenset(str(reference.get("uid")) for reference in metadata.get("ownerReferences") or ())
-    return Ownership(labels.get(MANAGED_BY) == MANAGER, str(notes.get(POLICY, "")), uids)
+    asking = str(metadata.get("uid", "")) if labels.get(ASKS) == "true" else ""
+    return Ownership(labels.get(MANAGED_BY) == MANAGER, str(notes.get(POLICY, "")), uids, asking)
+
+
+def _asks_itself(document: SecretDocument) -> bool:
+    return document.owner is not None and document.owner.is_the_secret
 
 
 def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> Json:
     """Return the whole object to write: our data, our metadata, and what others put into metadata."""
     old: dict[str, Any] = dict(present["metadata"]) if present else {}
     owner = document.owner
-    # Annotations of ours that the document does not have are stale; those of others stay.
-    others = {name: text for name, text in (old.get("annotations") or {}).items() if not name.startswith(PREFIX)}
+    # Annotations of ours that the document does not have are stale; those of others stay. On a Secret that asks for
+    # itself, what it asks is its owner's, and so are its labels: another tool may know it by them.
+    person = _asks_itself(document)
+    stale = RECORDS if person else {name for name in old.get("annotations") or {} if name.startswith(PREFIX)}
+    others = {name: text for name, text in (old.get("annotations") or {}).items() if name not in stale}
     annotations = {**others, **document.annotations}
     if owner:
         annotations[POLICY] = owner.name
@@ -155,7 +163,7 @@ def manifest(document: SecretDocument, present: Mapping[str, Any] | None) -> Jso
         **kept,
         "namespace": document.key.namespace,
         "name": document.key.name,
-        "labels": {**(old.get("labels") or {}), **LABELS},
+        "labels": {**(old.get("labels") or {}), **({} if person else LABELS)},
         "annotations": annotations,
         "ownerReferences": _owners(old.get("ownerReferences") or [], owner),
     }
@@ -183,7 +191,7 @@ def owner_reference(owner: Owner) -> OwnerReference:
 
 def _owners(present: Sequence[Mapping[str, Any]], owner: Owner | None) -> Sequence[Mapping[str, Any]]:
     """Keep other owners; the policy is there once, by its present version and UID."""
-    if owner is None:
+    if owner is None or owner.is_the_secret:
         return present
     others = [reference for reference in present if not _names(reference, owner)]
     return [*others, owner_reference(owner)]
@@ -217,9 +225,22 @@ def refuse_foreign(present: Mapping[str, Any], document: SecretDocument) -> None
             what = f"{reference['kind']} {reference['name']} of {reference['apiVersion']}{uid}"
             message = f"Secret {document.key} is controlled by {printable(what)}"
             raise Denied("ForeignOwner", message, hint="remove that owner reference, or rename the policy")
-    if not ours and not notes.keys() & {EXPIRY, FINGERPRINT, CONTENT}:
+    if document.owner and document.owner.is_the_secret:
+        _refuse_unasked(present, document.key, document.owner)
+    elif not ours and not notes.keys() & {EXPIRY, FINGERPRINT, CONTENT}:
         message = f"Secret {document.key} exists and was not made by credrotator or the gateway"
         raise Denied("SecretNotOurs", message, hint="rename or delete it, or label it: " + SELECTOR)
+
+
+def _refuse_unasked(present: Mapping[str, Any], key: ObjectKey, owner: Owner) -> None:
+    """Let a Secret be filled that still asks for it, and that nobody else has filled since it was looked at."""
+    metadata = present["metadata"]
+    if not asks(present) or metadata.get("uid") != owner.uid:
+        message = f"Secret {key} does not ask for a credential any more"
+        raise Denied("SecretNotOurs", message, hint=f"label it: {ASKING}")
+    if any((present.get("data") or {}).values()) and CONTENT not in (metadata.get("annotations") or {}):
+        message = f"Secret {key} holds values that credrotator did not write"
+        raise Denied("SecretNotOurs", message, hint=f"remove the values, or the label {ASKS}")
 
 
 def _may_own(reference: Mapping[str, Any], owner: Owner | None, *, ours: bool, notes: Mapping[str, Any]) -> bool:

@@ -12,8 +12,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from credrotator.core.errors import PolicyError, printable
-from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, Problem, RotatablePolicy, SecretKeyRef, backend_key
+from credrotator.core.model import (
+    SECRET_KIND,
+    InvalidPolicy,
+    ObjectKey,
+    Policy,
+    Problem,
+    RotatablePolicy,
+    SecretKeyRef,
+    backend_key,
+)
 from credrotator.core.sensitive import Sensitive
+from credrotator.policies.annotations import ASKS
 from credrotator.policies.characters import odd_character
 from credrotator.policies.schema import GROUP, KIND
 from credrotator.policies.stand_ins import stand_in
@@ -158,15 +168,17 @@ class Inventory:
         return any(Grant(source, secret.namespace, name) in self.grants for name in names)
 
 
-def precedence(policy: RotatablePolicy) -> tuple[bool, ObjectKey]:
+def precedence(policy: RotatablePolicy) -> tuple[bool, bool, ObjectKey]:
     """Return what policies that lead to one Secret are sorted by: the first one keeps it."""
-    return policy.managed, policy.key
+    return policy.kind == SECRET_KIND, policy.managed, policy.key
 
 
 def refuse_shared_secret(policy: RotatablePolicy, first: ObjectKey) -> InvalidPolicy:
     """Return what a policy is that leads to another one's Secret."""
-    why = f"Secret {policy.secret} is where {first} publishes; name another"
-    return InvalidPolicy(policy.key, policy.origin, (Problem("spec", why),), policy.provider)
+    asks_itself = policy.kind == SECRET_KIND
+    path, advice = ("metadata.labels", f"remove the label {ASKS}") if asks_itself else ("spec", "name another")
+    problem = Problem(path, f"Secret {policy.secret} is where {first} publishes; {advice}")
+    return InvalidPolicy(policy.key, policy.origin, (problem,), policy.provider)
 
 
 class References(Protocol):

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from credrotator.core.model import InvalidPolicy, Policy, Problem, RotatablePolicy, Static
+from credrotator.core.shapes import TOKEN_SHAPES
 from credrotator.policies.annotations import PREFIX, annotation_path
 from credrotator.policies.documents import DocumentError, read_tenant_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from credrotator.core.shapes import Shape
     from credrotator.policies.manifest import Manifest
     from credrotator.policies.reader import OwnReading, PolicyReader
 
@@ -40,6 +42,7 @@ class ManagedForm:
         carry: Converts a drop-in policy; None where the managed form does not do the same, or there is no other.
         own: Reads the block where the gateway's API does not have it.
         headers: What each request with the credential needs beside it; the backend has to add them.
+        shapes: In which shapes a Secret may ask for the credential, by name; None: as the gateway reads it.
     """
 
     annotation: str
@@ -51,6 +54,7 @@ class ManagedForm:
     carry: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None
     own: OwnReading | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    shapes: Mapping[str, Shape | None] = field(default_factory=lambda: TOKEN_SHAPES)
 
     @property
     def path(self) -> str:
@@ -83,6 +87,7 @@ class FormReader:
 
     def __init__(self, policies: PolicyReader, forms: Sequence[ManagedForm]) -> None:
         self.policies = policies
+        self.forms = tuple(forms)
         self._forms = {form.annotation: form for form in forms}
 
     def read(self, manifest: Manifest, origin: str) -> Policy | InvalidPolicy:
@@ -96,11 +101,22 @@ class FormReader:
         # Ours would be wrong on a policy without an exchange in it, and are read with the annotation's content instead.
         foreign = {key: value for key, value in annotations.items() if not str(key).startswith(PREFIX)}
         carrier = self.policies.read({**manifest, "metadata": {**metadata, "annotations": foreign}}, origin)
-        asked = self._asked(manifest, form, origin)
-        problems = [*_problems(carrier), *_problems(asked, form), *_form_problems(carrier, asked, form, named)]
+        asked = self.asked(manifest, form, origin)
+        problems = [*self.problems(carrier), *self.problems(asked, form), *_form_problems(carrier, asked, form, named)]
         if problems or isinstance(carrier, InvalidPolicy) or not isinstance(asked, RotatablePolicy):
             return InvalidPolicy(carrier.key, origin, tuple(problems))
         return _joined(carrier, asked, form)
+
+    @staticmethod
+    def problems(policy: Policy | InvalidPolicy, form: ManagedForm | None = None) -> list[Problem]:
+        """List a reading's problems; those of an annotation's content under the annotation's own path."""
+        if isinstance(policy, Policy):
+            return []
+        if form is None:
+            return list(policy.problems)
+        block = f"spec.{form.block}"
+        inside = [p for p in policy.problems if p.path.startswith((block, f"metadata.annotations[{PREFIX}"))]
+        return [replace(problem, path=problem.path.replace(block, form.path)) for problem in inside]
 
     def is_convertible(self, policy: Policy) -> bool:
         """Tell whether a drop-in policy has a managed form that does the same."""
@@ -141,8 +157,8 @@ class FormReader:
                 return form
         return None
 
-    def _asked(self, manifest: Manifest, form: ManagedForm, origin: str) -> Policy | InvalidPolicy:
-        """Read what the annotation holds as if it stood in ``spec``; our other annotations apply to it."""
+    def asked(self, manifest: Manifest, form: ManagedForm, origin: str) -> Policy | InvalidPolicy:
+        """Read what a form's annotation holds as if it stood in ``spec``; our other annotations apply to it."""
         metadata, annotations = manifest["metadata"], manifest["metadata"]["annotations"]
         try:
             content = read_tenant_object(annotations[form.annotation])
@@ -177,18 +193,6 @@ def _joined(carrier: Policy, asked: RotatablePolicy, form: ManagedForm) -> Rotat
         managed=True,
         renew_request=asked.renew_request,
     )
-
-
-def _problems(policy: Policy | InvalidPolicy, form: ManagedForm | None = None) -> list[Problem]:
-    """List a reading's problems; those of an annotation's content under the annotation's own path."""
-    if isinstance(policy, Policy):
-        return []
-    if form is None:
-        return list(policy.problems)
-    block = f"spec.{form.block}"
-    # Of the made-up object's other parts, such as its name, the carrier has reported what is wrong.
-    inside = [p for p in policy.problems if p.path.startswith((block, f"metadata.annotations[{PREFIX}"))]
-    return [replace(problem, path=problem.path.replace(block, form.path)) for problem in inside]
 
 
 def _form_problems(

@@ -170,7 +170,7 @@ class Rotation:
         # The Secret itself, never a cache: the gateway's own rotator publishes old tokens because it reads one
         # (upstream 2603).
         stored = self._store.read(policy.secret)
-        published = parse(stored.document if stored else None, policy.source, policy.data_key)
+        published = parse(stored.document if stored else None, policy.source, policy.data_key, policy.shape)
         if stored and isinstance(published, Published):
             published = self._unedited(policy.key, stored, published)
         self._known[policy.key] = published
@@ -276,7 +276,7 @@ class Rotation:
             )
         document = self._document(policy, credential)
         # Read back as the next process will read it, before it is written: what does not read back is never published.
-        published = parse(document, policy.source, policy.data_key)
+        published = parse(document, policy.source, policy.data_key, policy.shape)
         held = self._held[policy.key] = _Held(credential, published, content_hash(document.data))
         return held
 
@@ -285,7 +285,7 @@ class Rotation:
             policy.secret,
             credential,
             policy.fingerprint,
-            data_key=policy.data_key,
+            data=policy.data(credential),
             owner=policy.owner,
             request=policy.renew_request,
         )

@@ -25,14 +25,14 @@ ONCE = {
     **READS,
     "backendsecuritypolicies.aigateway.envoyproxy.io": ["get", "list"],
     "backendsecuritypolicies/status.aigateway.envoyproxy.io": ["patch"],
-    "secrets": ["get", "create", "update"],
+    "secrets": ["get", "list", "create", "update"],
     f"secrets {','.join(TRANSIENT_SECRETS)}": ["delete"],
     "events": ["create", "patch"],
 }
 DAEMON = {
     **ONCE,
     "backendsecuritypolicies.aigateway.envoyproxy.io": ["get", "list", "watch"],
-    "secrets": ["get", "create", "update", "list", "watch"],
+    "secrets": ["get", "list", "create", "update", "watch"],
 }
 LEASE = {"leases.coordination.k8s.io": ["create"], f"leases.coordination.k8s.io {NAME}": ["get", "update"]}
 
@@ -91,7 +91,7 @@ def _is_for_tokens(item: dict[str, Any]) -> bool:
 
 
 def test_the_job_watches_nothing(helm: Helm) -> None:
-    """A pass reads once: no watch, no list of Secrets, no Lease."""
+    """A pass reads once: no watch, and no Lease; of Secrets, it lists those that ask for themselves."""
     rendered = helm.render({"mode": "cronjob"})
     assert rendered.rights("ClusterRole") == dict(sorted(ONCE.items()))
     assert rendered.all("Role") == []

@@ -103,7 +103,7 @@ class Listening:
         assert isinstance(policy, RotatablePolicy)
         issued = aws_credential(self.clock(), tag=tag)
         mark = fingerprint(policy.source)
-        document = render(policy.secret, issued, mark, data_key=policy.data_key, owner=policy.owner)
+        document = render(policy.secret, issued, mark, data=policy.data(issued), owner=policy.owner)
         present = self.store.read(policy.secret)
         self.store.publish(document, present.version if present else None)
         self.server.requests.clear()

@@ -10,6 +10,7 @@ import pytest
 
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import InvalidPolicy, ObjectKey, RotatablePolicy
+from credrotator.core.secretdata import POLICY
 from credrotator.kube.adoption import Adoption
 from credrotator.kube.conditions import Conditions
 from credrotator.kube.deferred import at_once
@@ -19,7 +20,7 @@ from credrotator.kube.listener import ClusterListener
 from credrotator.kube.parking import Parking
 from credrotator.kube.policy_events import PolicyEvents
 from credrotator.kube.source import ClusterSource, Scope
-from credrotator.kube.store import MANAGED_BY, POLICY, ClusterStore
+from credrotator.kube.store import MANAGED_BY, ClusterStore
 from credrotator.observability.audit import Audit
 from credrotator.policies.inventory import Inventory
 from credrotator.policies.reader import Defaults

@@ -66,7 +66,7 @@ class Watching:
         self.source.start(self.told.append)
         eventually(lambda: self.source.trouble() is None)
         namespaces = max(1, len(set(scope.namespaces)))
-        server.wait_for(2 * namespaces, "watch")
+        server.wait_for(3 * namespaces, "watch")
 
     def told_after(self, *, count: int = 1) -> list[ObjectKey]:
         """Wait for so many reports and for all that was before this moment; return what was reported, and forget it."""
@@ -282,7 +282,10 @@ class TestSecrets:
         assert watching.told_after(count=0) == []
         asked = [request for request in watching.server.requests if request.resource == "secrets"]
         selectors = {request.query.get("labelSelector") for request in asked if request.verb in {"list", "watch"}}
-        assert selectors == {"app.kubernetes.io/managed-by=credrotator,!credrotator.io/bell"}
+        assert selectors == {
+            "app.kubernetes.io/managed-by=credrotator,!credrotator.io/bell",
+            "credrotator.io/managed=true",
+        }
 
 
 class TestReferences:
@@ -334,9 +337,9 @@ def test_not_listed_yet(server: ApiServer, api: KubeApi) -> None:
     """
     fault = server.fail(403, "Forbidden", verb="list", resource="secrets")
     source = ClusterSource(api, Scope(VERSION), policy_reader(Defaults()), lambda _key, _at: None)
-    assert source.trouble() == "not listed yet: secrets, policies"
+    assert source.trouble() == "not listed yet: secrets, policies, asking"
     source.start(lambda _: None)
-    eventually(lambda: source.trouble() == "not listed yet: secrets" and source.restarts(), AFTER_S + 5)
+    eventually(lambda: source.trouble() == "not listed yet: secrets, asking" and source.restarts(), AFTER_S + 5)
     server.heal(fault)
     eventually(lambda: source.trouble() is None)
     assert source.restarts().keys() == {"Forbidden"}

@@ -79,7 +79,8 @@ def test_the_bytes_of_gcp() -> None:
     whole = {"gcpAccessToken": "ya29.c.x", "projectName": "my-project", "region": "us-central1"}
     assert revealed(render(SECRET, gcp_token(), FINGERPRINT)) == whole
     assert revealed(render(SECRET, gcp_token(region=None), FINGERPRINT)) == {"gcpAccessToken": "ya29.c.x"}
-    assert revealed(render(SECRET, gcp_token(), FINGERPRINT, data_key="apiKey")) == {"apiKey": "ya29.c.x"}
+    asked = gcp_token().secret_data("apiKey")
+    assert revealed(render(SECRET, gcp_token(), FINGERPRINT, data=asked)) == {"apiKey": "ya29.c.x"}
 
 
 @pytest.mark.parametrize("provider", ["gcp-workload-identity", "gcp-service-account"])

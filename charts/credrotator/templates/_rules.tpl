@@ -17,10 +17,10 @@ those of the Lease and of the bells that come and go can stand here.
 - apiGroups: [aigateway.envoyproxy.io]
   resources: [aiservicebackends, aigatewayroutes]
   verbs: [get, list]
-# Publishing.
+# Publishing; Secrets that ask for themselves are listed by label.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, update]
+  verbs: [get, list, create, update]
 # An empty Secret that was created a moment before, to make the gateway look.
 - apiGroups: [""]
   resources: [secrets]
@@ -30,10 +30,10 @@ those of the Lease and of the bells that come and go can stand here.
 {{- end }}
   verbs: [delete]
 {{- if $daemon }}
-# Those of ours are watched by label, client secrets one by one by name.
+# Those of ours, and those that ask for themselves, are watched by label, client secrets one by one by name.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [list, watch]
+  verbs: [watch]
 {{- end }}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [referencegrants]

@@ -9,7 +9,7 @@ from credrotator.policies.managed import ManagedForm
 from credrotator.policies.reader import AnnotationUse
 from credrotator.providers.aws import advice as trust
 from credrotator.providers.aws.policy import CREDENTIALS_FILE, ROLE_CHAIN, read_block
-from credrotator.providers.aws.source import AwsOidc
+from credrotator.providers.aws.source import SHAPES, AwsOidc
 from credrotator.providers.provider import Advice, OperatorOption, Provider, SandboxServer
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Aws(Provider):
         # The gateway reads the same file, by the same SDK, from a Secret that a person names: only who rotates it
         # differs.
         carry=_carry,
+        shapes=SHAPES,
     )
     sandbox = SandboxServer("sts", "STS", 9444)
     advice_member = "awsTrustPolicy"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from credrotator.core.model import Credential, Rotatable, SourceKind
 from credrotator.core.profiles import read_own_profile
 from credrotator.core.sensitive import Sensitive
+from credrotator.core.shapes import Part, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,16 @@ FIELDS = {
     "region": "region",
 }
 """Each field, and the option of the credentials file that has it."""
+KEYS_SHAPE = Shape(
+    "aws-keys",
+    (
+        Part("accessKey", "access_key_id"),
+        Part("secretKey", "secret_access_key"),
+        Part("sessionToken", "session_token"),
+    ),
+)
+"""As kgateway and agentgateway read them."""
+SHAPES: Mapping[str, Shape | None] = {"gateway": None, KEYS_SHAPE.name: KEYS_SHAPE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +134,11 @@ class AwsOidc(Rotatable):
         profile = read_own_profile(value.reveal(), "default") or {}
         return {name: Sensitive(profile[option]) for name, option in FIELDS.items() if option in profile}
 
+    def value_of(self, fields: Mapping[str, Sensitive]) -> Sensitive:
+        """See ``Rotatable``: the file; the region is the policy's."""
+        parts = {"region": Sensitive(self.region), **fields}
+        return _file({option: parts[name].reveal() for name, option in FIELDS.items() if name in parts})
+
 
 @dataclass(frozen=True, slots=True)
 class AwsCredential(Credential):
@@ -143,11 +159,11 @@ class AwsCredential(Credential):
 
     def secret_data(self, data_key: str | None) -> Mapping[str, Sensitive]:
         """See ``Credential``."""
-        lines = (
-            "[default]",
-            f"aws_access_key_id = {self.access_key_id}",
-            f"aws_secret_access_key = {self.secret_access_key.reveal()}",
-            f"aws_session_token = {self.session_token.reveal()}",
-            f"region = {self.region}",
-        )
-        return {data_key or DATA_KEY: Sensitive("".join(f"{line}\n" for line in lines))}
+        values = (self.access_key_id, self.secret_access_key.reveal(), self.session_token.reveal(), self.region)
+        return {data_key or DATA_KEY: _file(dict(zip(FIELDS.values(), values, strict=True)))}
+
+
+def _file(options: Mapping[str, str]) -> Sensitive:
+    """Write a shared-credentials file of one profile."""
+    lines = ("[default]", *(f"{option} = {value}" for option, value in options.items()))
+    return Sensitive("".join(f"{line}\n" for line in lines))
