@@ -10,7 +10,7 @@ from credrotator import __version__
 from credrotator.app.serving import listed, serving
 from credrotator.core.errors import UsageError, printable
 from credrotator.core.model import ObjectKey
-from credrotator.kube.access import check_account_right, check_rights
+from credrotator.kube.access import check_account_right, check_filter_rights, check_rights
 from credrotator.kube.account_tokens import ClusterAccountTokens
 from credrotator.kube.client.api import NO_OBSERVER, KubeApi
 from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError
@@ -88,9 +88,11 @@ class Cluster:
         return ObjectKey.parse(name or LEASE, self.api.default_namespace)
 
     def rights(self, lease: str | None) -> list[Right]:
-        """Ask what this account may do where the policies are, and with the Lease of the election."""
+        """Ask what this account may do where the policies are, with the Lease, and with the filters' configuration."""
         namespaces: Sequence[str | None] = (None,) if self._settings.all_namespaces else self._namespaces()
-        return list(check_rights(self.api, namespaces, self.lease(lease)))
+        gateways = [ObjectKey.parse(text, "") for text in self._settings.verify_delivery]
+        of_filters = check_filter_rights(self.api, gateways, self._settings.filter_namespace)
+        return [*check_rights(self.api, namespaces, self.lease(lease)), *of_filters]
 
     def account_right(self, account: ObjectKey) -> Right:
         """Ask whether this account may have tokens of a service account."""

@@ -75,7 +75,8 @@ class ClusterBackend:
     def read(self) -> ClusterSnapshot:
         """See ``Backend``."""
         scope = self._cluster.scope()
-        inventory, problems = read_cluster(self._cluster.api, scope, policy_reader(self._settings.defaults, scope.schema))
+        reader = policy_reader(self._settings.defaults, scope.schema)
+        inventory, problems = read_cluster(self._cluster.api, scope, reader)
         in_use, problem = read_in_use(self._settings, self._cluster, inventory.policies.values())
         problems += filter(None, (problem,))
         return ClusterSnapshot(self._cluster, scope, inventory, problems, self._clock, in_use=in_use)

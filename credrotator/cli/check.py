@@ -18,6 +18,7 @@ from credrotator.cli.options import (
     lease_option,
     read_settings,
     reads_policies,
+    verification_options,
 )
 from credrotator.cli.progress import waiting
 from credrotator.cli.selection import chosen, read
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 @click.command("check", cls=PolicyCommand)
 @partial(reads_policies, more_formats=("terraform", *check_formats.FORMATS))
+@verification_options
 @lease_option
 @click.option("--offline", is_flag=True, help="With -f, check shape, references and issuers only; ask nobody.")
 def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: bool, **common: Any) -> int:

@@ -13,6 +13,7 @@ from credrotator.kube import paths
 from credrotator.kube.client import resource_paths
 from credrotator.kube.client.api import ApiError, KubeApi
 from credrotator.kube.delivery import TRANSIENT_SECRETS
+from credrotator.kube.filter_config import config_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,6 +61,14 @@ def check_rights(api: KubeApi, namespaces: Iterable[str | None], lease: ObjectKe
     # By its name, since a role may be tied to that; what is yet to be created has no name to be tied to.
     for resource, verbs in ((f"leases {lease.name}", ("get", "update")), ("leases", ("create",))):
         yield replace(_right(api, lease.namespace, COORDINATION, resource, verbs), namespace=None)
+
+
+def check_filter_rights(api: KubeApi, gateways: Iterable[ObjectKey], namespace: str) -> Iterator[Right]:
+    """Ask for what verified delivery reads: the configuration of these Gateways' filters, in either form, by name."""
+    for gateway in gateways:
+        names = config_names(gateway)
+        for name in (names.whole, names.index):
+            yield replace(_right(api, namespace, CORE, f"secrets {name}", ("get",)), namespace=None)
 
 
 def check_account_right(api: KubeApi, account: ObjectKey) -> Right:

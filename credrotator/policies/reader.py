@@ -128,9 +128,7 @@ class PolicyReader:
         served: What the cluster of the policies serves as ``v1alpha1``, where that is known.
     """
 
-    def __init__(
-        self, readers: Sequence[BlockReader], defaults: Defaults, served: ServedSchema | None = None
-    ) -> None:
+    def __init__(self, readers: Sequence[BlockReader], defaults: Defaults, served: ServedSchema | None = None) -> None:
         self.defaults = defaults
         self.served = served
         self.readers = readers

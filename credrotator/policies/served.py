@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from credrotator.policies.manifest import Manifest
 
 ALPHA = f"{schema.GROUP}/v1alpha1"
-FIRST_TYPES = ("APIKey", "AWSCredentials", "AzureCredentials")
-"""Of v0.2."""
-_FIRST_FIELDS = {"type", *(schema.MECHANISMS[kind].block for kind in FIRST_TYPES)}
+_FIRST_FIELDS = {"type", *(schema.MECHANISMS[kind].block for kind in schema.FIRST_TYPES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,8 @@ def dropped_fields(manifest: Manifest) -> Iterator[str]:
     """Name, as warnings, fields of later versions that the API server does not keep in a policy of ``v1alpha1``."""
     if is_alpha(manifest) and _spec(manifest).get("credentialOverride") is not None:
         beta = f"{schema.GROUP}/v1beta1"
-        yield f"spec.credentialOverride: v1alpha1 has no such field, so the API server drops it; write apiVersion {beta}"
+        why = "v1alpha1 has no such field, so the API server drops it"
+        yield f"spec.credentialOverride: {why}; write apiVersion {beta}"
 
 
 def _is_later(manifest: Manifest) -> bool:
@@ -95,7 +94,7 @@ def _is_later(manifest: Manifest) -> bool:
     spec = _spec(manifest)
     kind = spec.get("type")
     later = (name for name in schema.SPEC_FIELDS if name not in _FIRST_FIELDS and spec.get(name) is not None)
-    return (isinstance(kind, str) and kind in schema.MECHANISMS and kind not in FIRST_TYPES) or any(later)
+    return (isinstance(kind, str) and kind in schema.MECHANISMS and kind not in schema.FIRST_TYPES) or any(later)
 
 
 def _spec(manifest: Manifest) -> Mapping[str, Any]:

@@ -83,10 +83,8 @@ def test_no_v1alpha1_has_an_override(served: ServedSchema | None) -> None:
     override = {"fromRequestHeaders": {"fallbackToConfigured": False}}
     found = policy_reader(Defaults(), served).read(changed(aws(V1ALPHA1), "spec.credentialOverride", override), "here")
     assert isinstance(found, Policy)
-    assert found.warnings == (
-        "spec.credentialOverride: v1alpha1 has no such field, so the API server drops it; "
-        f"write apiVersion {V1BETA1}",
-    )
+    dropped = "v1alpha1 has no such field, so the API server drops it"
+    assert found.warnings == (f"spec.credentialOverride: {dropped}; write apiVersion {V1BETA1}",)
 
 
 def test_what_an_annotation_asks_for_is_no_policy_of_the_servers() -> None:
@@ -111,7 +109,7 @@ def test_what_an_annotation_asks_for_is_no_policy_of_the_servers() -> None:
         (changed(aws(V1ALPHA1), "spec.type", ["x"]), "v0.2", False),
     ],
 )
-def test_policies_that_contradict_the_schema(manifest: Manifest, release: str, expected: bool) -> None:
+def test_policies_that_contradict_the_schema(manifest: Manifest, release: str, *, expected: bool) -> None:
     """What the server has, but could not have by its schema, tells that the schema is out of date."""
     assert contradicts(manifest, ALPHA_SCHEMAS[release]) is expected
     assert contradicts(manifest, NOBODY_SAID) is (manifest["apiVersion"] == V1ALPHA1)

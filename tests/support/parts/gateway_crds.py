@@ -27,7 +27,7 @@ V03 = _CONFIG / "backendsecuritypolicy-v0.3.yaml"
 
 
 def v05(cache: Cache, directory: Path) -> Path:
-    """Return a file with the policies of v0.5, the last release that served v1alpha1 alone: v1 serves the same still."""
+    """Return a file with the policies of v0.5, the last that served v1alpha1 alone: v1 serves the same still."""
     (found,) = current(cache).glob("*backendsecuritypolicies*")
     definition = yaml.safe_load(found.read_text())
     (alpha,) = [version for version in definition["spec"]["versions"] if version["name"] == "v1alpha1"]
