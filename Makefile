@@ -23,17 +23,17 @@ $(READY): requirements.lock pyproject.toml
 	@echo "Setting up $(VENV), once: about a minute, most of it for downloads"
 	@echo "  1/3 creating the environment"
 	@$(PYTHON) -m venv $(VENV)
-	@echo "  2/3 installing $$(grep -c '^[a-z]' requirements.lock) packages, as requirements.lock pins them"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "  2/3 installing the packages that requirements.lock pins"
+	@$(BIN)/python tools/install.py requirements.lock
 	@echo "  3/3 installing credrotator"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(DOCS_READY): requirements.docs.lock
 	@echo "Setting up $(DOCS_VENV), once: about a minute, most of it for downloads"
-	$(PYTHON) -m venv $(DOCS_VENV)
-	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.docs.lock
-	touch $@
+	@$(PYTHON) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python tools/install.py requirements.docs.lock
+	@touch $@
 
 demo: $(READY) ## rotate the example policies against a local issuer and clouds
 	@$(BIN)/python examples/demo.py

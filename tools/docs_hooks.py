@@ -58,13 +58,16 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Let the copy button take commands without their outputs, and a phone see pictures that fit it."""
+    """Let the copy button take commands without their outputs, and tables and pictures have the room that they need."""
+    if not any(section.children for section in page.toc):
+        # The space for a list of sections is kept free, and there are none.
+        page.meta["hide"] = [*page.meta.get("hide", ()), "toc"]
     here = posixpath.dirname(page.file.src_uri)
 
     def exists(picture: str) -> bool:
         return files.get_file_from_path(posixpath.normpath(posixpath.join(here, picture))) is not None
 
-    return docs_markup.responsive(docs_markup.copied(html), exists)
+    return docs_markup.responsive(docs_markup.breakable(docs_markup.copied(html)), exists)
 
 
 def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001

@@ -13,6 +13,11 @@ _KINDS = {"NOTE": "note", "TIP": "tip", "IMPORTANT": "info", "WARNING": "warning
 _HIGHLIGHT = re.compile(r'<div class="highlight">(<pre>.*?</pre>)</div>', re.DOTALL)
 _TAG = re.compile(r"<[^>]+>")
 _PROMPT = "$ "
+_CELL = re.compile(r"<td\b.*?</td>", re.DOTALL)
+_CODE = re.compile(r"<code>(?P<text>[^<]+)</code>")
+_NAME = re.compile(r"[A-Za-z0-9]+(?:_[A-Za-z0-9]+){2,}")
+_LONG_NAME, _LONG_TEXT = 25, 60
+"""Letters of what leaves no room for the cells beside it."""
 _IMAGE = re.compile(r'<img [^>]*?src="(?P<path>[^":]+)\.svg"[^>]*>')
 PHONE = "(max-width: 44.9844em)"
 """The width below which Material for MkDocs shows a phone's page."""
@@ -50,6 +55,21 @@ def copied(page: str) -> str:
         return f'<div class="highlight" data-copy="{html.escape(commands(text))}">{found[1]}</div>'
 
     return _HIGHLIGHT.sub(block, page)
+
+
+def breakable(page: str) -> str:
+    """Return a page, in HTML, whose tables may break long values, and long names of metrics and tests between words.
+
+    Otherwise such a column is as wide as its longest name, and what is said about it stands in a column of three words.
+    """
+
+    def shown(code: re.Match[str]) -> str:
+        text = code["text"]
+        if _NAME.fullmatch(text) and len(text) >= _LONG_NAME:
+            return f'<code class="long">{text.replace("_", "_<wbr>")}</code>'
+        return f'<code class="long">{text}</code>' if len(text) >= _LONG_TEXT else code[0]
+
+    return _CELL.sub(lambda cell: _CODE.sub(shown, cell[0]), page)
 
 
 def responsive(page: str, exists: Callable[[str], bool]) -> str:

@@ -16,6 +16,7 @@ from credrotator.kube.client.api import NO_OBSERVER, KubeApi
 from credrotator.kube.client.api_errors import ClusterNotNamed, ConfigurationError
 from credrotator.kube.filter_config_reader import FilterConfigs
 from credrotator.kube.paths import served_version
+from credrotator.kube.served_schema import read_schema
 from credrotator.kube.source import Scope
 from credrotator.kube.store import ClusterStore
 
@@ -72,7 +73,8 @@ class Cluster:
             RotationError: The gateway's API is not served, or the server cannot be asked.
         """
         namespaces = () if self._settings.all_namespaces else self._namespaces()
-        return Scope(served_version(self.api), namespaces, self._settings.selector)
+        version = served_version(self.api)
+        return Scope(version, namespaces, self._settings.selector, read_schema(self.api, version))
 
     def serving(self, source: PolicySource) -> str:
         """Say which policies a daemon serves here; see ``serving``."""

@@ -77,7 +77,8 @@ class ClusterBackend:
     def read(self) -> ClusterSnapshot:
         """See ``Backend``."""
         scope = self._cluster.scope()
-        inventory, problems = read_cluster(self._cluster.api, scope, policy_reader(self._settings.defaults))
+        reader = policy_reader(self._settings.defaults, scope.schema)
+        inventory, problems = read_cluster(self._cluster.api, scope, reader)
         in_use, problem = read_in_use(self._settings, self._cluster, inventory.policies.values())
         # A column that cannot be filled; the table is shown all the same.
         problems += filter(None, (problem,))

@@ -68,7 +68,7 @@ def serve_cluster(
         yield Starting()
         return
     delivery = Delivery(cluster.api, clock, instrumentation)
-    source = ClusterSource(cluster.api, scope, policy_reader(settings.defaults), delivery.acknowledge)
+    source = ClusterSource(cluster.api, scope, policy_reader(settings.defaults, scope.schema), delivery.acknowledge)
     store = StoreRecovery(cluster.store)
     exchange = make_exchanger(
         settings, clock, instrumentation, account_tokens=cluster.account_tokens, slots=slots_for(workers)

@@ -118,7 +118,8 @@ class ClusterDestination:
     def _told(self, policy: RotatablePolicy, issued_at: datetime | None) -> tuple[str, ...]:
         """Say what the gateway's status tells."""
         if refusal := self._status.refusal(policy.key):
-            return (f"the gateway does not accept the policy, so its backends get no credential: {refusal}",)
+            then = "" if issued_at or policy.managed else "; it does once credrotator has published the credential"
+            return (f"the gateway does not accept the policy, so its backends get no credential: {refusal}{then}",)
         acknowledged_at = self._status.acknowledged_at(policy.key)
         if policy.managed or issued_at is None or acknowledged_at is None or acknowledged_at >= issued_at:
             return ()

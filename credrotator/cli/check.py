@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 @click.command("check", cls=PolicyCommand)
 @partial(reads_policies, more_formats=("terraform", *check_formats.FORMATS))
-@lease_option
 @verification_options
+@lease_option
 @click.option("--offline", is_flag=True, help="With -f, check shape, references and issuers only; ask nobody.")
 def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: bool, **common: Any) -> int:
     """Test every step of each exchange, without writing anything.

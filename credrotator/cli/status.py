@@ -61,12 +61,12 @@ def command(
 ) -> int:
     """Show the state of each policy's credential, and the backends and routes that depend on it.
 
-    Calls neither issuers nor vendors, and writes nothing. STATE is Fresh, Due (renewal is near), Edited (the policy
-    has changed since), Parked, Expired, Missing or Unreadable; Invalid and Broken policies cannot work, Static ones
-    need no rotation. With -f and without --out, it is Unknown what is published. Problems and what to do about them
-    are listed below the table. The wide format adds models, identity, Secret and, in a cluster, whether the gateway has
-    processed the policy since its credential was issued (ACKNOWLEDGED) and, with --verify-delivery, whether its filter
-    is configured with that credential (IN USE).
+    Calls neither issuers nor vendors, and writes nothing. STATE is Fresh, Due (renewal is near), Edited (the policy,
+    or an option that its credential depends on, has changed since), Parked, Expired, Missing or Unreadable; Invalid and
+    Broken policies cannot work, Static ones need no rotation. With -f and without --out, it is Unknown what is
+    published. Problems and what to do about them are listed below the table. The wide format adds models, identity,
+    Secret and, in a cluster, whether the gateway has processed the policy since its credential was issued
+    (ACKNOWLEDGED) and, with --verify-delivery, whether its filter is configured with that credential (IN USE).
 
     With --contexts or --all-contexts, the clusters of several contexts are read side by side. One that cannot be read
     is a line with the reason.

@@ -8,6 +8,7 @@ that lead to one Secret all but one are refused.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -25,9 +26,11 @@ from credrotator.kube.client.live_copy import MALFORMED, key_of
 from credrotator.kube.events import InvolvedObject
 from credrotator.kube.publishers import Publishers
 from credrotator.kube.references import WatchedReferences
+from credrotator.kube.served_schema import read_schema
 from credrotator.kube.store import ASKING, SELECTOR, stored_secret
 from credrotator.policies.asking import asking_key, read_asking
 from credrotator.policies.inventory import secret_reader
+from credrotator.policies.served import contradicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from credrotator.kube.client.api import KubeApi
     from credrotator.kube.client.api_objects import Json
     from credrotator.policies.managed import FormReader
+    from credrotator.policies.served import ServedSchema
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +47,8 @@ ORIGIN = "the API server"
 BELL = "credrotator.io/bell"
 CONDITION = "credrotator.io/Ready"
 _NOTED_BY_SERVERS = {"resourceVersion", "managedFields"}
+SCHEMA_AGE_S = 60.0
+"""For how long a schema that a policy contradicts is not asked for again."""
 NOBODYS = Ownership(labelled=False, policy="", uids=frozenset())
 
 
@@ -100,11 +106,15 @@ class OurSecret:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which policies are this daemon's. No namespaces: all of them."""
+    """Which policies are this daemon's. No namespaces: all of them.
+
+    ``schema`` is what the server has of a version that differs between releases of the gateway.
+    """
 
     version: str
     namespaces: tuple[str, ...] = ()
     selector: str = ""
+    schema: ServedSchema | None = None
 
 
 class ClusterSource:
@@ -117,6 +127,7 @@ class ClusterSource:
         self._version = scope.version
         self._reader = policies
         self._acknowledge = acknowledge
+        self._schema_asked_s = -math.inf
         self._listeners: list[Callable[[ObjectKey], None]] = []
         self._lock = threading.Lock()
         # Beside the informers' own copies, since these are one for each namespace, and who leads to which Secret is
@@ -247,9 +258,18 @@ class ClusterSource:
             self._version = paths.served_version(self._api)
         except RotationError as error:
             log.info("%s: %s", error.reason, error.message)
+        self._ask_schema()
         return paths.policies(self._version, namespace)
 
+    def _ask_schema(self) -> None:
+        self._reader = self._reader.under(read_schema(self._api, self._version))
+
     def _parse(self, manifest: Json) -> Observed:
+        # The gateway was upgraded under the same version: with the old schema, a good policy would be called wrong. Not
+        # at each policy: after a downgrade there may be many that contradict what is served indeed.
+        if contradicts(manifest, self._reader.served) and time.monotonic() - self._schema_asked_s > SCHEMA_AGE_S:
+            self._schema_asked_s = time.monotonic()
+            self._ask_schema()
         return observe(manifest, self._reader, self.observed(key_of(manifest)))
 
     def _asking(self, secret: Json) -> Asking:

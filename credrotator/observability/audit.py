@@ -51,7 +51,8 @@ class Audit:
             return
         content = document.annotations.get(CONTENT)
         text = "published %s for %s (%s): expiry %s -> %s, content %s, request %s"
-        arguments = (document.key, policy.key, reason, old, credential.expires_at, content, credential.request_id)
+        expiries = (show_time(old) if old else "none", show_time(credential.expires_at))
+        arguments = (document.key, policy.key, reason, *expiries, content, credential.request_id)
         fields = self._fields("published", policy, reason)
         fields |= _change(document.key, old, credential.expires_at)
         # The vendor's id finds the same exchange in CloudTrail or Entra's sign-in log; the hash tells which Secret

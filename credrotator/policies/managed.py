@@ -16,13 +16,15 @@ from credrotator.core.model import InvalidPolicy, Policy, Problem, RotatablePoli
 from credrotator.core.shapes import TOKEN_SHAPES
 from credrotator.policies.annotations import PREFIX, annotation_path
 from credrotator.policies.documents import DocumentError, read_tenant_object
+from credrotator.policies.reader import PolicyReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from credrotator.core.shapes import Shape
     from credrotator.policies.manifest import Manifest
-    from credrotator.policies.reader import OwnReading, PolicyReader
+    from credrotator.policies.reader import OwnReading
+    from credrotator.policies.served import ServedSchema
 
 # Another name than that of the drop-in form's Secret, which the gateway's rotator makes and owns.
 SUFFIX, NAME_LENGTH = "-credentials", 253
@@ -89,6 +91,16 @@ class FormReader:
         self.policies = policies
         self.forms = tuple(forms)
         self._forms = {form.annotation: form for form in forms}
+
+    @property
+    def served(self) -> ServedSchema | None:
+        """What the cluster of the policies serves as ``v1alpha1``, where that is known."""
+        return self.policies.served
+
+    def under(self, served: ServedSchema | None) -> FormReader:
+        """Return a reader like this for policies of a cluster that serves something else as ``v1alpha1``."""
+        policies = PolicyReader(self.policies.readers, self.policies.defaults, served)
+        return FormReader(policies, list(self._forms.values()))
 
     def read(self, manifest: Manifest, origin: str) -> Policy | InvalidPolicy:
         """Turn one manifest into a Policy, or into everything that is wrong with it; see ``PolicyReader.read``."""

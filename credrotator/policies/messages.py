@@ -195,7 +195,7 @@ def _children(value: object) -> list[api.SchemaModel]:
 
 
 def mechanism_problems(spec: Mapping[str, Any], kind: str, *, strict: bool) -> Iterator[Problem]:
-    """v1beta1 wants exactly the mechanism that the type names; v0.2 accepts others beside it and ignores them."""
+    """Say what is wrong with the mechanisms of a type; ``strict``: with others beside it too."""
     required = api.MECHANISMS[kind].block
     if spec.get(required) is None:
         unknown = [name[:80] for name in islice(spec, MANY) if name not in api.SPEC_FIELDS]

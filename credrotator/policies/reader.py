@@ -55,6 +55,7 @@ from credrotator.policies.messages import (
     unknown_fields,
 )
 from credrotator.policies.newer import SERVED, newer_part, unsupported
+from credrotator.policies.served import dropped_fields, is_alpha, is_exclusive, schema_problems_of
 from credrotator.policies.token_sources import IN_PLACE, read_token_source
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.model import TokenSource
     from credrotator.policies.manifest import Manifest
+    from credrotator.policies.served import ServedSchema
 
 # The shortest and the longest life that vendors let a policy choose; they all have these two.
 DURATION_RANGE = (timedelta(minutes=15), timedelta(hours=12))
@@ -133,10 +135,12 @@ class PolicyReader:
     Args:
         readers: The providers' readers.
         defaults: The operator's settings.
+        served: What the cluster of the policies serves as ``v1alpha1``, where that is known.
     """
 
-    def __init__(self, readers: Sequence[BlockReader], defaults: Defaults) -> None:
+    def __init__(self, readers: Sequence[BlockReader], defaults: Defaults, served: ServedSchema | None = None) -> None:
         self.defaults = defaults
+        self.served = served
         self.readers = readers
         self.annotations = _annotations(readers)
         self._by_type = {reader.policy_type: reader for reader in readers if reader.policy_type}
@@ -155,11 +159,12 @@ class PolicyReader:
         try:
             shape = schema.BackendSecurityPolicy.model_validate(manifest)
         except ValidationError as error:
-            problems = [*schema_problems(error), *self._whole_problems(manifest)]
+            problems = [*schema_problems(error), *self._whole_problems(manifest, managed=managed)]
             return InvalidPolicy(key, origin, few(problems))
         reading = Reading(key, shape, self, managed=managed)
+        reading.warnings += dropped_fields(manifest)
         source = reading.source()
-        problems = [*self._whole_problems(manifest), *reading.problems]
+        problems = [*self._whole_problems(manifest, managed=managed), *reading.problems]
         if source is None or problems:
             return InvalidPolicy(key, origin, few(problems))
         return _policy(reading, source, origin)
@@ -201,8 +206,11 @@ class PolicyReader:
         """Return who reads the block of a type; None for types without anything to rotate."""
         return self._by_type.get(policy_type)
 
-    def _whole_problems(self, manifest: Manifest) -> Iterator[Problem]:
+    def _whole_problems(self, manifest: Manifest, *, managed: bool = False) -> Iterator[Problem]:
         """Check what can be seen without a sound shape, so that it is reported beside the shape's own problems."""
+        # What an annotation holds is no policy of the API server's, which may have no such type.
+        served = None if managed else self.served
+        yield from schema_problems_of(manifest, served)
         version, metadata, spec = (manifest.get(name) for name in ("apiVersion", "metadata", "spec"))
         if isinstance(version, str) and version and version not in SERVED:
             yield Problem("apiVersion", f"expected {' or '.join(SERVED)}, got {printable(version, 80)}")
@@ -214,9 +222,9 @@ class PolicyReader:
         fields = spec if isinstance(spec, dict) else {}
         kind = fields.get("type")
         if isinstance(kind, str) and kind in schema.MECHANISMS:
-            alpha, block = version == SERVED[0], schema.MECHANISMS[kind].block
-            yield from mechanism_problems(fields, kind, strict=not alpha)
-            yield from choice_problems({block: fields.get(block)}, schema.Spec, "spec", alpha=alpha)
+            block = schema.MECHANISMS[kind].block
+            yield from mechanism_problems(fields, kind, strict=is_exclusive(manifest, served))
+            yield from choice_problems({block: fields.get(block)}, schema.Spec, "spec", alpha=is_alpha(manifest))
 
 
 def _annotations(readers: Iterable[BlockReader]) -> Mapping[str, AnnotationUse]:

@@ -1,4 +1,4 @@
-"""The gateway's API as declared types: BackendSecurityPolicy v1alpha1 (v0.2) and v1beta1 (v1.x), as far as it matters.
+"""The gateway's API as declared types: BackendSecurityPolicy v1alpha1 (v0.2 on) and v1beta1 (v0.6 on), as it matters.
 
 Owns the shape of each field and nothing else; what fields mean together is ``policy.py``'s. What later enters a URL,
 a file name or a request is checked against a pattern here, so that one reading finds all that is wrong. Unknown fields
@@ -383,5 +383,7 @@ MECHANISMS = {
     "GCPCredentials": Mechanism("gcpCredentials", unmanaged=("isPassthrough",)),
 }
 """By ``spec.type``."""
+FIRST_TYPES = ("APIKey", "AWSCredentials", "AzureCredentials")
+"""Those that v0.2 of the gateway has; the others came with later releases of ``v1alpha1``."""
 SPEC_FIELDS = {info.alias or name: name for name, info in Spec.model_fields.items()}
 """Attributes of ``Spec`` by the API's own names."""

@@ -22,6 +22,7 @@ from credrotator.providers.token_exchange import AnyTokenExchange
 
 if TYPE_CHECKING:
     from credrotator.core.model import Rotatable
+    from credrotator.policies.served import ServedSchema
     from credrotator.providers.provider import OperatorOption, Provider
 
 PROVIDERS: tuple[Provider, ...] = (
@@ -41,6 +42,11 @@ def operator_options() -> tuple[OperatorOption, ...]:
     return tuple(option for provider in PROVIDERS for option in provider.options)
 
 
-def policy_reader(defaults: Defaults) -> FormReader:
-    """Return what reads the policies of all providers, in either form."""
-    return FormReader(PolicyReader(PROVIDERS, defaults), [provider.managed for provider in PROVIDERS])
+def policy_reader(defaults: Defaults, served: ServedSchema | None = None) -> FormReader:
+    """Return what reads the policies of all providers, in either form.
+
+    Args:
+        defaults: The operator's settings.
+        served: What the cluster of the policies serves as ``v1alpha1``, where that is known.
+    """
+    return FormReader(PolicyReader(PROVIDERS, defaults, served), [provider.managed for provider in PROVIDERS])

@@ -16,6 +16,7 @@ from credrotator.kube.store import LABELS, ClusterStore
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from tests.support.builders import parse_as
+from tests.support.kube.objects import GATEWAY
 from tests.support.manifests import (
     BEDROCK,
     BEDROCK_SECRET,
@@ -31,6 +32,7 @@ from tests.support.manifests import (
     speak,
     static,
 )
+from tests.support.served_schemas import ALPHA_SCHEMAS, openapi
 from tests.support.twins import HOUR, NOW, aws_credential
 from tests.support.waiting import eventually
 
@@ -183,6 +185,20 @@ class TestPolicies:
         assert policy.api_version.endswith("/v1alpha1")
         server.create(POLICIES, aws("other"))
         eventually(lambda: OTHER in watching.told)
+
+    def test_fault_32_the_gateway_is_upgraded_under_one_version(self, server: ApiServer, api: KubeApi) -> None:
+        """v1alpha1 of v0.2 and of v0.4 are one version: a type that came between is good, and nothing is restarted."""
+        for resource in server.resources.values():
+            resource.versions = [version for version in resource.versions if version != "v1beta1"]
+        document = f"{GATEWAY}/v1alpha1"
+        server.schemas[document] = openapi(ALPHA_SCHEMAS["v0.2"])
+        here = Watching(server, api, Scope("v1alpha1", schema=ALPHA_SCHEMAS["v0.2"]))
+        server.schemas[document] = openapi(ALPHA_SCHEMAS["v0.4"])
+        spec = {"type": "AnthropicAPIKey", "anthropicAPIKey": {"secretRef": {"name": "key"}}}
+        server.create(POLICIES, aws("other") | {"spec": spec})
+        eventually(lambda: OTHER in here.told)
+        assert isinstance(here.source.get(OTHER), Policy)
+        here.source.stop()
 
     def test_scope(self, server: ApiServer, api: KubeApi) -> None:
         """Namespaces that are named, each once, and a selector; a policy that leaves the scope is gone for us."""

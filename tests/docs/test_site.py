@@ -86,6 +86,18 @@ def test_the_copy_button_takes_commands_only(markup: Any) -> None:
     assert markup.copied(script) == script
 
 
+def test_long_names_leave_room_beside_them(markup: Any) -> None:
+    """In tables, and there only, names of metrics and tests break after an underscore, values at blanks."""
+    name, value = "credrotator_credential_renewal_timestamp_seconds", "[" + '{"a": 1}, ' * 9 + "]"
+    table = f"<td><code>{name}</code></td><td><code>{value}</code> <code>--issuer-ca</code></td>"
+    broken = name.replace("_", "_<wbr>")
+    assert markup.breakable(table) == (
+        f'<td><code class="long">{broken}</code></td>'
+        f'<td><code class="long">{value}</code> <code>--issuer-ca</code></td>'
+    )
+    assert markup.breakable(f"<p><code>{name}</code></p>") == f"<p><code>{name}</code></p>"
+
+
 def test_notes_stand_out(markup: Any) -> None:
     """A note is marked so that GitHub and the site both set it apart; none is left as a word at a paragraph's start."""
     assert markup.admonitions("> [!WARNING]\n> One.\n> Two.\n\nText\n") == "!!! warning\n\n    One.\n    Two.\n\nText\n"

@@ -1,11 +1,17 @@
 """The policy's API as the releases of the gateway serve it, side by side: what a reader of policies has to take."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from credrotator.core.model import Policy
+from credrotator.kube.client.api import KubeApi
+from credrotator.kube.served_schema import read_schema
+from credrotator.policies.reader import Defaults
+from credrotator.providers import policy_reader
 from credrotator.sandbox import Sandbox
 from tests.e2e import published_secrets
 from tests.support.cluster_policies import GROUP, NAMESPACE, POLICIES, SECRETS, aws, client_secrets, secret_of
@@ -13,6 +19,7 @@ from tests.support.parts import cluster, daemon, gateway_crds
 from tests.support.parts.api import ApiError, Json, Name, Resource
 from tests.support.parts.cluster import Cluster
 from tests.support.parts.kubernetes import Programs
+from tests.support.waiting import eventually
 
 _ALPHA = Resource(f"{GROUP}/v1alpha1", POLICIES.plural)
 _ISSUER = "https://issuer.example"
@@ -64,6 +71,69 @@ def test_only_v1_checks_that_type_and_credentials_match(older: Cluster, newer: C
     older.api.create(_ALPHA, mixed)
     with pytest.raises(ApiError, match="422"):
         newer.api.create(_ALPHA, mixed)
+
+
+_KEY: Json = {"secretRef": {"name": "key"}}
+_TARGET: Json = {"group": GROUP, "kind": "AIServiceBackend", "name": "claude"}
+_POOL: Json = {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "claude"}
+_PROJECT: Json = {"projectName": "my-project", "region": "us-central1"}
+
+
+def _specs() -> dict[str, Json]:
+    """Return what a policy of v1alpha1 may say in one release or another, or in none."""
+    rotated = _alpha("x")["spec"]
+    key_file = _PROJECT | {"credentialsFile": {"secretRef": {"name": "key"}}}
+    return {
+        "aws": rotated,
+        "aimed": rotated | {"targetRefs": [_TARGET]},
+        "aimed-at-a-pool": rotated | {"targetRefs": [_POOL]},
+        "aimed-and-mixed": rotated | {"targetRefs": [_TARGET], "apiKey": _KEY},
+        "google": {"type": "GCPCredentials", "gcpCredentials": key_file},
+        "google-mixed": {"type": "GCPCredentials", "gcpCredentials": key_file, "apiKey": _KEY},
+        "google-by-itself": {"type": "GCPCredentials", "gcpCredentials": _PROJECT},
+        "azure-key": {"type": "AzureAPIKey", "azureAPIKey": _KEY},
+        "anthropic-key": {"type": "AnthropicAPIKey", "anthropicAPIKey": _KEY},
+        "without-its-key": {"type": "APIKey"} | {key: rotated[key] for key in rotated if key != "type"},
+    }
+
+
+# What v1alpha1 of each release takes. v0.2 drops targets, which it does not have; it also takes the policy without its
+# key, which no release of the gateway can use.
+_TAKEN = {
+    "v0.2": {"aws", "aimed", "aimed-at-a-pool"},
+    "v0.3": {"aws", "aimed", "google"},
+    "v0.5": {"aws", "aimed", "aimed-at-a-pool", "google", "azure-key", "anthropic-key"},
+}
+
+
+def _kept(cluster: Cluster, policy: Json) -> Json | None:
+    """Return a policy as the server keeps it; None if it refuses it."""
+    try:
+        return cluster.api.create(_ALPHA, policy)
+    except ApiError:
+        return None
+
+
+@pytest.mark.parametrize("release", _TAKEN)
+def test_fault_32_v1alpha1_is_judged_as_its_release_does(programs: Programs, tmp_path: Path, release: str) -> None:
+    """What this server refuses is wrong here too, and nothing else: the server tells which v1alpha1 it serves."""
+    crds = {"v0.2": gateway_crds.V02, "v0.3": gateway_crds.V03, "v0.5": gateway_crds.v05(programs.cache, tmp_path)}
+    with cluster.serving(programs, directory=tmp_path / "cluster") as running:
+        running.apply_crds(crds[release])
+        with closing(KubeApi.from_config(str(running.admin), None, user_agent="tests")) as api:
+            # It is told a second after the definition is established.
+            eventually(lambda: read_schema(api, "v1alpha1") is not None)
+            served = read_schema(api, "v1alpha1")
+        reader = policy_reader(Defaults(), served)
+        taken, valid = set(), set()
+        for name, spec in _specs().items():
+            written = _alpha(name) | {"spec": spec}
+            kept = _kept(running, written)
+            taken |= {name} if kept else set()
+            valid |= {name} if isinstance(reader.read(kept or written, "here"), Policy) else set()
+    assert taken - {"without-its-key"} == _TAKEN[release]
+    # From v0.3 to v0.4 nothing but the server's own rule tells that a pool is no target; such a policy is never stored.
+    assert valid - {"aimed-at-a-pool"} == taken - {"aimed-at-a-pool", "without-its-key"}
 
 
 def test_fault_32_the_daemon_takes_the_version_that_is_served(older: Cluster, sandbox: Sandbox) -> None:

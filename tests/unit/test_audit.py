@@ -66,6 +66,13 @@ class Backend:
         return self.rotation(aws_policy(), no_secrets, wish or RotateOptions()).reason
 
 
+class EmptyBackend(Backend):
+    """The same, with nothing published before."""
+
+    def put(self, credential: Any) -> None:
+        """Keep the store empty."""
+
+
 def test_published(records: Any) -> None:
     """Who, which policy, why, old and new expiry, the hash that stands in the Secret, the vendor's id."""
     world = Backend()
@@ -86,6 +93,18 @@ def test_published(records: Any) -> None:
     ]
     held = {sensitive.reveal() for sensitive in stored.document.data.values()}
     assert not held & {str(value) for value in records()[0].values()}
+
+
+def test_times_are_readable_in_text_too(caplog: pytest.LogCaptureFixture) -> None:
+    """RFC 3339, as everywhere in the log; and a first credential takes no other's place."""
+    followed, first = Backend(), EmptyBackend()
+    with caplog.at_level(logging.INFO):
+        followed.go()
+        first.go()
+    new = show_time(NOW + HOUR)
+    followed_line, first_line = [record.getMessage() for record in caplog.records if record.name == AUDIT]
+    assert f"expiry {show_time(NOW + 10 * MINUTE)} -> {new}," in followed_line
+    assert f"expiry none -> {new}," in first_line
 
 
 def test_nothing_is_decided_on_a_fresh_one(records: Any) -> None:

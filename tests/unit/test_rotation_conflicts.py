@@ -17,7 +17,7 @@ from credrotator.core.model import (
 )
 from credrotator.core.planning import TINY_LIFE
 from credrotator.core.secret_document import Published, SecretDocument
-from credrotator.core.secretdata import (
+from credrotator.core.secretdata import (, show_time
     CONTENT,
     EXPIRY,
     FINGERPRINT,
@@ -142,7 +142,7 @@ def test_audit(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "credrotator"):
         world.rotation(world.policy, no_secrets, RotateOptions())
     (record,) = [text for text in caplog.messages if text.startswith("published")]
-    for part in (str(KEY), "Expiring", str(NOW + 10 * MINUTE), str(NOW + HOUR), "request-NEW"):
+    for part in (str(KEY), "Expiring", show_time(NOW + 10 * MINUTE), show_time(NOW + HOUR), "request-NEW"):
         assert part in record
     assert "secret-NEW" not in caplog.text
     assert "session-NEW" not in caplog.text

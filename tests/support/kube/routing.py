@@ -64,6 +64,8 @@ def discovery(simulator: ApiServer, request: Request) -> Json:
                 return {"kind": "APIGroup", "name": group, "versions": versions, "preferredVersion": versions[0]}
         case ["apis", group, version] if version in _versions(simulator, group):
             return _resource_list(simulator, group, version)
+        case ["openapi", "v3", "apis", group, version] if shape := simulator.schemas.get(f"{group}/{version}"):
+            return shape
         case ["api", "v1"]:
             return _resource_list(simulator, "", "v1")
         case _:

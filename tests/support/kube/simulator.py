@@ -44,6 +44,7 @@ class ApiServer:
     Attributes:
         resources: What is served, by plural; remove one, or change its versions, and it is not.
         objects: All objects and their history.
+        schemas: OpenAPI documents, by ``group/version``; no others are served.
         account_tokens: Who signs tokens of service accounts.
         requests: The log.
         tokens: Accepted bearer tokens; None: any, and none at all. The token is the user's name in :class:`Match`.
@@ -55,6 +56,7 @@ class ApiServer:
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.resources = {resource.plural: resource for resource in usual_resources()}
         self.objects = Objects()
+        self.schemas: dict[str, Json] = {}
         self.account_tokens = AccountTokens()
         self.requests: list[Request] = []
         self.tokens: set[str] | None = None

@@ -53,7 +53,12 @@ class Cluster:
     def apply_crds(self, path: Path) -> None:
         """Create the resource definitions in a file or directory and wait until the server serves them."""
         self._apply(f"--filename={path}")
-        self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+        established = ("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+        try:
+            self.kubectl(*established)
+        except subprocess.CalledProcessError:
+            # NOTE: kubectl does not wait for a definition that has no conditions at all yet, it fails.
+            self.kubectl(*established)
 
     def _apply(self, *argv: str, stdin: str = "") -> None:
         self.kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", *argv, stdin=stdin)

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import yaml
+
 from tests.support.parts.cache import Cache
 from tests.support.parts.go_tool import module_directory
 
@@ -20,6 +22,20 @@ _UNUSED = ("envoypatchpolicies", "envoyproxies", "clienttrafficpolicies", "vap_s
 
 # The API of v0.2, as far as the contract tells: one version, and next to no validation.
 V02 = _CONFIG / "backendsecuritypolicy-v0.2.yaml"
+# The first one whose policies point to backends and may have no mechanism but their type's.
+V03 = _CONFIG / "backendsecuritypolicy-v0.3.yaml"
+
+
+def v05(cache: Cache, directory: Path) -> Path:
+    """Return a file with the policies of v0.5, the last that served v1alpha1 alone: v1 serves the same still."""
+    (found,) = current(cache).glob("*backendsecuritypolicies*")
+    definition = yaml.safe_load(found.read_text())
+    (alpha,) = [version for version in definition["spec"]["versions"] if version["name"] == "v1alpha1"]
+    del alpha["deprecated"], alpha["deprecationWarning"]
+    definition["spec"]["versions"] = [alpha | {"storage": True}]
+    file = directory / "backendsecuritypolicy-v0.5.yaml"
+    file.write_text(yaml.safe_dump(definition))
+    return file
 
 
 def current(cache: Cache) -> Path:
