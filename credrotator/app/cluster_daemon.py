@@ -99,7 +99,7 @@ def serve_cluster(
         leads=leads,
         audit=audit,
         instrumentation=instrumentation,
-        cached_state=source.cached_state,
+        cached_state=source.heard_of,
     )
     helpers: list[Helper] = [Recovery(each.awake, daemon.wake) for each in (exchange.circuits, store)]
     if verification:
