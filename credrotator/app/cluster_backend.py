@@ -130,7 +130,7 @@ class ClusterSnapshot:
         self._scope = scope
         self._clock = clock
         self._status = ClusterStatus(inventory)
-        self._delivery = Delivery(cluster.api, clock, NO_INSTRUMENTATION)
+        self._delivery = Delivery(cluster.api, clock, NO_INSTRUMENTATION, waits=False)
 
     def last_outcome(self, key: ObjectKey) -> LastOutcome | None:
         """See ``Snapshot``."""

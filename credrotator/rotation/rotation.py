@@ -121,8 +121,7 @@ class Rotation:
         instrumentation: Told of the writes.
         audit: Told of what is decided about credentials that were issued.
         cached_state: See ``CachedState``. Where a credential need not be renewed by that, the store is not asked:
-            whoever knows also tells when it changes. Where there is none by that, the first write creates it; if that
-            was wrong, it is a conflict.
+            whoever knows also tells when it changes. Where there is none by that, the first write creates it.
         ask_time: See ``AskTime``: asked before a credential is called fresh that was issued in the future.
     """
 
@@ -300,8 +299,7 @@ class Rotation:
     def _seen(self, policy: RotatablePolicy) -> Published | Absent | None:
         """Return what was heard of the Secret, unless it contradicts what we wrote: then only the store can tell."""
         seen, held = self._cached_state(policy), self._held.get(policy.key)
-        if isinstance(seen, Absent):
-            # What we have issued may be there already, and not heard of yet.
+        if isinstance(seen, Absent):  # what we have issued may be there already, and not heard of yet
             return None if held else seen
         if seen is not None:
             self._known[policy.key] = seen
@@ -361,8 +359,7 @@ class Rotation:
             # Without reading it again: the write was conditional, so this is what is there.
             self._known[policy.key] = candidate
             self._audit.published(policy, decided.reason, state.expires_at, document, credential)
-            outcome = self._outcome(policy, "rotated", decided.reason, candidate)
-            return replace(outcome, created=state.version is None)
+            return replace(self._outcome(policy, "rotated", decided.reason, candidate), created=state.version is None)
         message = f"Secret {policy.secret} was changed by somebody else {PUBLISH_TRIES} times in a row"
         raise Transient("Conflict", message, hint="look for another program that writes this Secret")
 

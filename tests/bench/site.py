@@ -74,13 +74,11 @@ class Ledger:
 
     Attributes:
         writes: How often each policy's Secret got another credential.
-        rung: Policies whose doorbell has been there.
         lateness_s: For each renewal, by how much it was published after it was due.
     """
 
     def __init__(self, uids: dict[str, str]) -> None:
         self.writes: Counter[str] = Counter()
-        self.rung: set[str] = set()
         self.lateness_s: list[float] = []
         self.expired: set[str] = set()
         self.last_at = 0.0
@@ -92,12 +90,10 @@ class Ledger:
 
     def heed(self, seen: Seen) -> None:
         """Take note of a version of a Secret."""
-        name, policy = seen.name, seen.name.removeprefix(_PREFIX)
+        policy = seen.name.removeprefix(_PREFIX)
         with self._grew:
-            if name in self._uids:
-                self.rung.add(name)
-                self.last_at = seen.at.timestamp()
-            elif policy in self._uids and seen.kind != "DELETED":
+            # A doorbell has the policy's own name.
+            if policy != seen.name and policy in self._uids and seen.kind != "DELETED":
                 self._note(policy, seen)
             self._grew.notify_all()
 
@@ -128,23 +124,18 @@ class Ledger:
         """Forget what happened so far, but not what is published."""
         with self._grew:
             self.writes.clear()
-            self.rung.clear()
             self.expired.clear()
             self.lateness_s.clear()
 
-    def wait_for(self, policies: int, *, within: timedelta, rung: bool) -> None:
-        """Wait until so many policies have been written, and rung for.
+    def wait_for(self, policies: int, *, within: timedelta) -> None:
+        """Wait until so many policies have been written.
 
         Raises:
             NotDone: They were not, in time.
         """
-
-        def done() -> bool:
-            return len(self.writes) >= policies and (not rung or len(self.rung) >= policies)
-
         with self._grew:
-            if not self._grew.wait_for(done, within.total_seconds()):
-                raise NotDone(f"{len(self.writes)} of {policies} written, {len(self.rung)} rung for, in {within}")
+            if not self._grew.wait_for(lambda: len(self.writes) >= policies, within.total_seconds()):
+                raise NotDone(f"{len(self.writes)} of {policies} written in {within}")
 
     def _note(self, policy: str, seen: Seen) -> None:
         document = stored_secret(seen.object).document
