@@ -79,6 +79,12 @@ class Subject:
         families = text_string_to_metric_families(requests.get(f"{self.url}/metrics", timeout=30).text)
         return sum(sample.value for family in families for sample in family.samples if sample.name == name)
 
+    def scrape(self) -> tuple[float, int]:
+        """Read its metrics, as Prometheus does; return the seconds and the bytes."""
+        began = time.perf_counter()
+        size = len(requests.get(f"{self.url}/metrics", timeout=30).content)
+        return time.perf_counter() - began, size
+
     def _knows(self) -> int:
         text = requests.get(f"{self.url}/metrics", timeout=30).text
         return text.count("\ncredrotator_credential_expiration_timestamp_seconds{")
