@@ -48,8 +48,7 @@ def groups(rows: Iterable[Row]) -> list[Group]:
     if last:
         ours, peer = last.figures["ours"], last.figures["peer"]
         found.append(Group("CPU for the latter", ours["usage"]["cpu_s"], peer["usage"]["cpu_s"], "s"))
-        memory = (each["usage"]["peak_mib"] for each in (ours, peer))
-        found.append(Group("most memory", *memory, "MiB", 0))
+        found.append(Group("most memory", ours["usage"]["peak_mib"], peer["usage"]["peak_mib"], "MiB", 0))
         found.append(Group("calls to issuer and STS", _calls(ours["counts"]), _calls(peer["counts"]), "", 0))
     return found
 

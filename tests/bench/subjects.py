@@ -35,6 +35,8 @@ _KIB = 1024
 _SERVERS = {"kube-apiserver", "etcd"}
 _START = timedelta(minutes=2)
 _POLL_S = 0.5
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Has modules compiled once, as where it is installed; where that is forbidden, each start compiles all of them."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def environment(site: Destination) -> dict[str, str]:
     """Return the settings with which credrotator finds the vendors, and none of this machine's."""
     return {
         **without_settings(),
+        **COMPILED,
         "AWS_ENDPOINT_URL_STS": site.vendors.url,
         "CREDROTATOR_CA_FILE": str(site.vendors.ca),
         "NO_PROXY": "localhost,127.0.0.1",
