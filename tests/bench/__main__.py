@@ -58,7 +58,8 @@ def _write_page(page: Path, measured: Sequence[Row]) -> None:
     text = table.put_into(page.read_text(), table.markdown(measured))
     if chart.groups(measured):
         text = table.put_into(text, chart.block(measured), chart.MARK)
-        (page.parent / "pictures" / chart.PICTURE).write_text(chart.svg(measured))
+        for name, picture in chart.pictures(measured).items():
+            (page.parent / "pictures" / name).write_text(picture)
     page.write_text(text)
 
 

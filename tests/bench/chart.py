@@ -15,14 +15,28 @@ if TYPE_CHECKING:
 
     from tests.bench.table import Row
 
-MARK, PICTURE = "chart", "performance.svg"
+MARK, PICTURE = "chart", "performance"
 _OURS, _PEER = "credrotator", "the gateway's rotator"
-_WIDTH, _LEFT, _LONGEST = 760, 170, 480
-_BAR, _GROUP, _TOP = 16, 78, 8
+_TITLE = "Both rotators, the same work"
+_BAR, _TOP = 16, 8
 _STYLE = (
-    "text{font:13px system-ui,sans-serif;fill:#24292f}.title{font-weight:600}.ours{fill:#1f7a4d}.peer{fill:#9aa4b0}"
-    "@media(prefers-color-scheme:dark){text{fill:#d7dde4}.ours{fill:#3fb37a}.peer{fill:#6b7684}}"
+    ".title { font-weight: 600 } text { fill: #24292f } .ours { fill: #1f7a4d } .peer { fill: #9aa4b0 } "
+    "@media (prefers-color-scheme: dark) "
+    "{ text { fill: #d7dde4 } .ours { fill: #3fb37a } .peer { fill: #6b7684 } }"
 )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand, in pixels: the whole width, where bars begin, and how long the longest one is."""
+
+    width: int
+    left: int
+    longest: int
+
+
+WIDE, NARROW = Layout(760, 170, 480), Layout(380, 160, 140)
+"""The second one is legible at a phone's width."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,7 @@ def groups(rows: Iterable[Row]) -> list[Group]:
     for row in rows:
         if row.part == "new" and row.figures:
             last, (ours, peer) = row, (row.figures["ours"], row.figures["peer"])
-            title = row.work.partition(", from")[0] + ": until all credentials are published"
+            title = row.work.partition(", from")[0] + ", until published"
             found.append(Group(title, ours["seconds"], peer["seconds"], "s"))
     if last:
         ours, peer = last.figures["ours"], last.figures["peer"]
@@ -63,38 +77,48 @@ def sentence(rows: Sequence[Row]) -> str:
     if not found:
         return ""
     group, calls = found[0], found[-1]
-    work = group.title.partition(":")[0]
+    work = group.title.removesuffix(", until published")
     return (
         f"{work}: credrotator has published all credentials after {group.ours:.0f} s, the gateway's own rotator after "
         f"{group.peer:.0f} s, and credrotator makes {calls.ours:.0f} calls for them in place of {calls.peer:.0f}."
     )
 
 
-def block(rows: Sequence[Row]) -> str:
-    """Return what stands between the page's marks: the sentence and the picture."""
-    told = "; ".join(
+def described(rows: Iterable[Row]) -> str:
+    """Say in words what the picture shows."""
+    figures = (
         f"{group.title}: {_figure(group.ours, group)} against {_figure(group.peer, group)}" for group in groups(rows)
     )
-    return f"{sentence(rows)}\n\n![{_OURS} and {_PEER}; {told}](pictures/{PICTURE})"
+    return f"{_OURS} and {_PEER}; {'; '.join(figures)}"
 
 
-def svg(rows: Iterable[Row]) -> str:
-    """Return the picture."""
-    found = groups(rows)
-    height = _TOP + len(found) * _GROUP
-    lines = [line for number, group in enumerate(found) for line in _bars(group, _TOP + number * _GROUP)]
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">'
-    return "\n".join([head, f"<style>{_STYLE}</style>", *lines, "</svg>"]) + "\n"
+def block(rows: Sequence[Row]) -> str:
+    """Return what stands between the page's marks: the sentence and the picture."""
+    return f"{sentence(rows)}\n\n![{described(rows)}](pictures/{PICTURE}.svg)"
 
 
-def _bars(group: Group, top: int) -> Iterator[str]:
+def pictures(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the pictures by their files' names."""
+    return {f"{PICTURE}.svg": _svg(rows, WIDE), f"{PICTURE}-narrow.svg": _svg(rows, NARROW)}
+
+
+def _svg(rows: Sequence[Row], layout: Layout) -> str:
+    found, row = groups(rows), 2 * (_BAR + 4) + 38
+    lines = [line for number, group in enumerate(found) for line in _bars(group, _TOP + number * row, layout)]
+    size = f'viewBox="0 0 {layout.width} {_TOP + len(found) * row}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="sans-serif" font-size="13">'
+    words = f"<title>{escape(_TITLE)}</title>", f"<desc>{escape(described(rows))}</desc>"
+    return "\n".join([head, *words, f"<style>{_STYLE}</style>", *lines, "</svg>"]) + "\n"
+
+
+def _bars(group: Group, top: int, layout: Layout) -> Iterator[str]:
     yield f'<text class="title" x="0" y="{top + 14}">{escape(group.title)}</text>'
-    longest = max(group.ours, group.peer) or 1.0
+    longest, left = max(group.ours, group.peer) or 1.0, layout.left
     for number, (name, kind, value) in enumerate(((_OURS, "ours", group.ours), (_PEER, "peer", group.peer))):
-        y, width = top + 22 + number * (_BAR + 4), max(1.0, value / longest * _LONGEST)
-        yield f'<text x="{_LEFT - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
-        yield f'<rect class="{kind}" x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR}" rx="2"/>'
-        yield f'<text x="{_LEFT + width + 8:.1f}" y="{y + 13}">{_figure(value, group)}</text>'
+        y, width = top + 22 + number * (_BAR + 4), max(1.0, value / longest * layout.longest)
+        yield f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
+        yield f'<rect class="{kind}" x="{left}" y="{y}" width="{width:.1f}" height="{_BAR}" rx="2"/>'
+        yield f'<text x="{left + width + 8:.1f}" y="{y + 13}">{_figure(value, group)}</text>'
 
 
 def _figure(value: float, group: Group) -> str:

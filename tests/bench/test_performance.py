@@ -27,7 +27,8 @@ def test_chart_is_the_measured_one() -> None:
     rows = table.read(DOCS / "performance.json")
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
     assert table.put_into(page, chart.block(rows), chart.MARK) == page
-    assert (DOCS / "pictures" / chart.PICTURE).read_text(encoding="utf-8") == chart.svg(rows)
+    for name, picture in chart.pictures(rows).items():
+        assert (DOCS / "pictures" / name).read_text(encoding="utf-8") == picture
     assert page.index(chart.MARK) < page.index(table.MARK + " -->")
 
 
@@ -36,7 +37,7 @@ def test_a_bar_is_as_long_as_its_figure() -> None:
     use = {"usage": {"cpu_s": 1.0, "peak_mib": 50.0}, "counts": {"discovery": 1, "token": 1, "exchange": 8}}
     rows = [Row("w, from", "", figures={"ours": {"seconds": 2.0, **use}, "peer": {"seconds": 8.0, **use}}, part="new")]
     assert [(group.ours, group.peer) for group in chart.groups(rows)] == [(2, 8), (1, 1), (50, 50), (10, 10)]
-    picture = chart.svg(rows)
+    picture = chart.pictures(rows)["performance.svg"]
     assert picture.index('width="120.0"') < picture.index('width="480.0"')
     assert chart.groups([ROW]) == []
 
