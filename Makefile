@@ -75,7 +75,7 @@ e2e: $(READY) ## test with real components: four issuers, MinIO, Envoy, the gate
 e2e-smoke: $(READY) ## test one policy with all real components
 	$(PYTEST) tests/e2e -m smoke -s
 
-bench: $(READY) ## measure both rotators in one run of 15 minutes; BENCH=quick takes three
+bench: $(READY) ## measure both rotators in one run of 20 minutes; BENCH=quick takes four
 	$(BIN)/python -m tests.bench $(ARGS)
 
 profile: $(READY) ## show where a rotation's CPU goes, and what commands cost to start

@@ -136,7 +136,7 @@ class ClusterSnapshot:
         self._clock = clock
         self._status = ClusterStatus(inventory)
         # Of the snapshot: what it remembers of bells and acknowledgements is of this one pass.
-        self._delivery = Delivery(cluster.api, clock, NO_INSTRUMENTATION)
+        self._delivery = Delivery(cluster.api, clock, NO_INSTRUMENTATION, waits=False)
 
     def last_outcome(self, key: ObjectKey) -> LastOutcome | None:
         """See ``Snapshot``."""

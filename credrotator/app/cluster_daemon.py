@@ -103,7 +103,7 @@ def serve_cluster(
         leads=leads,
         audit=audit,
         instrumentation=instrumentation,
-        cached_state=source.cached_state,
+        cached_state=source.heard_of,
     )
     # One for each thing that may be away: those whom it kept waiting are attempted as soon as it answers.
     helpers: list[Helper] = [Recovery(each.awake, daemon.wake) for each in (exchange.circuits, store)]

@@ -46,6 +46,7 @@ class Outcome:
     Attributes:
         repaired: What is kept is its policy's again, in name too.
         abandoned: It was not to be finished: the policy is another, or another process leads.
+        created: There was no Secret before.
     """
 
     policy: ObjectKey
@@ -59,3 +60,4 @@ class Outcome:
     warnings: tuple[str, ...] = field(default=(), compare=False)
     repaired: bool = field(default=False, compare=False)
     abandoned: bool = field(default=False, compare=False)
+    created: bool = field(default=False, compare=False)

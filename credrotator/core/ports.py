@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         SubjectToken,
     )
     from credrotator.core.outcome import Outcome
-    from credrotator.core.secret_document import Published, SecretDocument, StoredSecret
+    from credrotator.core.secret_document import Absent, Published, SecretDocument, StoredSecret
     from credrotator.core.sensitive import Sensitive
 
 Clock = Callable[[], "datetime"]
@@ -33,7 +33,7 @@ AccountTokens = Callable[["ObjectKey", str], "SubjectToken"]
 WriteGuard = Callable[["Policy"], None]
 """Asked right before each write; raises Abandoned if the policy is not to be published any more."""
 
-CachedState = Callable[["Policy"], "Published | None"]
+CachedState = Callable[["Policy"], "Published | Absent | None"]
 """Returns what a policy's Secret held when it was last heard of; None where that is not known for certain."""
 
 AskTime = Callable[["Rotatable"], "datetime | None"]

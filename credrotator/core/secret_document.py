@@ -5,6 +5,7 @@ Frozen data, no I/O. How a document is made of a credential and read back is in 
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,12 @@ class SecretDocument:
     data: Mapping[str, Sensitive]
     annotations: Mapping[str, str]
     owner: Owner | None = None
+
+
+class Absent(enum.Enum):
+    """What is known of a Secret of which nothing was heard, where it would have been."""
+
+    ABSENT = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 The gateway's controller does not watch the Secrets that it reads. It looks again when a Secret named as the policy is
 touched (the doorbell: ours, empty, owned by the policy), or when any Secret is created or deleted whose controller
-owner is the policy. Its status write on the policy, which moves ``lastTransitionTime``, is the acknowledgement; until
-that comes, the bell is rung again and again, ever more rarely.
+owner is the policy: a policy's first credential is its own bell (not for v0.2). Its status write on the policy, which
+moves ``lastTransitionTime``, is the acknowledgement; until that comes, the bell is rung again and again, ever more
+rarely.
 Source: Envoy AI Gateway, ``internal/controller/backend_security_policy.go``.
 """
 
@@ -15,6 +16,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from credrotator.core.attempts import Attempt, continuing, current
@@ -44,10 +46,16 @@ ACKNOWLEDGE_TIMEOUT_S = 5.0
 NOTIFIED_AT = "credrotator.io/rung-at"
 UNACKNOWLEDGED_WAIT = RetryWait(first_s=5.0, longest_s=600.0)
 """Before a bell is rung again that nobody reacted to: a gateway that runs reacts within a second."""
+HEEDED_WITHIN_S = 3.0
+"""Before a bell is rung for a Secret that was created: a gateway that heeds that does so at once."""
+FIRST_LOOK_WITHIN_S = 30.0
+"""The same, where the gateway has said nothing of the policy yet: it reads the Secret when it comes to it."""
+JUST_SPOKE = timedelta(seconds=5)
+"""What the gateway said so long ago may have been said before or after a creation."""
 UNWRITTEN_WAIT = RetryWait(first_s=1.0, longest_s=60.0)
 """Before a bell is rung again that the API server did not take."""
 
-Form = Literal["doorbell", "create-and-delete"]
+Form = Literal["doorbell", "create-and-delete", "creation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,16 @@ class _Notification:
 
 
 class Delivery:
-    """Rings for policies, one thread per policy, and keeps an eye on the acknowledgement."""
+    """Rings for policies, one thread per policy, and keeps an eye on the acknowledgement.
+
+    Args:
+        api: The server.
+        clock: The present moment, to compare with what the status says.
+        instrumentation: Told of acknowledgements.
+        timeout_s: After which a delivery counts as unacknowledged.
+        waits: Whether bells are rung again here; a command that ends rings at once, and for all.
+        seconds: Seconds that only grow.
+    """
 
     def __init__(
         self,
@@ -86,8 +103,10 @@ class Delivery:
         instrumentation: DeliveryInstrumentation,
         timeout_s: float = ACKNOWLEDGE_TIMEOUT_S,
         *,
+        waits: bool = True,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._waits = waits
         self._budget = WriteBudget(seconds)
         self._api = api
         self._clock = clock
@@ -107,13 +126,20 @@ class Delivery:
         # Eight names are shared by all policies; two threads with the same one would delete each other's.
         self._transient_locks = [threading.Lock() for _ in TRANSIENT_SECRETS]
 
-    def ring(self, policy: RotatablePolicy, owner: Owner, last_transition: str) -> None:
+    def ring(self, policy: RotatablePolicy, owner: Owner, last_transition: str, *, created: bool = False) -> None:
         """Tell the gateway to look at a policy's Secret. ``last_transition`` is what its status said before.
 
-        A bell that cannot be rung is logged, not raised: the credential is published, and the bell is rung again.
+        Where the Secret was ``created``, with the policy as its controller, that has told the gateway already; a bell
+        is rung if it does not react. One that cannot be rung is logged, not raised: the credential is published, and
+        the bell is rung again.
         """
-        form: Form = "create-and-delete" if self._needs_transient_secret(policy) else "doorbell"
-        now_s = self._seconds()
+        now_s, form = self._seconds(), self._bell_of(policy)
+        if created and self._waits and last_transition < show_time(self._clock() - JUST_SPOKE):
+            again_s = now_s + (HEEDED_WITHIN_S if last_transition else FIRST_LOOK_WITHIN_S)
+            self._wait_for_answer(
+                _Notification(policy, now_s, "creation", last_transition, undetectable=False, again_s=again_s)
+            )
+            return
         # NOTE: the status has whole seconds. A gateway that spoke in this very second can answer in it as well, and
         # then its status, which is how it would be heard, does not change.
         undetectable = last_transition >= show_time(self._clock())
@@ -145,12 +171,16 @@ class Delivery:
             notification = self._waiting.get(key)
         if notification is None:
             return
-        tries = notification.tries + 1
+        # A creation that nobody heeded was no bell yet.
+        was_rung = notification.form != "creation"
+        tries, form = (
+            (notification.tries + 1, notification.form) if was_rung else (1, self._bell_of(notification.policy))
+        )
         # Ever more rarely: where no gateway runs, nobody will ever answer, and each ring is a write to etcd.
         again_s = self._seconds() + UNACKNOWLEDGED_WAIT.wait_s(tries, str(key))
         undetectable = notification.last_transition >= show_time(self._clock())
         self._ring(
-            replace(notification, tries=tries, again_s=again_s, undetectable=undetectable, written=True),
+            replace(notification, form=form, tries=tries, again_s=again_s, undetectable=undetectable, written=True),
             notification.policy.owner,
         )
 
@@ -214,7 +244,7 @@ class Delivery:
         Raises:
             ApiError: The server's refusal.
         """
-        if self._needs_transient_secret(policy):
+        if self._bell_of(policy) == "create-and-delete":
             return "create-and-delete"
         try:
             current = self._api.get(resource_paths.secret(policy.key))
@@ -279,9 +309,10 @@ class Delivery:
         with self._lock:
             self._waiting[notification.policy.key] = notification
 
-    def _needs_transient_secret(self, policy: RotatablePolicy) -> bool:
-        """Tell whether the doorbell is not heard, or not ours to ring."""
-        return not policy.source.kind.heard_by_name or policy.key in self._foreign
+    def _bell_of(self, policy: RotatablePolicy) -> Form:
+        """Tell how to ring; the doorbell is not heard of all policies, and not ours to ring for some."""
+        is_heard = policy.source.kind.heard_by_name and policy.key not in self._foreign
+        return "doorbell" if is_heard else "create-and-delete"
 
     def _touch(self, key: ObjectKey, owner: Owner) -> bool:
         """Create or change the bell; False if a Secret of that name is somebody else's, which is left alone."""

@@ -69,7 +69,7 @@ class ClusterListener:
         """Do what the gateway needs."""
         # Kept after a failure: the write had happened all the same, and nobody told the gateway.
         if outcome.action == "rotated" or (outcome.action == "kept" and known is not None and not known.ready):
-            self._announce(policy)
+            self._announce(policy, created=outcome.created)
         if outcome.reason == "Adopted":
             self._adoption.adopt(policy)
         # Only what hangs would hold the gateway's one worker; a refusal comes at once, and its rotator may try in our
@@ -77,9 +77,9 @@ class ClusterListener:
         elif outcome.action == "failed" and not policy.managed and outcome.error and outcome.error.hangs:
             self._parking.park(policy, outcome.error)
 
-    def _announce(self, policy: RotatablePolicy) -> None:
+    def _announce(self, policy: RotatablePolicy, *, created: bool) -> None:
         """Ring for the gateway's own form; in the managed form it watches the Secret itself."""
         if policy.managed:
             return
         observed = self._observer.observed(policy.key)
-        self._delivery.ring(policy, policy.owner, observed.last_transition if observed else "")
+        self._delivery.ring(policy, policy.owner, observed.last_transition if observed else "", created=created)

@@ -141,19 +141,9 @@ class MissedDeliveries:
         # What was issued since is delivered by whoever published it, which is this process.
         if published is None or published.issued_at is None or published.issued_at >= began_at or observed is None:
             return
-        if self._is_missed(policy, published.issued_at, notified_at, read_time(observed.last_transition)):
+        if _is_missed(published.issued_at, notified_at, read_time(observed.last_transition)):
             log.info("%s: the gateway was not told of the credential that is published", key)
             self._delivery.ring(policy, policy.owner, observed.last_transition)
-
-    def _is_missed(
-        self, policy: RotatablePolicy, issued_at: datetime, notified_at: datetime | None, looked_at: datetime | None
-    ) -> bool:
-        # A gateway that has never said anything is none that could have missed it.
-        if looked_at is not None and looked_at < issued_at:
-            return True
-        if notified_at is not None:
-            return notified_at < issued_at
-        return self._delivery.form(policy) == "doorbell"
 
     def _bells(self) -> dict[ObjectKey, datetime]:
         """Return when each bell was rung last.
@@ -170,6 +160,14 @@ class MissedDeliveries:
                 if moment := read_time(text.partition(" ")[0]):
                     notified_at[ObjectKey(metadata["namespace"], metadata["name"])] = moment
         return notified_at
+
+
+def _is_missed(issued_at: datetime, notified_at: datetime | None, looked_at: datetime | None) -> bool:
+    # A gateway that has never said anything is none that could have missed it: it reads the Secret when it comes to it.
+    if looked_at is not None and looked_at < issued_at:
+        return True
+    # No bell: the Secret was created since, which is heard by itself, or the gateway has looked since.
+    return notified_at is not None and notified_at < issued_at
 
 
 class Bells:

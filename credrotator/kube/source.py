@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from credrotator.core.errors import RotationError
 from credrotator.core.model import SECRET_KIND, InvalidPolicy, ObjectKey, Policy, Problem, RotatablePolicy
-from credrotator.core.secret_document import Ownership, Published
+from credrotator.core.secret_document import Absent, Ownership, Published
 from credrotator.core.secretdata import CONTENT, cached_state, is_intact
 from credrotator.kube import paths
 from credrotator.kube.client import resource_paths
@@ -201,6 +201,20 @@ class ClusterSource:
         with self._lock:
             seen = self._secrets.get(policy.secret) if policy.secret else None
         return seen.published if seen and seen.intact and seen.ownership.is_of(policy.owner) else None
+
+    def heard_of(self, policy: Policy) -> Published | Absent | None:
+        """Return the same; ABSENT where nobody can have made a Secret for the policy, as far as was heard.
+
+        One that the gateway made is not among ours, nor is one whose label somebody took away. Whoever makes one says
+        so in the policy's status, so that must be empty.
+        """
+        with self._lock:
+            # Secrets are listed before policies: of one that is known, its Secret would be.
+            is_seen = policy.secret in self._secrets
+            observed = self._policies.get(policy.key)
+        if policy.secret and not is_seen and observed and not observed.conditions:
+            return Absent.ABSENT
+        return self.cached_state(policy)
 
     def content(self, policy: Policy) -> str:
         """Return the hash of what a policy's Secret holds; empty where that is not known, or not ours."""

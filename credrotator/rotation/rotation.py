@@ -20,7 +20,7 @@ from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Policy,
 from credrotator.core.outcome import Action, Failure, Outcome
 from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, can_wait, plan, refusal, times
 from credrotator.core.ports import NOBODY_TO_ASK, NOTHING_CACHED
-from credrotator.core.secret_document import Published, SecretDocument, StoredSecret, Unreadable
+from credrotator.core.secret_document import Absent, Published, SecretDocument, StoredSecret, Unreadable
 from credrotator.core.secretdata import content_hash, parse, render
 from credrotator.rotation.guard import UNGUARDED
 from credrotator.rotation.not_rotated import check_static, invalid, static_reason
@@ -110,7 +110,7 @@ class Rotation:
         instrumentation: Told of the writes.
         audit: Told of what is decided about credentials that were issued.
         cached_state: See ``CachedState``. Where a credential need not be renewed by that, the store is not asked:
-            whoever knows also tells when it changes.
+            whoever knows also tells when it changes. Where there is none by that, the first write creates it.
         ask_time: See ``AskTime``: asked before a credential is called fresh that was issued in the future.
     """
 
@@ -207,8 +207,11 @@ class Rotation:
 
     def _rotate(self, policy: RotatablePolicy, secrets: SecretReader, options: RotateOptions) -> Outcome:
         seen = self._seen(policy)
-        if seen is not None and isinstance(self._plan(policy, seen, options), Keep) and not self._is_ahead(seen):
-            return self._outcome(policy, "kept", "Fresh", seen)
+        if isinstance(seen, Published):
+            if isinstance(self._plan(policy, seen, options), Keep) and not self._is_ahead(seen):
+                return self._outcome(policy, "kept", "Fresh", seen)
+        elif seen and not options.dry_run:
+            return self._create(policy, secrets, options)
         # In an outage of the vendor, the circuit refuses without asking; reading the Secret before that would move the
         # outage's load to the API server, ten thousand reads at a time.
         if options.is_retry and self._is_known_to_be_due(policy, options):
@@ -238,6 +241,12 @@ class Rotation:
                 return self._outcome(policy, "rotated", reason, state.published)
             case Rotate(reason=reason, detail=detail):  # what comes of it is in the audit record
                 log.debug("rotating %s: %s %s", policy.key, reason, detail)
+        return self._publish(policy, self._credential(policy, secrets, options), state, options)
+
+    def _create(self, policy: RotatablePolicy, secrets: SecretReader, options: RotateOptions) -> Outcome:
+        """Rotate without a look: a write that expects nothing to be there is a conflict where something is."""
+        self._known[policy.key] = None
+        state = State(None, None, self._plan(policy, None, options))
         return self._publish(policy, self._credential(policy, secrets, options), state, options)
 
     def _is_ahead(self, published: Published) -> bool:
@@ -290,9 +299,11 @@ class Rotation:
             request=policy.renew_request,
         )
 
-    def _seen(self, policy: RotatablePolicy) -> Published | None:
+    def _seen(self, policy: RotatablePolicy) -> Published | Absent | None:
         """Return what was heard of the Secret, unless it contradicts what we wrote: then only the store can tell."""
         seen, held = self._cached_state(policy), self._held.get(policy.key)
+        if isinstance(seen, Absent):  # what we have issued may be there already, and not heard of yet
+            return None if held else seen
         if seen is not None:
             self._known[policy.key] = seen
         return seen if seen is None or held is None or _have_same_times(seen, held.published) else None
@@ -354,7 +365,7 @@ class Rotation:
             # Without reading it again: the write was conditional, so this is what is there.
             self._known[policy.key] = candidate
             self._audit.published(policy, decided.reason, state.expires_at, document, credential)
-            return self._outcome(policy, "rotated", decided.reason, candidate)
+            return replace(self._outcome(policy, "rotated", decided.reason, candidate), created=state.version is None)
         raise _overtaken(policy)
 
     def _verified(self, policy: RotatablePolicy, held: _Held, state: State, options: RotateOptions) -> RotatablePolicy:

@@ -1,7 +1,7 @@
 """Run the benchmark: ``python -m tests.bench``.
 
-``BENCH=quick`` in the environment measures smaller works in some three minutes. ``--json FILE`` writes the figures,
-``--page FILE`` puts the table between the marks of a Markdown page.
+``BENCH=quick`` in the environment measures smaller works in some four minutes. ``--json FILE`` writes the figures,
+``--page FILE`` puts table and chart between the marks of a Markdown page.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench import site, table
+from tests.bench import chart, site, table
 from tests.bench.rows import PARTS, rows
 from tests.bench.scale import FULL, QUICK
 from tests.bench.subjects import Gateway
@@ -22,6 +22,8 @@ from tests.support.parts import cache, controller
 from tests.support.parts.kubernetes import Programs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.bench.table import Row
 
 
@@ -46,9 +48,19 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(table.document(measured, quick=quick))
     if arguments.page:
-        arguments.page.write_text(table.put_into(arguments.page.read_text(), table.markdown(measured)))
+        _write_page(arguments.page, measured)
     missed = [row.work for row in measured if row.met is False]
     _say(f"{len(measured)} rows in {time.monotonic() - began:.0f} s; goals missed: {'; '.join(missed) or 'none'}")
+
+
+def _write_page(page: Path, measured: Sequence[Row]) -> None:
+    """Put the table into the page, and before it the sentence and the chart, where both rotators were measured."""
+    text = table.put_into(page.read_text(), table.markdown(measured))
+    if chart.groups(measured):
+        text = table.put_into(text, chart.block(measured), chart.MARK)
+        for name, picture in chart.pictures(measured).items():
+            (page.parent / "pictures" / name).write_text(picture)
+    page.write_text(text)
 
 
 def _arguments() -> argparse.Namespace:

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from tests.bench import works
+from tests.bench.more_rows import MORE_PARTS, steady_row
 from tests.bench.subjects import Credrotator
 from tests.bench.table import Row
 from tests.bench.vendors import Settings
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from tests.bench.works import Fill
 
 _KIB = 1024
-_COLD_S, _LATE_S, _DELAY_S = 0.5, 1.0, 5.0
-_CORES, _MIB = 0.5, 300
+_COLD_S, _LATE_S = 0.5, 1.0
 _RESTART_S = {1000: 3.0, 10_000: 20.0}
 
 
@@ -165,7 +165,7 @@ def _ordinary_day(site: Destination, _gateway: Gateway, scale: Scale) -> Iterato
     site.vendors.set(settings)
     with site.policies(policies) as (namespace, ledger):
         works.fill_namespace(site, Credrotator(), namespace, ledger, policies)
-        yield _steady(works.steady(site, namespace, ledger, policies, seconds=scale.steady_s, settings=settings))
+        yield steady_row(works.steady(site, namespace, ledger, policies, seconds=scale.steady_s, settings=settings))
 
 
 def _cost(fill: Fill, idle: Usage) -> Row:
@@ -192,23 +192,12 @@ def _restart(restart: works.Restart) -> Row:
     )
 
 
-def _steady(steady: works.Steady) -> Row:
-    kept = steady.cores < _CORES and steady.peak_mib <= _MIB and max(steady.late_p99_s, steady.new_p99_s) <= _DELAY_S
-    return Row(
-        f"{steady.policies} policies at steady state, {steady.rate:.1f} rotations/s",
-        f"{steady.cores:.2f} core, {steady.peak_mib:.0f} MiB; p99: {steady.late_p99_s:.2f} s late, "
-        f"a new policy's Secret {steady.new_p99_s:.2f} s",
-        goal="< 0.5 core, <= 300 MiB, <= 5 s, <= 5 s",
-        met=kept,
-        figures=asdict(steady),
-    )
-
-
 _PARTS: dict[str, Callable[[Destination, Gateway, Scale], Iterator[Row]]] = {
     "cold": _cold,
     "new": _new_policies,
     "hung": _hung,
     "many": _many,
     "steady": _ordinary_day,
+    **MORE_PARTS,
 }
 PARTS = tuple(_PARTS)

@@ -18,6 +18,8 @@ class Scale:
         lives_s: Shortest and longest life of a credential where none is to fall due.
         steady_lives_s: The same in the steady state; the rate follows from these and the policies: what lives for ten
             minutes or less is renewed at half of its life.
+        short_life_s: The life of a credential where lives are short.
+        short_s: For how long that is watched.
         cold: How often ``rotate`` is started.
         deployments: That share the policies of ``sizes[-1]``.
         latency_s: Of a vendor's answer, where it has one.
@@ -31,6 +33,8 @@ class Scale:
     steady_s: float
     lives_s: tuple[float, float]
     steady_lives_s: tuple[float, float]
+    short_life_s: float
+    short_s: float
     cold: int
     deployments: int = 2
     latency_s: float = 0.05
@@ -45,6 +49,8 @@ FULL = Scale(
     steady_s=120.0,
     lives_s=(600.0, 3600.0),
     steady_lives_s=(120.0, 4320.0),
+    short_life_s=900.0,
+    short_s=60.0,
     cold=11,
 )
 QUICK = Scale(
@@ -55,6 +61,8 @@ QUICK = Scale(
     steady_s=15.0,
     lives_s=(60.0, 200.0),
     steady_lives_s=(30.0, 150.0),
+    short_life_s=150.0,
+    short_s=15.0,
     cold=3,
     goals=False,
 )

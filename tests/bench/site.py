@@ -72,19 +72,22 @@ class VendorServer:
 class Ledger:
     """What happened to the Secrets of a namespace: a watch of its own, which believes no rotator.
 
+    Args:
+        uids: Of the policies, by name.
+        prefix: What comes before a policy's name in that of its Secret.
+
     Attributes:
         writes: How often each policy's Secret got another credential.
-        rung: Policies whose doorbell has been there.
         lateness_s: For each renewal, by how much it was published after it was due.
     """
 
-    def __init__(self, uids: dict[str, str]) -> None:
+    def __init__(self, uids: dict[str, str], prefix: str = _PREFIX) -> None:
         self.writes: Counter[str] = Counter()
-        self.rung: set[str] = set()
         self.lateness_s: list[float] = []
         self.expired: set[str] = set()
         self.last_at = 0.0
         self._uids = uids
+        self._prefix = prefix
         self._first_at: dict[str, float] = {}
         self._published: dict[str, Published] = {}
         self._contents: dict[str, str] = {}
@@ -92,12 +95,10 @@ class Ledger:
 
     def heed(self, seen: Seen) -> None:
         """Take note of a version of a Secret."""
-        name, policy = seen.name, seen.name.removeprefix(_PREFIX)
+        policy = seen.name.removeprefix(self._prefix)
         with self._grew:
-            if name in self._uids:
-                self.rung.add(name)
-                self.last_at = seen.at.timestamp()
-            elif policy in self._uids and seen.kind != "DELETED":
+            # A doorbell has the policy's own name.
+            if seen.name == self._prefix + policy and policy in self._uids and seen.kind != "DELETED":
                 self._note(policy, seen)
             self._grew.notify_all()
 
@@ -128,23 +129,18 @@ class Ledger:
         """Forget what happened so far, but not what is published."""
         with self._grew:
             self.writes.clear()
-            self.rung.clear()
             self.expired.clear()
             self.lateness_s.clear()
 
-    def wait_for(self, policies: int, *, within: timedelta, rung: bool) -> None:
-        """Wait until so many policies have been written, and rung for.
+    def wait_for(self, policies: int, *, within: timedelta) -> None:
+        """Wait until so many policies have been written.
 
         Raises:
             NotDone: They were not, in time.
         """
-
-        def done() -> bool:
-            return len(self.writes) >= policies and (not rung or len(self.rung) >= policies)
-
         with self._grew:
-            if not self._grew.wait_for(done, within.total_seconds()):
-                raise NotDone(f"{len(self.writes)} of {policies} written, {len(self.rung)} rung for, in {within}")
+            if not self._grew.wait_for(lambda: len(self.writes) >= policies, within.total_seconds()):
+                raise NotDone(f"{len(self.writes)} of {policies} written in {within}")
 
     def _note(self, policy: str, seen: Seen) -> None:
         document = stored_secret(seen.object).document
@@ -179,7 +175,9 @@ class Destination:
         return path
 
     @contextmanager
-    def policies(self, number: int, *, issuers: int = 1, shards: int = 1) -> Iterator[tuple[str, Ledger]]:
+    def policies(
+        self, number: int, *, issuers: int = 1, shards: int = 1, managed: bool = False
+    ) -> Iterator[tuple[str, Ledger]]:
         """Make a namespace with new policies, spread over issuers and shards; yield its name and its ledger.
 
         It is left behind: nobody watches it any more, and to delete it would take as long as to make it.
@@ -189,10 +187,14 @@ class Destination:
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
             *cluster_policies.client_secrets(namespace),
         )
-        manifests = [self._policy(namespace, index, issuers, shards) for index in range(number)]
+        if managed:
+            manifests = [self._managed(namespace, index) for index in range(number)]
+        else:
+            manifests = [self._policy(namespace, index, issuers, shards) for index in range(number)]
         with ThreadPoolExecutor(_CREATING) as pool:
             created = list(pool.map(lambda manifest: self.cluster.api.create(POLICIES, manifest), manifests))
-        ledger = Ledger({policy["metadata"]["name"]: policy["metadata"]["uid"] for policy in created})
+        uids = {policy["metadata"]["name"]: policy["metadata"]["uid"] for policy in created}
+        ledger = Ledger(uids, "" if managed else _PREFIX)
         with watching(self.cluster.api, SECRETS, namespace, ledger.heed):
             yield namespace, ledger
 
@@ -205,6 +207,10 @@ class Destination:
         text = self.cluster.api.text("/metrics")
         lines = (line for line in text.splitlines() if line.startswith("apiserver_request_total{"))
         return sum(int(float(line.rpartition(" ")[2])) for line in lines if 'client=""' not in line)
+
+    def _managed(self, namespace: str, index: int) -> Json:
+        name, issuer = f"managed-{policy_name(index)}", self.vendors.issuer(0)
+        return cluster_policies.aws_managed(name, issuer, role=ROLE, namespace=namespace)
 
     def _policy(self, namespace: str, index: int, issuers: int, shards: int) -> Json:
         manifest = cluster_policies.aws(

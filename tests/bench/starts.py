@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from tests.bench import site
+from tests.bench.subjects import COMPILED
 from tests.bench.table import put_into
 from tests.bench.works import cold_policy
 from tests.support.parts.daemon import without_settings
@@ -75,7 +76,7 @@ def markdown(measured: Mapping[str, list[float]]) -> str:
 @contextmanager
 def _commands(directory: Path) -> Iterator[Mapping[str, Command]]:
     """Name the commands, and have ready what they need; each ``rotate`` has its policy's first credential to get."""
-    plain = {**os.environ, **without_settings()}
+    plain = {**os.environ, **without_settings(), **COMPILED}
     with site.vendor_servers(directory) as vendors:
         manifests, out = directory / "policies.yaml", directory / "out"
         manifests.write_text(yaml.safe_dump_all(cold_policy(vendors)))

@@ -35,6 +35,8 @@ _KIB = 1024
 _SERVERS = {"kube-apiserver", "etcd"}
 _START = timedelta(minutes=2)
 _POLL_S = 0.5
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Has modules compiled once, as where it is installed; where that is forbidden, each start compiles all of them."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ class Subject:
         """Return the sum of a metric's samples."""
         families = text_string_to_metric_families(requests.get(f"{self.url}/metrics", timeout=30).text)
         return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    def scrape(self) -> tuple[float, int]:
+        """Read its metrics, as Prometheus does; return the seconds and the bytes."""
+        began = time.perf_counter()
+        size = len(requests.get(f"{self.url}/metrics", timeout=30).content)
+        return time.perf_counter() - began, size
 
     def _knows(self) -> int:
         text = requests.get(f"{self.url}/metrics", timeout=30).text
@@ -149,6 +157,7 @@ def environment(site: Destination) -> dict[str, str]:
     """Return the settings with which credrotator finds the vendors, and none of this machine's."""
     return {
         **without_settings(),
+        **COMPILED,
         "AWS_ENDPOINT_URL_STS": site.vendors.url,
         "CREDROTATOR_CA_FILE": str(site.vendors.ca),
         "NO_PROXY": "localhost,127.0.0.1",

@@ -22,6 +22,8 @@ TINY = Scale(
     steady_s=30.0,
     lives_s=(60.0, 90.0),
     steady_lives_s=(40.0, 50.0),
+    short_life_s=60.0,
+    short_s=30.0,
     cold=1,
     goals=False,
 )
@@ -44,6 +46,11 @@ def test_every_row(programs: Programs, gateway_program: Path, tmp_path: Path) ->
     assert hung["peer"]["written"] < 16, "one worker, and an issuer that hangs"
     restart = figures("restart with 20 fresh Secrets")
     assert (restart["vendor_calls"], restart["writes"]) == (0, 0)
-    assert figures("20 policies at steady state")["rate"] > 0
+    assert figures("20 policies at steady state,")["rate"] > 0
+    assert figures("20 policies at steady state, lives of 1 min")["rate"] > 0
+    assert figures("a scrape")["size_bytes"] > 0
+    assert figures("20 new policies of each of two tenants")["policies"] == 20
+    assert figures("20 new policies in the managed form")["counts"]["exchange"] == 20
+    assert figures("`rotate` of 20 new policies over a directory")["cpu_s"] > 0
     assert figures("20 new policies, shared by 2")["overlap"] == 0
     assert not [row for row in measured if row.goal or row.met is not None], "goals are for the full size"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import table
+from tests.bench import chart, table
 from tests.bench.profile import PARTS, shares
 from tests.bench.table import Row
 
@@ -20,6 +20,26 @@ def test_table_is_the_measured_one() -> None:
     assert len(rows) > 10
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
     assert table.put_into(page, table.markdown(rows)) == page
+
+
+def test_chart_is_the_measured_one() -> None:
+    """Sentence and picture are made of the same figures as the table, and stand before it."""
+    rows = table.read(DOCS / "performance.json")
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    assert table.put_into(page, chart.block(rows), chart.MARK) == page
+    for name, picture in chart.pictures(rows).items():
+        assert (DOCS / "pictures" / name).read_text(encoding="utf-8") == picture
+    assert page.index(chart.MARK) < page.index(table.MARK + " -->")
+
+
+def test_a_bar_is_as_long_as_its_figure() -> None:
+    """Two bars, on one scale; the longer one has the whole width."""
+    use = {"usage": {"cpu_s": 1.0, "peak_mib": 50.0}, "counts": {"discovery": 1, "token": 1, "exchange": 8}}
+    rows = [Row("w, from", "", figures={"ours": {"seconds": 2.0, **use}, "peer": {"seconds": 8.0, **use}}, part="new")]
+    assert [(group.ours, group.peer) for group in chart.groups(rows)] == [(2, 8), (1, 1), (50, 50), (10, 10)]
+    picture = chart.pictures(rows)["performance.svg"]
+    assert picture.index('width="120.0"') < picture.index('width="480.0"')
+    assert chart.groups([ROW]) == []
 
 
 def test_a_table_is_replaced_and_nothing_else() -> None:

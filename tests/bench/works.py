@@ -45,7 +45,7 @@ class Wrong(AssertionError):
 
 @dataclass(frozen=True)
 class Fill:
-    """New policies, from the start of the process until the last Secret was there, and its doorbell.
+    """New policies, from the start of the process until the last Secret was there.
 
     Attributes:
         seconds: From the start of the process.
@@ -76,14 +76,13 @@ def fill_namespace(site: Destination, rotator: Rotator, namespace: str, ledger: 
     """Measure how long the new policies of a namespace take."""
     before, servers = site.requests(), cpu_of_servers(site)
     with rotator.run(site, namespace) as subject:
-        ours = isinstance(rotator, Credrotator)
-        ledger.wait_for(policies, within=_FILL, rung=ours)
+        ledger.wait_for(policies, within=_FILL)
         ended_at = ledger.last_at
         usage, counts = subject.usage, site.vendors.counts()
         used = {name: cpu_s - servers[name] for name, cpu_s in cpu_of_servers(site).items()}
         time.sleep(_CATCH_UP_S)
         asked = (site.requests() - before) / policies
-    if ours:
+    if isinstance(rotator, Credrotator):
         check(ledger, site.vendors.counts(), policies)
     return Fill(policies, ended_at - subject.started_at, ended_at - counts.first_at, usage, counts, asked, used)
 
@@ -231,7 +230,7 @@ def shared(site: Destination, policies: int, *, deployments: int) -> Shared:
         for number in range(deployments):
             options = ("--selector", f"{SHARD}={number}", "--lease", f"{namespace}/shard-{number}")
             running.enter_context(Credrotator(options).run(site, namespace))
-        ledger.wait_for(policies, within=_FILL, rung=True)
+        ledger.wait_for(policies, within=_FILL)
         ended_at = ledger.last_at
         counts = site.vendors.counts()
         check(ledger, counts, policies)

@@ -39,9 +39,11 @@ class Ringing:
     metrics: Metrics
     clock: StandingClock = field(default_factory=StandingClock)
 
-    def ring(self, policy: RotatablePolicy | None = None, last_transition: str = BEFORE) -> None:
+    def ring(
+        self, policy: RotatablePolicy | None = None, last_transition: str = BEFORE, *, created: bool = False
+    ) -> None:
         ringing = policy or self.policy
-        self.delivery.ring(ringing, ringing.owner, last_transition)
+        self.delivery.ring(ringing, ringing.owner, last_transition, created=created)
 
     def overdue_within(self, seconds: float) -> float | None:
         """Let time pass until a bell is overdue; return how long it took, None if none is in so many seconds."""
@@ -322,6 +324,56 @@ class TestRungAgain:
         ringing.writes()
         ringing.again_after(policy.key)
         assert [verb for verb, _ in ringing.writes()] == ["create", "delete"]
+
+
+class TestCreation:
+    """A Secret that was created, with the policy as its controller, has told the gateway by itself."""
+
+    def test_heard(self, ringing: Ringing) -> None:
+        """The gateway reacts, so that nothing is rung; the time counts as a form of its own."""
+        ringing.ring(created=True)
+        ringing.delivery.acknowledge(BEDROCK, AFTER)
+        assert ringing.overdue_within(3600) is None
+        assert ringing.writes() == []
+        assert ringing.value("delivery_seconds_count", form="creation") == 1
+
+    @pytest.mark.parametrize(("before", "within"), [(BEFORE, 5), ("", 30)], ids=["spoke", "silent"])
+    def test_fault_63_not_heard(self, ringing: Ringing, before: str, within: float) -> None:
+        """v0.2 does not heed it: rung within seconds, or later if it has yet to look, and then until it reacts."""
+        ringing.ring(last_transition=before, created=True)
+        assert ringing.again_after() <= within
+        assert ringing.writes() == [("create", "")]
+        waits = [ringing.again_after() for _ in range(9)]
+        assert waits[0] >= 5
+        assert 300 <= waits[-1] <= 600
+
+    @pytest.mark.parametrize("form", [azure_secret, gcp, gcp_key])
+    def test_fault_63_in_the_form_that_is_heard(self, ringing: Ringing, form: Callable[[], dict[str, Any]]) -> None:
+        """The bell that comes after it is the policy's."""
+        policy = read(ringing.server.create(POLICIES, form()))
+        ringing.writes()
+        ringing.ring(policy, created=True)
+        ringing.again_after(policy.key)
+        assert [verb for verb, _ in ringing.writes()] == ["create", "delete"]
+
+    @pytest.mark.parametrize("ago_s", [0, 1, 4])
+    def test_the_gateway_has_just_spoken(self, ringing: Ringing, ago_s: int) -> None:
+        """Perhaps before the creation, perhaps after it: nothing can be told by its status, so it is rung for."""
+        ringing.ring(last_transition=show_time(ringing.clock() - timedelta(seconds=ago_s)), created=True)
+        assert ringing.writes() == [("create", "")]
+
+    def test_a_command_that_ends(self, ringing: Ringing, api: KubeApi) -> None:
+        """Nobody would ring later."""
+        ringing.delivery = Delivery(api, ringing.clock, ringing.metrics, waits=False)
+        ringing.ring(created=True)
+        assert ringing.writes() == [("create", "")]
+
+    def test_an_outage_is_said(self, ringing: Ringing, caplog: pytest.LogCaptureFixture) -> None:
+        """The bell that follows is a first one: that it cannot be rung is a warning."""
+        ringing.server.fail(500, "Busy")
+        ringing.ring(created=True)
+        ringing.again_after()
+        assert "could not be told" in caplog.text
 
 
 class TestTrouble:

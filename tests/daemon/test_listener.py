@@ -108,7 +108,9 @@ class Listening:
         self.store.publish(document, present.version if present else None)
         self.server.requests.clear()
 
-    def hear(self, action: str, reason: str = "Missing", error: Failure | None = None) -> None:
+    def hear(
+        self, action: str, reason: str = "Missing", error: Failure | None = None, *, created: bool = False
+    ) -> None:
         """Tell the listener of an outcome."""
         policy, expires = self.policy, None if error else self.clock() + HOUR
         outcome = Outcome(
@@ -119,6 +121,7 @@ class Listening:
             policy.secret,
             expires,
             error=error,
+            created=created,
         )
         self.listener(policy, outcome)
 
@@ -175,6 +178,12 @@ class TestBell:
         here.publish()
         here.hear("rotated")
         assert here.server.get("secrets", "bedrock")
+
+    def test_not_for_a_creation(self, here: Listening) -> None:
+        """The gateway hears of a Secret whose controller is the policy: one Event and one condition are all."""
+        here.publish()
+        here.hear("rotated", created=True)
+        assert here.written() == ["create events", "patch backendsecuritypolicies"]
 
     def test_not_for_the_managed_form(self, server: ApiServer, api: KubeApi) -> None:
         """There the gateway watches the Secret itself."""

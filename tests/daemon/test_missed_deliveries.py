@@ -119,11 +119,23 @@ def test_fault_63_killed_between_write_and_doorbell(taking: Taking) -> None:
 
 
 def test_fault_63_never_rung(server: ApiServer, api: KubeApi) -> None:
-    """Killed before the first bell: there is none."""
+    """Killed before the first bell, after the gateway had looked: there is none, and its status is older."""
+    server.create(POLICIES, aws())
+    taking = Taking(server, api)
+    speak(server, "bedrock", show_time(taking.clock() - MINUTE))
+    taking.issue()
+    assert taking.take_over() == ["create"]
+
+
+@pytest.mark.parametrize("looked", [timedelta(0), MINUTE, None])
+def test_fault_63_created_and_heard(server: ApiServer, api: KubeApi, looked: timedelta | None) -> None:
+    """A Secret that was created needed no bell: the gateway has looked since, or reads it when it comes to it (I4)."""
     server.create(POLICIES, aws())
     taking = Taking(server, api)
     taking.issue()
-    assert taking.take_over() == ["create"]
+    if looked is not None:
+        speak(server, "bedrock", show_time(taking.clock() + looked))
+    assert taking.take_over() == []
 
 
 def test_fault_63_the_gateway_has_not_looked(taking: Taking) -> None:

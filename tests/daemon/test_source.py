@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, SecretKeyRef, fingerprint
+from credrotator.core.secret_document import Absent, Published
 from credrotator.core.secretdata import ANNOTATED, CONTENT, EXPIRY, ISSUED, TRUE_EXPIRY, park, render, show_time
 from credrotator.kube.client.informer import AFTER_S
 from credrotator.kube.source import ClusterSource, Scope, observe
@@ -264,6 +265,20 @@ class TestSecrets:
         assert watching.source.cached_state(elsewhere) is None
         watching.server.patch("secrets", BEDROCK_SECRET.name, EDITS[what])
         eventually(lambda: watching.source.cached_state(policy) is None)
+
+    def test_nobody_has_made_one(self, watching: Watching, api: KubeApi) -> None:
+        """A policy is new while none of ours is there, and neither the gateway nor we have said anything of it."""
+        policy = read(watching.server.get(POLICIES, "bedrock") or {})
+        assert watching.source.heard_of(policy) is Absent.ABSENT
+        assert watching.source.heard_of(replace(policy, key=OTHER)) is None
+        speak(watching.server, "bedrock", show_time(NOW))
+        eventually(lambda: watching.source.heard_of(policy) is None)
+        watching.server.patch(POLICIES, "bedrock", {"status": {"conditions": []}}, subresource="status")
+        eventually(lambda: watching.source.heard_of(policy) is Absent.ABSENT)
+        self.published(watching, api)
+        eventually(lambda: isinstance(watching.source.heard_of(policy), Published))
+        watching.server.patch("secrets", BEDROCK_SECRET.name, EDITS["data"])
+        eventually(lambda: watching.source.heard_of(policy) is None)
 
     @pytest.mark.parametrize("names", [(TRUE_EXPIRY,), (EXPIRY, ANNOTATED), (ISSUED,)], ids=str)
     def test_fault_37_another_life_of_the_same_data(

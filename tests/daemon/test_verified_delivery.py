@@ -341,17 +341,20 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @contextlib.contextmanager
 def controller(cluster: Cluster, up_to_date: threading.Event) -> Iterator[SimulatedGateway]:
-    """Run a controller that answers each bell of ``aws``, with the copies of Secrets that it has at that moment."""
+    """Run a controller that answers each bell of ``aws`` and each creation of its Secret.
+
+    It answers with the copies of Secrets that it has at that moment.
+    """
     gateway, ended = SimulatedGateway(cluster.server), threading.Event()
     gateway.route("bedrock", ObjectKey("default", "ai-eg-bsp-aws"))
 
     def work() -> None:
         heard = None
         while not ended.wait(0.02):
-            bell = cluster.server.get("secrets", "aws")
-            version = bell["metadata"]["resourceVersion"] if bell else None
-            if version != heard:
-                heard = version
+            bell, secret = (cluster.server.get("secrets", name) for name in ("aws", "ai-eg-bsp-aws"))
+            news = bell and bell["metadata"]["resourceVersion"], secret and secret["metadata"]["uid"]
+            if any(news) and news != heard:
+                heard = news
                 if up_to_date.is_set():
                     gateway.see()
                 gateway.reconcile()

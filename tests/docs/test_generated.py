@@ -17,10 +17,12 @@ PAGES = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page 
 
 @pytest.mark.parametrize("name", [name for name, text in PAGES.items() if _OPENED.search(text)])
 def test_generated_parts_are_not_empty(name: str) -> None:
-    """Between the marks of a generated part is a table with at least one row; each mark has its end."""
+    """Between the marks of a generated part is a table with at least one row, or a picture; each mark has its end."""
     parts = [part["content"] for part in _GENERATED.finditer(PAGES[name])]
     assert len(parts) == len(_OPENED.findall(PAGES[name]))
     for content in parts:
+        if content.rstrip().endswith(".svg)"):
+            continue
         head, rule, *rows = content.splitlines()
         assert head.startswith("|")
         assert set(rule) <= set("|- :")

@@ -13,11 +13,17 @@ from tests.e2e.gateway_site import Destination
 from tests.e2e.published_secrets import Publication, PublishedSecrets
 from tests.e2e.timing import assert_p99, show
 from tests.support import cluster_policies
-from tests.support.cluster_policies import NAMESPACE, POLICIES, secret_of
+from tests.support.cluster_policies import NAMESPACE, POLICIES, SECRETS, secret_of
 from tests.support.parts import daemon
 from tests.support.parts.api import Json, Name
+from tests.support.waiting import eventually
 
 _OTHER_ROLE = f"{DEFAULT_ROLE}-2"
+_LATER_ROLE = f"{DEFAULT_ROLE}-later"
+# What the gateway has said by then was said before; its controller tries again ever more rarely.
+_SPOKE = timedelta(seconds=7)
+# Longer than the daemon waits for the gateway before it rings for a creation.
+_NOT_RUNG_S = 4
 _OF_EACH_FORM = 50
 _FORMS = {
     "drop-in": [f"drop-in-{number:02}" for number in range(_OF_EACH_FORM)],
@@ -59,6 +65,12 @@ class Rotations:
     def newest(self, name: str) -> Publication:
         """Return what was published after the latest edit."""
         publication = self._published.wait(secret_of(name), self._edits[name], within=_START)
+        assert publication, f"{name} was not rotated"
+        return publication
+
+    def first(self, name: str) -> Publication:
+        """Return the first publication for a policy of a test's own."""
+        publication = self._published.wait(secret_of(name), 0, within=_START)
         assert publication, f"{name} was not rotated"
         return publication
 
@@ -128,6 +140,31 @@ def test_a_hundred_at_once(rotations: Rotations, site: Destination, figures: lis
         f"100 at once: published in {took.total_seconds():.1f} s, "
         f"{site.config.writes - writes} writes of the filter config"
     )
+
+
+def test_a_first_credential_is_its_own_bell(rotations: Rotations, site: Destination, figures: list[str]) -> None:
+    """A Secret that the daemon creates is heard of by the controller, which had looked before: no bell is rung."""
+    policy = cluster_policies.aws("first", site.issuer, role=_LATER_ROLE)
+    # So that the gateway's own rotator fails, and only the daemon can create it.
+    del policy["spec"]["awsCredentials"]["oidcExchangeToken"]["oidc"]["clientSecret"]["namespace"]
+    site.add("first", [policy])
+    eventually(lambda: _spoke_at(site, "first") <= datetime.now(UTC) - _SPOKE, _START.total_seconds())
+    site.sandbox.sts.roles[_LATER_ROLE] = Role(site.issuer, subject=DEFAULT_CLIENT)
+    at = Name(NAMESPACE, "first")
+    site.cluster.api.patch(POLICIES, at, {"metadata": {"annotations": {"credrotator.io/renew-requested-at": "now"}}})
+    publication = rotations.first("first")
+    delivered = site.config.has(publication.text, within=_START)
+    assert delivered
+    figures.append(f"a first credential, to the filter config: {(delivered - publication.at).total_seconds():.2f} s")
+    time.sleep(_NOT_RUNG_S)
+    assert site.cluster.api.find(SECRETS, at) is None, "a bell was rung"
+
+
+def _spoke_at(site: Destination, name: str) -> datetime:
+    """Return when the gateway's controller wrote the status of a policy last; now, if it has not."""
+    conditions = (site.policy(name).get("status") or {}).get("conditions") or []
+    words = [each["lastTransitionTime"] for each in conditions if each["type"] != "credrotator.io/Ready"]
+    return datetime.fromisoformat(words[-1]) if words else datetime.now(UTC)
 
 
 def test_the_gateway_exchanged_nothing(rotations: Rotations, site: Destination) -> None:

@@ -164,6 +164,9 @@ def test_fault_63_killed_before_the_doorbell(prepared: Destination, run: Run) ->
     owned, bell = _drop_in(prepared, "unrung"), Name(NAMESPACE, "unrung")
     owned.create()
     with run() as running:
+        # The first credential needs no bell.
+        eventually(owned.is_right, _START_S)
+        owned.api.patch(POLICIES, bell, {"metadata": {"annotations": {"credrotator.io/renew-requested-at": "now"}}})
         eventually(lambda: owned.api.find(SECRETS, bell), _START_S)
         running.process.send(signal.SIGTERM)
     old = {"metadata": {"annotations": {_RUNG: "2026-01-01T00:00:00Z x"}}}

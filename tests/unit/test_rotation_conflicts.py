@@ -17,12 +17,13 @@ from credrotator.core.model import (
 )
 from credrotator.core.planning import TINY_LIFE
 from credrotator.core.secret_document import Published, SecretDocument
-from credrotator.core.secretdata import (, show_time
+from credrotator.core.secretdata import (
     CONTENT,
     EXPIRY,
     FINGERPRINT,
     ISSUED,
     render,
+    show_time,
 )
 from credrotator.rotation.rotation import PUBLISH_TRIES, RotateOptions
 from tests.support.builders import parse_as
