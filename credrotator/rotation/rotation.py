@@ -17,13 +17,13 @@ from credrotator.core.audit_log import NO_AUDIT
 from credrotator.core.errors import Abandoned, Conflict, Rejected, RotationError, Transient
 from credrotator.core.instrumentation import NO_INSTRUMENTATION
 from credrotator.core.model import Credential, InvalidPolicy, ObjectKey, Policy, RotatablePolicy
-from credrotator.core.outcome import Action, Failure, Outcome
-from credrotator.core.planning import TINY_LIFE, Keep, Plan, Reason, Rotate, can_wait, plan, refusal, times
+from credrotator.core.planning import Keep, Plan, Reason, Rotate, can_wait, plan, refusal
 from credrotator.core.ports import NOBODY_TO_ASK, NOTHING_CACHED
 from credrotator.core.secret_document import Absent, Published, SecretDocument, StoredSecret, Unreadable
 from credrotator.core.secretdata import content_hash, parse, render
 from credrotator.rotation.guard import UNGUARDED
 from credrotator.rotation.not_rotated import check_static, invalid, static_reason
+from credrotator.rotation.outcomes import failure, outcome_of, overtaken
 from credrotator.rotation.verification import verify
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from credrotator.core.audit_log import AuditLog
     from credrotator.core.instrumentation import Instrumentation
+    from credrotator.core.outcome import Outcome
     from credrotator.core.ports import AskTime, CachedState, Clock, Exchange, SecretReader, SecretStore, WriteGuard
 
 log = logging.getLogger(__name__)
@@ -149,10 +150,10 @@ class Rotation:
             if isinstance(policy, RotatablePolicy):
                 return self._rotate(policy, secrets, options)
             check_static(policy.source, secrets)
-            return self._outcome(policy, "skipped", static_reason(policy.source), None)
+            return outcome_of(policy, "skipped", static_reason(policy.source), None)
         except Abandoned as error:
             # Skipped, not failed: nothing is wrong, and no alert is to ring because another replica leads.
-            return replace(self._outcome(policy, "skipped", error.reason, None), abandoned=True)
+            return replace(outcome_of(policy, "skipped", error.reason, None), abandoned=True)
         except RotationError as error:
             return self._failed(policy, error, options)
 
@@ -209,7 +210,7 @@ class Rotation:
         seen = self._seen(policy)
         if isinstance(seen, Published):
             if isinstance(self._plan(policy, seen, options), Keep) and not self._is_ahead(seen):
-                return self._outcome(policy, "kept", "Fresh", seen)
+                return outcome_of(policy, "kept", "Fresh", seen)
         elif seen and not options.dry_run:
             return self._create(policy, secrets, options)
         # In an outage of the vendor, the circuit refuses without asking; reading the Secret before that would move the
@@ -220,7 +221,7 @@ class Rotation:
         for _ in range(PUBLISH_TRIES):
             with suppress(Conflict):
                 return self._do_due(policy, secrets, options)
-        raise _overtaken(policy)
+        raise overtaken(policy, PUBLISH_TRIES)
 
     def _do_due(self, policy: RotatablePolicy, secrets: SecretReader, options: RotateOptions) -> Outcome:
         """Read the store, and do what is due by that.
@@ -238,7 +239,7 @@ class Rotation:
             case Rotate(reason=reason) if options.dry_run:
                 for reference in policy.references:
                     secrets(reference)  # what is missing or not permitted would end the rotation, too
-                return self._outcome(policy, "rotated", reason, state.published)
+                return outcome_of(policy, "rotated", reason, state.published)
             case Rotate(reason=reason, detail=detail):  # what comes of it is in the audit record
                 log.debug("rotating %s: %s %s", policy.key, reason, detail)
         return self._publish(policy, self._credential(policy, secrets, options), state, options)
@@ -313,8 +314,8 @@ class Rotation:
         # Reported as adopted, and left alone here: the label and the annotations are the listener's to write
         # (``kube.adoption``).
         if isinstance(state.published, Published) and state.published.fingerprint is None:
-            return self._outcome(policy, "kept", "Adopted", state.published)
-        outcome = self._outcome(policy, "kept", "Fresh", state.published)
+            return outcome_of(policy, "kept", "Adopted", state.published)
+        outcome = outcome_of(policy, "kept", "Fresh", state.published)
         if options.dry_run or state.stored is None or state.stored.is_of(policy.owner):
             return outcome
         self._guard(policy)
@@ -344,7 +345,7 @@ class Rotation:
             # wake the gateway.
             if isinstance(decided, Keep):
                 self._audit.refused(policy, "Adopted", "somebody else was quicker", state.expires_at, credential)
-                return self._outcome(policy, "kept", "Adopted", state.published)
+                return outcome_of(policy, "kept", "Adopted", state.published)
             if why := _worse(candidate, state, self._clock(), still):
                 return self._keep_better(policy, credential, why, still)
             if state is first:
@@ -365,8 +366,8 @@ class Rotation:
             # Without reading it again: the write was conditional, so this is what is there.
             self._known[policy.key] = candidate
             self._audit.published(policy, decided.reason, state.expires_at, document, credential)
-            return replace(self._outcome(policy, "rotated", decided.reason, candidate), created=state.version is None)
-        raise _overtaken(policy)
+            return replace(outcome_of(policy, "rotated", decided.reason, candidate), created=state.version is None)
+        raise overtaken(policy, PUBLISH_TRIES)
 
     def _verified(self, policy: RotatablePolicy, held: _Held, state: State, options: RotateOptions) -> RotatablePolicy:
         """See that a new credential is good, if it is to be seen; where that cannot wait, the policy gets a warning.
@@ -408,51 +409,18 @@ class Rotation:
         state = self.state(policy, RotateOptions(force=options.force))
         if isinstance(state.plan, Keep):
             self._audit.refused(policy, "NotBetter", why, state.expires_at, credential)
-            return self._outcome(policy, "kept", "NotBetter", state.published)
+            return outcome_of(policy, "kept", "NotBetter", state.published)
         hint = "compare this machine's clock with the vendor's; see how long its credentials live"
         raise Transient("NotBetter", f"the new credential was not published: {why}", hint=hint)
 
-    def _outcome(
-        self, policy: Policy, action: Action, reason: str, published: Published | Unreadable | None
-    ) -> Outcome:
-        expires_at, renew_at = times(published, policy.uid)
-        warnings = policy.warnings
-        if isinstance(published, Published) and published.issued_at:
-            life = published.expires_at - published.issued_at
-            if life < TINY_LIFE:
-                warnings += (f"the credential lives for {life.total_seconds():.0f} s only",)
-        return Outcome(
-            policy.key, policy.provider, action, str(reason), policy.secret, expires_at, renew_at, warnings=warnings
-        )
-
     def _failed(self, policy: Policy, error: RotationError, options: RotateOptions) -> Outcome:
-        """Describe a failure together with what is still published: the last good credential stays."""
         log.debug("%s failed: %s: %s", policy.key, error.reason, error.message)
-        expires_at: datetime | None = None
-        renew_at: datetime | None = None
-        reason = error.reason
-        if isinstance(policy, RotatablePolicy) and policy.key in self._known:
-            known = self._known[policy.key]
-            expires_at, renew_at = times(known, policy.uid)
-            # The reason tells what was to be done (Expiring), the error why it was not: alerts go by the first.
-            decided = self._plan(policy, known, options)
-            reason = decided.reason if isinstance(decided, Rotate) else error.reason
-        return Outcome(
-            policy.key,
-            policy.provider,
-            "failed",
-            str(reason),
-            policy.secret,
-            expires_at,
-            renew_at,
-            Failure.of(error),
-            policy.warnings,
-        )
-
-
-def _overtaken(policy: RotatablePolicy) -> Transient:
-    message = f"Secret {policy.secret} was changed by somebody else {PUBLISH_TRIES} times in a row"
-    return Transient("Conflict", message, hint="look for another program that writes this Secret")
+        if not isinstance(policy, RotatablePolicy) or policy.key not in self._known:
+            return failure(policy, error, error.reason, None)
+        known = self._known[policy.key]
+        # The reason tells what was to be done (Expiring), the error why it was not: alerts go by the first.
+        decided = self._plan(policy, known, options)
+        return failure(policy, error, decided.reason if isinstance(decided, Rotate) else error.reason, known)
 
 
 def _have_same_times(one: Published, other: Published | Unreadable | None) -> bool:
