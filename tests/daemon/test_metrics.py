@@ -257,7 +257,10 @@ def test_a_daemon(server: ApiServer, sandbox: Sandbox, tmp_path: Path) -> None:
 
         def heard() -> bool:
             speak(server, "aws", next(moments))
-            return daemon.metric("delivery_seconds_count", form="doorbell") == 1
+            # Made anew, the Secret is its own bell; heard of too late, it was rung for.
+            return (
+                sum(daemon.metric("delivery_seconds_count", form=form) or 0 for form in ("creation", "doorbell")) == 1
+            )
 
         eventually(heard)
         eventually(lambda: daemon.metric("unacknowledged") == 0)

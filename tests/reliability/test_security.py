@@ -114,6 +114,7 @@ def test_security_05_claims_authorise_nothing() -> None:
         "exchange/grants.py",
         "exchange/issuers/token_response.py",
         "exchange/token_files.py",
+        "exchange/verification.py",
         "kube/account_tokens.py",
     }
     verifying = {"joserfc", "authlib.jose", "jwt"}
@@ -176,7 +177,7 @@ def test_security_09_one_audit_line_for_each_publication(tmp_path: Path, caplog:
     with caplog.at_level(logging.INFO, "credrotator"):
         rotation(reading(aws()), lambda _: Sensitive("x"), RotateOptions())
     (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("published")]
-    for part in ("team-a/ai-eg-bsp-bedrock", "team-a/bedrock", "Missing", "None ->", str(issued.expires_at), "content"):
+    for part in ("team-a/ai-eg-bsp-bedrock", "team-a/bedrock", "Missing", "none ->", str(issued.expires_at), "content"):
         assert part in line
     assert issued.secret_access_key.reveal() not in line
     assert issued.access_key_id not in line

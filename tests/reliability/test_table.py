@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 TABLE = ROOT / "docs" / "reliability.md"
 WANTED = [
     *(f"I{number}" for number in range(1, 19)),
-    *(str(number) for number in (*range(1, 56), *range(57, 74))),
+    *(str(number) for number in (*range(1, 56), *range(57, 75))),
     *(f"S{number}" for number in range(1, 13)),
 ]
 ON_A_REAL_SERVER = [26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 38, 39, 40, 42, 43, 48, 61, 62, 63, 64, 65, 66]
