@@ -17,7 +17,7 @@ import yaml
 import credrotator
 from credrotator.core.errors import Denied, PolicyError
 from credrotator.core.model import InvalidPolicy, ObjectKey
-from credrotator.core.secretdata import render
+from credrotator.core.secretdata import render, show_time
 from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.connections import tls_context
 from credrotator.exchange.http.transport import BODY_LIMIT
@@ -177,7 +177,14 @@ def test_security_09_one_audit_line_for_each_publication(tmp_path: Path, caplog:
     with caplog.at_level(logging.INFO, "credrotator"):
         rotation(reading(aws()), lambda _: Sensitive("x"), RotateOptions())
     (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("published")]
-    for part in ("team-a/ai-eg-bsp-bedrock", "team-a/bedrock", "Missing", "none ->", str(issued.expires_at), "content"):
+    for part in (
+        "team-a/ai-eg-bsp-bedrock",
+        "team-a/bedrock",
+        "Missing",
+        "none ->",
+        show_time(issued.expires_at),
+        "content",
+    ):
         assert part in line
     assert issued.secret_access_key.reveal() not in line
     assert issued.access_key_id not in line
