@@ -59,6 +59,7 @@ STOPPED_S = (17.0, 25.0)
 SAMPLE_S, TOLD_EVERY_S, GRACE_S = 10.0, 60.0, 12.0
 REQUESTS_KEPT = 2000
 PLURAL, LEASE = "backendsecuritypolicies", "credrotator"
+ROLES = ("standby", "leader")
 GROWN = {"memory, MiB": (1.10, 6.0), "threads": (1.0, 3.0), "open files": (1.0, 10.0)}
 """By how much the last median may exceed the first: this share of it, and so much more."""
 
@@ -110,7 +111,8 @@ class Replica:
     environment: dict[str, str]
     log: Path
     starts: int = 0
-    figures: dict[str, list[float]] = field(default_factory=dict)
+    figures: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    role: str = ""
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
@@ -123,14 +125,10 @@ class Replica:
 
     def forget(self) -> None:
         """Take figures down anew."""
-        self.figures = {name: [] for name in GROWN}
+        self.figures = {(role, name): [] for role in ROLES for name in GROWN}
 
     def end(self, number: signal.Signals) -> int:
-        """Have it end, and wait for that; kill it if it takes too long.
-
-        Returns:
-            Its exit code.
-        """
+        """Have it end, and return its exit code; kill it if it takes too long."""
         self.process.send_signal(number)
         try:
             return self.process.wait(GRACE_S)
@@ -139,22 +137,27 @@ class Replica:
             return self.process.wait()
 
     def sample(self) -> None:
-        """Take down what it holds at this moment."""
+        """Take down what it holds at this moment, as leader or as standby: the two are not compared."""
+        leads = self.leads()
+        if leads is None:
+            return
+        self.role = ROLES[leads]
         proc = Path(f"/proc/{self.process.pid}")
         with contextlib.suppress(OSError):
             status = proc.joinpath("status").read_text()
             found = {name: int(count) for name, count in re.findall(r"(VmRSS|Threads):\s+(\d+)", status)}
-            self.figures["memory, MiB"].append(found["VmRSS"] / 1024)
-            self.figures["threads"].append(found["Threads"])
-            self.figures["open files"].append(sum(1 for _ in proc.joinpath("fd").iterdir()))
+            self.figures[self.role, "memory, MiB"].append(found["VmRSS"] / 1024)
+            self.figures[self.role, "threads"].append(found["Threads"])
+            self.figures[self.role, "open files"].append(sum(1 for _ in proc.joinpath("fd").iterdir()))
 
-    def leads(self) -> bool:
-        """Tell whether it says that it leads."""
+    def leads(self) -> bool | None:
+        """Tell whether it says that it leads; None where it says nothing."""
         addresses = re.findall(r"listening on (\S+)", self.log.read_text().rpartition("--- start")[2])
         with contextlib.suppress(requests.RequestException):
-            text = requests.get(f"http://{addresses[-1]}/metrics", timeout=5).text if addresses else ""
-            return re.search(r"^credrotator_leader 1", text, re.MULTILINE) is not None
-        return False
+            if addresses:
+                text = requests.get(f"http://{addresses[-1]}/metrics", timeout=5).text
+                return re.search(r"^credrotator_leader 1", text, re.MULTILINE) is not None
+        return None
 
 
 Act = tuple[str, "Callable[[], AbstractContextManager[object]]", tuple[float, float]]
@@ -167,6 +170,7 @@ class ClusterMischief(threading.Thread):
     Attributes:
         done: How often each was done.
         restarts: Whether daemons may be ended and started anew.
+        restarting: One is, just now.
         ends: The exit codes of daemons that were asked to end.
     """
 
@@ -174,6 +178,7 @@ class ClusterMischief(threading.Thread):
         super().__init__(name="mischief", daemon=True)
         self.done: Counter[str] = Counter()
         self.restarts = True
+        self.restarting = False
         self.ends: list[int] = []
         self._fleet, self._server, self._replicas = fleet, fleet.server, replicas
         self._random = random.Random(seed)  # noqa: S311 - nothing depends on its being unforeseeable
@@ -282,10 +287,12 @@ class ClusterMischief(threading.Thread):
 
     def _restart(self, number: signal.Signals) -> None:
         leader = self._leader()
+        self.restarting = True
         code = leader.end(number)
         if number == signal.SIGTERM:
             self.ends.append(code)
         leader.start()
+        self.restarting = False
 
     def _take_lease(self) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -326,9 +333,11 @@ def soak(length: timedelta, seed: int, policies: int) -> bool:
             reader.stop()
         grown = [line for replica in replicas for line in _growth(replica)]
         _summarise(reader, mischief, neighbour, replicas)
-        for complaint in [*_complaints(reader), *ended, *grown][:20]:
+        late = [f"a daemon that was to end did so with {code}" for code in mischief.ends if code]
+        complaints = [*_complaints(reader), *ended, *grown, *late]
+        for complaint in complaints[:20]:
             _say(f"  {complaint}")
-        return not (reader.expiries or reader.complaints or ended or grown or any(mischief.ends))
+        return not complaints
 
 
 @contextlib.contextmanager
@@ -365,7 +374,8 @@ def _wait(
         for replica in replicas:
             replica.sample()
         del fleet.server.requests[:-REQUESTS_KEPT]
-        if not mischief.restarts and (ended := [each for each in replicas if each.process.poll() is not None]):
+        # One that is being restarted is started anew by the time that it is looked at again.
+        if ended := [each for each in replicas if each.process.poll() is not None and not mischief.restarting]:
             return [f"the {each.name} daemon ended by itself, with {each.process.returncode}" for each in ended]
         if not mischief.is_alive():
             return ["nothing goes wrong any more: the thread that sees to it has ended"]
@@ -378,20 +388,23 @@ def _wait(
 
 
 def _latest(replica: Replica) -> str:
-    return ", ".join(f"{figures[-1]:.0f} {name}" for name, figures in replica.figures.items() if figures)
+    held = (f"{replica.figures[replica.role, name][-1]:.0f} {name}" for name in GROWN if replica.role)
+    return f"{replica.role}, {', '.join(held)}"
 
 
 def _growth(replica: Replica) -> list[str]:
     """Say what a daemon holds more of in the last quarter of its time than in the first, in words."""
     grown = []
-    for name, figures in replica.figures.items():
+    for (role, name), figures in replica.figures.items():
+        if not figures:
+            continue
         share, more = GROWN[name]
         quarter = max(1, len(figures) // 4)
-        first, last = statistics.median(figures[:quarter] or [0]), statistics.median(figures[-quarter:] or [0])
-        label = f"{replica.name}: {name}"
-        _say(f"{label:<23} {first:.0f} at first, {last:.0f} at last, {max(figures or [0]):.0f} at most")
+        first, last = statistics.median(figures[:quarter]), statistics.median(figures[-quarter:])
+        label = f"{replica.name}, {role}: {name}"
+        _say(f"{label:<31} {first:.0f} at first, {last:.0f} at last, {max(figures):.0f} at most")
         if last > first * share + more:
-            grown.append(f"the {replica.name} daemon has grown: {name} {first:.0f}, then {last:.0f}")
+            grown.append(f"the {replica.name} daemon has grown as {role}: {name} {first:.0f}, then {last:.0f}")
     return grown
 
 
