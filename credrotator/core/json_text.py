@@ -7,7 +7,6 @@ that moment fails as well, in places that have nothing to do with it. Source: RF
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
 
 DEEPEST = 100
 """Levels. Tokens, key sets and policies have fewer than ten; the interpreter's own limit is at a thousand."""
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_NO_BRACKET = re.compile(r"[^\[\]{}]+")
-_INNERMOST = re.compile(r"\[\]|{}")
+_BRACKETS, _QUOTE = b"[]{}", b'"'
+_AS_SQUARE = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(set(range(256)) - set(_BRACKETS + _QUOTE))
 
 
 def read_json(text: str | bytes, *, parse_constant: Callable[[str], object] | None = None) -> object:
@@ -29,19 +28,27 @@ def read_json(text: str | bytes, *, parse_constant: Callable[[str], object] | No
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text), "surrogatepass")
     # Counting settles it for nearly every text there is, and costs nothing.
-    if text.count("[") + text.count("{") > DEEPEST and _is_deep(text):
+    if text.count("[") + text.count("{") > DEEPEST and _is_deep(text.encode("utf-8", "surrogatepass")):
         raise ValueError(f"nested more than {DEEPEST} levels deep")
     return json.loads(text, parse_constant=parse_constant)
 
 
-def _is_deep(text: str) -> bool:
+def _is_deep(text: bytes) -> bool:
     """Tell whether brackets are left after as many rounds, each of which takes out the innermost level.
 
-    In rounds and not one bracket at a time: a mebibyte of them takes milliseconds. What never closes is left as well.
+    In whole passes over bytes: one bracket at a time, or by a regular expression that remembers each character of a
+    string, a mebibyte would take seconds, or hundreds of mebibytes. What never closes is left as well, and brackets of
+    two kinds that do not match are the decoder's to refuse.
     """
-    brackets = _NO_BRACKET.sub("", _STRING.sub("", text))
+    # Escaped backslashes before escaped quotes: the one can end in the other.
+    marks = text.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_AS_SQUARE, _OTHERS)
+    # Two quotes beside each other leave what comes after them within or outside of a string as it was.
+    brackets = b"".join(marks.replace(_QUOTE * 2, b"").split(_QUOTE)[::2])
+    # What is plainly too deep need not be taken apart.
+    if b"[" * (DEEPEST + 1) in brackets:
+        return True
     for _ in range(DEEPEST):
-        if not brackets:
-            return False
-        brackets = _INNERMOST.sub("", brackets)
+        before, brackets = brackets, brackets.replace(b"[]", b"")
+        if not brackets or len(brackets) == len(before):
+            break
     return bool(brackets)
