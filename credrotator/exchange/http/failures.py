@@ -67,7 +67,11 @@ class answering:  # noqa: N801 - reads as the context manager it is
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         """Map what went wrong, if it is ours to map."""
         if error is not None and (mapped := self._map(error)):
-            raise mapped from error
+            try:
+                raise mapped from error
+            finally:
+                # Its traceback holds this frame: what holds itself, and all that was read, waits for the collector.
+                del mapped
 
     def _map(self, error: BaseException) -> RotationError | None:
         name, title, where = self._endpoint.name, self._endpoint.title, self._where

@@ -115,9 +115,14 @@ class Issuers:
                 token = self._tokens.get(request.key, fetch)
         except RotationError as error:
             worded = for_asker(error, request)
-            if worded is error:
-                raise
-            raise worded from error
+            try:
+                if worded is error:
+                    raise
+                raise worded from error
+            finally:
+                # Its traceback holds this frame, and the frame would hold it: a megabyte of an answer would wait for
+                # the garbage collector.
+                del worded
         if not flown:
             self._instrumentation.token(shared=True)
         return token
