@@ -58,6 +58,8 @@ class Crowd:
             policy = policy_of(f"m{self.made}", namespace=MALLORY, client=0, **given)  # type: ignore[arg-type]
             self.world.put(policy, timedelta(minutes=5))
             self.world.kernel.at(lasts_s, partial(self.world.delete, policy.key))
+        # Here, since some may go, and others come, between two looks at the memory.
+        self.recent.append(len(self.world.policies))
 
     def trouble(self, place: str, kind: str, span_s: float = 600.0, retry_after_s: float | None = None) -> None:
         """Let an endpoint of the hostile tenant's be in trouble from now on."""
