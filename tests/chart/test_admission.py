@@ -61,6 +61,8 @@ class TestCluster:
         yield gateway_kubernetes
         for found in objects:
             gateway_kubernetes.kubectl("delete", found["kind"], found["metadata"]["name"])
+        # That is noticed late, too: the next list's cases would be judged by this one's.
+        eventually(lambda: not self._said(gateway_kubernetes, refused))
 
     def test_admission(self, guarded: Cluster, request: pytest.FixtureRequest) -> None:
         """Each case of the list is refused with its message, or let in."""
