@@ -1,6 +1,6 @@
-"""AWS STS AssumeRoleWithWebIdentity, and AssumeRole for further roles, by botocore.
+"""AWS STS AssumeRoleWithWebIdentity, and AssumeRole for further roles, by boto3.
 
-Owns the AWS side of an exchange. botocore builds, routes (regional, FIPS, AWS_ENDPOINT_URL_STS) and parses the request;
+Owns the AWS side of an exchange. boto3 builds, routes (regional, FIPS, AWS_ENDPOINT_URL_STS) and parses the request;
 our transport sends it, so that deadline, size limit and trust are the same for every vendor.
 Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 """
@@ -20,6 +20,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import botocore.exceptions
 import botocore.session
 from botocore import UNSIGNED
@@ -93,7 +94,7 @@ class Sts(Vendor):
         self._lock = threading.Lock()
         # Made with the first client: a session reads 7 MiB of the SDK's data, which whoever has no policy for AWS need
         # not pay.
-        self._session: botocore.session.Session | None = None
+        self._session: boto3.Session | None = None
         self._clients: OrderedDict[str, STSClient] = OrderedDict()
 
     def credential(self, source: Rotatable, steps: ExchangeSteps) -> AwsCredential:
@@ -227,14 +228,13 @@ class Sts(Vendor):
                 config = Config(signature_version=UNSIGNED).merge(CONFIG)
                 # NOTE: keys that are never used, since the call is unsigned; without any, botocore would search its
                 # whole credential chain first, the metadata service included.
-                made: Any = self._session.create_client(
+                client = self._session.client(
                     "sts",
                     region_name=region,
                     aws_access_key_id="unused",
                     aws_secret_access_key="unused",
                     config=config,
                 )
-                client: STSClient = made
                 # The SDK builds and parses; the request goes through our transport, with its deadline, limits and
                 # trust.
                 client.meta.events.register("before-send.sts", self._send)  # type: ignore[arg-type]
@@ -249,7 +249,7 @@ class Sts(Vendor):
         self._usable_client(region)
         with self._lock:
             assert self._session is not None  # noqa: S101 - made with the region's own client
-            made: Any = self._session.create_client(
+            client = self._session.client(
                 "sts",
                 region_name=region,
                 aws_access_key_id=credential.access_key_id,
@@ -257,7 +257,6 @@ class Sts(Vendor):
                 aws_session_token=credential.session_token.reveal(),
                 config=CONFIG,
             )
-            client: STSClient = made
         client.meta.events.register("before-send.sts", self._send_signed)  # type: ignore[arg-type]
         return client
 
@@ -276,7 +275,7 @@ class Sts(Vendor):
         return AWSResponse(response.url, response.status_code, answered, _Raw(response.content))
 
 
-def _session() -> botocore.session.Session:
+def _session() -> boto3.Session:
     """Make a session that knows no profile, no file of a person's, and no variable but those that are documented.
 
     The call is unsigned: a profile that is misspelt must not stop it, and none may lead it, and the token, elsewhere.
@@ -285,8 +284,7 @@ def _session() -> botocore.session.Session:
     unset = {name: (None, None, default, convert) for name, (_, _, default, convert) in known.items()}
     counting = {name: known[name] for name in COUNTING}
     files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
-    # Not boto3's, which is a layer for resources and for S3 (60 modules).
-    return botocore.session.Session({**unset, **files, **counting})
+    return boto3.Session(botocore_session=botocore.session.Session({**unset, **files, **counting}))
 
 
 def _check_length(token: SubjectToken) -> None:
@@ -302,7 +300,7 @@ def _unreadable(what: str) -> Outage:
     return Outage("InvalidResponse", f"the answer of AWS STS {what}", hint=hint)
 
 
-def _check_region(session: botocore.session.Session, region: str) -> None:
+def _check_region(session: boto3.Session, region: str) -> None:
     """Refuse a region that the SDK's data does not have, though its name would fit: anybody can write one.
 
     Raises:
