@@ -54,9 +54,13 @@ def audiences(claims: Mapping[str, object]) -> list[str]:
 
 
 def stated_audience(claims: Mapping[str, object]) -> str | list[str]:
-    """Return ``aud`` as vendors' trust documents have it: one as a text, none or several as a list."""
-    accepted = audiences(claims)
-    return accepted[0] if len(accepted) == 1 else accepted
+    """Return ``aud`` as vendors' trust documents have it; see ``one_or_all``."""
+    return one_or_all(audiences(claims))
+
+
+def one_or_all(values: list[str]) -> str | list[str]:
+    """Return one value as a text, none or several as a list."""
+    return values[0] if len(values) == 1 else values
 
 
 def _decode(part: str) -> object:

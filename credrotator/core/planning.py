@@ -114,12 +114,8 @@ def plan(
 
 def renewal_time(published: Published, seed: str) -> datetime:
     """Return when a published credential is to be renewed: a function of its own times and the policy's seed."""
-    expires_at = published.expires_at
-    issued_at = published.issued_at
-    if issued_at is None or issued_at >= expires_at:
-        # NOTE: an annotation that somebody garbled must not put the renewal off; it counts as not recorded.
-        issued_at = expires_at - ASSUMED_LIFE
-    life = expires_at - issued_at
+    expires_at, life = published.expires_at, _life(published)
+    issued_at = expires_at - life
     fraction = SHORT_FRACTION if life <= SHORT_LIFE else FRACTION
     # Only earlier: a jitter in both directions would take time for retries away. The expiry is part of the hash, so
     # that the same policies do not meet again at each renewal.
@@ -149,10 +145,18 @@ def can_wait(published: Published | Unreadable | None, now: datetime) -> bool:
     """
     if not isinstance(published, Published) or published.expires_at > now + LONGEST_LIFE:
         return False
+    return published.expires_at - now > _life(published) * UNVERIFIED
+
+
+def _life(published: Published) -> timedelta:
+    """Return for how long a credential was issued.
+
+    NOTE: an annotation that somebody garbled must not put the renewal off; it counts as not recorded.
+    """
     issued_at = published.issued_at
     if issued_at is None or issued_at >= published.expires_at:
-        issued_at = published.expires_at - ASSUMED_LIFE
-    return published.expires_at - now > (published.expires_at - issued_at) * UNVERIFIED
+        return ASSUMED_LIFE
+    return published.expires_at - issued_at
 
 
 def refusal(

@@ -17,7 +17,6 @@ from credrotator.kube.client.api_errors import FORBIDDEN, NOT_FOUND
 from credrotator.kube.client.listing import items
 from credrotator.kube.references import ClusterReferences
 from credrotator.kube.source import Observed, Scope, observe, observe_asking
-from credrotator.kube.store import ASKING
 from credrotator.policies.inventory import Inventory, read_backend, read_route, secret_reader
 from credrotator.policies.schema import KIND
 
@@ -85,9 +84,8 @@ def _add_asking(
     api: KubeApi, scope: Scope, policies: FormReader, inventory: ClusterInventory, namespace: str | None
 ) -> None:
     """Add the Secrets that ask for themselves; who may not list Secrets has the policies all the same."""
-    selector = ",".join(filter(None, (ASKING, scope.selector)))
     try:
-        for secret in items(api, resource_paths.secrets(namespace), labelSelector=selector):
+        for secret in items(api, resource_paths.secrets(namespace), labelSelector=scope.asking):
             observed = observe_asking(secret, policies)
             inventory.seen[observed.policy.key] = observed
             inventory.add_policy(observed.policy)

@@ -116,6 +116,11 @@ class Scope:
     selector: str = ""
     schema: ServedSchema | None = None
 
+    @property
+    def asking(self) -> str:
+        """Selects the Secrets that ask for themselves, as kubectl's ``-l``."""
+        return ",".join(filter(None, (ASKING, self.selector)))
+
 
 class ClusterSource:
     """Policies of one cluster."""
@@ -156,9 +161,7 @@ class ClusterSource:
             )
             asking = Informer(
                 api,
-                Selection(
-                    resource_paths.secrets(namespace), ",".join(filter(None, (ASKING, scope.selector))), name="asking"
-                ),
+                Selection(resource_paths.secrets(namespace), scope.asking, name="asking"),
                 parse=self._asking,
                 changed=self._asking_changed,
             )

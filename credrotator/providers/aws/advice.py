@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from credrotator.core.claims import audiences
+from credrotator.core.claims import audiences, one_or_all
 from credrotator.core.errors import printable
 from credrotator.core.model import OidcClient
 from credrotator.providers.aws.source import AwsOidc, ChainedRole
@@ -37,7 +37,7 @@ def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str, Any
     # STS compares the condition ``aud`` with azp where a token has that claim (IAM user guide, "Available keys for AWS
     # OIDC federation").
     accepted = [*audiences(claims), *([printable(claims["azp"])] if claims.get("azp") else [])]
-    equals: dict[str, Any] = {f"{issuer}:aud": accepted[0] if len(accepted) == 1 else accepted}
+    equals: dict[str, Any] = {f"{issuer}:aud": one_or_all(accepted)}
     if claims.get("sub"):
         equals[f"{issuer}:sub"] = printable(claims["sub"])
     return {
