@@ -43,7 +43,7 @@ from credrotator.sandbox import Sandbox
 from tests.reliability.fleet import NAMESPACE, Fleet, Reader, allow, aws_policy, client_secret, role_of
 from tests.reliability.neighbour import Neighbour
 from tests.reliability.siege_lines import HOSTILE, aws
-from tests.reliability.soak import FILL, ISSUER_FAULTS, POLL, STS_FAULTS, TIMEOUT_S, seconds
+from tests.reliability.soak import FILL, ISSUER_FAULTS, POLL, STS_FAULTS, TIMEOUT_S, complaints_of, say, what_was_read
 from tests.support.cluster_policies import client_secrets
 from tests.support.kube.objects import Refusal
 from tests.support.kube.simulator import ApiServer
@@ -318,12 +318,12 @@ def soak(length: timedelta, seed: int, policies: int) -> bool:
             server.create("secrets", secret)
         neighbour = ClusterNeighbour(sandbox, Path(name), seed)
         neighbour.server = server
-        _say(f"{policies} policies, two daemons, for {length.total_seconds():.0f} s; seed {seed}")
+        say(f"{policies} policies, two daemons, for {length.total_seconds():.0f} s; seed {seed}")
         with _running(fleet) as replicas:
             reader, mischief = Reader(fleet, POLL), ClusterMischief(fleet, replicas, seed)
             reader.start()
             if not reader.wait_for(fleet.policies, {}, FILL):
-                _say(f"only {len(reader.seen)} of {policies} policies ever got a credential; see {name}")
+                say(f"only {len(reader.seen)} of {policies} policies ever got a credential; see {name}")
                 return False
             mischief.start()
             neighbour.start()
@@ -334,9 +334,9 @@ def soak(length: timedelta, seed: int, policies: int) -> bool:
         grown = [line for replica in replicas for line in _growth(replica)]
         _summarise(reader, mischief, neighbour, replicas)
         late = [f"a daemon that was to end did so with {code}" for code in mischief.ends if code]
-        complaints = [*_complaints(reader), *ended, *grown, *late]
+        complaints = [*complaints_of(reader), *ended, *grown, *late]
         for complaint in complaints[:20]:
-            _say(f"  {complaint}")
+            say(f"  {complaint}")
         return not complaints
 
 
@@ -383,7 +383,7 @@ def _wait(
             told_s = time.monotonic()
             held = "; ".join(f"{each.name} {_latest(each)}" for each in replicas)
             seen = sum(reader.counts().values())
-            _say(f"{passed_s:6.0f} s: {seen} credentials, {len(reader.expiries)} expired, {held}")
+            say(f"{passed_s:6.0f} s: {seen} credentials, {len(reader.expiries)} expired, {held}")
     return []
 
 
@@ -402,38 +402,23 @@ def _growth(replica: Replica) -> list[str]:
         quarter = max(1, len(figures) // 4)
         first, last = statistics.median(figures[:quarter]), statistics.median(figures[-quarter:])
         label = f"{replica.name}, {role}: {name}"
-        _say(f"{label:<31} {first:.0f} at first, {last:.0f} at last, {max(figures):.0f} at most")
+        say(f"{label:<31} {first:.0f} at first, {last:.0f} at last, {max(figures):.0f} at most")
         if last > first * share + more:
             grown.append(f"the {replica.name} daemon has grown as {role}: {name} {first:.0f}, then {last:.0f}")
     return grown
 
 
-def _complaints(reader: Reader) -> list[str]:
-    return [*(f"{policy} expired at {at}" for policy, at in reader.expiries), *reader.complaints]
-
-
 def _summarise(reader: Reader, mischief: ClusterMischief, neighbour: ClusterNeighbour, replicas: list[Replica]) -> None:
-    seen = [credential for credentials in reader.seen.values() for credential in credentials]
-    late = sorted(credential.late for credential in seen if credential.late is not None)
     faults = ", ".join(f"{name} {count}" for name, count in sorted(mischief.done.items()))
     lines = {
-        "credentials seen": len(seen),
+        "credentials seen": sum(reader.counts().values()),
         "faults": f"{mischief.done.total()}: {faults}",
         "starts": " and ".join(str(replica.starts) for replica in replicas),
         "hostile tenant": f"{neighbour.edits} rounds of {HOSTILE_POLICIES} policies that fail in every way",
-        "lateness": f"median {seconds(late, 0.5)}, 99 % {seconds(late, 0.99)}, most {seconds(late, 1.0)}"
-        " (negative: before the latest moment)",
-        "reads": reader.reads,
-        "expiries seen": len(reader.expiries),
-        "torn or foreign": len(reader.complaints),
+        **what_was_read(reader),
     }
     for name, value in lines.items():
-        _say(f"{name:<23} {value}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+        say(f"{name:<23} {value}")
 
 
 def main() -> None:

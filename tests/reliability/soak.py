@@ -172,12 +172,12 @@ def soak(length: timedelta, seed: int, policies: int = POLICIES, lives: tuple[ti
         fleet.write()
         reader, mischief = Reader(fleet, POLL), Mischief(sandbox, seed)
         neighbour = Neighbour(sandbox, fleet.manifests, seed)
-        _say(f"{policies} policies, lives of {_range(lives)} s, for {length.total_seconds():.0f} s; seed {seed}")
+        say(f"{policies} policies, lives of {_range(lives)} s, for {length.total_seconds():.0f} s; seed {seed}")
         with daemon(fleet) as running:
             reader.start()
             if not reader.wait_for(fleet.policies, {}, FILL):
                 log = (fleet.directory / "daemon.log").read_text()
-                _say(f"only {len(reader.seen)} of {policies} policies ever got a credential:\n{log[-2000:]}")
+                say(f"only {len(reader.seen)} of {policies} policies ever got a credential:\n{log[-2000:]}")
                 return False
             mischief.start()
             neighbour.start()
@@ -188,9 +188,9 @@ def soak(length: timedelta, seed: int, policies: int = POLICIES, lives: tuple[ti
             reader.stop()
             figures = {} if ended_early else running.metrics()
             _summarise(reader, sandbox, figures, mischief.done)
-            _say(f"{'hostile tenant':<23} {neighbour.edits} times {HOSTILE_POLICIES} policies that fail in every way")
+            say(f"{'hostile tenant':<23} {neighbour.edits} times {HOSTILE_POLICIES} policies that fail in every way")
             sampled = rss_mib[:: max(1, len(rss_mib) // SAMPLES)]
-            _say(f"{'resident memory, MiB':<23} {' '.join(f'{mib:.0f}' for mib in [*sampled, *rss_mib[-1:]])}")
+            say(f"{'resident memory, MiB':<23} {' '.join(f'{mib:.0f}' for mib in [*sampled, *rss_mib[-1:]])}")
         return not (reader.expiries or reader.complaints or ended_early)
 
 
@@ -201,35 +201,46 @@ def _wait(running: Daemon, length: timedelta, rss_mib: list[float]) -> bool:
         rss_mib.append(running.rss_mib())
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = running.process.wait(min(left_s, 5.0))
-            _say(f"the daemon ended by itself, with {code}")
+            say(f"the daemon ended by itself, with {code}")
             return True
     return False
 
 
 def _summarise(reader: Reader, sandbox: Sandbox, figures: Mapping[str, float], faults: list[str]) -> None:
-    seen = [credential for credentials in reader.seen.values() for credential in credentials]
-    late = sorted(credential.late for credential in seen if credential.late is not None)
     lines = {
-        "credentials seen": len(seen),
+        "credentials seen": sum(reader.counts().values()),
         "rotations, failures": f"{figures.get('credrotator_rotations_total:rotated', 0):.0f}, "
         f"{figures.get('credrotator_rotations_total:failed', 0):.0f}",
         "requests to the issuer": sandbox.issuer.requests.total,
         "requests to STS": sandbox.sts.requests.total,
         "faults": f"{len(faults)}: {', '.join(sorted(set(faults)))}",
-        "lateness": f"median {seconds(late, 0.5)}, 99 % {seconds(late, 0.99)}, most {seconds(late, 1.0)}"
+        **what_was_read(reader),
+    }
+    for name, value in lines.items():
+        say(f"{name:<23} {value}")
+    for complaint in complaints_of(reader)[:20]:
+        say(f"  {complaint}")
+
+
+def what_was_read(reader: Reader) -> dict[str, object]:
+    """Return what a reader has seen, by what it is called in a summary."""
+    seen = [credential for credentials in reader.seen.values() for credential in credentials]
+    late = sorted(credential.late for credential in seen if credential.late is not None)
+    return {
+        "lateness": f"median {_seconds(late, 0.5)}, 99 % {_seconds(late, 0.99)}, most {_seconds(late, 1.0)}"
         " (negative: before the latest moment)",
         "reads": reader.reads,
         "expiries seen": len(reader.expiries),
         "torn or foreign": len(reader.complaints),
     }
-    for name, value in lines.items():
-        _say(f"{name:<23} {value}")
-    for complaint in [*(f"{policy} expired at {at}" for policy, at in reader.expiries), *reader.complaints][:20]:
-        _say(f"  {complaint}")
 
 
-def seconds(late: list[timedelta], share: float) -> str:
-    """Return the lateness that a share of them does not exceed."""
+def complaints_of(reader: Reader) -> list[str]:
+    """Say what a reader should not have seen."""
+    return [*(f"{policy} expired at {at}" for policy, at in reader.expiries), *reader.complaints]
+
+
+def _seconds(late: list[timedelta], share: float) -> str:
     return f"{late[min(len(late) - 1, int(len(late) * share))].total_seconds():.1f} s" if late else "none"
 
 
@@ -237,7 +248,8 @@ def _range(lives: tuple[timedelta, ...]) -> str:
     return f"{min(lives).total_seconds():.0f}..{max(lives).total_seconds():.0f}"
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line at once, whoever reads along."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from credrotator.core.errors import Denied, PolicyError, Transient
 from credrotator.core.model import fingerprint
 from credrotator.core.secretdata import render
 from credrotator.observability.audit import Audit
@@ -21,6 +23,13 @@ from tests.support.twins import (
 if TYPE_CHECKING:
     from credrotator.core.model import Credential
     from credrotator.core.secret_document import SecretDocument
+
+MINUTE = timedelta(minutes=1)
+FAILURES = [
+    Transient("IssuerUnreachable", "refused", hint="look"),
+    Denied("AccessDenied", "no", hint="grant"),
+    PolicyError("SecretNotFound", "none", hint="create"),
+]
 
 
 class Backend:

@@ -32,14 +32,7 @@ from tests.support.builders import (
     problems,
     valid,
 )
-
-EXCHANGE = "spec.awsCredentials.oidcExchangeToken"
-OIDC = f"{EXCHANGE}.oidc"
-REF: Manifest = {"secretRef": {"name": "key"}}
-GCP = {"projectName": "p", "region": "europe-west1"}
-FEDERATION = "spec.gcpCredentials.workloadIdentityFederationConfig"
-both_versions = pytest.mark.parametrize("version", [V1ALPHA1, V1BETA1])
-
+from tests.unit.policy_parts import EXCHANGE, FEDERATION, GCP, OIDC, REF, both_versions
 
 # Every type of the API.
 

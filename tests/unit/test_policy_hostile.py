@@ -26,11 +26,7 @@ from tests.support.builders import (
     read_policy,
     valid,
 )
-
-EXCHANGE = "spec.awsCredentials.oidcExchangeToken"
-OIDC = f"{EXCHANGE}.oidc"
-ISSUER = f"{OIDC}.provider.issuer"
-
+from tests.unit.policy_parts import EXCHANGE, ISSUER, OIDC
 
 FIELDS = [
     "apiVersion",

@@ -22,11 +22,7 @@ from tests.support.builders import (
     problems,
     valid,
 )
-
-EXCHANGE = "spec.awsCredentials.oidcExchangeToken"
-OIDC = f"{EXCHANGE}.oidc"
-ISSUER = f"{OIDC}.provider.issuer"
-REF: Manifest = {"secretRef": {"name": "key"}}
+from tests.unit.policy_parts import EXCHANGE, ISSUER, OIDC, REF
 
 
 @pytest.mark.parametrize(

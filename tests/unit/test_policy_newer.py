@@ -12,7 +12,6 @@ from credrotator.core.model import (
 )
 from tests.support.builders import (
     V1ALPHA1,
-    V1BETA1,
     Manifest,
     aws,
     azure,
@@ -25,13 +24,7 @@ from tests.support.builders import (
     read,
     valid,
 )
-
-EXCHANGE = "spec.awsCredentials.oidcExchangeToken"
-OIDC = f"{EXCHANGE}.oidc"
-REF: Manifest = {"secretRef": {"name": "key"}}
-GCP = {"projectName": "p", "region": "europe-west1"}
-FEDERATION = "spec.gcpCredentials.workloadIdentityFederationConfig"
-both_versions = pytest.mark.parametrize("version", [V1ALPHA1, V1BETA1])
+from tests.unit.policy_parts import FEDERATION, GCP, OIDC, REF, both_versions
 
 
 def unsupported(manifest: Manifest) -> str:

@@ -14,7 +14,6 @@ from credrotator.providers.aws.source import AwsOidc
 from tests.support.builders import (
     V1ALPHA1,
     V1BETA1,
-    Manifest,
     aws,
     azure,
     changed,
@@ -25,13 +24,7 @@ from tests.support.builders import (
     read,
     valid,
 )
-
-EXCHANGE = "spec.awsCredentials.oidcExchangeToken"
-OIDC = f"{EXCHANGE}.oidc"
-ISSUER = f"{OIDC}.provider.issuer"
-REF: Manifest = {"secretRef": {"name": "key"}}
-both_versions = pytest.mark.parametrize("version", [V1ALPHA1, V1BETA1])
-
+from tests.unit.policy_parts import EXCHANGE, ISSUER, OIDC, REF, both_versions
 
 URLS = {
     "https://idp.example": True,

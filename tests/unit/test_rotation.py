@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
+from credrotator.core.errors import Denied, RotationError, Transient
 from credrotator.core.model import (
     Credential,
     InvalidPolicy,
@@ -38,14 +38,7 @@ from tests.support.twins import (
     static_policy,
     with_annotation,
 )
-from tests.unit.rotating import Backend
-
-MINUTE = timedelta(minutes=1)
-FAILURES = [
-    Transient("IssuerUnreachable", "refused", hint="look"),
-    Denied("AccessDenied", "no", hint="grant"),
-    PolicyError("SecretNotFound", "none", hint="create"),
-]
+from tests.unit.rotating import FAILURES, MINUTE, Backend
 
 
 class TestOutcomes:

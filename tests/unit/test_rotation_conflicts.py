@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credrotator.core.errors import Denied, PolicyError, RotationError, Transient
 from credrotator.core.model import (
     Credential,
     fingerprint,
@@ -38,14 +38,10 @@ from tests.support.twins import (
     no_secrets,
     with_annotation,
 )
-from tests.unit.rotating import Backend
+from tests.unit.rotating import FAILURES, MINUTE, Backend
 
-MINUTE = timedelta(minutes=1)
-FAILURES = [
-    Transient("IssuerUnreachable", "refused", hint="look"),
-    Denied("AccessDenied", "no", hint="grant"),
-    PolicyError("SecretNotFound", "none", hint="create"),
-]
+if TYPE_CHECKING:
+    from credrotator.core.errors import RotationError
 
 
 class TestConflicts:

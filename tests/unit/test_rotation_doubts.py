@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from credrotator.core.errors import Denied, PolicyError, StoreAway, Transient
+from credrotator.core.errors import StoreAway, Transient
 from credrotator.core.model import (
     ObjectKey,
     Owner,
@@ -41,14 +41,7 @@ from tests.support.twins import (
     no_secrets,
     with_annotation,
 )
-from tests.unit.rotating import Backend
-
-MINUTE = timedelta(minutes=1)
-FAILURES = [
-    Transient("IssuerUnreachable", "refused", hint="look"),
-    Denied("AccessDenied", "no", hint="grant"),
-    PolicyError("SecretNotFound", "none", hint="create"),
-]
+from tests.unit.rotating import FAILURES, MINUTE, Backend
 
 
 class CountingStore(MemoryStore):
