@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
@@ -71,8 +72,14 @@ class Timetable:
         self._times: dict[ObjectKey, _Entry] = {}
         self._stopping = threading.Event()
         self._sweeper = threading.Thread(target=self._keep_sweeping, name="sweep", daemon=True)
-        # Misfires are never dropped: the default grace of a second loses jobs that are due together.
-        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True})
+        # One thread rings every timer: ringing is a call that only queues, and the default's ten threads are started
+        # one by one over hours, which is not to be told from a leak. Misfires are never dropped: the default grace of a
+        # second loses jobs that are due together.
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC,
+            executors={"default": ThreadPoolExecutor(max_workers=1)},
+            job_defaults={"misfire_grace_time": None, "coalesce": True},
+        )
 
     def start(self) -> None:
         """Begin to keep time."""
