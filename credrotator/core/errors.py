@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 Kind = Literal["transient", "denied", "policy"]
 
@@ -49,6 +52,8 @@ class RotationError(Exception):
         retry_after: The server's Retry-After, if it sent one.
         settling: How long a refusal is not taken at its word; None: it is, at once.
         hangs: The other side did not answer in time: who asks it without a time limit waits for ever.
+        circuits: Keys of the circuit breakers that know when it is worth asking again. An error that is shared keeps
+            them: whoever gets it waits for the same recovery as the one who asked.
     """
 
     kind: ClassVar[Kind]
@@ -70,6 +75,7 @@ class RotationError(Exception):
         self.retry_after = retry_after
         self.settling = settling
         self.hangs = hangs
+        self.circuits: frozenset[Hashable] = frozenset()
 
     def anew(
         self, *, message: str | None = None, hint: str | None = None, retry_after: timedelta | None = None
@@ -79,7 +85,7 @@ class RotationError(Exception):
         NOTE: one error raised in many threads would collect all their tracebacks, and keep alive what their frames
         hold.
         """
-        return type(self)(
+        error = type(self)(
             self.reason,
             self.message if message is None else message,
             hint=self.hint if hint is None else hint,
@@ -88,6 +94,8 @@ class RotationError(Exception):
             settling=self.settling,
             hangs=self.hangs,
         )
+        error.circuits = self.circuits
+        return error
 
     @property
     def is_refusal(self) -> bool:

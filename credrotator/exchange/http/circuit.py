@@ -150,11 +150,8 @@ class CircuitBreakers:
         try:
             yield
         except RotationError as error:
-            # A refusal of ours is no failure of the policy's: it was not asked, and may be named again at once.
-            if not isinstance(error, NotAsked):
-                with self._changed:
-                    self._awakening.failed(policy, self._seconds())
-                    self._slot_queue.discard(policy)
+            with self._changed:
+                self._await(policy, error)
             raise
         finally:
             _asking.reset(token)
@@ -248,6 +245,26 @@ class CircuitBreakers:
         if _is_rate_limit(end):
             self._throttled(key.endpoint)
 
+    def _await(self, policy: ObjectKey, error: RotationError) -> None:
+        """Have a policy named again when what its attempt failed of has recovered, whoever it was that asked.
+
+        Of many that are due together one asks, and the others share its failure: without this, each of them would be
+        left to its own back-off, minutes after the recovery.
+        """
+        now_s, was_asked = self._seconds(), not isinstance(error, NotAsked)
+        for key in [each for each in error.circuits if isinstance(each, CircuitKey)]:
+            pauses = self._pauses_of(key)
+            if pauses is not None and pauses.is_open(policy.namespace):
+                self._awakening.wait(key, policy, trial_at_s=now_s + pauses.left_s(policy.namespace, now_s))
+            elif not was_asked:
+                # Nobody asked, and nothing is in the way any more, or it is a slot that is missing.
+                self._slot_queue.wait(key, policy, now_s)
+        # A refusal of ours is no failure of the policy's: it was not asked, and may be named again at once.
+        if was_asked:
+            self._awakening.failed(policy, now_s)
+            self._slot_queue.discard(policy)
+        self._changed.notify_all()
+
     def _agenda(self) -> tuple[float | None, float | None]:
         """Return when the next policies are to be woken: after a pause, and for a free slot."""
         return self._awakening.next_s(), self._slot_queue.next_s()
@@ -260,13 +277,15 @@ class CircuitBreakers:
         if policy:
             self._awakening.wait(circuit.key, policy, trial_at_s=now_s + left_s)
             self._changed.notify_all()
-        raise NotAsked(
+        refusal = NotAsked(
             circuit.pauses.reason,
             f"{key.title} is not asked again for {ceil(left_s)} s",
             hint="wait: it is tried again by itself; credrotator check shows what it answers",
             retry_after=timedelta(seconds=left_s),
             hangs=circuit.pauses.hangs,
         )
+        refusal.circuits = frozenset({circuit.key})
+        raise refusal
 
     def _wait_for_slot(self, key: CircuitKey, full: CircuitKey, policy: ObjectKey | None, gives_up_s: float) -> None:
         try:
@@ -277,11 +296,13 @@ class CircuitBreakers:
             if policy:
                 self._slot_queue.wait(full, policy, self._seconds())
                 self._changed.notify_all()
-            raise NotAsked(
+            refusal = NotAsked(
                 f"{key.endpoint.capitalize()}Busy",
                 f"{key.title} has not answered those who asked before",
                 hint="see whether it is slow or overloaded; raise --workers if it is not",
             )
+            refusal.circuits = frozenset({full})
+            raise refusal
         self._waiting_for_slots += 1
         try:
             self._changed.wait(left_s)
@@ -292,6 +313,7 @@ class CircuitBreakers:
         self, circuit: _Circuit, policy: ObjectKey | None, error: RotationError, began_s: float, now_s: float
     ) -> None:
         namespace = policy.namespace if policy else ""
+        error.circuits |= {circuit.key}
         # An hour of Retry-After is for whoever was asked to wait, not for the address.
         limit = error if circuit.key.account and isinstance(error, Transient) else None
         reason = _own_reason(error, circuit.key.endpoint)
