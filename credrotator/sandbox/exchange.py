@@ -32,7 +32,8 @@ STATUS = {"invalid_client": 401, "invalid_token": 401, "server_error": 500, "tem
 class TokenExchange(ModelVendor):
     """A token endpoint whose trust, targets and lives are plain attributes; each may be changed while it runs.
 
-    ``parameters``: what each request has to have beside the standard's parameters.
+    ``parameters``: what each request has to have beside the standard's parameters. ``revoked``: tokens, its own or an
+    issuer's, that it does not take any more.
     """
 
     name: ClassVar[str] = "exchange"
@@ -45,12 +46,18 @@ class TokenExchange(ModelVendor):
         self.targets = TARGETS
         self.scopes = frozenset({"tools", "models"})
         self.parameters: dict[str, str] = {}
+        self.revoked: set[str] = set()
         self.token_life = timedelta(minutes=30)
 
     def refusal(self, code: str, description: str | None = None) -> Response:
         """Return an error (RFC 6749 §5.2)."""
         body = {"error": code, "error_description": description or code}
         return json_answer(body, STATUS.get(code, 400), {"Cache-Control": "no-store"})
+
+    def revoke(self, token: str) -> None:
+        """Take a token no more, wherever it is from."""
+        super().revoke(token)
+        self.revoked.add(token)
 
     def token(self, request: Request) -> Response:
         """Answer either grant."""
@@ -79,8 +86,11 @@ class TokenExchange(ModelVendor):
         grant = self.caller(request)
         if grant is not None:
             return json_answer({"principal": grant.principal})
+        compact = request.headers.get("Authorization", "").partition(" ")[2]
+        if compact in self.revoked:
+            raise Refused("invalid_token", "the token was revoked")
         try:
-            token = self.issuers.verified(request.headers.get("Authorization", "").partition(" ")[2])
+            token = self.issuers.verified(compact)
         except (Malformed, UnknownIssuer, Unreachable, BadSignature) as error:
             raise Refused("invalid_token", "neither given here nor by a trusted issuer") from error
         expires = token.time("exp")

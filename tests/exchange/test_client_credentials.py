@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from credrotator.core.errors import Denied, RotationError, Transient
 from credrotator.exchange.grants import AccessToken
@@ -44,10 +45,24 @@ def test_the_issuers_token_itself(world: Backend) -> None:
     through = world.exchanger()
     tokens = {get(world, through).token.reveal() for _ in range(2)}
     assert len(tokens) == 2
-    requests = world.issuer.requests.matching(TOKEN)
-    assert [request.form["audience"] for request in requests] == [MCP, MCP]
+    asked = world.issuer.requests.matching(TOKEN)
+    assert [request.form["audience"] for request in asked] == [MCP, MCP]
     verified = world.sandbox.sts.issuers.verified(tokens.pop())
     assert (verified.subject, MCP in verified.audiences) == (DEFAULT_CLIENT, True)
+
+
+def test_the_api_takes_it_until_it_is_revoked(world: Backend) -> None:
+    """The sandbox's API verifies the issuer's own token, and knows which were taken back."""
+    exchange, token = world.sandbox.exchange, get(world).token.reveal()
+
+    def call() -> requests.Response:
+        headers = {"Authorization": f"Bearer {token}"}
+        where = f"{exchange.url}/sandbox/whoami"
+        return requests.get(where, headers=headers, verify=str(world.sandbox.ca_file), timeout=10)
+
+    assert call().json() == {"principal": DEFAULT_CLIENT}
+    exchange.revoke(token)
+    assert call().status_code == 401
 
 
 def test_nobody_else_is_asked(world: Backend) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 
 _POLL_S = 0.02
 
@@ -25,10 +26,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which credential a request used, by a name that is safe to print, and what was wrong with it."""
+    """Which credential a request used, by a name that is safe to print, and what was wrong with it.
+
+    Attributes:
+        status: How a request with a fault is answered.
+        answer: What a good request is answered, in JSON; None for an answer in kind.
+    """
 
     credential: str
     fault: str | None = None
+    status: int = HTTPStatus.FORBIDDEN
+    answer: object = None
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,9 @@ class _Handler(BaseHTTPRequestHandler):
         verdict = verifier.verify(request) if verifier else Verdict("none", f"no backend {request.host}")
         self.server.journal.add(request.host, verdict)
         if verdict.fault:
-            self._answer(HTTPStatus.FORBIDDEN, {"message": verdict.fault})
+            self._answer(verdict.status, {"message": verdict.fault})
+        elif verdict.answer is not None:
+            self._answer(HTTPStatus.OK, verdict.answer)
         else:
             self._answer(HTTPStatus.OK, _BEDROCK if self.path.endswith("/converse") else _OPENAI)
 
@@ -72,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(chunks)
 
-    def _answer(self, status: HTTPStatus, content: object) -> None:
+    def _answer(self, status: int, content: object) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
