@@ -27,13 +27,18 @@ def read_json(text: str | bytes, *, parse_constant: Callable[[str], object] | No
     """
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text), "surrogatepass")
-    # Counting settles it for nearly every text there is, and costs nothing.
-    if text.count("[") + text.count("{") > DEEPEST and _is_deep(text.encode("utf-8", "surrogatepass")):
+    if is_deep(text):
         raise ValueError(f"nested more than {DEEPEST} levels deep")
     return json.loads(text, parse_constant=parse_constant)
 
 
-def _is_deep(text: bytes) -> bool:
+def is_deep(text: str) -> bool:
+    """Tell whether a JSON text, or several back to back, is nested more than ``DEEPEST`` levels deep."""
+    # Counting settles it for nearly every text there is, and costs nothing.
+    return text.count("[") + text.count("{") > DEEPEST and _leaves_brackets(text.encode("utf-8", "surrogatepass"))
+
+
+def _leaves_brackets(text: bytes) -> bool:
     """Tell whether brackets are left after as many rounds, each of which takes out the innermost level.
 
     In whole passes over bytes: one bracket at a time, or by a regular expression that remembers each character of a

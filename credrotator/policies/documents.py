@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from credrotator.core.errors import printable
+from credrotator.core.json_text import DEEPEST, is_deep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TENANT_LIMIT_BYTES = 64 * 1024
 """Size of a text in an annotation; an object of the gateway's API has a few hundred bytes."""
-MAX_DEPTH = 100
-"""Levels of nesting; libyaml's binding ends the process at some thousands."""
+MAX_DEPTH = DEEPEST
+"""Levels of nesting, in YAML as in JSON; libyaml's binding ends the process at some thousands."""
 # Above any file of people, and far below what fills the memory (the "billion laughs" are 10^9).
 MAX_ALIASED = 400_000
 """Nodes that aliases may add to those that are written, about as many as go-yaml lets through."""
@@ -171,6 +172,9 @@ def _parse_tenants(text: str) -> object:
     begin = _after_nothing(text, 0)
     if not text.startswith("{", begin):
         return _parse_plain(text)
+    # Before it is decoded: the decoder goes as deep as a tenant likes, and ends deep in the stack.
+    if is_deep(text):
+        raise yaml.YAMLError(TOO_DEEP)
     try:
         content, end = _parse_json(text, begin)
         if _after_nothing(text, end) < len(text):
@@ -183,9 +187,8 @@ def _parse_tenants(text: str) -> object:
 def _parse_json(text: str, begin: int) -> tuple[object, int]:
     """Read one value, and tell where it ends. JSON comes first: it may be indented with tabs, which YAML forbids."""
     content, end = _JSON.raw_decode(text, begin)
-    # A bound from above that costs nothing: strings may have brackets as well, so then it is counted exactly.
-    if text.count("{", begin, end) + text.count("[", begin, end) > MAX_DEPTH:
-        _refuse_deep_data(content)
+    if is_deep(text[begin:end]):
+        raise yaml.YAMLError(TOO_DEEP)
     return content, end
 
 
@@ -199,18 +202,6 @@ def _flow_mapping(text: str, json_error: Exception, parse: Callable[[str], objec
         if _LOOKS_LIKE_JSON.match(text):
             raise json_error from None
         raise
-
-
-def _refuse_deep_data(content: object) -> None:
-    level, depth = [content], 0
-    while level := [child for part in level for child in _children(part)]:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise yaml.YAMLError(TOO_DEEP)
-
-
-def _children(part: object) -> list[object]:
-    return list(part.values()) if isinstance(part, dict) else part if isinstance(part, list) else []
 
 
 def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -256,14 +247,14 @@ class _Nodes:
         self._known: dict[int, tuple[int, int]] = {}
 
     def measure(self, node: yaml.Node, depth: int, key: str) -> tuple[int, int]:
-        """Return how many nodes there are, and how many levels; what contains itself has too many."""
+        """Return how many nodes there are, and how many levels of collections below; in itself it has too many."""
         if isinstance(node, yaml.ScalarNode):
             self.written += 1
-            return 1, 0
+            return 1, -1
         # By identity: an alias is the very node that it names, so each is measured once however often it is used.
         known = self._known.get(id(node))
         size, height = known or (1, 0)
-        if depth + height > MAX_DEPTH:
+        if depth + height >= MAX_DEPTH:
             raise yaml.YAMLError(f"{key}: {TOO_DEEP}" if key else TOO_DEEP)
         if not known:
             self.written += 1

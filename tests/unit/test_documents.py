@@ -173,13 +173,22 @@ class TestBounds:
         ((_, reason),) = mistakes(text)
         assert reason.endswith("nested too deeply")
 
-    @pytest.mark.parametrize("style", ["{}", "json"])
-    def test_depth(self, style: str) -> None:
-        """The same limit for YAML and for JSON."""
-        quote = '"' if style == "json" else ""
-        for levels, fits in ((MAX_DEPTH - 2, True), (MAX_DEPTH + 2, False)):
-            text = "{" + f"{quote}a{quote}: {{" * levels + "}" * levels + "}"
-            assert bool(mistakes(text)) is not fits, levels
+    @pytest.mark.parametrize("innermost", ["", "b"])
+    @pytest.mark.parametrize("quote", ["", '"'], ids=["yaml", "json"])
+    def test_depth(self, quote: str, innermost: str) -> None:
+        """The same limit for YAML and for JSON, in files and in what a tenant writes."""
+        inner = f"{quote}{innermost}{quote}: 1" if innermost else ""
+
+        def nested(levels: int) -> str:
+            return f"{{{quote}a{quote}: " * (levels - 1) + f"{{{inner}}}" + "}" * (levels - 1)
+
+        assert not mistakes(nested(MAX_DEPTH))
+        read_tenant_object(nested(MAX_DEPTH))
+        for levels in (MAX_DEPTH + 1, 8_000):
+            ((_, reason),) = mistakes(nested(levels))
+            assert reason.endswith("nested too deeply"), levels
+            with pytest.raises(DocumentError, match="nested too deeply"):
+                read_tenant_object(nested(levels))
 
     def test_a_key_given_twice_among_very_many(self) -> None:
         """Found in time that grows with the text."""
