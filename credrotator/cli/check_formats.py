@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 from xml.etree import ElementTree as ET
 
 from credrotator import __version__
@@ -155,6 +155,53 @@ def _xml(text: str) -> str:
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
+class _Text(TypedDict):
+    text: str
+
+
+class _Rule(TypedDict):
+    """A reportingDescriptor (SARIF 2.1.0 §3.49)."""
+
+    id: str
+    shortDescription: NotRequired[_Text]
+    help: NotRequired[_Text]
+
+
+class _File(TypedDict):
+    uri: str
+
+
+class _Region(TypedDict):
+    startLine: int
+
+
+class _PhysicalLocation(TypedDict):
+    artifactLocation: _File
+    region: _Region
+
+
+class _LogicalLocation(TypedDict):
+    fullyQualifiedName: str
+    kind: str
+
+
+class _Location(TypedDict, total=False):
+    """Where a result is (SARIF 2.1.0 §3.28)."""
+
+    physicalLocation: _PhysicalLocation
+    logicalLocations: list[_LogicalLocation]
+
+
+class _Result(TypedDict):
+    """A result (SARIF 2.1.0 §3.27)."""
+
+    ruleId: str
+    ruleIndex: int
+    level: Literal["error", "warning"]
+    message: _Text
+    locations: NotRequired[list[_Location]]
+
+
 def sarif(findings: Sequence[Finding]) -> str:
     """Return a SARIF log of one run; each reason is a rule, with its cause and what to do."""
     rules = list(dict.fromkeys(each.rule for each in findings))
@@ -163,26 +210,30 @@ def sarif(findings: Sequence[Finding]) -> str:
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
-def _rule(rule: str) -> dict[str, Any]:
+def _rule(rule: str) -> _Rule:
     known = explain(rule)
     if known is None:
         return {"id": rule}
     return {"id": rule, "shortDescription": {"text": known.cause}, "help": {"text": known.cure}}
 
 
-def _result(finding: Finding, index: int) -> dict[str, Any]:
-    result: dict[str, Any] = {
+def _result(finding: Finding, index: int) -> _Result:
+    result: _Result = {
         "ruleId": finding.rule,
         # Optional (SARIF 2.1.0 §3.27.6); it saves readers the search by ruleId.
         "ruleIndex": index,
         "level": finding.level,
         "message": {"text": _whole(finding)},
     }
+    location: _Location = {}
     if finding.file:
-        place = {"artifactLocation": {"uri": finding.file}, "region": {"startLine": finding.line}}
-        result["locations"] = [{"physicalLocation": place}]
+        location["physicalLocation"] = {
+            "artifactLocation": {"uri": finding.file},
+            "region": {"startLine": finding.line},
+        }
     if finding.policy:
         # Beside the place, or alone where there is none: SARIF has no finding that is nowhere.
-        logical = [{"fullyQualifiedName": finding.policy, "kind": "resource"}]
-        result.setdefault("locations", [{}])[0]["logicalLocations"] = logical
+        location["logicalLocations"] = [{"fullyQualifiedName": finding.policy, "kind": "resource"}]
+    if location:
+        result["locations"] = [location]
     return result

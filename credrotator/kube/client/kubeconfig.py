@@ -11,7 +11,7 @@ import os
 import stat
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from credrotator.core.errors import printable
 from credrotator.core.sensitive import Sensitive
@@ -19,7 +19,7 @@ from credrotator.kube.client.api_errors import ConfigurationError
 from credrotator.kube.client.authorization import BearerTokenFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from credrotator.kube.client.authorization import HeaderSource
 
@@ -29,17 +29,36 @@ _SHOWN = 300
 _LIMIT_BYTES = 4 * 2**20
 
 
+class Context(TypedDict, total=False):
+    """An entry of ``contexts``, as far as it is read here."""
+
+    cluster: str
+    user: str
+    namespace: str
+
+
+Cluster = TypedDict("Cluster", {"proxy-url": str, "tls-server-name": str}, total=False)
+"""An entry of ``clusters``, as far as the vendor's loader leaves it to us."""
+User = TypedDict(
+    "User",
+    {"tokenFile": str, "as": object, "as-uid": object, "as-groups": object, "as-user-extra": object},
+    total=False,
+)
+"""An entry of ``users``, as far as it is read here; what nobody has checked yet is an object."""
+
+
 class Kubeconfig:
     """One context of the merged files."""
 
     def __init__(self, paths: str, context: str | None) -> None:
         self._paths, self._context = paths, context
         self.settings, entry, merged = _load(paths, context)
-        self.context: dict[str, Any] = entry["context"]
+        self.context: Context = entry["context"]
         # Read by hand, because the loader falls back to the environment's proxies where the cluster names none.
-        self.cluster: dict[str, Any] = merged["clusters"].get_with_name(self.context["cluster"])["cluster"].value
+        self.cluster: Cluster = merged["clusters"].get_with_name(self.context["cluster"])["cluster"].value
         users = merged["users"].get_with_name(self.context.get("user"), safe=True)
-        self._user: dict[str, Any] = (users.safe_get("user") or {}) if users else {}
+        found: User | None = users.safe_get("user") if users else None
+        self._user: User = found or {}
         self._folder = Path(users.path).parent if users else Path()
 
     def token_source(self) -> HeaderSource:
@@ -72,7 +91,7 @@ class Kubeconfig:
         return tuple((name, value.encode().decode("latin-1")) for name, value in headers)
 
 
-def _impersonation(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _impersonation(user: User) -> Iterator[tuple[str, str]]:
     if name := user.get("as"):
         yield "Impersonate-User", _text(name, "as")
     if uid := user.get("as-uid"):

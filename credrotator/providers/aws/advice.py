@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from credrotator.core.claims import audiences, one_or_all
 from credrotator.core.errors import printable
@@ -25,7 +25,34 @@ if TYPE_CHECKING:
 REQUIREMENT = '{ source = "hashicorp/aws", version = ">= 5.81" }'
 
 
-def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str, Any]:
+Equals = dict[str, str | list[str]]
+"""What is compared: a key of the request, and the value or values that are let in."""
+
+
+class Condition(TypedDict):
+    """When a statement holds."""
+
+    StringEquals: Equals
+
+
+class Statement(TypedDict, total=False):
+    """One statement: whom a role trusts with which actions, or what a role may do to what."""
+
+    Effect: Literal["Allow"]
+    Principal: dict[str, str]
+    Action: str | list[str]
+    Resource: str
+    Condition: Condition
+
+
+class PolicyDocument(TypedDict):
+    """An IAM policy. Source: IAM user guide, "IAM JSON policy element reference"."""
+
+    Version: Literal["2012-10-17"]
+    Statement: list[Statement]
+
+
+def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> PolicyDocument:
     """Return the role's trust policy for a token.
 
     IAM compares its ``aud`` key with the token's ``azp`` where there is one, so both values are let in.
@@ -37,29 +64,21 @@ def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> dict[str, Any
     # STS compares the condition ``aud`` with azp where a token has that claim (IAM user guide, "Available keys for AWS
     # OIDC federation").
     accepted = [*audiences(claims), *([printable(claims["azp"])] if claims.get("azp") else [])]
-    equals: dict[str, Any] = {f"{issuer}:aud": one_or_all(accepted)}
+    equals: Equals = {f"{issuer}:aud": one_or_all(accepted)}
     if claims.get("sub"):
         equals[f"{issuer}:sub"] = printable(claims["sub"])
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"Federated": f"arn:{partition}:iam::{source.account}:oidc-provider/{issuer}"},
-                "Action": "sts:AssumeRoleWithWebIdentity",
-                "Condition": {"StringEquals": equals},
-            }
-        ],
-    }
+    trusted = {"Federated": f"arn:{partition}:iam::{source.account}:oidc-provider/{issuer}"}
+    action, condition = "sts:AssumeRoleWithWebIdentity", Condition(StringEquals=equals)
+    return _document({"Effect": "Allow", "Principal": trusted, "Action": action, "Condition": condition})
 
 
 class RoleLink(TypedDict):
     """What a further role of a chain needs: two IAM policies, and whose they are by ARN."""
 
     roleArn: str
-    trustPolicy: dict[str, Any]
+    trustPolicy: PolicyDocument
     callerRoleArn: str
-    callerPolicy: dict[str, Any]
+    callerPolicy: PolicyDocument
 
 
 def role_chain(source: AwsOidc) -> list[RoleLink]:
@@ -71,17 +90,17 @@ def role_chain(source: AwsOidc) -> list[RoleLink]:
     return [
         {
             "roleArn": role.arn,
-            "trustPolicy": _document({"Principal": {"AWS": caller}, **_assumed(role)}),
+            "trustPolicy": _document(_trusting(role, caller)),
             "callerRoleArn": caller,
-            "callerPolicy": _document({"Action": _actions(role), "Resource": role.arn}),
+            "callerPolicy": _document({"Effect": "Allow", "Action": _actions(role), "Resource": role.arn}),
         }
         # ``callers`` is one longer: nobody assumes anything by the last role.
         for caller, role in zip(callers, source.chain, strict=False)
     ]
 
 
-def _document(statement: Mapping[str, Any]) -> dict[str, Any]:
-    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]}
+def _document(statement: Statement) -> PolicyDocument:
+    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def _actions(role: ChainedRole) -> list[str]:
@@ -89,9 +108,11 @@ def _actions(role: ChainedRole) -> list[str]:
     return ["sts:AssumeRole", *(action for action, asked in further if asked)]
 
 
-def _assumed(role: ChainedRole) -> dict[str, Any]:
-    condition = {"Condition": {"StringEquals": {"sts:ExternalId": role.external_id}}} if role.external_id else {}
-    return {"Action": _actions(role), **condition}
+def _trusting(role: ChainedRole, caller: str) -> Statement:
+    statement: Statement = {"Effect": "Allow", "Principal": {"AWS": caller}, "Action": _actions(role)}
+    if role.external_id:
+        statement["Condition"] = {"StringEquals": {"sts:ExternalId": role.external_id}}
+    return statement
 
 
 @dataclass
@@ -103,7 +124,7 @@ class _Role:
     name: str
     life_s: int = 0
     policies: list[str] = field(default_factory=list)
-    conditions: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    conditions: list[tuple[str, Equals]] = field(default_factory=list)
 
 
 def terraform(advice: Iterable[Advice]) -> str:
@@ -114,7 +135,7 @@ def terraform(advice: Iterable[Advice]) -> str:
     for each in advice:
         assert isinstance(each.source, AwsOidc)  # noqa: S101 - the only source of this provider
         sources.append(each.source)
-        issuer, equals = _trusted(each.document)
+        issuer, equals = _trusted(cast("PolicyDocument", each.document))
         accepted = equals[f"{issuer}:aud"]
         names = [accepted] if isinstance(accepted, str) else accepted
         clients[each.source.account, issuer].update(dict.fromkeys(names))
@@ -145,7 +166,7 @@ def _chained(link: RoleLink) -> dict[str, str]:
     }
 
 
-def _add(roles: dict[str, _Role], advice: Advice, source: AwsOidc, condition: tuple[str, Mapping[str, Any]]) -> None:
+def _add(roles: dict[str, _Role], advice: Advice, source: AwsOidc, condition: tuple[str, Equals]) -> None:
     path, _, name = source.role_arn.split(":", 5)[5].removeprefix("role").rpartition("/")
     label = resource_name("role", source.account, f"{path}/", name)
     role = roles.setdefault(source.role_arn, _Role(label, f"{path}/", name))
@@ -156,7 +177,7 @@ def _add(roles: dict[str, _Role], advice: Advice, source: AwsOidc, condition: tu
         role.conditions.append(condition)
 
 
-def _trusted(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def _trusted(document: PolicyDocument) -> tuple[str, Equals]:
     """Return the issuer of a trust policy, without its scheme, and what is compared."""
     (statement,) = document["Statement"]
     issuer = statement["Principal"]["Federated"].partition(":oidc-provider/")[2]
