@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 import requests
+from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 from credrotator.core.errors import Denied
@@ -107,7 +108,7 @@ def test_a_wrong_signature_is_noticed(aws: Aws) -> None:
         "aws_secret_access_key": credential.secret_access_key.reveal()[::-1],
         "aws_session_token": credential.session_token.reveal(),
     }
-    with pytest.raises(Exception, match="SignatureDoesNotMatch"):
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         aws.client("sts", **key).get_caller_identity()
 
 

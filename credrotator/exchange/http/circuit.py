@@ -252,6 +252,7 @@ class CircuitBreakers:
         left to its own back-off, minutes after the recovery.
         """
         now_s, was_asked = self._seconds(), not isinstance(error, NotAsked)
+        agenda = self._agenda()
         for key in [each for each in error.circuits if isinstance(each, CircuitKey)]:
             pauses = self._pauses_of(key)
             if pauses is not None and pauses.is_open(policy.namespace):
@@ -263,7 +264,9 @@ class CircuitBreakers:
         if was_asked:
             self._awakening.failed(policy, now_s)
             self._slot_queue.discard(policy)
-        self._changed.notify_all()
+        # Whoever waits in ``awake`` wakes up for nothing otherwise, once for each failure.
+        if self._agenda() != agenda:
+            self._changed.notify_all()
 
     def _agenda(self) -> tuple[float | None, float | None]:
         """Return when the next policies are to be woken: after a pause, and for a free slot."""
