@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+import requests
 import yaml
 
 from credrotator.sandbox import DEFAULT_ORGANIZATION, DEFAULT_TENANT, Sandbox
@@ -189,6 +192,36 @@ def test_each_vendor_takes_the_tenants_own_subject(tenants: Site, tenant: str) -
     assert claims["appid"] == APPS[tenant]
 
 
+@pytest.mark.parametrize("tenant", TENANTS)
+def test_each_vendor_answers_what_is_published(tenants: Site, tenant: str) -> None:
+    """A request with it is taken, by those that have something to ask."""
+    sandbox = tenants.sandbox
+    flags = {"anthropic-beta": "oauth-2025-04-20", "anthropic-version": "2023-06-01"}
+    asked = {
+        "anthropic": (f"{sandbox.anthropic.url}/v1/models", flags),
+        "openai": (f"{sandbox.openai.url}/v1/models", {}),
+    }
+    for vendor, (url, headers) in asked.items():
+        _eventually(lambda vendor=vendor: bool(tenants.credential(tenant, vendor)), f"{vendor} of {tenant}")  # type: ignore[misc]
+        bearer = {"Authorization": f"Bearer {tenants.credential(tenant, vendor)}"}
+        answer = requests.get(
+            f"{url}/v1/models", headers={**headers, **bearer}, verify=str(sandbox.ca_file), timeout=10
+        )
+        assert answer.status_code == HTTPStatus.OK, answer.text
+    profile = configparser.ConfigParser(interpolation=None)
+    profile.read_string(tenants.credential(tenant, "aws"))
+    sts = boto3.client(
+        "sts",
+        "us-east-1",
+        endpoint_url=sandbox.sts.url,
+        verify=str(sandbox.ca_file),
+        aws_access_key_id=profile["default"]["aws_access_key_id"],
+        aws_secret_access_key=profile["default"]["aws_secret_access_key"],
+        aws_session_token=profile["default"]["aws_session_token"],
+    )
+    assert f":assumed-role/{tenant}/" in sts.get_caller_identity()["Arn"]
+
+
 def test_a_vendor_that_takes_each_token_once_gets_another(tenants: Site) -> None:
     """Anthropic's credentials are renewed, each by a token that it has not seen."""
     first = tenants.credential("team-a", "anthropic")
@@ -199,7 +232,8 @@ def test_a_vendor_that_takes_each_token_once_gets_another(tenants: Site) -> None
 def test_a_role_of_another_tenant_is_refused(tenants: Site) -> None:
     """The subject is the tenant's own, so the other one's role does not let it in."""
     _eventually(lambda: bool(tenants.condition("team-b", "greedy")), "a condition")
-    assert tenants.condition("team-b", "greedy")["status"] == "False"
+    condition = tenants.condition("team-b", "greedy")
+    assert (condition["status"], condition["reason"]) == ("False", "AccessDenied")
     assert not tenants.cluster.api.find(SECRETS, Name("team-b", "greedy"))
 
 
