@@ -72,7 +72,8 @@ class ClusterFleet(Fleet):
     def read(self, policy: str) -> str:
         """Read a policy's credentials file as the gateway does."""
         secret = self.server.get("secrets", f"ai-eg-bsp-{policy}", NAMESPACE)
-        if secret is None:
+        # One that is parked, as a busy machine's first attempts may be, has no credential yet.
+        if secret is None or "credentials" not in secret["data"]:
             raise FileNotFoundError(policy)
         return base64.b64decode(secret["data"]["credentials"]).decode()
 

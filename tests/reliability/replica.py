@@ -82,8 +82,12 @@ class Replica:
 
     def latest(self) -> str:
         """Say what it held when it was looked at last."""
-        held = (f"{self.figures[self.role, name][-1]:.0f} {name}" for name in GROWN if self.role)
-        return f"{self.role}, {', '.join(held)}"
+        held = [
+            f"{figures[-1]:.0f} {name}"
+            for (role, name), figures in self.figures.items()
+            if role == self.role and figures
+        ]
+        return ", ".join([self.role or "starting", *held])
 
     def growth(self) -> list[str]:
         """Say what it holds more of in the last quarter of its time than in the first, in words."""
