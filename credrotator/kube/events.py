@@ -105,14 +105,16 @@ class EventRecorder:
         now = self._monotonic()
         with self._lock:
             known = self._emitted.get(same)
-            if known and now - known.at >= TOGETHER.total_seconds():
+            if known and _is_over(known, now):
                 known = None
             if known is None:
                 known = self._emitted[same] = _Emitted(_event_key(subject), 0, now)
             known.count, known.at = known.count + 1, now
             count = known.count
             self._emitted.move_to_end(same)
-            while len(self._emitted) > REMEMBERED:
+            # In the order of their last writing. One that no repetition is recognised of any more is of no use: where
+            # policies come and go, thousands would be held for nothing.
+            while len(self._emitted) > REMEMBERED or _is_over(next(iter(self._emitted.values())), now):
                 self._emitted.popitem(last=False)
         # Counted above all the same: what was left out shows in the count of the next one.
         if self._budget.wait_s(subject.key, spare=-1 if kind == "Warning" else 0):
@@ -160,6 +162,10 @@ class EventRecorder:
             "reportingInstance": self._instance,
         }
         self._api.post(resource_paths.events(key.namespace), body, read_timeout_s=TIMEOUT_S)
+
+
+def _is_over(emitted: _Emitted, now: float) -> bool:
+    return now - emitted.at >= TOGETHER.total_seconds()
 
 
 def cut_bytes(text: str, limit: int) -> str:

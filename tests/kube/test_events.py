@@ -138,3 +138,11 @@ def test_memory_is_bounded(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) 
     for number in range(10):
         recorded.recorder.emit(POLICY, "Rotated", f"message {number}")
     assert len(recorded.recorder._emitted) == 3
+
+
+def test_what_nothing_is_recognised_of_any_more_is_forgotten(recorded: Recorded) -> None:
+    """After ten minutes the same would be made anew, so that what is known of it has no use."""
+    for number in range(20):
+        recorded.recorder.emit(POLICY, "Rotated", f"{number}")
+        recorded.later(minutes=1)
+    assert len(recorded.recorder._emitted) == 10

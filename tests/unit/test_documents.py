@@ -190,6 +190,11 @@ class TestBounds:
             with pytest.raises(DocumentError, match="nested too deeply"):
                 read_tenant_object(nested(levels))
 
+    def test_brackets_in_quotes_of_yaml(self) -> None:
+        """They nest nothing, in whatever kind of quotes."""
+        brackets = "[" * (MAX_DEPTH + 1)
+        assert read_tenant_object(f'{{a: \'{brackets}\', "b": "{brackets}"}}') == {"a": brackets, "b": brackets}
+
     def test_a_key_given_twice_among_very_many(self) -> None:
         """Found in time that grows with the text."""
         text = "{" + ",".join(f'"k{number}":1' for number in range(30_000)) + ',"k29999":1}'
