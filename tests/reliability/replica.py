@@ -17,7 +17,8 @@ from tests.reliability.soak import say
 if TYPE_CHECKING:
     import signal
 
-ROLES = ("standby", "leader")
+ROLES = ("standby", "leader", "former leader")
+"""What is compared with itself only: one that has led holds what it needed for that, its caches and connections."""
 GRACE_S = 12.0
 GROWN = {"memory, MiB": (1.10, 6.0), "threads": (1.0, 3.0), "open files": (1.0, 10.0)}
 """By how much the last median may exceed the first: this share of it, and so much more."""
@@ -34,11 +35,13 @@ class Replica:
     starts: int = 0
     figures: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     role: str = ""
+    has_led: bool = False
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
         """Start a process; what was taken down of the one before is forgotten."""
         self.starts += 1
+        self.has_led = False
         self.forget()
         with self.log.open("ab") as output:
             output.write(f"--- start {self.starts}\n".encode())
@@ -58,11 +61,12 @@ class Replica:
             return self.process.wait()
 
     def sample(self) -> None:
-        """Take down what it holds at this moment, as leader or as standby: the two are not compared."""
+        """Take down what it holds at this moment, by what it is: see ``ROLES``."""
         leads = self.leads()
         if leads is None:
             return
-        self.role = ROLES[leads]
+        self.has_led |= leads
+        self.role = "leader" if leads else "former leader" if self.has_led else "standby"
         proc = Path(f"/proc/{self.process.pid}")
         with contextlib.suppress(OSError):
             status = proc.joinpath("status").read_text()
@@ -99,7 +103,7 @@ class Replica:
             quarter = max(1, len(figures) // 4)
             first, last = statistics.median(figures[:quarter]), statistics.median(figures[-quarter:])
             label = f"{self.name}, {role}: {name}"
-            say(f"{label:<31} {first:.0f} at first, {last:.0f} at last, {max(figures):.0f} at most")
+            say(f"{label:<37} {first:.0f} at first, {last:.0f} at last, {max(figures):.0f} at most")
             if last > first * share + more:
                 grown.append(f"the {self.name} daemon has grown as {role}: {name} {first:.0f}, then {last:.0f}")
         return grown
