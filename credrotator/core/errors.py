@@ -67,6 +67,7 @@ class RotationError(Exception):
         retry_after: timedelta | None = None,
         settling: Settling | None = None,
         hangs: bool = False,
+        circuits: frozenset[Hashable] = frozenset(),
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -75,7 +76,7 @@ class RotationError(Exception):
         self.retry_after = retry_after
         self.settling = settling
         self.hangs = hangs
-        self.circuits: frozenset[Hashable] = frozenset()
+        self.circuits = circuits
 
     def anew(
         self, *, message: str | None = None, hint: str | None = None, retry_after: timedelta | None = None
@@ -85,7 +86,7 @@ class RotationError(Exception):
         NOTE: one error raised in many threads would collect all their tracebacks, and keep alive what their frames
         hold.
         """
-        error = type(self)(
+        return type(self)(
             self.reason,
             self.message if message is None else message,
             hint=self.hint if hint is None else hint,
@@ -93,9 +94,8 @@ class RotationError(Exception):
             retry_after=self.retry_after if retry_after is None else retry_after,
             settling=self.settling,
             hangs=self.hangs,
+            circuits=self.circuits,
         )
-        error.circuits = self.circuits
-        return error
 
     @property
     def is_refusal(self) -> bool:

@@ -116,8 +116,8 @@ def test_fault_17_a_joined_flight_that_is_not_let_through() -> None:
 def test_fault_17_a_joined_flight_without_a_slot() -> None:
     """A slot that comes free is for those too that had joined the request that found none."""
     fleet = Fleet(slots=1)
-    refusal = NotAsked("IssuerBusy", "no slot", hint="wait")
-    refusal.circuits = frozenset({CircuitKey(TOKEN.endpoint, TOKEN.host)})
+    full = CircuitKey(TOKEN.endpoint, TOKEN.host)
+    refusal = NotAsked("IssuerBusy", "no slot", hint="wait", circuits=frozenset({full}))
     with pytest.raises(NotAsked), fleet.circuits.asking(SECOND):
         raise refusal
     assert SECOND in fleet.awake()
@@ -136,8 +136,8 @@ def test_a_refusal_waits_for_no_recovery() -> None:
     assert SECOND not in fleet.awake()
 
 
-def test_another_namespace_is_named_where_it_is_open_for_all() -> None:
-    """What one namespace alone has met stays its own; the shared failure counts for whom it keeps out."""
+def test_what_one_namespace_has_met_keeps_no_other_waiting() -> None:
+    """The circuit is open for the first one's namespace alone; the other one goes by its own back-off."""
     fleet = Fleet()
     fleet.open()
     fleet.fail(NEIGHBOUR, outage)

@@ -203,11 +203,11 @@ class CircuitBreakers:
                 # At each turn anew: what nobody holds may be forgotten meanwhile.
                 circuits = {grain: self._circuit(grain) for grain in _grains(key)}
                 for circuit in circuits.values():
-                    self._refuse_if_open(circuit, key, policy)
+                    self._refuse_if_open(circuit, key, namespace)
                 full = _without_room(circuits.values(), namespace)
                 if full is None:
                     break
-                self._wait_for_slot(key, full, policy, gives_up_s)
+                self._wait_for_slot(key, full, gives_up_s)
             if policy:
                 self._slot_queue.arrived(policy, circuits)
             # Noted at the start: failures of requests that were on their way when a pause began belong to the burst
@@ -272,40 +272,31 @@ class CircuitBreakers:
         """Return when the next policies are to be woken: after a pause, and for a free slot."""
         return self._awakening.next_s(), self._slot_queue.next_s()
 
-    def _refuse_if_open(self, circuit: _Circuit, key: CircuitKey, policy: ObjectKey | None) -> None:
-        now_s, namespace = self._seconds(), policy.namespace if policy else ""
-        left_s = circuit.pauses.left_s(namespace, now_s, ignore_retry_after=ignores_retry_after())
+    def _refuse_if_open(self, circuit: _Circuit, key: CircuitKey, namespace: str) -> None:
+        left_s = circuit.pauses.left_s(namespace, self._seconds(), ignore_retry_after=ignores_retry_after())
         if left_s <= 0:
             return
-        if policy:
-            self._awakening.wait(circuit.key, policy, trial_at_s=now_s + left_s)
-            self._changed.notify_all()
-        refusal = NotAsked(
+        raise NotAsked(
             circuit.pauses.reason,
             f"{key.title} is not asked again for {ceil(left_s)} s",
             hint="wait: it is tried again by itself; credrotator check shows what it answers",
             retry_after=timedelta(seconds=left_s),
             hangs=circuit.pauses.hangs,
+            circuits=frozenset({circuit.key}),
         )
-        refusal.circuits = frozenset({circuit.key})
-        raise refusal
 
-    def _wait_for_slot(self, key: CircuitKey, full: CircuitKey, policy: ObjectKey | None, gives_up_s: float) -> None:
+    def _wait_for_slot(self, key: CircuitKey, full: CircuitKey, gives_up_s: float) -> None:
         try:
             left_s = remaining_s(gives_up_s - self._seconds()) or 0.0
         except TimeoutError:
             left_s = 0.0
         if left_s <= 0:
-            if policy:
-                self._slot_queue.wait(full, policy, self._seconds())
-                self._changed.notify_all()
-            refusal = NotAsked(
+            raise NotAsked(
                 f"{key.endpoint.capitalize()}Busy",
                 f"{key.title} has not answered those who asked before",
                 hint="see whether it is slow or overloaded; raise --workers if it is not",
+                circuits=frozenset({full}),
             )
-            refusal.circuits = frozenset({full})
-            raise refusal
         self._waiting_for_slots += 1
         try:
             self._changed.wait(left_s)
