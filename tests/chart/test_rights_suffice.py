@@ -22,6 +22,7 @@ from tests.support import cluster_policies
 from tests.support.parts import gateway_crds
 from tests.support.parts.api import Name, Resource
 from tests.support.parts.cache import Cache, default_root
+from tests.support.parts.control_plane import ISSUER as CLUSTER_ISSUER
 from tests.support.parts.ports import free_port
 from tests.support.parts.process import answers, running
 
@@ -36,8 +37,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(40 * 60)]
 
 TEAM = "team-a"
 KEYLESS = "team-b"
-# Of tests.support.parts.control_plane.
-CLUSTER_ISSUER = "https://kubernetes.default.svc"
 ACCOUNT_ROLE = "arn:aws:iam::123456789012:role/of-an-account"
 LEASES = Resource("coordination.k8s.io/v1", "leases")
 EVENTS = Resource("v1", "events")

@@ -22,6 +22,7 @@ from credrotator.kube.client.api import KubeApi
 from credrotator.kube.client.connection import find_connection
 from credrotator.providers import PROVIDERS
 from tests.e2e import realms
+from tests.support.parts.control_plane import ISSUER as CLUSTER_ISSUER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from tests.support.parts.cluster import Cluster
     from tests.support.parts.keycloak import Keycloak
 
-# Of tests.support.parts.control_plane.
-CLUSTER = "https://kubernetes.default.svc"
 POLICY = ObjectKey("team-a", "bedrock")
 SUBJECT = "system:serviceaccount:team-a:gateway"
 KEYS: dict[str, RSAKey | ECKey] = {"rsa": RSAKey.generate_key(2048), "ec": ECKey.generate_key("P-256")}
@@ -53,7 +52,7 @@ def account_tokens(kubernetes: Cluster) -> Iterator[ClusterAccountTokens]:
 def realm(identity: Keycloak, kubernetes: Cluster) -> str:
     """Make a realm whose clients have no secret and which trusts the cluster, and return its issuer."""
     public = (kubernetes.directory / "pki" / "service-accounts.pub").read_text()
-    identity.create(realms.secretless_realm(issuer=CLUSTER, public_key=public, subject=SUBJECT, keys=KEYS))
+    identity.create(realms.secretless_realm(issuer=CLUSTER_ISSUER, public_key=public, subject=SUBJECT, keys=KEYS))
     return identity.issuer(realms.SECRETLESS)
 
 

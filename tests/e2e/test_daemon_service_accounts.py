@@ -5,12 +5,10 @@ at the vendors; the vendors of the sandbox take the API server's own keys, issue
 """
 
 import base64
-import configparser
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -31,24 +29,25 @@ from credrotator.sandbox.keys import key_set
 from credrotator.sandbox.openai import AUDIENCE as OPENAI_AUDIENCE
 from credrotator.sandbox.openai import IdentityProvider
 from credrotator.sandbox.roles import Role
+from credrotator.sandbox.trust import claims_of
 from tests.e2e.gateway_site import Destination
+from tests.e2e.published import AwsCredential
 from tests.support.cluster_policies import NAMESPACE, POLICIES, SECRETS, aws_file, policy
 from tests.support.parts import daemon
 from tests.support.parts.api import Json, Name
 from tests.support.parts.cluster import Cluster
+from tests.support.parts.control_plane import ISSUER as CLUSTER_ISSUER
+from tests.support.waiting import eventually
 
 CHART = Path(__file__).parents[2] / "charts" / "credrotator"
-# Of tests.support.parts.control_plane.
-CLUSTER = "https://kubernetes.default.svc"
 TENANTS = ("team-a", "team-b")
 APPS = {tenant: f"{number}0000000-1111-2222-3333-444444444444" for number, tenant in enumerate(TENANTS, 1)}
 ACCOUNT = "models"
 VENDORS = ("aws", "azure", "anthropic", "openai")
 KEYS = {"aws": "credentials"}
 """Where the credential lies in the Secret, if not under the gateway's name for keys."""
-_START = timedelta(seconds=60)
+_START_S = 60.0
 _LIFE = timedelta(seconds=20)
-_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,19 @@ class Site:
         """Return what is published, "" for nothing."""
         found = self.cluster.api.find(SECRETS, Name(tenant, f"managed-{vendor}")) or {}
         return base64.b64decode((found.get("data") or {}).get(KEYS.get(vendor, "apiKey"), "")).decode()
+
+    def wait_for(self, tenant: str, *vendors: str) -> None:
+        """Return when there is a credential of each."""
+        eventually(lambda: all(self.credential(tenant, vendor) for vendor in vendors), _START_S)
+
+    def aws(self, tenant: str) -> AwsCredential:
+        """Read the AWS credential."""
+        return AwsCredential.parse(self.credential(tenant, "aws"))
+
+    def judged(self, name: str) -> Json:
+        """Wait for what the condition of a policy of the second tenant says, and return it."""
+        eventually(lambda: self.condition(TENANTS[1], name), _START_S)
+        return self.condition(TENANTS[1], name)
 
     def condition(self, tenant: str, name: str) -> Json:
         """Return what a policy's condition says, if it has one."""
@@ -122,19 +134,21 @@ def _policies(tenant: str) -> list[Json]:
 
 def _trust(sandbox: Sandbox, cluster: Cluster) -> None:
     """Let each vendor take the cluster's tokens, each tenant's for what is that tenant's."""
-    keys = key_set(json.loads(cluster.kubectl("get", "--raw", "/openid/v1/jwks")))
+    keys = key_set(json.loads(cluster.api.text("/openid/v1/jwks")))
     for vendor in (sandbox.sts, sandbox.entra, sandbox.anthropic, sandbox.openai):
-        vendor.issuers.trust(CLUSTER, lambda: keys)
+        vendor.issuers.trust(CLUSTER_ISSUER, lambda: keys)
     for tenant in TENANTS:
         subject, letter = f"system:serviceaccount:{tenant}:{ACCOUNT}", tenant[-1]
-        sandbox.sts.roles[_role(tenant)] = Role(CLUSTER, subject=subject)
-        sandbox.entra.tenants[DEFAULT_TENANT][APPS[tenant]] = App(federated=[FederatedCredential(CLUSTER, subject)])
-        by_jwt = Trusted(CLUSTER, ANTHROPIC_AUDIENCE, subject)
+        sandbox.sts.roles[_role(tenant)] = Role(CLUSTER_ISSUER, subject=subject)
+        sandbox.entra.tenants[DEFAULT_TENANT][APPS[tenant]] = App(
+            federated=[FederatedCredential(CLUSTER_ISSUER, subject)]
+        )
+        by_jwt = Trusted(CLUSTER_ISSUER, ANTHROPIC_AUDIENCE, subject)
         # Short, so that it is renewed while a test looks on: the vendor takes each token once.
         sandbox.anthropic.rules[f"fdrl_{letter}"] = FederationRule(
             by_jwt, service_account=f"svac_{letter}", token_life=_LIFE
         )
-        known = IdentityProvider(Trusted(CLUSTER, OPENAI_AUDIENCE, subject), {f"sa_{letter}"})
+        known = IdentityProvider(Trusted(CLUSTER_ISSUER, OPENAI_AUDIENCE, subject), {f"sa_{letter}"})
         sandbox.openai.identity_providers[f"idp_{letter}"] = known
 
 
@@ -179,45 +193,34 @@ def tenants(prepared: Destination) -> Iterator[Site]:
 @pytest.mark.parametrize("tenant", TENANTS)
 def test_each_vendor_takes_the_tenants_own_subject(tenants: Site, tenant: str) -> None:
     """What is published stands for what is that tenant's at each vendor."""
-    for vendor in VENDORS:
-        _eventually(lambda vendor=vendor: bool(tenants.credential(tenant, vendor)), f"{vendor} of {tenant}")  # type: ignore[misc]
+    tenants.wait_for(tenant, *VENDORS)
     sandbox, letter = tenants.sandbox, tenant[-1]
-    profile = configparser.ConfigParser(interpolation=None)
-    profile.read_string(tenants.credential(tenant, "aws"))
-    assert f":assumed-role/{tenant}/" in sandbox.sts.sessions[profile["default"]["aws_access_key_id"]].arn
+    assert f":assumed-role/{tenant}/" in sandbox.sts.sessions[tenants.aws(tenant).key_id].arn
     assert sandbox.openai.grants[tenants.credential(tenant, "openai")].principal == f"sa_{letter}"
     principal = sandbox.anthropic.grants[tenants.credential(tenant, "anthropic")].principal
     assert principal.startswith(f"svac_{letter} ")
-    claims = json.loads(_decoded(tenants.credential(tenant, "azure").split(".")[1]))
-    assert claims["appid"] == APPS[tenant]
+    assert claims_of(tenants.credential(tenant, "azure"))["appid"] == APPS[tenant]
 
 
 @pytest.mark.parametrize("tenant", TENANTS)
 def test_each_vendor_answers_what_is_published(tenants: Site, tenant: str) -> None:
     """A request with it is taken, by those that have something to ask."""
+    tenants.wait_for(tenant, "aws", "anthropic", "openai")
     sandbox = tenants.sandbox
     flags = {"anthropic-beta": "oauth-2025-04-20", "anthropic-version": "2023-06-01"}
-    asked = {
-        "anthropic": (f"{sandbox.anthropic.url}/v1/models", flags),
-        "openai": (f"{sandbox.openai.url}/v1/models", {}),
-    }
-    for vendor, (url, headers) in asked.items():
-        _eventually(lambda vendor=vendor: bool(tenants.credential(tenant, vendor)), f"{vendor} of {tenant}")  # type: ignore[misc]
-        bearer = {"Authorization": f"Bearer {tenants.credential(tenant, vendor)}"}
-        answer = requests.get(
-            f"{url}/v1/models", headers={**headers, **bearer}, verify=str(sandbox.ca_file), timeout=10
-        )
+    for vendor, url in (("anthropic", sandbox.anthropic.url), ("openai", sandbox.openai.url)):
+        headers = {**flags, "Authorization": f"Bearer {tenants.credential(tenant, vendor)}"}
+        answer = requests.get(f"{url}/v1/models", headers=headers, verify=str(sandbox.ca_file), timeout=10)
         assert answer.status_code == HTTPStatus.OK, answer.text
-    profile = configparser.ConfigParser(interpolation=None)
-    profile.read_string(tenants.credential(tenant, "aws"))
+    credential = tenants.aws(tenant)
     sts = boto3.client(
         "sts",
-        "us-east-1",
+        credential.region,
         endpoint_url=sandbox.sts.url,
         verify=str(sandbox.ca_file),
-        aws_access_key_id=profile["default"]["aws_access_key_id"],
-        aws_secret_access_key=profile["default"]["aws_secret_access_key"],
-        aws_session_token=profile["default"]["aws_session_token"],
+        aws_access_key_id=credential.key_id,
+        aws_secret_access_key=credential.secret,
+        aws_session_token=credential.session_token,
     )
     assert f":assumed-role/{tenant}/" in sts.get_caller_identity()["Arn"]
 
@@ -225,22 +228,20 @@ def test_each_vendor_answers_what_is_published(tenants: Site, tenant: str) -> No
 def test_a_vendor_that_takes_each_token_once_gets_another(tenants: Site) -> None:
     """Anthropic's credentials are renewed, each by a token that it has not seen."""
     first = tenants.credential("team-a", "anthropic")
-    _eventually(lambda: tenants.credential("team-a", "anthropic") not in {"", first}, "a second credential")
+    eventually(lambda: tenants.credential("team-a", "anthropic") not in {"", first}, _START_S)
     assert tenants.condition("team-a", "managed-anthropic")["status"] == "True"
 
 
 def test_a_role_of_another_tenant_is_refused(tenants: Site) -> None:
     """The subject is the tenant's own, so the other one's role does not let it in."""
-    _eventually(lambda: bool(tenants.condition("team-b", "greedy")), "a condition")
-    condition = tenants.condition("team-b", "greedy")
+    condition = tenants.judged("greedy")
     assert (condition["status"], condition["reason"]) == ("False", "AccessDenied")
     assert not tenants.cluster.api.find(SECRETS, Name("team-b", "greedy"))
 
 
 def test_an_account_that_nobody_allowed(tenants: Site) -> None:
     """The chart names the accounts; for another one the condition says which right is missing, and what to do."""
-    _eventually(lambda: bool(tenants.condition("team-b", "not-allowed")), "a condition")
-    condition = tenants.condition("team-b", "not-allowed")
+    condition = tenants.judged("not-allowed")
     assert (condition["status"], condition["reason"]) == ("False", "ServiceAccountForbidden")
     assert "team-b/unlisted" in condition["message"]
     assert "serviceAccountTokens" in condition["message"]
@@ -248,8 +249,7 @@ def test_an_account_that_nobody_allowed(tenants: Site) -> None:
 
 def test_no_account_of_another_namespace(tenants: Site) -> None:
     """A name with a slash is no name of an account, and the policy says so."""
-    _eventually(lambda: bool(tenants.condition("team-b", "far")), "a condition")
-    condition = tenants.condition("team-b", "far")
+    condition = tenants.judged("far")
     assert (condition["status"], "service-account" in condition["message"]) == ("False", True)
     assert not tenants.cluster.api.find(SECRETS, Name("team-b", "far"))
 
@@ -257,21 +257,10 @@ def test_no_account_of_another_namespace(tenants: Site) -> None:
 def test_check_prints_the_trust_that_fits(tenants: Site) -> None:
     """By the real token: the cluster's issuer, the account as subject, and the vendor's audience."""
     shown = tenants.check("team-a", "managed-aws", "managed-azure", "managed-anthropic", "managed-openai")
-    assert CLUSTER in shown
+    assert CLUSTER_ISSUER in shown
     assert f"system:serviceaccount:team-a:{ACCOUNT}" in shown
     for audience in ("sts.amazonaws.com", "api://AzureADTokenExchange", ANTHROPIC_AUDIENCE, OPENAI_AUDIENCE):
         assert audience in shown
     refused = tenants.check("team-b", "not-allowed")
     assert "serviceaccounts/token" in refused
     assert "team-b" in refused
-
-
-def _decoded(part: str) -> bytes:
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-
-
-def _eventually(holds: Callable[[], bool], what: str) -> None:
-    ends_s = time.monotonic() + _START.total_seconds()
-    while not holds():
-        assert time.monotonic() < ends_s, f"no {what} within {_START.total_seconds():.0f} s"
-        time.sleep(_POLL_S)

@@ -1,10 +1,8 @@
 """Tokens of the model vendors, from the examples' policies to the vendors, through the gateway's own data plane."""
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -19,22 +17,31 @@ from tests.e2e.command import Credrotator, Outcome
 from tests.e2e.published import token_id
 from tests.e2e.upstream.forward import Forward
 from tests.support.parts.cache import Cache
+from tests.support.waiting import eventually
 
 _ROOT = Path(__file__).parents[2]
 _EXAMPLES, _TEMPLATE = _ROOT / "examples", Path(__file__).parent / "config" / "model_vendors.yaml.j2"
-_WITHIN = timedelta(seconds=30)
-"""The filter looks at its configuration every five seconds."""
 _MESSAGES, _COMPLETIONS = "/anthropic/v1/messages", "/v1/chat/completions"
+_WHO = "/sandbox/whoami"
 
 
 @dataclass(frozen=True)
 class Vendor:
-    """A vendor as the gateway knows it: what is asked, and what the answer to a token that is not good any more is."""
+    """A vendor as the gateway knows it, and which server of the sandbox stands for it.
+
+    Attributes:
+        server: Its name in the sandbox.
+        path: What the gateway is asked.
+        probe: What the server is asked, if not that.
+        refusal: The answer to a token that is not good any more.
+    """
 
     name: str
     example: str
     host: str
+    server: str
     path: str = _COMPLETIONS
+    probe: str = ""
     refusal: int = HTTPStatus.UNAUTHORIZED
 
     @property
@@ -44,12 +51,12 @@ class Vendor:
 
 
 VENDORS = (
-    Vendor("anthropic", "anthropic.yaml", "api.anthropic.com", _MESSAGES),
-    Vendor("openai", "openai.yaml", "api.openai.com"),
-    Vendor("tools", "token-exchange.yaml", "tools.example"),
-    Vendor("own-gateway", "client-credentials.yaml", "mcp.example"),
+    Vendor("anthropic", "anthropic.yaml", "api.anthropic.com", "anthropic", _MESSAGES),
+    Vendor("openai", "openai.yaml", "api.openai.com", "openai"),
+    Vendor("tools", "token-exchange.yaml", "tools.example", "exchange", probe=_WHO),
+    Vendor("own-gateway", "client-credentials.yaml", "mcp.example", "exchange", probe=_WHO),
     # Bedrock answers so for whatever is wrong with a key.
-    Vendor("bedrock-key", "bedrock-api-key.yaml", "bedrock-runtime.us-east-1.amazonaws.com", refusal=403),
+    Vendor("bedrock-key", "bedrock-api-key.yaml", "bedrock-runtime.us-east-1.amazonaws.com", "sts", refusal=403),
 )
 _BY_NAME = {vendor.name: vendor for vendor in VENDORS}
 
@@ -90,13 +97,11 @@ class Site:
 
     def revoke(self, vendor: Vendor) -> None:
         """Have the vendor take back what is published."""
-        match vendor.name:
-            case "anthropic" | "openai":
-                getattr(self.sandbox, vendor.name).revoke(self.token(vendor))
-            case "bedrock-key":
-                self.sandbox.sts.sessions.clear()
-            case _:
-                self.sandbox.exchange.revoke(self.token(vendor))
+        if vendor.server == "sts":
+            # A short-term key has no end of its own: it ends with the session that it was made with.
+            self.sandbox.sts.sessions.clear()
+        else:
+            getattr(self.sandbox, vendor.server).revoke(self.token(vendor))
 
 
 def _manifests(sandbox: Sandbox) -> str:
@@ -117,13 +122,8 @@ def vendors(parts: Cache, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFac
     site = Site(sandbox, credrotator)
     outcome = site.rotate()
     assert outcome.exit_code == 0, outcome
-    probe = "/sandbox/whoami"
     judges = {
-        "api.anthropic.com": Forward(sandbox.anthropic.url, sandbox.ca_file),
-        "api.openai.com": Forward(sandbox.openai.url, sandbox.ca_file),
-        "tools.example": Forward(sandbox.exchange.url, sandbox.ca_file, probe),
-        "mcp.example": Forward(sandbox.exchange.url, sandbox.ca_file, probe),
-        "bedrock-runtime.us-east-1.amazonaws.com": Forward(sandbox.sts.url, sandbox.ca_file),
+        vendor.host: Forward(getattr(sandbox, vendor.server).url, sandbox.ca_file, vendor.probe) for vendor in VENDORS
     }
     backends = [vendor.backend for vendor in VENDORS]
     with chain.serving(parts, credrotator.filter_file, judges, directory=directory, backends=backends) as running:
@@ -136,7 +136,8 @@ def test_a_token_is_taken_until_it_is_revoked(vendors: Site, name: str) -> None:
     """The vendor takes what was published, refuses it once it is revoked, and takes the next one."""
     vendor = _BY_NAME[name]
     first = vendors.token(vendor)
-    _eventually(lambda: vendors.takes(vendor, first))
+    # The filter looks at its configuration every five seconds.
+    eventually(lambda: vendors.takes(vendor, first))
 
     vendors.revoke(vendor)
     assert vendors.ask(vendor) == vendor.refusal
@@ -145,11 +146,4 @@ def test_a_token_is_taken_until_it_is_revoked(vendors: Site, name: str) -> None:
     assert vendors.rotate("--force").document["summary"]["rotated"] == len(VENDORS)
     second = vendors.token(vendor)
     assert second != first
-    _eventually(lambda: vendors.takes(vendor, second))
-
-
-def _eventually(holds: Callable[[], bool]) -> None:
-    ends_s = time.monotonic() + _WITHIN.total_seconds()
-    while not holds():
-        assert time.monotonic() < ends_s, f"not within {_WITHIN.total_seconds():.0f} s"
-        time.sleep(0.2)
+    eventually(lambda: vendors.takes(vendor, second))

@@ -10,6 +10,8 @@ from tests.support.parts.pki import Pki
 from tests.support.parts.ports import free_port
 from tests.support.parts.process import answers, running
 
+ISSUER = "https://kubernetes.default.svc"
+"""Of the service accounts' tokens: a cluster's own name for its API server, as it is by default."""
 _START = timedelta(minutes=2)
 _CONTROLLERS = "system:kube-controller-manager"
 # What the last of them to be ready says, which is the garbage collector.
@@ -52,7 +54,7 @@ def api_server(program: Path, store: str, keys: Pki, *, directory: Path, collect
         "--tls-cert-file", str(keys.server.certificate),
         "--tls-private-key-file", str(keys.server.key),
         "--client-ca-file", str(keys.ca),
-        "--service-account-issuer", "https://kubernetes.default.svc",
+        "--service-account-issuer", ISSUER,
         "--service-account-key-file", str(keys.service_accounts.certificate),
         "--service-account-signing-key-file", str(keys.service_accounts.key),
         "--authorization-mode", "RBAC",
