@@ -46,14 +46,9 @@ if TYPE_CHECKING:
 
 POLICIES, HOSTILE_POLICIES = 100, 60
 LIVES = tuple(timedelta(seconds=life) for life in range(180, 301, 30))
-PAUSES_S, FAULTS_S, HANGS_S = (15.0, 45.0), (3.0, 25.0), (3.0, 12.0)
-STOPPED_S = (17.0, 25.0)
-SAMPLE_S, TOLD_EVERY_S, GRACE_S = 10.0, 60.0, 12.0
+SAMPLE_S, TOLD_EVERY_S = 10.0, 60.0
 REQUESTS_KEPT = 2000
-PLURAL, LEASE = "backendsecuritypolicies", "credrotator"
-ROLES = ("standby", "leader")
-GROWN = {"memory, MiB": (1.10, 6.0), "threads": (1.0, 3.0), "open files": (1.0, 10.0)}
-"""By how much the last median may exceed the first: this share of it, and so much more."""
+PLURAL = "backendsecuritypolicies"
 
 
 class ClusterFleet(Fleet):

@@ -43,14 +43,14 @@ class Log(list["Request"]):
     def append(self, request: Request) -> None:
         """Log a request."""
         super().append(request)
-        with self._lock:
-            self._entries.append(_Entry(self._seconds(), request))
+        if request.verb in _WRITES:
+            with self._lock:
+                self._entries.append(_Entry(self._seconds(), request))
 
     def take(self) -> list[_Entry]:
         """Return the writes since, in the order of their arrival, up to the first that may still be answered."""
         with self._lock:
-            writes = [entry for entry in self._entries if entry.request.verb in _WRITES]
-            late_s = self._seconds() - ANSWERED_S
+            writes, late_s = self._entries, self._seconds() - ANSWERED_S
             pending = (n for n, entry in enumerate(writes) if not entry.request.status and entry.at_s > late_s)
             ready = next(pending, len(writes))
             self._entries = writes[ready:]
