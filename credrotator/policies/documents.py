@@ -170,11 +170,9 @@ def _after_nothing(part: str, position: int) -> int:
 
 def _parse_tenants(text: str) -> object:
     begin = _after_nothing(text, 0)
-    if not text.startswith("{", begin):
-        return _parse_plain(text)
     # The decoder goes as deep as a tenant likes, and ends deep in the stack; YAML's events are counted. They also know
     # brackets in quotes that JSON does not have.
-    if is_deep(text):
+    if not text.startswith("{", begin) or is_deep(text):
         return _parse_plain(text)
     try:
         content, end = _parse_json(text, begin)

@@ -89,25 +89,24 @@ def _document(statement: dict[str, Any]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-def test_the_credential_is_the_last_roles(aws: Aws) -> None:
-    """The first role's policy and the second one's trust admit the call, and its signature holds; so does the next."""
-    credential = aws.get(ChainedRole(SHARED, "ours:42", (("team", "a"),)))
-    key = {
+def _key(credential: AwsCredential) -> dict[str, str]:
+    return {
         "aws_access_key_id": credential.access_key_id,
         "aws_secret_access_key": credential.secret_access_key.reveal(),
         "aws_session_token": credential.session_token.reveal(),
     }
+
+
+def test_the_credential_is_the_last_roles(aws: Aws) -> None:
+    """The first role's policy and the second one's trust admit the call, and its signature holds; so does the next."""
+    key = _key(aws.get(ChainedRole(SHARED, "ours:42", (("team", "a"),))))
     assert ":assumed-role/shared/" in aws.client("sts", **key).get_caller_identity()["Arn"]
 
 
 def test_a_wrong_signature_is_noticed(aws: Aws) -> None:
     """The judge is real: with another secret the same call is refused."""
-    credential = aws.get(ChainedRole(SHARED, "ours:42"))
-    key = {
-        "aws_access_key_id": credential.access_key_id,
-        "aws_secret_access_key": credential.secret_access_key.reveal()[::-1],
-        "aws_session_token": credential.session_token.reveal(),
-    }
+    key = _key(aws.get(ChainedRole(SHARED, "ours:42")))
+    key["aws_secret_access_key"] = key["aws_secret_access_key"][::-1]
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         aws.client("sts", **key).get_caller_identity()
 

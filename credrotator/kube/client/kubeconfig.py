@@ -57,8 +57,8 @@ class Kubeconfig:
         # Read by hand, because the loader falls back to the environment's proxies where the cluster names none.
         self.cluster: Cluster = merged["clusters"].get_with_name(self.context["cluster"])["cluster"].value
         users = merged["users"].get_with_name(self.context.get("user"), safe=True)
-        found: User | None = users.safe_get("user") if users else None
-        self._user: User = found or {}
+        user: User | None = users.safe_get("user") if users else None
+        self._user: User = user or {}
         self._folder = Path(users.path).parent if users else Path()
 
     def token_source(self) -> HeaderSource:

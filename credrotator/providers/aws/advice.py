@@ -29,7 +29,7 @@ Equals = dict[str, str | list[str]]
 """What is compared: a key of the request, and the value or values that are let in."""
 
 
-class Condition(TypedDict):
+class IamCondition(TypedDict):
     """When a statement holds."""
 
     StringEquals: Equals
@@ -42,17 +42,17 @@ class Statement(TypedDict, total=False):
     Principal: dict[str, str]
     Action: str | list[str]
     Resource: str
-    Condition: Condition
+    Condition: IamCondition
 
 
-class PolicyDocument(TypedDict):
+class IamPolicy(TypedDict):
     """An IAM policy. Source: IAM user guide, "IAM JSON policy element reference"."""
 
     Version: Literal["2012-10-17"]
     Statement: list[Statement]
 
 
-def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> PolicyDocument:
+def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> IamPolicy:
     """Return the role's trust policy for a token.
 
     IAM compares its ``aud`` key with the token's ``azp`` where there is one, so both values are let in.
@@ -68,7 +68,7 @@ def trust_policy(source: AwsOidc, claims: Mapping[str, object]) -> PolicyDocumen
     if claims.get("sub"):
         equals[f"{issuer}:sub"] = printable(claims["sub"])
     trusted = {"Federated": f"arn:{partition}:iam::{source.account}:oidc-provider/{issuer}"}
-    action, condition = "sts:AssumeRoleWithWebIdentity", Condition(StringEquals=equals)
+    action, condition = "sts:AssumeRoleWithWebIdentity", IamCondition(StringEquals=equals)
     return _document({"Effect": "Allow", "Principal": trusted, "Action": action, "Condition": condition})
 
 
@@ -76,9 +76,9 @@ class RoleLink(TypedDict):
     """What a further role of a chain needs: two IAM policies, and whose they are by ARN."""
 
     roleArn: str
-    trustPolicy: PolicyDocument
+    trustPolicy: IamPolicy
     callerRoleArn: str
-    callerPolicy: PolicyDocument
+    callerPolicy: IamPolicy
 
 
 def role_chain(source: AwsOidc) -> list[RoleLink]:
@@ -99,7 +99,7 @@ def role_chain(source: AwsOidc) -> list[RoleLink]:
     ]
 
 
-def _document(statement: Statement) -> PolicyDocument:
+def _document(statement: Statement) -> IamPolicy:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
@@ -135,7 +135,7 @@ def terraform(advice: Iterable[Advice]) -> str:
     for each in advice:
         assert isinstance(each.source, AwsOidc)  # noqa: S101 - the only source of this provider
         sources.append(each.source)
-        issuer, equals = _trusted(cast("PolicyDocument", each.document))
+        issuer, equals = _trusted(cast("IamPolicy", each.document))
         accepted = equals[f"{issuer}:aud"]
         names = [accepted] if isinstance(accepted, str) else accepted
         clients[each.source.account, issuer].update(dict.fromkeys(names))
@@ -177,7 +177,7 @@ def _add(roles: dict[str, _Role], advice: Advice, source: AwsOidc, condition: tu
         role.conditions.append(condition)
 
 
-def _trusted(document: PolicyDocument) -> tuple[str, Equals]:
+def _trusted(document: IamPolicy) -> tuple[str, Equals]:
     """Return the issuer of a trust policy, without its scheme, and what is compared."""
     (statement,) = document["Statement"]
     issuer = statement["Principal"]["Federated"].partition(":oidc-provider/")[2]
