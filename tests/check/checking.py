@@ -6,7 +6,7 @@ Owns the vocabulary of the tests of ``check``.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from credrotator.core.clock import system_clock
 from credrotator.core.model import ObjectKey
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 OIDC_SECRET, ENTRA_SECRET = ObjectKey("default", "oidc-client"), ObjectKey("default", "entra")
 KEY_SECRET = ObjectKey("default", "vertex-key")
+IssuerRoute = Literal["aws", "azure", "secret", "gcp", "key"]
 
 
 class Checking:
@@ -137,3 +138,10 @@ def cause(report: Report) -> str:
     """Return all that a person is told of a failure."""
     error = failed_step(report).error
     return f"{error.message} | {error.hint}" if error else ""
+
+
+def run(checking: Checking, way: IssuerRoute) -> Report:
+    """Check the policy of that kind."""
+    if way in {"gcp", "key"}:
+        return checking.gcp(key=way == "key")
+    return checking.aws() if way == "aws" else checking.azure(secret=way == "secret")

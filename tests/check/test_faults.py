@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from credrotator import sandbox as everything
-from credrotator.core.errors import Denied
-from credrotator.diagnosis.network import name_certificate
-from credrotator.exchange.http import connections
-from credrotator.exchange.http.connections import ForbiddenAddressError
-from credrotator.exchange.http.deadline import deadline
-from credrotator.exchange.http.endpoint import ISSUER
-from credrotator.exchange.http.transport import Transport
 from credrotator.sandbox import (
-    DEFAULT_ACCOUNT,
-    DEFAULT_APP,
-    DEFAULT_CLIENT,
-    DEFAULT_CLIENT_SECRET,
-    DEFAULT_POOL,
-    DEFAULT_ROLE,
-    DEFAULT_TENANT,
     MISSING,
     Answer,
-    App,
     Banner,
     Certificate,
-    Client,
     Drip,
     Echo,
     Fault,
-    FederatedCredential,
     GzipBomb,
     Handshake,
     Hang,
@@ -45,7 +28,6 @@ from credrotator.sandbox import (
     Redirect,
     Refuse,
     Reset,
-    Role,
     Sandbox,
     ServiceError,
     SkewedDate,
@@ -55,23 +37,28 @@ from credrotator.sandbox import (
 from credrotator.sandbox.entraanswers import ERRORS as ENTRA_ERRORS
 from credrotator.sandbox.googleanswers import APIS, OAUTH
 from credrotator.sandbox.stsanswers import ERRORS as STS_ERRORS
-from tests.check.checking import ENTRA_SECRET, OIDC_SECRET, Checking, cause, failed_step
-from tests.support.manifests import manifest
+from tests.check.checking import Checking, IssuerRoute, cause, failed_step, run
 from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from credrotator.diagnosis.preflight import Report
 
 PATIENCE_S = (2.0, 10.0, LIMIT_S)
 """For cases in which somebody never answers. What comes before it takes milliseconds, but for a machine that is so busy
 that a check ends there, as it should, and is given more time."""
+
+
 WARM: set[str] = set()
 """By which ways a check has been made in this process."""
+
+
 SLOW = (Hang, Drip, Mute)
-IssuerRoute = Literal["aws", "azure", "secret", "gcp", "key"]
+
+
 Who = Literal["issuer", "sts", "entra", "google"]
+
+
 DISCOVERY, TOKEN, ENTRA_TOKEN = "/.well-known/*", "/token", "*/oauth2/v2.0/token"
 
 
@@ -89,13 +76,6 @@ class Case:
 
     def __str__(self) -> str:
         return re.sub(r"[^\w=,.()-]+", " ", f"{self.way} {self.path or ''} {self.fault}")[:70]
-
-
-def run(checking: Checking, way: IssuerRoute) -> Report:
-    """Check the policy of that kind."""
-    if way in {"gcp", "key"}:
-        return checking.gcp(key=way == "key")
-    return checking.aws() if way == "aws" else checking.azure(secret=way == "secret")
 
 
 def doors(service: Who, way: IssuerRoute) -> Iterator[Case]:
@@ -164,6 +144,8 @@ ISSUER_SAYS = {
     "server_error": ("IssuerFailed", "its log"),
     "temporarily_unavailable": ("IssuerFailed", "its log"),
 }
+
+
 STS_SAYS = {
     "AccessDenied": ("AccessDenied", "trust policy"),
     "ExpiredToken": ("ExpiredToken", "clocks"),
@@ -185,6 +167,8 @@ STS_SAYS = {
     "Throttling": ("StsThrottled", "rate limit"),
     "ValidationError": ("ValidationError", "correct what AWS names"),
 }
+
+
 ENTRA_SAYS = {
     "50013": "published keys",
     "50196": "passing fault",
@@ -207,6 +191,8 @@ ENTRA_SAYS = {
     "7000222": "make a new client secret",
     "7000229": "service principal",
 }
+
+
 OAUTH_SAYS = {
     "invalid_grant": ("GoogleInvalidGrant", "provider's settings"),
     "invalid_request": ("GoogleInvalidRequest", "provider's settings"),
@@ -217,6 +203,8 @@ OAUTH_SAYS = {
     "internal_failure": ("GoogleFailed", "status.cloud.google.com"),
     "temporarily_unavailable": ("GoogleFailed", "status.cloud.google.com"),
 }
+
+
 API_SAYS = {
     "INVALID_ARGUMENT": ("GoogleInvalidArgument", "roles/iam.workloadIdentityUser"),
     "UNAUTHENTICATED": ("GoogleUnauthenticated", "google.subject"),
@@ -227,7 +215,11 @@ API_SAYS = {
     "UNAVAILABLE": ("GoogleFailed", "status.cloud.google.com"),
     "SERVICE_DISABLED": ("GoogleServiceDisabled", "enable the IAM Service Account Credentials API"),
 }
+
+
 GOOGLE_STS, GOOGLE_IAM = "/v1/token", "*:generateAccessToken"
+
+
 CASES: list[Case] = [
     *doors("issuer", "aws"),
     *handshakes("issuer", "aws"),
@@ -427,354 +419,3 @@ class TestThatPass:
         """Of discovery, that is followed (fault 7)."""
         sandbox.issuer.faults.add(Redirect("same-origin"), path=DISCOVERY)
         assert not Checking(sandbox).aws().failed
-
-
-def _role(sandbox: Sandbox, **changes: Any) -> None:
-    sandbox.sts.roles[DEFAULT_ROLE] = replace(sandbox.sts.roles[DEFAULT_ROLE], **changes)
-
-
-def _audience(sandbox: Sandbox) -> None:
-    """Let the role expect an audience that is neither the token's ``aud`` nor its ``azp``."""
-    _role(sandbox, audience="x")
-    sandbox.issuer.extra_claims["azp"] = None
-
-
-def _record(sandbox: Sandbox, **changes: Any) -> None:
-    good = FederatedCredential(sandbox.issuer.url, DEFAULT_CLIENT)
-    sandbox.entra.tenants[DEFAULT_TENANT][DEFAULT_APP] = App(federated=[replace(good, **changes)])
-
-
-def _unreachable(sandbox: Sandbox) -> None:
-    """Let STS look the issuer's keys up where nobody can."""
-
-    def keys() -> Any:
-        from credrotator.sandbox.trust import Unreachable  # noqa: PLC0415
-
-        raise Unreachable(sandbox.issuer.url)
-
-    for service in (sandbox.sts, sandbox.entra, sandbox.google):
-        service.issuers.trust(sandbox.issuer.url, keys)
-
-
-SET_UPS: dict[str, tuple[Callable[[Sandbox], object], IssuerRoute, str, str, str]] = {
-    "no such client": (lambda s: s.issuer.clients.clear(), "aws", "token", "InvalidClient", "compare client id"),
-    "another client secret": (
-        lambda s: s.issuer.clients.update({DEFAULT_CLIENT: Client("other", subject="x")}),
-        "aws",
-        "token",
-        "InvalidClient",
-        "compare client id and default/oidc-client",
-    ),
-    "audience not allowed": (
-        lambda s: s.issuer.clients.update(
-            {DEFAULT_CLIENT: Client(DEFAULT_CLIENT_SECRET, subject="x", audiences=frozenset({"y"}))}
-        ),
-        "aws",
-        "token",
-        "InvalidTarget",
-        "or correct aud",
-    ),
-    "opaque tokens": (
-        lambda s: setattr(s.issuer, "access_token_format", "opaque"),
-        "aws",
-        "claims",
-        "OpaqueToken",
-        "JWT access tokens",
-    ),
-    "no such role": (lambda s: s.sts.roles.clear(), "aws", "exchange", "AccessDenied", "if the role is there"),
-    "another subject": (lambda s: _role(s, subject="x"), "aws", "exchange", "AccessDenied", "subject"),
-    "another audience": (
-        _audience,
-        "aws",
-        "exchange",
-        "InvalidIdentityToken",
-        "add the token's audience to the client ids",
-    ),
-    "no identity provider": (
-        lambda s: s.sts.issuers.distrust(s.issuer.url),
-        "aws",
-        "exchange",
-        "InvalidIdentityToken",
-        "make an IAM identity provider",
-    ),
-    "issuer's keys out of reach of AWS": (_unreachable, "aws", "exchange", "IDPCommunicationError", "JWKS"),
-    "keys that nobody published": (
-        lambda s: s.sts.issuers.trust(s.issuer.url, lambda: everything_else(s)),
-        "aws",
-        "exchange",
-        "InvalidIdentityToken",
-        "signed with one of them",
-    ),
-    "no such tenant": (lambda s: s.entra.tenants.clear(), "azure", "exchange", "AADSTS90002", "correct tenantID"),
-    "no such application": (
-        lambda s: s.entra.tenants[DEFAULT_TENANT].clear(),
-        "secret",
-        "exchange",
-        "AADSTS700016",
-        "correct clientID",
-    ),
-    "record of another issuer": (
-        lambda s: _record(s, issuer="https://x.example"),
-        "azure",
-        "exchange",
-        "AADSTS700211",
-        "the token's issuer",
-    ),
-    "record of another subject": (
-        lambda s: _record(s, subject="x"),
-        "azure",
-        "exchange",
-        "AADSTS700213",
-        "the token's subject",
-    ),
-    "record of another audience": (
-        lambda s: _record(s, audience="x"),
-        "azure",
-        "exchange",
-        "AADSTS700212",
-        "the token's audience",
-    ),
-    "issuer's keys out of reach of Entra": (_unreachable, "azure", "exchange", "AADSTS90061", "passing fault"),
-    "no such provider": (lambda s: s.google.providers.clear(), "gcp", "exchange", "GoogleInvalidTarget", "projectID"),
-    "provider of another issuer": (
-        lambda s: setattr(s.google.providers[DEFAULT_POOL], "issuer", "https://x.example"),
-        "gcp",
-        "exchange",
-        "GoogleInvalidGrant",
-        "does not match the expected ones: https://x.example",
-    ),
-    "provider of another audience": (
-        lambda s: setattr(s.google.providers[DEFAULT_POOL], "audiences", frozenset({"x"})),
-        "gcp",
-        "exchange",
-        "GoogleInvalidGrant",
-        "does not match the expected audience x",
-    ),
-    "another attribute condition": (
-        lambda s: setattr(s.google.providers[DEFAULT_POOL], "subject", "x"),
-        "gcp",
-        "exchange",
-        "GoogleUnauthorizedClient",
-        "attribute condition",
-    ),
-    "issuer's keys out of reach of Google": (_unreachable, "gcp", "exchange", "GoogleCannotReachIssuer", "public"),
-    "no grant on the service account": (
-        lambda s: s.google.accounts[DEFAULT_ACCOUNT].impersonators.clear(),
-        "gcp",
-        "exchange",
-        "GooglePermissionDenied",
-        "roles/iam.workloadIdentityUser",
-    ),
-    "no such service account": (
-        lambda s: s.google.accounts.clear(),
-        "gcp",
-        "exchange",
-        "GoogleNotFound",
-        "serviceAccountName",
-    ),
-    "a service account that is off": (
-        lambda s: setattr(s.google.accounts[DEFAULT_ACCOUNT], "disabled", True),
-        "key",
-        "exchange",
-        "GoogleInvalidGrant",
-        "enabled",
-    ),
-    "another secret in Entra": (
-        lambda s: s.entra.tenants[DEFAULT_TENANT].update({DEFAULT_APP: App({"other": None})}),
-        "secret",
-        "exchange",
-        "AADSTS7000215",
-        "secret's value (not its id)",
-    ),
-    "an expired secret in Entra": (
-        lambda s: s.entra.tenants[DEFAULT_TENANT].update(
-            {DEFAULT_APP: App({everything.DEFAULT_APP_SECRET: datetime(2020, 1, 1, tzinfo=UTC)})}
-        ),
-        "secret",
-        "exchange",
-        "AADSTS7000222",
-        "make a new client secret",
-    ),
-}
-
-
-def everything_else(sandbox: Sandbox) -> Any:
-    """Return keys that are none of the issuer's."""
-    return type(sandbox.issuer.keys)("RS256").public()
-
-
-@pytest.mark.parametrize("name", SET_UPS)
-def test_what_is_set_up_wrongly(sandbox: Sandbox, name: str) -> None:
-    """Nobody is at fault but a setting, and the advice says which."""
-    change, way, step, reason, word = SET_UPS[name]
-    change(sandbox)
-    report = run(Checking(sandbox), way)
-    found = failed_step(report)
-    assert found.error
-    assert (found.name, found.error.reason) == (step, reason), cause(report)
-    assert word in cause(report)
-
-
-def test_claims_that_do_not_fit(sandbox: Sandbox) -> None:
-    """What the other side will stumble over is said of the token, before it does."""
-    sandbox.issuer.extra_claims = {"iss": "https://other.example", "aud": "something-else", "sub": ""}
-    report = Checking(sandbox, allowed="https://*").aws()
-    told = " | ".join(report.warnings)
-    assert "the token names https://other.example as its issuer" in told
-    assert "asks for audience sts.amazonaws.com, the token has something-else" in told
-    assert "no subject" in told
-    assert "IAM identity provider for the token's issuer" in cause(report)
-
-
-@pytest.mark.parametrize("audience", ["sts.amazonaws.com", None])
-@pytest.mark.parametrize("claim", ["aud", "sub"])
-def test_nothing_is_printed_that_lets_nobody_in(sandbox: Sandbox, claim: str, audience: str | None) -> None:
-    """A token without audience or subject fits no trust policy: what is missing is said in its place."""
-    sandbox.issuer.extra_claims = {claim: None, "azp": None}
-    checking = Checking(sandbox)
-    report = checking.aws(**({"audience": audience} if audience else {}))
-    assert report.advice is None
-    assert f"({claim})" in " | ".join(report.warnings)
-    assert len(report.warnings) == 1
-
-
-@pytest.mark.parametrize("allowed", ["", "https://*"])
-def test_an_issuer_by_http_in_the_token(sandbox: Sandbox, allowed: str) -> None:
-    """No vendor verifies such a token: the cause is named, and no trust policy is printed, whoever is allowed."""
-    sandbox.issuer.extra_claims = {"iss": "http://adfs.example.com/adfs/services/trust"}
-    sandbox.sts.requests.clear()
-    report = Checking(sandbox, allowed=allowed).aws()
-    assert failed_step(report).name == "token"
-    assert "plain http" in cause(report)
-    assert report.advice is None
-    assert len(sandbox.sts.requests) == 0
-
-
-@pytest.mark.parametrize(("public", "described"), [(2, True), (1, False)])
-def test_security_11_a_refused_name_is_judged_again(
-    sandbox: Sandbox,
-    monkeypatch: pytest.MonkeyPatch,
-    public: int,
-    described: bool,  # noqa: FBT001 - a column of the table
-) -> None:
-    """Security 11: to describe a refused certificate, the name is looked up once more, and judged once more."""
-    sandbox.issuer.faults.add(Certificate("unknown-ca"))
-    judged: list[str] = []
-
-    def check(host: str, _: object) -> None:
-        judged.append(host)
-        if len(judged) > public:
-            raise ForbiddenAddressError(f"{host} resolves to 127.0.0.1")
-
-    genuine = connections.resolve
-    monkeypatch.setattr(connections, "resolve", lambda _, port, timeout_s: genuine("127.0.0.1", port, timeout_s))
-    monkeypatch.setattr(connections, "check_addresses", check)
-    with Transport(ISSUER, guarded=True, bundles=(str(sandbox.ca_file),)) as transport, pytest.raises(Denied) as caught:
-        name_certificate(f"https://idp.example:{sandbox.issuer.port}/", transport)
-    assert ("O=stranger" in caught.value.message) is described
-    assert judged == ["idp.example"] * 2
-
-
-class TestProxies:
-    """Between here and the issuer (fault 49)."""
-
-    def checking(self, sandbox: Sandbox, proxy: str) -> Checking:
-        """Return a check whose requests go through a proxy."""
-        environment = {**sandbox.environment(), "HTTPS_PROXY": proxy, "NO_PROXY": ""}
-        return Checking(sandbox, environment=environment)
-
-    def test_through_it(self, sandbox: Sandbox) -> None:
-        """It resolves names, TLS goes through, and its password is not shown."""
-        proxy = sandbox.add_proxy()
-        proxy.credentials = ("me", "hush")
-        report = self.checking(sandbox, proxy.url.replace("//", "//me:hush@")).aws()
-        details = {step.name: step.detail for step in report.steps if step.endpoint == "issuer"}
-        assert not report.failed
-        assert details["dns"] == "left to the proxy"
-        assert details["proxy"] == f"through {proxy.url}"
-        assert "credrotator sandbox" in details["tls"]
-
-    def test_it_wants_a_user(self, sandbox: Sandbox) -> None:
-        """And none is given."""
-        proxy = sandbox.add_proxy()
-        proxy.credentials = ("me", "hush")
-        report = self.checking(sandbox, proxy.url).aws()
-        assert (failed_step(report).name, failed_step(report).endpoint) == ("proxy", "issuer")
-        assert "407" in cause(report)
-        assert "user:password@" in cause(report)
-
-    def test_it_is_down(self, sandbox: Sandbox) -> None:
-        """Nobody listens there."""
-        proxy = sandbox.add_proxy()
-        url = proxy.url
-        proxy.stop()
-        report = self.checking(sandbox, url).aws()
-        assert failed_step(report).name == "proxy"
-        assert "refused" in cause(report)
-        assert "whether it runs" in cause(report)
-
-    def test_it_does_not_let_through(self, sandbox: Sandbox) -> None:
-        """The sandbox's proxy leads to the loopback interface only."""
-        checking = Checking(
-            sandbox,
-            allowed="https://idp.example",
-            environment={**sandbox.environment(), "HTTPS_PROXY": sandbox.add_proxy().url, "NO_PROXY": ""},
-        )
-        report = checking.aws(issuer="https://idp.example")
-        assert failed_step(report).name == "proxy"
-        assert "does not let requests to this host through" in cause(report)
-
-    def test_it_is_none(self, sandbox: Sandbox) -> None:
-        """A proxy of a kind that is not spoken."""
-        report = self.checking(sandbox, "socks5://proxy.example:1080").aws()
-        assert failed_step(report).name == "proxy"
-        assert "HTTPS_PROXY" in cause(report)
-
-    def test_certificates_behind_it(self, sandbox: Sandbox) -> None:
-        """What is wrong behind the proxy is not the proxy's."""
-        checking = self.checking(sandbox, sandbox.add_proxy().url)
-        sandbox.issuer.faults.add(Certificate("unknown-ca"))
-        report = checking.aws()
-        assert failed_step(report).name == "tls"
-        assert "--ca-file" in cause(report)
-
-
-def test_no_step_is_blamed_for_the_time_of_others(sandbox: Sandbox) -> None:
-    """When nothing is left of the whole, the next step says that, and not that a name does not resolve."""
-    with deadline(timedelta(0)):
-        report = Checking(sandbox).aws()
-    assert "the steps before this one took all the time" in cause(report)
-    assert "--timeout" in cause(report)
-
-
-def test_fault_47_a_name_that_leads_here(sandbox: Sandbox) -> None:
-    """An address that a policy may not name shows with its name, and nobody is called there."""
-    sandbox.issuer.requests.clear()
-    report = Checking(sandbox, allowed=None).aws()
-    assert failed_step(report).name == "dns"
-    assert "resolves to 127.0.0.1" in cause(report)
-    assert "--allowed-issuer" in cause(report)
-    assert len(sandbox.issuer.requests) == 0
-
-
-@pytest.mark.parametrize(("secret", "way"), [(OIDC_SECRET, "aws"), (ENTRA_SECRET, "secret")])
-def test_fault_41_references(sandbox: Sandbox, secret: Any, way: IssuerRoute) -> None:
-    """Which Secret, and what of it."""
-    checking = Checking(sandbox)
-    checking.inventory.secrets[secret] = {"client-secret": b"\xff\xfe"}
-    assert "UTF-8" in cause(run(checking, way))
-    checking.inventory.secrets[secret] = {"other": b"x"}
-    assert "client-secret" in cause(run(checking, way))
-    del checking.inventory.secrets[secret]
-    assert str(secret) in cause(run(checking, way))
-
-
-def test_a_role_that_allows_less(sandbox: Sandbox) -> None:
-    """The duration that is asked for, and what to set (fault 20)."""
-    sandbox.sts.roles[DEFAULT_ROLE] = Role(sandbox.issuer.url, max_life=timedelta(minutes=20))
-    checking = Checking(sandbox)
-    exchange = {"awsRoleArn": DEFAULT_ROLE, "aud": "sts.amazonaws.com", "oidc": checking.oidc()}
-    spec = {"type": "AWSCredentials", "awsCredentials": {"region": "us-east-1", "oidcExchangeToken": exchange}}
-    report = checking.run(manifest("p", spec, annotations={"credrotator.io/duration": "1h"}))
-    assert failed_step(report).name == "exchange"
-    assert "lower credrotator.io/duration to its MaxSessionDuration" in cause(report)

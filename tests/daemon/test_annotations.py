@@ -12,16 +12,15 @@ from credrotator.kube.client.live_copy import LiveCopy
 from credrotator.kube.source import CONDITION, Observed, observe
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
-from credrotator.sandbox import Sandbox
 from tests.support.builders import AWS
 from tests.support.cluster import Cluster
 from tests.support.manifests import POLICIES, managed
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from credrotator.sandbox import Sandbox
     from tests.support.kube.simulator import ApiServer
 
 pytestmark = pytest.mark.timeout(120)
@@ -43,13 +42,6 @@ HOSTILE = {
     "text": "awsRoleArn",
     "empty": "",
 }
-
-
-@pytest.fixture(scope="module")
-def running_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """Start a sandbox once."""
-    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
-        yield running
 
 
 @pytest.fixture

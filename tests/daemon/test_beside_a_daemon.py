@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.sandbox import DEFAULT_CLIENT_SECRET, Sandbox
+from credrotator.sandbox import DEFAULT_CLIENT_SECRET
 from tests.support.cluster import CLIENT, Cluster
 from tests.support.manifests import POLICIES, secret, values
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.support.kube.simulator import ApiServer
-
 pytestmark = pytest.mark.timeout(90)
-
-
-@pytest.fixture(scope="module")
-def running_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """Start a sandbox once."""
-    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
-        yield running
-
-
-@pytest.fixture
-def cluster(server: ApiServer, running_sandbox: Sandbox, tmp_path: Path) -> Cluster:
-    """Return a cluster without policies, and a sandbox with an empty log."""
-    for service in (running_sandbox.issuer, *running_sandbox.vendors):
-        service.requests.clear()
-    return Cluster(server, running_sandbox, tmp_path)
 
 
 class TestCredentialProcess:

@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 
 from credrotator.core.model import (
     ClientKey,
-    InvalidPolicy,
     ObjectKey,
     OidcClient,
     Policy,
-    RotatablePolicy,
     SecretKeyRef,
     ServiceAccountToken,
     Static,
@@ -25,82 +23,24 @@ from credrotator.core.model import (
     fingerprint,
 )
 from credrotator.policies.annotations import PREFIX
-from credrotator.policies.reader import Defaults
 from credrotator.providers.aws.source import AwsOidc, ChainedRole
 from credrotator.providers.azure.source import AzureOidc
 from credrotator.providers.gcp.source import GcpWorkloadIdentity
-from tests.support.builders import (
-    AWS,
-    AZURE,
-    GCP,
-    V1ALPHA1,
-    V1BETA1,
-    Manifest,
-    annotated,
-    aws,
-    azure,
-    azure_secret,
-    changed,
-    convert,
-    gcp,
-    gcp_key,
-    is_convertible,
-    oidc,
-    policy,
-    read_any_form,
-)
+from tests.daemon.forms import ANNOTATION, FORMS, carrier, managed, problems, read, valid
+from tests.support.builders import AWS, AZURE, GCP, Manifest, aws, azure, azure_secret, changed, gcp, gcp_key, oidc
 
-FORMS = {"aws": aws, "azure": azure, "azure by secret": azure_secret}
-ANNOTATION = f"metadata.annotations[{AWS}]"
 CHAIN, SECOND = PREFIX + "role-chain", "arn:aws:iam::210987654321:role/shared"
+
+
 CLIENT_ASSERTION = PREFIX + "client-assertion"
+
+
 ISSUER = oidc()["provider"]["issuer"]
 
 
 def key_of(name: str) -> SecretKeyRef:
     """Refer to a key of the Secret with a client's own key."""
     return SecretKeyRef(ObjectKey("team-a", "client-key"), name, f"metadata.annotations[{CLIENT_ASSERTION}]")
-
-
-def read(manifest: Manifest) -> Policy | InvalidPolicy:
-    """Read a policy of either form."""
-    return read_any_form(manifest, "policy.yaml:1", Defaults())
-
-
-def valid(manifest: Manifest) -> RotatablePolicy:
-    """Read a policy that has to be sound."""
-    found = read(manifest)
-    assert isinstance(found, RotatablePolicy), found
-    return found
-
-
-def problems(manifest: Manifest) -> dict[str, str]:
-    """Read a policy that has to be refused; return messages by path."""
-    found = read(manifest)
-    assert isinstance(found, InvalidPolicy), found
-    assert found.problems, "refused without a reason"
-    assert found.key == ObjectKey("team-a", manifest["metadata"]["name"])
-    return {problem.path: problem.message for problem in found.problems}
-
-
-def managed(content: Any = None, name: str = AWS, **annotations: str) -> Manifest:
-    """A managed policy of AWS; ``content`` is what its annotation holds."""
-    exchange = {"awsRoleArn": "arn:aws:iam::123456789012:role/bedrock", "oidc": oidc()}
-    block = {"region": "us-east-1", "oidcExchangeToken": exchange} if content is None else content
-    found = carrier(name)
-    text = block if isinstance(block, str) else json.dumps(block)
-    found["metadata"]["annotations"] = {name: text, **annotations}
-    return found
-
-
-def carrier(name: str = AWS) -> Manifest:
-    """What the gateway sees of a managed policy."""
-    if name == AWS:
-        file = {"secretRef": {"name": "published"}}
-        return policy(
-            "bedrock", {"type": "AWSCredentials", "awsCredentials": {"region": "us-east-1", "credentialsFile": file}}
-        )
-    return policy("openai", {"type": "APIKey", "apiKey": {"secretRef": {"name": "published"}}})
 
 
 class TestReading:
@@ -353,82 +293,12 @@ class TestReading:
 AUD = "spec.awsCredentials.oidcExchangeToken.aud"
 
 
-class TestMistakes:
-    """Everything that can be wrong, under the path where it stands."""
-
-    def test_inside_the_annotation(self) -> None:
-        """Paths lead into the annotation; all mistakes at once."""
-        block = changed(aws(), "spec.awsCredentials.region", "nowhere")
-        block = changed(block, "spec.awsCredentials.oidcExchangeToken.awsRoleArn", "x")["spec"]["awsCredentials"]
-        assert set(problems(managed(block))) == {
-            f"{ANNOTATION}.region",
-            f"{ANNOTATION}.oidcExchangeToken.awsRoleArn",
-        }
-
-    def test_inside_the_policy(self) -> None:
-        """What is wrong with the gateway's half keeps its own path."""
-        assert set(problems(changed(managed(), "spec.awsCredentials.region", ""))) == {"spec.awsCredentials.region"}
-
-    def test_another_annotation_of_ours(self) -> None:
-        """Named as such."""
-        found = problems(managed(**{PREFIX + "duration": "a while"}))
-        assert list(found) == [f"metadata.annotations[{PREFIX}duration]"]
-
-    @pytest.mark.parametrize(
-        "text", ["", "text", "[]", "- a", "1", "null", "{", "a: b: c", "@", "2026-99-99", "[" * 5000]
-    )
-    def test_not_an_object(self, text: str) -> None:
-        """Said under the annotation's path; whatever it is, it is no crash: a policy's author is anybody."""
-        found = problems(managed(text))
-        assert list(found) == [ANNOTATION]
-        assert "YAML or JSON" in found[ANNOTATION]
-
-    def test_a_day_that_no_calendar_has(self) -> None:
-        """A date is text in annotations as it is in manifests, so this is an object, without what it needs."""
-        assert set(problems(managed("{region: us-east-1, since: 2026-99-99}"))) == {ANNOTATION}
-        assert f"{ANNOTATION}.region" in problems(managed("{since: 2026-99-99}"))
-
-    def test_not_a_text(self) -> None:
-        """A manifest in a file may hold an object where the API has a text."""
-        manifest = managed()
-        manifest["metadata"]["annotations"][AWS] = {"region": "us-east-1"}
-        assert "write |" in problems(manifest)[ANNOTATION]
-
-    def test_both_annotations(self) -> None:
-        """Which is meant, nobody can tell."""
-        assert "only one of" in problems(managed(**{AZURE: "{}"}))[ANNOTATION]
-
-    @pytest.mark.parametrize("name", [AWS, AZURE])
-    def test_the_wrong_carrier(self, name: str) -> None:
-        """The gateway would read the credential from somewhere else, or rotate by itself."""
-        other = carrier(AZURE if name == AWS else AWS)
-        other["metadata"]["annotations"] = {name: json.dumps((aws if name == AWS else azure)()["spec"][BLOCK[name]])}
-        assert "the gateway takes this credential from" in problems(other)[f"metadata.annotations[{name}]"]
-        rotating = aws() if name == AWS else azure()
-        rotating["metadata"]["annotations"] = dict(other["metadata"]["annotations"])
-        assert "the gateway takes this credential from" in problems(rotating)[f"metadata.annotations[{name}]"]
-
-    def test_another_profile(self) -> None:
-        """The file that is written has one profile, ``default``."""
-        manifest = changed(managed(), "spec.awsCredentials.credentialsFile.profile", "other")
-        assert ANNOTATION in problems(manifest)
-
-    def test_another_namespace(self) -> None:
-        """A policy's author must not have Secrets written elsewhere."""
-        manifest = changed(managed(), "spec.awsCredentials.credentialsFile.secretRef.namespace", "team-b")
-        assert "own namespace" in problems(manifest)["spec"]
-
-    @pytest.mark.parametrize("block", [{"region": "us-east-1"}, carrier()["spec"]["awsCredentials"]])
-    def test_nothing_to_rotate(self, block: Manifest) -> None:
-        """An annotation without an exchange asks for nothing."""
-        assert "something to rotate" in problems(managed(block))[ANNOTATION]
-        found = problems(managed({"projectName": "p", "region": "r"}, GCP))[f"metadata.annotations[{GCP}]"]
-        assert "workloadIdentityFederationConfig or credentialsFile" in found
-
-
-BLOCK = {AWS: "awsCredentials", AZURE: "azureCredentials"}
 SERVICE_ACCOUNT = {PREFIX + "service-account": "bedrock"}
+
+
 TOKEN_SOURCE = {PREFIX + "token-source": "pod"}
+
+
 BLOCKS_OF: dict[str, Manifest] = {
     AWS: aws()["spec"]["awsCredentials"],
     AZURE: azure()["spec"]["azureCredentials"],
@@ -445,83 +315,9 @@ def without_oidc(name: str, **exchange: str) -> Manifest:
     return block
 
 
-class TestConvert:
-    """From the gateway's own form to the managed one."""
-
-    @pytest.mark.parametrize("version", [V1ALPHA1, V1BETA1])
-    @pytest.mark.parametrize("form", FORMS)
-    def test_round_trip(self, form: str, version: str) -> None:
-        """The same exchange: same source, same fingerprint, into another Secret."""
-        manifest = FORMS[form](version)
-        before = valid(manifest)
-        after = valid(convert(manifest, before))
-        assert after.managed
-        assert (after.source, after.key) == (before.source, before.key)
-        assert fingerprint(after.source) == fingerprint(before.source)
-        assert after.secret == ObjectKey("team-a", f"{before.key.name}-credentials")
-
-    @pytest.mark.parametrize("form", [gcp, gcp_key])
-    def test_gcp_is_not_converted(self, form: Any) -> None:
-        """The gateway adds project and region to paths for ``gcpCredentials`` alone: another form would break calls."""
-        assert not is_convertible(valid(form()))
-        assert all(is_convertible(valid(each())) for each in FORMS.values())
-
-    def test_what_is_kept(self) -> None:
-        """Labels, targets, others' annotations and our own; not what only the API server writes."""
-        manifest = annotated(aws(), duration="30m")
-        manifest["metadata"] |= {"uid": "x", "resourceVersion": "1", "labels": {"team": "a"}, "managedFields": []}
-        manifest["metadata"]["annotations"] |= {
-            "example.com/x": "y",
-            "kubectl.kubernetes.io/last-applied-configuration": "{}",
-        }
-        manifest["spec"]["targetRefs"] = [{"group": "aigateway.envoyproxy.io", "kind": "AIServiceBackend", "name": "b"}]
-        manifest["status"] = {"conditions": []}
-        converted = convert(manifest, valid(manifest))
-        assert set(converted) == {"apiVersion", "kind", "metadata", "spec"}
-        assert set(converted["metadata"]) == {"name", "namespace", "labels", "annotations"}
-        assert set(converted["metadata"]["annotations"]) == {AWS, "example.com/x", PREFIX + "duration"}
-        assert converted["spec"]["targetRefs"] == manifest["spec"]["targetRefs"]
-        assert valid(converted).source == valid(manifest).source
-
-    def test_the_original_is_not_changed(self) -> None:
-        """What was read stays as it was."""
-        manifest = aws()
-        before = copy.deepcopy(manifest)
-        convert(manifest, valid(manifest))
-        assert manifest == before
-
-    @pytest.mark.parametrize("name", ["x" * 243, "x" * 240 + "-yy", "x" * 240 + ".y"])
-    def test_long_names(self, name: str) -> None:
-        """The Secret's name fits, and is one that Kubernetes takes."""
-        manifest = changed(aws(), "metadata.name", name)
-        found = valid(convert(manifest, valid(manifest)))
-        assert found.secret
-        assert found.secret.name.endswith("-credentials")
-        assert found.secret.name != name
-
-    @given(
-        role=st.from_regex(r"[A-Za-z0-9+=,.@_-]{1,30}", fullmatch=True),
-        client=st.text(min_size=1).filter(str.strip),
-        scopes=st.lists(st.text(min_size=1).filter(str.strip), max_size=3),
-        audience=st.none() | st.text(max_size=20),
-        region=st.sampled_from(["us-east-1", "eu-central-1", "ap-southeast-2"]),
-    )
-    def test_any_policy(self, role: str, client: str, scopes: list[str], audience: str | None, region: str) -> None:
-        """Whatever stands in a policy that can be read survives the way through YAML."""
-        exchange = {
-            "awsRoleArn": f"arn:aws:iam::123456789012:role/{role}",
-            "oidc": {**oidc(), "clientID": client, "scopes": scopes},
-            **({} if audience is None else {"aud": audience}),
-        }
-        block = {"region": region, "oidcExchangeToken": exchange}
-        manifest = policy("bedrock", {"type": "AWSCredentials", "awsCredentials": block})
-        before = read(manifest)
-        if isinstance(before, Policy):
-            printed = yaml.safe_load(yaml.safe_dump(convert(manifest, before)))
-            assert valid(printed).source == before.source
-
-
 LEAVES = st.none() | st.text() | st.integers()
+
+
 NESTED = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
 

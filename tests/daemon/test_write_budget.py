@@ -10,7 +10,7 @@ import pytest
 
 from credrotator.kube.conditions import READY
 from credrotator.kube.write_budget import BURST, EVERY_S
-from tests.daemon.test_listener import WRITES, Listening
+from tests.daemon.listening import WRITES, Listening
 from tests.support.manifests import POLICIES, aws
 
 if TYPE_CHECKING:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.exchanging import FrozenClock, world
+from tests.exchange.crowd import Crowd
+from tests.exchange.vendor_side import VendorSide
+from tests.support.exchanging import Backend, FrozenClock, world
 
 __all__ = ["frozen", "world"]
 
@@ -13,3 +15,21 @@ __all__ = ["frozen", "world"]
 def frozen() -> FrozenClock:
     """Return a clock that stands still."""
     return FrozenClock()
+
+
+@pytest.fixture
+def crowd() -> Crowd:
+    """Circuit breakers that know of nothing yet."""
+    return Crowd()
+
+
+@pytest.fixture(params=["anthropic", "openai"])
+def vendor(world: Backend, request: pytest.FixtureRequest) -> VendorSide:
+    """Return each vendor."""
+    return VendorSide(world, request.param)
+
+
+@pytest.fixture
+def anthropic(world: Backend) -> VendorSide:
+    """Return the one that takes each subject token once."""
+    return VendorSide(world, "anthropic")

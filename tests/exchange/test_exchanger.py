@@ -15,7 +15,7 @@ import pytest
 
 from credrotator.core.errors import RotationError, Transient
 from credrotator.sandbox import Answer, Drip, Hang, Latency, Override, Refuse, ServiceError
-from tests.exchange.test_transport import ASKS, everywhere
+from tests.exchange.every_endpoint import ASKS, everywhere
 from tests.support.exchanging import DISCOVERY, ENTRA_TOKEN, POLICY, TOKEN, Backend, check_showable, refused
 from tests.support.waiting import LIMIT_S
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +15,7 @@ from openai import AuthenticationError as OpenAiRefuses
 from openai import OpenAI as OpenAiSdk
 from openai.auth._workload import WorkloadIdentityAuth
 
-from credrotator.core.errors import Denied, RotationError, Transient
-from credrotator.core.model import ObjectKey, TokenFile
-from credrotator.exchange.exchanger import Exchanger, ExchangeSettings
-from credrotator.exchange.grants import AccessToken
-from credrotator.exchange.issuers.allowed import AllowedIssuers
-from credrotator.providers import PROVIDERS
-from credrotator.providers.anthropic.source import AnthropicFederation
-from credrotator.providers.openai.source import OpenAiWorkloadIdentity
+from credrotator.core.errors import Denied, Transient
 from credrotator.sandbox import (
     DEFAULT_ACCOUNT_ID,
     DEFAULT_CLIENT,
@@ -32,108 +24,19 @@ from credrotator.sandbox import (
     DEFAULT_RULE,
     DEFAULT_SERVICE_ACCOUNT,
     DEFAULT_WORKSPACE,
-    MISSING,
     Answer,
-    CutShort,
-    GzipBomb,
-    Huge,
-    Override,
-    Redirect,
-    ServiceError,
-    garbage,
-    hostile,
 )
-from tests.support.exchanging import POLICY, TOKEN, Backend, check_showable, refused
+from tests.exchange.vendor_side import AUDIENCES, VendorSide
+from tests.support.exchanging import TOKEN, Backend, check_showable, refused
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import httpx2
 
-    from credrotator.core.model import TokenSource
-    from credrotator.sandbox import Fault
-    from credrotator.sandbox.federation import ModelVendor, Trusted
-    from credrotator.sandbox.recording import RecordedRequest
 
-AUDIENCES = {"anthropic": "https://api.anthropic.com", "openai": "https://api.openai.com/v1"}
-PATHS = {"anthropic": "/v1/oauth/token", "openai": "/oauth/token"}
-NAMES = {"anthropic": "Anthropic", "openai": "OpenAi"}
 CARRIED_BY_ALL = {"host", "user-agent", "accept", "accept-encoding", "connection", "content-length"}
 """Headers that say nothing about the request: each client has its own."""
-
-
-@dataclass
-class VendorSide:
-    """One vendor of the sandbox, and a policy that it serves."""
-
-    world: Backend
-    name: str
-
-    @property
-    def server(self) -> ModelVendor:
-        """The vendor's server."""
-        server: ModelVendor = getattr(self.world.sandbox, self.name)
-        return server
-
-    @property
-    def path(self) -> str:
-        """Where its token endpoint is."""
-        return PATHS[self.name]
-
-    @property
-    def trusted(self) -> Trusted:
-        """Whom it trusts."""
-        sandbox = self.world.sandbox
-        if self.name == "anthropic":
-            return sandbox.anthropic.rules[DEFAULT_RULE].trusted
-        return sandbox.openai.identity_providers[DEFAULT_IDENTITY_PROVIDER].trusted
-
-    def reason(self, rest: str) -> str:
-        """Name a reason of this vendor's."""
-        return f"{NAMES[self.name]}{rest}"
-
-    def source(self, **changes: Any) -> AnthropicFederation | OpenAiWorkloadIdentity:
-        """Describe a policy, with some fields changed."""
-        oidc = self.world.oidc(audience=AUDIENCES[self.name])
-        if self.name == "anthropic":
-            ids = DEFAULT_RULE, DEFAULT_ORGANIZATION, DEFAULT_SERVICE_ACCOUNT, DEFAULT_WORKSPACE
-            return replace(AnthropicFederation(oidc, *ids), **changes)
-        return replace(OpenAiWorkloadIdentity(oidc, DEFAULT_IDENTITY_PROVIDER, DEFAULT_ACCOUNT_ID), **changes)
-
-    def exchange(self, exchanger: Exchanger | None = None, **changes: Any) -> AccessToken:
-        """Get a token."""
-        credential = (exchanger or self.exchanger())(POLICY, self.source(**changes), self.world.secrets)
-        assert isinstance(credential, AccessToken)
-        return credential
-
-    def exchanger(self) -> Exchanger:
-        """Make an exchanger that finds the sandbox's vendors."""
-        return self.world.exchanger(environment=self.world.sandbox.environment())
-
-    def with_file(self, path: Path) -> tuple[Exchanger, TokenSource]:
-        """Make an exchanger over a token file, and name that file."""
-        sandbox, name = self.world.sandbox, ObjectKey("", "pod")
-        settings = ExchangeSettings(
-            AllowedIssuers((sandbox.issuer.url,)), str(sandbox.ca_file), token_files={name: path}
-        )
-        exchanger = Exchanger(settings, self.world.clock, PROVIDERS, sandbox.environment())
-        return exchanger, TokenFile("pod", AUDIENCES[self.name])
-
-    def token_requests(self) -> list[RecordedRequest]:
-        """Return what the token endpoint was asked."""
-        return self.server.requests.matching(self.path)
-
-
-@pytest.fixture(params=["anthropic", "openai"])
-def vendor(world: Backend, request: pytest.FixtureRequest) -> VendorSide:
-    """Return each vendor."""
-    return VendorSide(world, request.param)
-
-
-@pytest.fixture
-def anthropic(world: Backend) -> VendorSide:
-    """Return the one that takes each subject token once."""
-    return VendorSide(world, "anthropic")
 
 
 def http_client(world: Backend) -> httpx2.Client:
@@ -363,130 +266,6 @@ def test_a_token_that_is_too_long(anthropic: VendorSide) -> None:
         anthropic.exchange()
     assert "16384" in caught.value.message
     assert anthropic.token_requests() == []
-
-
-CODES: list[tuple[str, type[RotationError], str]] = [
-    ("invalid_grant", Denied, "InvalidGrant"),
-    ("invalid_request", Denied, "InvalidRequest"),
-    ("unsupported_grant_type", Denied, "UnsupportedGrantType"),
-    ("access_denied", Denied, "AccessDenied"),
-    ("permission_error", Denied, "PermissionError"),
-    ("not_found_error", Denied, "NotFoundError"),
-    ("server_error", Transient, "Failed"),
-    ("temporarily_unavailable", Transient, "Failed"),
-]
-
-
-@pytest.mark.parametrize(("code", "kind", "reason"), CODES)
-def test_by_code(vendor: VendorSide, code: str, kind: type[RotationError], reason: str) -> None:
-    """Each code of a refusal has its class, its own reason and one thing to do; nothing is tried again by itself."""
-    vendor.server.faults.add(ServiceError(code), path=vendor.path)
-    with refused(kind, vendor.reason(reason)):
-        vendor.exchange()
-    assert len(vendor.token_requests()) == 1
-
-
-def test_throttled(vendor: VendorSide) -> None:
-    """429 with Retry-After is a rate limit, of this account alone."""
-    vendor.server.faults.add(Answer(429, retry_after=7), path=vendor.path)
-    with refused(Transient, vendor.reason("Throttled")) as caught:
-        vendor.exchange()
-    assert caught.value.retry_after == timedelta(seconds=7)
-
-
-def test_fault_19_a_fresh_token_once(world: Backend) -> None:
-    """Fault 19's twin: a token that the vendor calls expired is replaced once, in the same attempt."""
-    openai = VendorSide(world, "openai")
-    openai.server.faults.add(ServiceError("invalid_grant", "the token has expired"), path=openai.path, times=1)
-    openai.exchange()
-    assert world.issuer.requests.count(TOKEN) == 2
-
-
-ODD: list[tuple[int, object, type[RotationError], str]] = [
-    (400, {"error": {"code": 400}}, Denied, "Refused"),
-    (400, {"error": 5}, Denied, "Refused"),
-    (400, {"error": "üü"}, Denied, "Refused"),
-    (403, "<html>", Denied, "Refused"),
-    (404, {}, Denied, "Refused"),
-    (503, "<html>", Transient, "Failed"),
-    (200, {"error": "invalid_grant"}, Denied, "InvalidGrant"),
-]
-
-
-@pytest.mark.parametrize("row", ODD)
-def test_fault_10_odd_refusals(vendor: VendorSide, row: tuple[int, object, type[RotationError], str]) -> None:
-    """Fault 10: the status tells where no code does; odd bodies are a refusal, never a crash."""
-    status, body, kind, reason = row
-    text = body if isinstance(body, str) else json.dumps(body)
-    vendor.server.faults.add(Answer(status, text), path=vendor.path)
-    with refused(kind, vendor.reason(reason)):
-        vendor.exchange()
-
-
-RESPONSES: list[tuple[dict[str, Any], str | None]] = [
-    ({"access_token": ""}, "InvalidResponse"),
-    ({"access_token": MISSING}, "InvalidResponse"),
-    ({"access_token": 7}, "InvalidResponse"),
-    ({"access_token": "tök"}, "InvalidResponse"),
-    ({"access_token": "a\nb"}, "InvalidResponse"),
-    ({"access_token": "a\x1b[2Jb"}, "InvalidResponse"),
-    ({"access_token": "x" * 20_001}, "TokenTooLong"),
-    ({"token_type": "DPoP"}, "InvalidResponse"),
-    ({"token_type": "N_A"}, "InvalidResponse"),
-    ({"token_type": 7}, "InvalidResponse"),
-    ({"token_type": MISSING}, None),
-    ({"token_type": "bearer"}, None),
-    ({"expires_in": MISSING}, "InvalidResponse"),
-    ({"expires_in": 0}, "InvalidResponse"),
-    ({"expires_in": -1}, "InvalidResponse"),
-    ({"expires_in": True}, "InvalidResponse"),
-    ({"expires_in": "soon"}, "InvalidResponse"),
-    ({"expires_in": 1e400}, "InvalidResponse"),
-    ({"expires_in": "60"}, None),
-]
-
-
-@pytest.mark.parametrize(("changes", "reason"), RESPONSES)
-def test_nothing_is_published_that_is_not_called_valid(
-    vendor: VendorSide, changes: dict[str, Any], reason: str | None
-) -> None:
-    """A token without a known end, of another type, or with characters that no token has is no credential."""
-    vendor.server.faults.add(Override(changes), path=vendor.path)
-    if reason is None:
-        vendor.exchange()
-        return
-    with pytest.raises(RotationError) as caught:
-        vendor.exchange()
-    assert caught.value.reason == reason
-    check_showable(caught.value)
-
-
-HOSTILE: list[Fault] = [
-    *garbage().values(),
-    hostile("invalid_grant"),
-    Huge(),
-    GzipBomb(),
-    CutShort(),
-    Redirect("https://evil.example/"),
-]
-
-
-@pytest.mark.parametrize("fault", HOSTILE, ids=lambda fault: type(fault).__name__)
-def test_hostile_answers(vendor: VendorSide, fault: Fault) -> None:
-    """Whatever is answered ends in a classed error that shows nothing secret; the request is not repeated elsewhere."""
-    vendor.server.faults.add(fault, path=vendor.path)
-    with pytest.raises(RotationError) as caught:
-        vendor.exchange()
-    check_showable(caught.value)
-
-
-def test_an_answer_that_repeats_the_token(vendor: VendorSide) -> None:
-    """Fault 72's twin: the subject token that a refusal repeats reaches no message."""
-    compact = vendor.world.issuer.issue(DEFAULT_CLIENT, AUDIENCES[vendor.name])
-    exchanger = vendor.exchanger()
-    vendor.server.faults.add(ServiceError("invalid_grant", f"bad: {compact}"), path=vendor.path)
-    with refused(Denied, vendor.reason("InvalidGrant")):
-        vendor.exchange(exchanger)
 
 
 @pytest.mark.parametrize("address", ["http://localhost", "https://user:pw@localhost", "https://x y", "localhost"])

@@ -43,7 +43,8 @@ from credrotator.rotation import attempt as attempt_module
 from credrotator.rotation import daemon as daemon_module
 from tests.reliability.kernel import FakeFuture, Kernel, Machine
 from tests.reliability.oracle import Oracle
-from tests.reliability.process import CANARY, Process
+from tests.reliability.process import Process
+from tests.reliability.stand_ins import CANARY
 from tests.support.builders import client_of
 
 if TYPE_CHECKING:

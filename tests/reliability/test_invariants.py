@@ -21,9 +21,9 @@ from credrotator.core.secretdata import render
 from credrotator.rotation.rotation import RotateOptions, Rotation
 from credrotator.rotation.timetable import SWEEP
 from tests.reliability.kernel import EPOCH
-from tests.reliability.process import CANARY
 from tests.reliability.scenarios import MINUTE_S, Happening, Scenario, crowd, crowds, day, scenarios, settle
 from tests.reliability.simulation import Backend, Trouble, places_of, policy_of
+from tests.reliability.stand_ins import CANARY
 from tests.support.builders import parse_as
 from tests.support.twins import (
     HOUR,

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 CLIENT, APP = "oidc-client", "entra"
 """Names of the client Secrets at the issuer and at Entra."""
+OTHER_ROLE = "arn:aws:iam::123456789012:role/other"
+SECRET = "ai-eg-bsp-aws"
 PROGRAM = (sys.executable, "-m", "credrotator")
 ASKED = {"leases", "selfsubjectaccessreviews"}
 """What changes nothing that a policy has to do with."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from credrotator.core.errors import Transient
-from credrotator.core.model import ObjectKey, Policy, RotatablePolicy
+from credrotator.core.model import InvalidPolicy, ObjectKey, Policy, RotatablePolicy
 from credrotator.observability.audit import Audit
 from credrotator.observability.metrics import Metrics
 from credrotator.providers.aws.source import AwsOidc
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from credrotator.providers.aws.source import AwsCredential
 
 
+IDP, OTHER = "https://idp.example", "https://other.example"
 NEVER = timedelta(days=1)
 
 

@@ -1,7 +1,7 @@
 """Memory twins of the ports, and the nouns that tests are made of.
 
 Owns a SecretStore in memory, an Exchange that answers from a script, and a clock that stands still until it is moved.
-They keep the ports' promises (``test_directory.py`` holds the store to the same class of tests as the real one).
+They keep the ports' promises (``tests/unit/directory`` holds the store to the same class of tests as the real one).
 """
 
 from __future__ import annotations

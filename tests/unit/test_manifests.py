@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import io
 import json
-from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from credrotator.core.errors import PolicyError, UsageError
-from credrotator.core.model import ObjectKey, SecretKeyRef, Static
+from credrotator.core.errors import UsageError
+from credrotator.core.model import ObjectKey, Static
 from credrotator.files.manifests import ManifestReading, read_manifests
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from tests.support.builders import Manifest, aws, azure, changed, from_files, from_stdin, policy, secret
+from tests.unit.manifest_texts import POLICY, text_of, value
 
-POLICY = ObjectKey("team-a", "bedrock")
-KEY = ObjectKey("team-a", "key")
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
 NOT_READABLE = "not readable as YAML or JSON"
-
-
-def text_of(*manifests: Manifest) -> str:
-    """The manifests as YAML documents."""
-    return yaml.safe_dump_all(manifests, sort_keys=False)
 
 
 def problem(text: str) -> str:
@@ -36,14 +30,6 @@ def problem(text: str) -> str:
     (found,) = from_stdin(text).problems
     assert found.isprintable()
     return found
-
-
-def value(reading: ManifestReading, key: str = "apiKey") -> str:
-    """Read a key of Secret team-a/key as a policy would."""
-    return reading.inventory.reader(POLICY)(SecretKeyRef(KEY, key, "spec.x")).reveal()
-
-
-# Sources.
 
 
 def test_files_and_directories(tmp_path: Path) -> None:
@@ -111,9 +97,6 @@ def test_the_examples_are_sound() -> None:
     assert (reading.problems, reading.inventory.invalid) == ([], {})
     assert len(reading.inventory.policies) >= 6
     assert not [policy.warnings for policy in reading.inventory.policies.values() if policy.warnings]
-
-
-# Documents.
 
 
 def test_a_broken_document_does_not_take_the_rest_along() -> None:
@@ -214,6 +197,8 @@ def test_long_is_not_deep() -> None:
 
 
 TAGS = ["!!bool perhaps", "!!int ''", "!!int x", "!!float x", "!!timestamp x", "!!python/name:os.system", "!x y"]
+
+
 TAGS += ["!!binary é", "!!set [a]", "!!omap {a: b}", "0x_", "9" * 5000, "*nowhere", "{[a]: b}", "\x01", "\ud800", "%"]
 
 
@@ -225,9 +210,6 @@ def test_values_that_do_not_read(scalar: str) -> None:
     assert NOT_READABLE in found
     assert found.isprintable()
     assert list(reading.inventory.policies) == [POLICY]
-
-
-# Lists.
 
 
 @pytest.mark.parametrize("kind", ["List", "BackendSecurityPolicyList", "SecretList"])
@@ -270,9 +252,6 @@ def test_an_empty_list_is_nothing(items: str) -> None:
 def test_a_list_of_another_shape() -> None:
     """Items that are no list are named."""
     assert problem("apiVersion: v1\nkind: List\nitems: {a: b}\n") == "stdin:1: items: expected a list"
-
-
-# Objects.
 
 
 def test_a_bad_policy_stops_no_other() -> None:
@@ -356,79 +335,6 @@ def test_the_default_namespace() -> None:
     assert list(reading.inventory.policies) == [ObjectKey("ops", "bedrock")]
 
 
-# Values of Secrets.
-
-
-def with_data(data: Any, string_data: Any = None) -> Manifest:
-    """Secret team-a/key with ``data`` and ``stringData`` as they are."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "key", "namespace": "team-a"},
-        "data": data,
-        "stringData": string_data,
-    }
-
-
-@pytest.mark.parametrize("data", ["c2stMTIz", "c2st\n  MTIz\n", b64encode(b"sk-123\n").decode()])
-def test_data_is_base64(data: str) -> None:
-    """Folded over lines as well; a newline that was encoded along is stripped."""
-    assert value(from_stdin(text_of(with_data({"apiKey": data})))) == "sk-123"
-
-
-def test_string_data_wins() -> None:
-    """As on the API server, value by value; text is not decoded."""
-    found = from_stdin(text_of(with_data({"apiKey": "c2stMTIz", "other": "b3RoZXI="}, {"apiKey": "c2stMTIz"})))
-    assert (value(found), value(found, "other")) == ("c2stMTIz", "other")
-
-
-@pytest.mark.parametrize("data", ["sk-123!", "c2st=MTIz", "é", "c2stMTI"])
-def test_what_is_not_base64_names_the_key(data: str) -> None:
-    """Secret, key and remedy, but not the value, which may be a secret in plain text; and it is one problem."""
-    reading = from_stdin(text_of(with_data({"apiKey": data, "other": "b3RoZXI="})))
-    assert reading.problems == [
-        "stdin:1: Secret team-a/key: data[apiKey]: not base64; encode it, or move it to stringData as it is"
-    ]
-    assert value(reading, "other") == "other"
-    with pytest.raises(PolicyError) as caught:
-        value(reading)
-    assert caught.value.reason == "SecretNotReadable"
-
-
-def test_string_data_mends_data() -> None:
-    """The API server refuses it, but the value is there: the mistake is reported, the policy works."""
-    reading = from_stdin(text_of(with_data({"apiKey": "?"}, {"apiKey": "sk-123"})))
-    assert len(reading.problems) == 1
-    assert value(reading) == "sk-123"
-
-
-@pytest.mark.parametrize("block", ["data", "stringData"])
-def test_values_are_strings(block: str) -> None:
-    """An unquoted number is named with its key and what to do; the value is not shown."""
-    text = text_of(changed(secret("key"), block, {"apiKey": 123456}))
-    assert problem(text) == f"stdin:1: Secret team-a/key: {block}[apiKey]: expected a string; quote the value"
-    text = text_of(changed(secret("key"), block, [1]))
-    assert problem(text) == f"stdin:1: Secret team-a/key: {block}: expected an object"
-
-
-def test_absent_values_are_empty() -> None:
-    """A key without a value is an empty key, which the reader names."""
-    reading = from_stdin(text_of(with_data({"apiKey": None})))
-    assert reading.problems == []
-    with pytest.raises(PolicyError, match="has an empty key apiKey"):
-        value(reading)
-
-
-def test_a_secret_that_is_not_text() -> None:
-    """Bytes are kept as they are until somebody needs text; a lone surrogate of JSON is no text either."""
-    for manifest in (with_data({"apiKey": "//79"}), with_data({}, {"apiKey": "\ud800"})):
-        reading = from_stdin(json.dumps(manifest))
-        assert reading.problems == []
-        with pytest.raises(PolicyError) as caught:
-            value(reading)
-        assert caught.value.reason == "SecretNotText"
-
-
 def test_static_policies_name_their_secret() -> None:
     """From the manifests to the value, end to end."""
     spec = {"type": "APIKey", "apiKey": {"secretRef": {"name": "key"}}}
@@ -438,8 +344,6 @@ def test_static_policies_name_their_secret() -> None:
     assert found.source.secret is not None
     assert reading.inventory.reader(found.key)(found.source.secret).reveal() == "x"
 
-
-# Anything at all.
 
 WORDS = [
     "kind:",
@@ -459,6 +363,8 @@ WORDS = [
     "&a ",
     "*a",
 ]
+
+
 WORDS += [
     "!!int ",
     "!!binary ",
@@ -494,6 +400,8 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
+
+
 kinds = st.sampled_from(
     [
         ("v1", "Secret"),
