@@ -67,7 +67,7 @@ def test_fault_74_a_role_whose_session_is_refused(cluster: Cluster) -> None:
         cluster.run("renew", "aws")
         cluster.new_key(first)
         assert daemon.metric("rotation_duration_seconds_count", stage="verify")
-        assert "see reasons#CredentialRejected" in daemon.log
+        eventually(lambda: "see reasons#CredentialRejected" in daemon.log)
 
 
 def test_the_policys_own_word(cluster: Cluster) -> None:
@@ -83,7 +83,8 @@ def test_fault_74_an_outage_publishes_where_nothing_is(cluster: Cluster) -> None
     cluster.sandbox.sts.faults.add(Answer(status=503), when=asks_whose_it_is)
     with cluster.daemon("--verify-credentials") as daemon:
         cluster.new_key()
-        assert "published without having been verified" in daemon.log
+        # Said once the Secret is there, which is seen first.
+        eventually(lambda: "published without having been verified" in daemon.log)
 
 
 class TestRights:
