@@ -244,14 +244,14 @@ def test_fault_58_a_token_that_is_too_long(frozen: FrozenClock, length: int, rea
     assert len(recorder.urls) == (0 if reason == "TokenTooLong" else 1)
 
 
-def test_clients_are_made_once_per_region(world: Backend) -> None:
-    """A session costs 93 ms and 7 MiB: one for all, one client per region, however many threads."""
+def test_calls_are_prepared_once_per_region(world: Backend) -> None:
+    """A session costs 93 ms and 7 MiB: one for all, one call per region, however many threads."""
     exchanger = world.exchanger()
     for region in ("eu-central-1", "us-east-1", "eu-central-1"):
         world.exchange_aws(exchanger, region=region)
     sts = exchanger.vendor(world.aws())
     assert isinstance(sts, Sts)
-    assert set(sts._clients) == {"eu-central-1", "us-east-1"}
+    assert set(sts._calls) == {"eu-central-1", "us-east-1"}
 
 
 @pytest.mark.parametrize("region", ["us-east-99", "eu-nowhere-1", "us-iso-north-7", "mars-central-1"])

@@ -15,13 +15,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from credrotator.core.clock import suspend_aware
 from credrotator.core.http_response import PlainResponse
 from credrotator.core.keep_alive import LONGEST_IDLE_S, socket_options
+from credrotator.core.one_write import OneWrite
 from credrotator.exchange.http.addresses import LOCAL_NAMES, is_forbidden, meant_by, plain_host, written_address
 from credrotator.exchange.http.deadline import remaining_s
 
@@ -98,7 +99,7 @@ def tls_context(bundles: Iterable[str]) -> ssl.SSLContext:
     return context
 
 
-class _Connecting(HTTPConnection):
+class _Connecting(OneWrite):
     """Resolution, check and connection in one place, instead of urllib3's own ``_new_conn``.
 
     One that has been idle for long counts as dropped, so that the pool makes a new one in its place.

@@ -13,7 +13,7 @@ import ssl
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,7 @@ USER_AGENT = f"credrotator/{__version__}"
 """For all requests, the SDKs' too: firewalls turn away what names a well-known library, and logs should name us."""
 HOSTS_KEPT = 64
 """Hosts to which connections are kept; one vendor alone may have one for each region."""
+_PLAIN = {"data", "headers"}
 
 
 class Transport(requests.Session):
@@ -170,7 +171,31 @@ class Transport(requests.Session):
         """
         where = url if isinstance(url, str) else url.decode()
         with answering(self.endpoint, where):
-            return super().request(method, where, **{**kwargs, **self.settings_for(where)})
+            settings = self.settings_for(where)
+            if kwargs.keys() <= _PLAIN:
+                return self._sent(method, where, settings, **kwargs)
+            return super().request(method, where, **{**kwargs, **settings})
+
+    def _sent(
+        self,
+        method: str,
+        url: str,
+        settings: dict[str, Any],
+        *,
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Send a request of which the session has nothing to add: no cookies, no hooks, no redirect to look for.
+
+        A session merges eleven settings of its own and of the environment into each request, which takes as long as
+        what goes over the wire.
+        """
+        request = requests.PreparedRequest()
+        request.method, request.url = method, _prepared_url(url)
+        request.headers = self.headers.copy()  # type: ignore[assignment]  # CaseInsensitiveDict, as there
+        request.headers.update(headers or {})
+        request.prepare_body(data, None)
+        return self.adapter.send(request, timeout=settings["timeout"], proxies=settings["proxies"])
 
 
 class _Trust:
@@ -269,6 +294,14 @@ class _Adapter(HTTPAdapter):
             raise BodyTooLargeError
         response.raw = io.BytesIO(body)
         return response
+
+
+@lru_cache(maxsize=256)
+def _prepared_url(url: str) -> str | None:
+    """Return a URL as requests would send it: encoded, and its host in IDNA."""
+    prepared = requests.PreparedRequest()
+    prepared.prepare_url(url, None)
+    return prepared.url
 
 
 def _count(

@@ -19,6 +19,7 @@ from credrotator.core.clock import suspend_aware
 from credrotator.core.errors import printable
 from credrotator.core.http_response import PlainResponse
 from credrotator.core.keep_alive import LONGEST_IDLE_S, socket_options
+from credrotator.core.one_write import OneWrite
 from credrotator.kube.client.api_errors import NO_ANSWER, ApiError, BodyTooLong
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _manager(connection: Connection) -> urllib3.PoolManager:
     return _with_idle_limit(urllib3.PoolManager(**settings))
 
 
-class _IdleLimit(HTTPConnection):
+class _IdleLimit(OneWrite):
     """A connection that has been idle for long counts as dropped, so that the pool makes a new one in its place."""
 
     response_class = PlainResponse
