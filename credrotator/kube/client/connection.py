@@ -85,31 +85,30 @@ def _from_pod(environment: Mapping[str, str], service_account: Path) -> Connecti
 
 def _from_kubeconfig(paths: str, context: str | None) -> Connection:
     config = Kubeconfig(paths, context)
-    server = str(config.settings.host)
-    secure = server.startswith("https://")
-    if not secure and not server.startswith("http://"):
-        raise ConfigurationError(f"the API server's address {printable(server)} is neither https nor http")
-    if not config.settings.verify_ssl:
+    loaded = config.loaded
+    secure = loaded.server.startswith("https://")
+    if not secure and not loaded.server.startswith("http://"):
+        raise ConfigurationError(f"the API server's address {printable(loaded.server)} is neither https nor http")
+    if not loaded.verified:
         raise ConfigurationError(
             "the kubeconfig says insecure-skip-tls-verify; give its certificate-authority-data instead"
         )
-    proxy = config.cluster.get("proxy-url")
+    proxy = loaded.cluster.get("proxy-url")
     scheme = urlsplit(proxy).scheme if proxy else ""
     if proxy and scheme not in {"http", "https"}:
         # The rest of it is not shown: there may be a password in it.
         raise ConfigurationError(
             f"the kubeconfig's proxy-url is neither http nor https, but {printable(scheme) or 'no URL'}"
         )
-    configuration = config.settings
+    with loaded.tls_files() as files:
+        tls = _tls_context(files.ca, files.certificate, files.key) if secure else None
     return Connection(
-        server=server,
+        server=loaded.server,
         credentials=config.token_source(),
-        tls=_tls_context(configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
-        if secure
-        else None,
-        server_name=config.cluster.get("tls-server-name"),
+        tls=tls,
+        server_name=loaded.cluster.get("tls-server-name"),
         proxy=proxy or None,
-        namespace=config.context.get("namespace") or "default",
+        namespace=loaded.context.get("namespace") or "default",
         headers=config.impersonation(),
     )
 

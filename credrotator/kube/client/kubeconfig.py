@@ -1,50 +1,30 @@
-"""One context of a kubeconfig, by the vendor's loader.
+"""One context of a kubeconfig.
 
-Owns which files are read, whose words are shown when one cannot be used, and the credential plug-in; the one place
-that imports ``kubernetes`` (it costs 0.7 s and 20 MiB). Must not connect. Source: client-go, ``tools/clientcmd``,
-``plugin/pkg/client/auth/exec`` and ``transport.NewImpersonatingRoundTripper``.
+Owns which files are read and by whom, and as whom the server takes us. Must not connect. Source: client-go,
+``tools/clientcmd`` and ``transport.NewImpersonatingRoundTripper``.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import subprocess
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING
 
 from credrotator.core.errors import printable
-from credrotator.core.sensitive import Sensitive
 from credrotator.kube.client.api_errors import ConfigurationError
 from credrotator.kube.client.authorization import BearerTokenFile
+from credrotator.kube.client.plain_kubeconfig import read_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from credrotator.core.sensitive import Sensitive
     from credrotator.kube.client.authorization import HeaderSource
+    from credrotator.kube.client.kubeconfig_context import LoadedContext, User
 
 _LEGAL = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") - {"%"}
 """Characters of a header's name (RFC 9110 §5.6.2) that need no escape there."""
-_SHOWN = 300
 _LIMIT_BYTES = 4 * 2**20
-
-
-class Context(TypedDict, total=False):
-    """An entry of ``contexts``, as far as it is read here."""
-
-    cluster: str
-    user: str
-    namespace: str
-
-
-Cluster = TypedDict("Cluster", {"proxy-url": str, "tls-server-name": str}, total=False)
-"""An entry of ``clusters``, as far as the vendor's loader leaves it to us."""
-User = TypedDict(
-    "User",
-    {"tokenFile": str, "as": object, "as-uid": object, "as-groups": object, "as-user-extra": object},
-    total=False,
-)
-"""An entry of ``users``, as far as it is read here; what nobody has checked yet is an object."""
 
 
 class Kubeconfig:
@@ -52,28 +32,20 @@ class Kubeconfig:
 
     def __init__(self, paths: str, context: str | None) -> None:
         self._paths, self._context = paths, context
-        self.settings, entry, merged = _load(paths, context)
-        self.context: Context = entry["context"]
-        # Read by hand, because the loader falls back to the environment's proxies where the cluster names none.
-        self.cluster: Cluster = merged["clusters"].get_with_name(self.context["cluster"])["cluster"].value
-        users = merged["users"].get_with_name(self.context.get("user"), safe=True)
-        user: User | None = users.safe_get("user") if users else None
-        self._user: User = user or {}
-        self._folder = Path(users.path).parent if users else Path()
+        self.loaded = _load(paths, context)
 
     def token_source(self) -> HeaderSource:
         """Return where the Authorization header comes from."""
         # A file wins over a literal, as in client-go.
-        if named := self._user.get("tokenFile"):
-            return BearerTokenFile(self._folder / named)
+        if named := self.loaded.user.get("tokenFile"):
+            return BearerTokenFile(self.loaded.folder / named)
         return self
 
     def read(self, *, afresh: bool) -> Sensitive | None:
-        """Return the header; the loader runs an exec plug-in again when its credential's own expiry has come."""
+        """Return the header."""
         if afresh:
-            self.settings = _load(self._paths, self._context)[0]
-        header = self.settings.get_api_key_with_prefix("BearerToken")
-        return Sensitive(header.strip()) if header else None
+            self.loaded = _load(self._paths, self._context)
+        return self.loaded.header()
 
     def impersonation(self) -> tuple[tuple[str, str], ...]:
         """Return the headers by which the server takes us for somebody else (``as`` and its companions).
@@ -81,7 +53,7 @@ class Kubeconfig:
         Raises:
             ConfigurationError: They cannot be sent as they are; without one of them others' rights would count.
         """
-        headers = tuple(_impersonation(self._user))
+        headers = tuple(_impersonation(self.loaded.user))
         if headers and headers[0][0] != "Impersonate-User":
             raise ConfigurationError("the kubeconfig names as-uid, as-groups or as-user-extra, but not as whom: add as")
         for name, value in headers:
@@ -171,75 +143,9 @@ def _holds_something(path: str) -> bool:
     return any(line.strip() not in {"", "---", "{}", "null"} and not line.lstrip().startswith("#") for line in lines)
 
 
-def _load(paths: str, context: str | None) -> tuple[Any, Any, Any]:
-    from kubernetes.client import Configuration  # noqa: PLC0415 - slow; see above
-    from kubernetes.config import kube_config  # noqa: PLC0415
-    from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
-    from yaml import YAMLError  # noqa: PLC0415
+def _load(paths: str, context: str | None) -> LoadedContext:
+    if plain := read_plain(paths, context):
+        return plain
+    from credrotator.kube.client.vendor_kubeconfig import load_by_vendor  # noqa: PLC0415 - slow; see there
 
-    vendor: Any = kube_config
-
-    class Loader(vendor.KubeConfigLoader):  # type: ignore[misc]
-        """The vendor's, but for the plug-in, of which it logs the failure and goes on without a credential."""
-
-        def _load_from_exec_plugin(self) -> bool:
-            if "exec" not in self._user:
-                return False
-            folder = self._get_base_path(self._user.path)
-            status = _run_plug_in(vendor.ExecProvider, self._user["exec"], folder, self._cluster)
-            if token := status.get("token"):
-                self.token = f"Bearer {token}"
-            for attribute, name in (("cert_file", "clientCertificateData"), ("key_file", "clientKeyData")):
-                if status.get(name):
-                    data = vendor.FileOrData(status, None, data_key_name=name, base64_file_content=False)
-                    setattr(self, attribute, data.as_file())
-            if expiry := status.get("expirationTimestamp"):
-                self.expiry = vendor.parse_rfc3339(expiry)
-            return True
-
-    try:
-        merged = vendor.KubeConfigMerger(paths).config
-        loader = Loader(merged, active_context=context, config_base_path=None)
-        settings = Configuration()
-        loader.load_and_set(settings)
-    except (ConfigException, OSError, ValueError, YAMLError) as error:
-        why = getattr(error, "problem", None) or error
-        raise ConfigurationError(f"the kubeconfig {printable(paths)} cannot be used: {printable(why)}") from error
-    except (LookupError, TypeError, AttributeError, RecursionError) as error:
-        # The loader's way of saying that something in it has another shape.
-        why = "expected clusters, users and contexts, as kubectl config view shows them"
-        raise ConfigurationError(f"the kubeconfig {printable(paths)} cannot be used: {why}") from error
-    return settings, loader.current_context, merged
-
-
-def _run_plug_in(provider: Any, entry: Any, folder: str, cluster: Any) -> dict[str, Any]:
-    """Run what the kubeconfig names for a credential (``exec``); its own words say best what is wrong.
-
-    Raises:
-        ConfigurationError: It is not there, failed, or gave no credential.
-    """
-    from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
-
-    command = str(entry.safe_get("command") or "without a command")
-    try:
-        status = provider(entry, folder, cluster).run()
-    except FileNotFoundError as error:
-        raise _plug_in_failed(entry, command, "it is not installed, or not on the PATH") from error
-    except (ConfigException, OSError, subprocess.SubprocessError, LookupError, TypeError, ValueError) as error:
-        raise _plug_in_failed(entry, command, str(error).removeprefix("exec: ")) from error
-    if not isinstance(status, dict):
-        raise _plug_in_failed(entry, command, "its output has no status")
-    certificate = (bool(status.get("clientCertificateData")), bool(status.get("clientKeyData")))
-    if certificate not in {(True, True), (False, False)} or not (status.get("token") or all(certificate)):
-        raise _plug_in_failed(entry, command, "it gave neither a token nor a client certificate with its key")
-    return status
-
-
-def _plug_in_failed(entry: Any, command: str, why: str) -> ConfigurationError:
-    words = " ".join(why.split())
-    cut = f"…{words[-_SHOWN:]}" if len(words) > _SHOWN else words
-    hint = entry.safe_get("installHint")
-    advice = f"; its installHint: {printable(' '.join(str(hint).split()))}" if hint else ""
-    return ConfigurationError(
-        f"the kubeconfig's credential plug-in {printable(command, 80)} failed: {printable(cut, _SHOWN + 1)}{advice}"
-    )
+    return load_by_vendor(paths, context)
