@@ -10,7 +10,7 @@ from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
 from credrotator.rotation.edit_budget import ChargedExchange, EditBudget
 from credrotator.rotation.guard import PolicyGuard
-from credrotator.rotation.lanes import Lanes
+from credrotator.rotation.lanes import LaneGuard, Lanes
 from credrotator.rotation.rotation import Rotation
 from credrotator.rotation.workqueue import WorkQueue
 
@@ -52,7 +52,7 @@ def make_daemon(
         # Around the exchange, and not in the queue: an edit that needs no exchange costs its namespace nothing.
         ChargedExchange(exchange, edits),
         clock,
-        guard,
+        LaneGuard(guard, queue),
         instrumentation=instrumentation,
         audit=audit,
         cached_state=cached_state,

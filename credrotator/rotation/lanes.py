@@ -9,8 +9,10 @@ from credrotator.core.model import OidcClient, RotatablePolicy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credrotator.core.model import ObjectKey
+    from credrotator.core.model import ObjectKey, Policy
     from credrotator.core.ports import PolicySource
+    from credrotator.rotation.guard import Guard
+    from credrotator.rotation.workqueue import WorkQueue
 
 
 class Lanes:
@@ -46,3 +48,24 @@ class Lanes:
         # Asked at each decision, not when the key was added: an issuer that begins to hang has its quarter again as
         # soon as its token is over. At least one, or a daemon with few workers would never handle a lane.
         return max(1, self._workers * (3 if self._has_valid_token(lane) else 1) // 4)
+
+
+class LaneGuard:
+    """Leaves a policy's lane when its credential is there and may be written.
+
+    While one worker writes, another asks for the next credential of the same lane. A policy that is verified stays in
+    its lane until it is: the vendor that verifies can hang as well.
+
+    Args:
+        guard: Says what may be written; asked right before each write.
+        queue: Has the lanes.
+    """
+
+    def __init__(self, guard: Guard, queue: WorkQueue) -> None:
+        self._guard = guard
+        self._queue = queue
+
+    def __call__(self, policy: Policy) -> None:
+        """See ``WriteGuard``."""
+        self._guard(policy)
+        self._queue.leave_lane(policy.key)

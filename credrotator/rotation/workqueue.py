@@ -123,6 +123,9 @@ class WorkQueue:
             # The key is taken by the condition itself, under the lock: between seeing that there is one and taking it
             # another worker could have been quicker.
             self._changed.wait_for(lambda: self._closed or self._take(taken), timeout_s)
+            if taken and self._queued:
+                # One wakes the next for as long as there is something to take: a limit may have grown meanwhile.
+                self._changed.notify()
             return taken[0] if taken else None
 
     def is_handled(self, key: ObjectKey) -> bool:
@@ -135,6 +138,17 @@ class WorkQueue:
         with self._changed:
             self._again.pop(key, None)
 
+    def leave_lane(self, key: ObjectKey) -> None:
+        """Take note that what a key could hang at is behind it: another key of its lane may begin, beside its write."""
+        with self._changed:
+            lane = self._handled.get(key)
+            if not lane:
+                return
+            self._handled[key] = ""
+            _decrease(self._busy, (key.namespace, lane))
+            if self._waiting[key.namespace, lane]:
+                self._changed.notify()
+
     def done(self, key: ObjectKey) -> None:
         """Give a key back; to be called once for each ``get``, whatever came of it."""
         with self._changed:
@@ -142,11 +156,13 @@ class WorkQueue:
             # meanwhile, whose count would then go below zero while this lane stays full for ever.
             lane = self._handled.pop(key)
             self._share.give_back(key.namespace)
-            _decrease(self._busy, (key.namespace, lane))
+            if lane:
+                _decrease(self._busy, (key.namespace, lane))
             if again := self._again.pop(key, None):
                 self._push(key, again.priority, again.lane)
-            # One worker became free, and each worker that waits may be barred from another key: all try again.
-            self._changed.notify_all()
+            # One key left makes room for one, and whoever gave it back comes for the next; waking all that wait, of
+            # which most find nothing, cost more than the queue's own work.
+            self._changed.notify()
 
     def discard(self, key: ObjectKey) -> bool:
         """Take a key that is gone out of the queue; False if it is handled just now, and has to come up once more."""
@@ -248,7 +264,8 @@ class WorkQueue:
                 namespaces[key.namespace].move_to_end(entry.lane)
         self._handled[key] = entry.lane
         self._share.take(key.namespace)
-        self._busy[key.namespace, entry.lane] += 1
+        if entry.lane:
+            self._busy[key.namespace, entry.lane] += 1
 
 
 def _decrease(counts: Counter[_Name], name: _Name) -> None:
