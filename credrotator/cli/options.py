@@ -29,7 +29,7 @@ FILE = click.Path()
 """Looked at where it is used, with our own words; the type lets a shell complete it."""
 # Each is a thread. Some dozens hide the time of requests; beyond that the API server is the limit
 # (docs/performance.md).
-MAX_WORKERS = 64
+DEFAULT_WORKERS, MAX_WORKERS = 24, 64
 FORMATS = ("table", "wide", "name", "json", "yaml")
 
 
@@ -90,7 +90,7 @@ def workers_option(command: Command) -> Command:
     """Add the option that says how many policies are rotated concurrently."""
     text = "Number of policies rotated concurrently."
     kind = click.IntRange(1, MAX_WORKERS)
-    return setting("--workers", type=kind, metavar="N", default=16, show_default=True, help=text)(command)
+    return setting("--workers", type=kind, metavar="N", default=DEFAULT_WORKERS, show_default=True, help=text)(command)
 
 
 def verification_options(command: Command) -> Command:

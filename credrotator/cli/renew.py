@@ -13,6 +13,7 @@ from credrotator.app.tracing import traces
 from credrotator.cli import tables as report
 from credrotator.cli.colours import painter, show
 from credrotator.cli.options import (
+    DEFAULT_WORKERS,
     PolicyCommand,
     names_policies,
     read_settings,
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import Instrumentation
     from credrotator.core.model import ObjectKey
-
-# The default of ``rotate --workers``. This command is for a few names, so it has no option for it.
-WORKERS = 16
 
 
 @click.command("renew", cls=PolicyCommand)
@@ -113,6 +111,7 @@ def _rotate(
     rotation = make_rotation(settings, backend, clock, instrumentation=instrumentation, audit=audit)
     batch = Batch(rotation, snapshot.listener(), clock, audit=audit, instrumentation=instrumentation)
     with progress() as shown:
-        outcomes = batch(keys, snapshot.inventory, RotateOptions(force=True), workers=WORKERS, progress=shown)
+        # This command is for a few names, so it has no option for it.
+        outcomes = batch(keys, snapshot.inventory, RotateOptions(force=True), workers=DEFAULT_WORKERS, progress=shown)
     show(report.rotate_table(outcomes, system_clock(), wide=False, dry_run=False, paint=painter()))
     return any(outcome.action == "failed" for outcome in outcomes)

@@ -44,6 +44,8 @@ TRANSIENT_SECRETS = [f"credrotator-bell-{number}" for number in range(8)]
 ACKNOWLEDGE_TIMEOUT_S = 5.0
 """Longest time for the gateway to react; then the delivery counts as unacknowledged."""
 NOTIFIED_AT = "credrotator.io/rung-at"
+MOST_NAMED = 3
+"""Policies of one second with a line each in the log: a controller that does not run is one fault, not thousands."""
 UNACKNOWLEDGED_WAIT = RetryWait(first_s=5.0, longest_s=600.0)
 """Before a bell is rung again that nobody reacted to: a gateway that runs reacts within a second."""
 HEEDED_WITHIN_S = 3.0
@@ -285,9 +287,12 @@ class Delivery:
             ]
             self._unacknowledged.update(news)
             count = len(self._unacknowledged)
-        for key in news:
+        for key in news[:MOST_NAMED]:
             with continuing(late[key].attempt):
                 log.warning("%s: the gateway did not react to the new credential within %.0f s", key, self._timeout_s)
+        if more := news[MOST_NAMED:]:
+            log.warning("nor did it for %d more policies: %s, ...; see that its controller runs", len(more), more[0])
+            log.debug("nor did it for any of: %s", ", ".join(map(str, more)))
         self._instrumentation.note_unacknowledged(count)
 
     def stand_down(self) -> None:

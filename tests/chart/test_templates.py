@@ -90,7 +90,7 @@ def test_defaults(helm: Helm) -> None:
     assert rendered.one("Deployment")["spec"]["replicas"] == 2
     assert rendered.container()["args"] == [
         "run", "--listen=0.0.0.0:8080", "--leader-elect", f"--lease={NAMESPACE}/{NAME}", "--all-namespaces",
-        "--timeout=30s", "--workers=16",
+        "--timeout=30s", "--workers=24",
     ]  # fmt: skip
 
 
