@@ -12,10 +12,8 @@ from credrotator.core.model import InvalidPolicy, Problem, Static, generated_sec
 from credrotator.core.secretdata import EXPIRY, FINGERPRINT
 from credrotator.rotation.daemon import STATIC_INTERVAL
 from tests.support.fakes import IDP, UNREACHABLE, Backend, policy
-from tests.support.twins import HOUR, KEY, SECRET, static_policy, with_annotation
+from tests.support.twins import HOUR, KEY, MINUTE, SECOND, SECRET, static_policy, with_annotation
 from tests.support.waiting import eventually
-
-SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 
 
 class TestTime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,16 +14,15 @@ import pytest
 
 from credrotator.core.backoff import LONGEST_UNSERVED
 from credrotator.core.errors import Denied, NotAsked, Transient
-from credrotator.core.model import TokenFile
+from credrotator.core.model import ObjectKey, TokenFile
 from credrotator.observability.logs import JsonFormatter
 from credrotator.providers.aws.source import AwsOidc
 from credrotator.providers.azure.source import AzureOidc
 from credrotator.providers.gcp.source import GcpWorkloadIdentity
-from tests.daemon.test_daemon import MINUTE, SECOND
 from tests.support import builders
-from tests.support.fakes import IDP, OTHER, UNREACHABLE, Backend
-from tests.support.twins import HOUR
-from tests.support.waiting import eventually
+from tests.support.fakes import IDP, OTHER, UNREACHABLE, Backend, policy
+from tests.support.twins import HOUR, MINUTE, SECOND
+from tests.support.waiting import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,6 +214,37 @@ class TestFailures:
         assert world.exchange.waiting == 12
         world.exchange.let_go()
         world.daemon.stop()
+
+    def test_a_write_that_hangs_holds_no_place_of_its_issuer(self, world: Backend) -> None:
+        """The next policy of the same issuer is asked for while the API server is slow with the first one."""
+        answered = threading.Event()
+
+        def wait() -> None:
+            answered.wait(LIMIT_S)
+
+        world.store.before_publish.append(wait)
+        world.add("first", "second")
+        eventually(lambda: len(world.exchange.calls) == 2)
+        answered.set()
+        world.settled()
+        assert len(world.store.writes) == 2
+
+    def test_a_verification_that_hangs_holds_one(self, world: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who verifies is a vendor as well: all workers could hang there."""
+        answered, asked = threading.Event(), threading.Event()
+
+        def verify(*_: object, **__: object) -> None:
+            asked.set()
+            answered.wait(LIMIT_S)
+
+        monkeypatch.setattr(world.exchange, "verify", verify)
+        for name in ("first", "second"):
+            world.source.put(replace(policy(ObjectKey("default", name)), verify=True))
+        assert asked.wait(LIMIT_S)
+        assert len(world.exchange.calls) == 1
+        answered.set()
+        world.settled()
+        assert len(world.exchange.calls) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,8 +16,6 @@ from tests.support.manifests import BEDROCK, BEDROCK_SECRET, managed, secret
 if TYPE_CHECKING:
     from credrotator.kube.client.api import KubeApi
     from tests.support.kube.simulator import ApiServer
-
-MINUTE = timedelta(minutes=1)
 
 
 class TestBell:

@@ -27,10 +27,9 @@ from credrotator.kube.parking import PARK_AGAIN, PARKING
 from credrotator.kube.source import CONDITION
 from credrotator.observability.logs import AUDIT
 from tests.daemon.listening import Listening
-from tests.daemon.test_listener import MINUTE
 from tests.support.builders import parse_as
 from tests.support.manifests import BEDROCK, BEDROCK_SECRET, POLICIES, managed, secret, speak, static
-from tests.support.twins import HOUR, NOW, aws_credential
+from tests.support.twins import HOUR, MINUTE, NOW, aws_credential
 
 if TYPE_CHECKING:
     from credrotator.core.errors import Kind

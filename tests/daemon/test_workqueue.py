@@ -327,6 +327,56 @@ class TestFairness:
         assert not +counts
 
 
+def test_a_write_leaves_the_lane() -> None:
+    """What is written hangs at nothing: the next of its lane begins, and the place is given back once."""
+    work = queue(lambda _: "issuer", limit=1)
+    for key in (A, B, C):
+        work.add(key)
+    assert taken(work) == A
+    assert taken(work) is None
+    work.leave_lane(A)
+    assert taken(work) == B
+    assert taken(work) is None
+    work.leave_lane(A)
+    assert taken(work) is None, "a lane is left once"
+    work.done(A)
+    assert taken(work) is None, "its place in the lane was given back already"
+    work.done(B)
+    assert taken(work) == C
+    work.leave_lane(D)
+    work.done(C)
+
+
+def test_all_that_wait_find_what_has_become_free() -> None:
+    """One wakes the next: when a lane grows, one key that is given back brings as many workers as there is room for."""
+    limit = [1]
+    work = WorkQueue(8, lambda _: "issuer", lambda _: limit[0])
+    began: list[ObjectKey] = []
+
+    def handle() -> None:
+        while (key := work.get()) is not None:
+            began.append(key)
+            gate.wait(LIMIT_S)
+            work.done(key)
+
+    gate = threading.Event()
+    workers = [threading.Thread(target=handle) for _ in range(6)]
+    for key in tenant("alone", 6):
+        work.add(key)
+    for worker in workers:
+        worker.start()
+    eventually(lambda: len(began) == 1)
+    assert work.get(timeout_s=0.05) is None
+    limit[0] = 6
+    work.leave_lane(began[0])
+    eventually(lambda: len(began) == 6)
+    gate.set()
+    work.close()
+    for worker in workers:
+        worker.join(LIMIT_S)
+    assert not any(worker.is_alive() for worker in workers)
+
+
 def test_a_lane_that_grows_and_shrinks() -> None:
     """The limit of the moment counts: more come up at once when it has grown, none when it has shrunk."""
     limit = 1

@@ -145,6 +145,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.work.begin(key)
         self.again.pop(key, None)
 
+    @precondition(lambda self: bool(getattr(self, "handled", None)))
+    @rule(data=st.data())
+    def leave_lane(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.handled)))
+        self.work.leave_lane(key)
+        self.handled[key] = ""
+
     @invariant()
     def counted(self) -> None:
         if hasattr(self, "work"):

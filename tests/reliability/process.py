@@ -21,7 +21,7 @@ from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
 from credrotator.rotation.edit_budget import ChargedExchange, EditBudget
 from credrotator.rotation.guard import PolicyGuard
-from credrotator.rotation.lanes import Lanes
+from credrotator.rotation.lanes import LaneGuard, Lanes
 from credrotator.rotation.recovery import Recovery
 from credrotator.rotation.rotation import Rotation
 from credrotator.rotation.store_recovery import StoreRecovery
@@ -51,6 +51,8 @@ class Process:
         self.metrics = Metrics()
         guard, audit = PolicyGuard(self.source, self.leads), Audit(failures=logging.WARNING)
         edits = EditBudget(machine.boottime)
+        lanes = Lanes(self.source, self.exchanger.has_valid_token, world.workers)
+        queue = SimQueue(world.kernel, world.workers, lanes.of, lanes.limit)
         recovering = StoreRecovery(
             self.store,
             machine.boottime,
@@ -60,14 +62,13 @@ class Process:
             recovering,
             ChargedExchange(ExchangeBy(self._exchange), edits),
             self.clock,
-            guard,
+            LaneGuard(guard, queue),
             instrumentation=self.metrics,
             audit=audit,
         )
-        lanes = Lanes(self.source, self.exchanger.has_valid_token, world.workers)
         self.daemon = Daemon(
             self.source,
-            SimQueue(world.kernel, world.workers, lanes.of, lanes.limit),
+            queue,
             AttemptRunner(
                 self.rotation,
                 Listener(self._listen, self.exchanger.circuits.forget),

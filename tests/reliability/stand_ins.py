@@ -65,6 +65,10 @@ class SimQueue(WorkQueue):
             self._idle.wait()
         return key
 
+    def leave_lane(self, key: ObjectKey) -> None:
+        super().leave_lane(key)
+        self._idle.notify(1)
+
     def done(self, key: ObjectKey) -> None:
         super().done(key)
         self._idle.notify(len(self._queued))

@@ -22,7 +22,7 @@ from credrotator.rotation.attempt import AttemptRunner
 from credrotator.rotation.daemon import Daemon
 from credrotator.rotation.edit_budget import ChargedExchange, EditBudget
 from credrotator.rotation.guard import PolicyGuard
-from credrotator.rotation.lanes import Lanes
+from credrotator.rotation.lanes import LaneGuard, Lanes
 from credrotator.rotation.rotation import Rotation
 from credrotator.rotation.timetable import Timetable
 from credrotator.rotation.workqueue import WorkQueue
@@ -178,18 +178,19 @@ class Backend:
             return self.clock.seconds() - self.wrong.total_seconds()
 
         edits = EditBudget(seconds)
+        self.lanes = Lanes(self.source, self.has_valid_token.__contains__, self.workers)
+        queue = WorkQueue(self.workers, self.lanes.of, self.lanes.limit)
         self.rotation = Rotation(
             self.store,
             ChargedExchange(self.exchange, edits),
             self.clock,
-            guard,
+            LaneGuard(guard, queue),
             instrumentation=self.metrics,
             audit=audit,
         )
-        self.lanes = Lanes(self.source, self.has_valid_token.__contains__, self.workers)
         daemon = Daemon(
             self.source,
-            WorkQueue(self.workers, self.lanes.of, self.lanes.limit),
+            queue,
             AttemptRunner(self.rotation, listener, guard, self.clock, audit=audit, instrumentation=self.metrics),
             self.clock,
             leads=leads,

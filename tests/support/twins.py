@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from credrotator.core.ports import SecretReader
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
-HOUR = timedelta(hours=1)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 KEY = ObjectKey("default", "bedrock")
 SECRET = generated_secret(KEY)
 

@@ -10,8 +10,7 @@ import pytest
 
 from credrotator.core.errors import PolicyError
 from tests.support.builders import Manifest, changed, from_stdin, secret
-from tests.unit.manifest_texts import text_of, value
-from tests.unit.test_manifests import problem
+from tests.unit.manifest_texts import problem, text_of, value
 
 
 def with_data(data: Any, string_data: Any = None) -> Manifest:

@@ -17,19 +17,12 @@ from credrotator.files.manifests import ManifestReading, read_manifests
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from tests.support.builders import Manifest, aws, azure, changed, from_files, from_stdin, policy, secret
-from tests.unit.manifest_texts import POLICY, text_of, value
+from tests.unit.manifest_texts import POLICY, problem, text_of, value
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 NOT_READABLE = "not readable as YAML or JSON"
-
-
-def problem(text: str) -> str:
-    """Read a text with exactly one problem."""
-    (found,) = from_stdin(text).problems
-    assert found.isprintable()
-    return found
 
 
 def test_files_and_directories(tmp_path: Path) -> None:
