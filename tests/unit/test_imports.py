@@ -15,8 +15,8 @@ import credrotator
 PACKAGE = Path(credrotator.__file__).parent
 MOST_PARAMETERS = 8
 CLIENT_MAY_USE = {
-    *("core.clock", "core.errors", "core.http_response", "core.keep_alive", "core.model", "core.ports"),
-    *("core.sensitive", "core.threads"),
+    *("core.clock", "core.errors", "core.http_response", "core.keep_alive", "core.model", "core.one_write"),
+    *("core.ports", "core.sensitive", "core.threads"),
 }
 """What every layer may: the clock, printable texts, keys and secrets."""
 
