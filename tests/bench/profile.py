@@ -40,7 +40,7 @@ PARTS = (
     ("token, by Authlib", ("credrotator/exchange/issuers/oidc.py",)),
     ("Events and conditions", ("credrotator/kube/events.py", "credrotator/kube/conditions.py")),
     ("doorbell", ("credrotator/kube/delivery.py",)),
-    ("the Secret: one read, one write", ("credrotator/kube/store.py",)),
+    ("the Secret", ("credrotator/kube/store.py",)),
     ("list and watch, reading policies", ("credrotator/kube/client/informer.py", "credrotator/kube/references.py")),
     ("start: imports", ("importlib._bootstrap",)),
 )

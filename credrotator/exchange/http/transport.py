@@ -70,6 +70,8 @@ USER_AGENT = f"credrotator/{__version__}"
 """For all requests, the SDKs' too: firewalls turn away what names a well-known library, and logs should name us."""
 HOSTS_KEPT = 64
 """Hosts to which connections are kept; one vendor alone may have one for each region."""
+MOST_TRUSTED = 64
+"""Sets of CA files whose context is shared; the operator names them."""
 _PLAIN = {"data", "headers"}
 
 
@@ -111,7 +113,7 @@ class Transport(requests.Session):
         self._environment = environment
         self.guarded = guarded
         self.adapter = _Adapter(
-            _Trust((*(bundles or (DEFAULT_CA_BUNDLE_PATH,)), *extra_cas)),
+            _trust_in((*(bundles or (DEFAULT_CA_BUNDLE_PATH,)), *extra_cas)),
             guarded=guarded,
             dated=lambda date: dated(endpoint, date),
             counted=partial(_count, instrumentation, endpoint),
@@ -217,6 +219,12 @@ class _Trust:
             # Without this, a file that is no PEM would look like a certificate that is not trusted.
             raise CaFileError(f"{', '.join(self._files)}: {error.strerror or error}") from error
         return made[1]
+
+
+@lru_cache(maxsize=MOST_TRUSTED)
+def _trust_in(files: tuple[str, ...]) -> _Trust:
+    """Return the trust in some files, one for all transports: to read the default bundle takes 20 ms and 1 MiB."""
+    return _Trust(files)
 
 
 class _Adapter(HTTPAdapter):
