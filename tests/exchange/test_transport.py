@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import shutil
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -77,6 +77,19 @@ def test_we_name_ourselves(world: Backend, name: str) -> None:
         assert request.headers["User-Agent"] == f"credrotator/{__version__}"
         if request.method == "POST":
             assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize("data", [None, {"a": "b c", "d": "é"}, "a=b", b"bytes"])
+@pytest.mark.parametrize("headers", [{}, {"Accept": "application/json", "user-agent": "x", "X-Header": "y"}])
+def test_a_plain_request_is_the_sessions(world: Backend, data: Any, headers: dict[str, str]) -> None:
+    """What is sent without the session's own settings, since there are none, is what the session would send."""
+    transport = Transport(ISSUER, bundles=(str(world.sandbox.ca_file),))
+    url = f"{world.issuer.url}/p\u00e4th?q=a b"
+    transport.request("POST", url, data=data, headers=headers)
+    transport.request("POST", url, data=data, headers=headers, params=None)
+    plain, by_session = world.issuer.requests.matching("/p*")
+    assert (plain.method, plain.path, plain.body) == (by_session.method, by_session.path, by_session.body)
+    assert dict(plain.headers.items()) == dict(by_session.headers.items())
 
 
 def test_we_name_ourselves_to_a_proxy(world: Backend, proxy: Proxy) -> None:
