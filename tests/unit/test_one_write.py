@@ -26,7 +26,7 @@ class Wire:
 def connected(kind: type[HTTPConnection]) -> tuple[HTTPConnection, Wire]:
     """Return a connection that writes to a list."""
     connection, wire = kind("api.example"), Wire()
-    connection.sock = wire  # type: ignore[assignment]
+    connection.sock = wire
     return connection, wire
 
 
