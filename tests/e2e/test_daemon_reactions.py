@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ _START = timedelta(seconds=30)
 _OTHER_ROLE = f"{DEFAULT_ROLE}-2"
 _OTHER_CLIENT = "another-client"
 _OTHER_AUDIENCE = "sts.another.example"
-_HANGING = 20
+_HANGING = 30
+"""More policies than there are workers."""
 _POLICIES = ("aws", "managed-aws", "azure", "managed-azure")
 _EXCHANGE = ("awsCredentials", "oidcExchangeToken")
 
@@ -44,13 +46,16 @@ def published(prepared: Destination) -> Iterator[PublishedSecrets]:
             cluster_policies.aws_managed("managed-aws", issuer),
             cluster_policies.azure_federated("azure", issuer),
             cluster_policies.azure_managed("managed-azure"),
+            # Of their own: a policy may cost three exchanges by edits at once, and then one in six seconds.
+            *(cluster_policies.aws(name, issuer) for name in ("edited-region", "edited-client")),
+            cluster_policies.aws("edited-audience", issuer, role=_OTHER_ROLE),
         ],
     )
     with (
         published_secrets.following(cluster.api) as published,
         daemon.serving(cluster.admin, sandbox, "--no-leader-elect", directory=cluster.directory),
     ):
-        for policy in _POLICIES:
+        for policy in (*_POLICIES, "edited-region", "edited-client", "edited-audience"):
             assert published.wait(secret_of(policy), 0, within=_START), policy
         yield published
 
@@ -105,14 +110,16 @@ def test_an_edited_role_rotates(prepared: Destination, react: React) -> None:
 
 def test_an_edited_region_rotates(prepared: Destination, react: React) -> None:
     """The region stands in the credentials file, and says which STS is asked."""
-    react("aws", lambda: _edit(prepared, "aws", "awsCredentials", "region", to="eu-west-1"), 0)
-    file = prepared.cluster.api.get(SECRETS, Name(NAMESPACE, secret_of("aws")))["data"]["credentials"]
+    edit = partial(_edit, prepared, "edited-region", "awsCredentials", "region", to="eu-west-1")
+    react("edited-region", edit, 0)
+    file = prepared.cluster.api.get(SECRETS, Name(NAMESPACE, secret_of("edited-region")))["data"]["credentials"]
     assert b"region = eu-west-1" in base64.b64decode(file)
 
 
 def test_an_edited_client_rotates(prepared: Destination, react: React) -> None:
     """Another client of the issuer is another identity."""
-    react("aws", lambda: _edit(prepared, "aws", *_EXCHANGE, "oidc", "clientID", to=_OTHER_CLIENT), 0)
+    edit = partial(_edit, prepared, "edited-client", *_EXCHANGE, "oidc", "clientID", to=_OTHER_CLIENT)
+    react("edited-client", edit, 0)
     last = prepared.sandbox.issuer.requests.matching("/token")[-1]
     _, credentials = last.headers["Authorization"].split()
     assert base64.b64decode(credentials).startswith(_OTHER_CLIENT.encode())
@@ -121,7 +128,7 @@ def test_an_edited_client_rotates(prepared: Destination, react: React) -> None:
 def test_an_edited_audience_rotates(prepared: Destination, react: React) -> None:
     """A token for another audience may be good for something else; it is asked for and exchanged anew."""
     prepared.sandbox.sts.roles[_OTHER_ROLE].audience = _OTHER_AUDIENCE
-    react("aws", lambda: _edit(prepared, "aws", *_EXCHANGE, "aud", to=_OTHER_AUDIENCE), 0)
+    react("edited-audience", lambda: _edit(prepared, "edited-audience", *_EXCHANGE, "aud", to=_OTHER_AUDIENCE), 0)
 
 
 def test_an_edited_annotation_rotates(prepared: Destination, react: React) -> None:
