@@ -108,7 +108,7 @@ def _entry(files: list[tuple[Path, dict[str, Any]]], plural: str, kind: str, nam
     """Return the first entry of that name."""
     if not isinstance(name, str):
         raise _NotPlain
-    found: _Entry | None = None
+    first: _Entry | None = None
     for path, file in files:
         entries = file.get(plural) or []
         if not isinstance(entries, list) or not all(isinstance(each, dict) and "name" in each for each in entries):
@@ -116,16 +116,16 @@ def _entry(files: list[tuple[Path, dict[str, Any]]], plural: str, kind: str, nam
         same = [each for each in entries if each["name"] == name]
         if len(same) > 1:
             raise _NotPlain
-        if same and found is None:
+        if same and first is None:
             content = same[0].get(kind)
             if not isinstance(content, dict):
                 raise _NotPlain
-            found = _Entry(content, path.parent)
-    if found is None or not found.content.keys() <= known:
+            first = _Entry(content, path.parent)
+    if first is None or not first.content.keys() <= known:
         raise _NotPlain
-    if not all(isinstance(value, str) for member, value in found.content.items() if member not in _NO_TEXTS):
+    if not all(isinstance(value, str) for member, value in first.content.items() if member not in _NO_TEXTS):
         raise _NotPlain
-    return found
+    return first
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """AssumeRoleWithWebIdentity on the wire: the SDK's own request and parser, with what never changes done once.
 
-For each call botocore resolves the endpoint, runs some forty hooks and makes its user agent anew, which takes ten times
-what the request itself does. Of the calls of one client, only the form differs. So the SDK prepares one call for each
-region, which is not sent; address, headers and version of the API are taken from it. Answers go through the SDK's
-parser. Must not send.
+For each call botocore resolves the endpoint, runs its hooks and puts its user agent together: 1.5 ms of CPU, of 2.6 for
+a whole exchange. Of the calls of one client, only the form differs. So the SDK prepares one call for each region, which
+is not sent; address, headers and version of the API are taken from it. Answers go through the SDK's parser. Must not
+send.
 Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 """
 
