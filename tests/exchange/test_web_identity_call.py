@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
 
 ROLE = "arn:aws:iam::123456789012:role/bedrock"
+ASKED = {"RoleArn": ROLE, "RoleSessionName": "xx", "WebIdentityToken": "xxxx"}
 parameters = st.fixed_dictionaries(
     {
         "RoleArn": st.text(string.printable, min_size=20, max_size=80) | st.just(ROLE),
@@ -98,7 +99,7 @@ def test_the_form_is_the_sdks(sdk: Sdk, given_parameters: dict[str, Any]) -> Non
 def test_address_and_headers_are_the_sdks(region: str, config: dict[str, Any]) -> None:
     """They are those of the SDK's next call, but for what counts tries, and for the type, which has no charset."""
     sdk = Sdk(region, **config)
-    sdk.asks({"RoleArn": ROLE, "RoleSessionName": "xx", "WebIdentityToken": "xxxx"})
+    sdk.asks(ASKED)
     (sent,) = sdk.sent
     assert sent.url == sdk.call.url
     prepared: dict[str, Any] = dict(sent.headers)
@@ -127,7 +128,7 @@ def test_address_and_headers_are_the_sdks(region: str, config: dict[str, Any]) -
 def test_the_answer_is_read_as_by_the_sdk(sdk: Sdk, expiration: str) -> None:
     """Times of every shape that the SDK takes included."""
     sdk.status, sdk.body = 200, CREDENTIALS.format(expiration=expiration)
-    wanted = sdk.asks({"RoleArn": ROLE, "RoleSessionName": "xx", "WebIdentityToken": "xxxx"})
+    wanted = sdk.asks(ASKED)
     assert sdk.reads() == wanted
     assert wanted["Credentials"]["SessionToken"] == "T"
 
@@ -137,7 +138,7 @@ def test_a_refusal_is_the_sdks(sdk: Sdk, status: int, code: str) -> None:
     """Code and words arrive in the SDK's own exception."""
     sdk.status, sdk.body = status, REFUSAL.format(code=code, message="no &amp; never")
     with pytest.raises(ClientError) as by_sdk:
-        sdk.asks({"RoleArn": ROLE, "RoleSessionName": "xx", "WebIdentityToken": "xxxx"})
+        sdk.asks(ASKED)
     with pytest.raises(ClientError) as read:
         sdk.reads()
     assert read.value.response["Error"] == by_sdk.value.response["Error"]
@@ -150,7 +151,7 @@ def test_a_time_that_is_none(sdk: Sdk, expiration: str) -> None:
     """What the SDK cannot read is not read here either."""
     sdk.status, sdk.body = 200, CREDENTIALS.format(expiration=expiration)
     outcomes: list[object] = []
-    for read in (sdk.reads, lambda: sdk.asks({"RoleArn": ROLE, "RoleSessionName": "xx", "WebIdentityToken": "xxxx"})):
+    for read in (sdk.reads, lambda: sdk.asks(ASKED)):
         try:
             outcomes.append(read()["Credentials"].get("Expiration"))
         except Exception as error:  # noqa: BLE001 - whatever the parser stumbles with

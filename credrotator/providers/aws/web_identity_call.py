@@ -2,7 +2,7 @@
 
 For each call botocore resolves the endpoint, runs its hooks and puts its user agent together: 1.5 ms of CPU, of 2.6 for
 a whole exchange. Of the calls of one client, only the form differs. So the SDK prepares one call for each region, which
-is not sent; address, headers and version of the API are taken from it. Answers go through the SDK's parser. Must not
+is not sent; address and headers are taken from it. Answers go through the SDK's parser. Must not
 send.
 Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 """
@@ -13,7 +13,7 @@ import io
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 import botocore.exceptions
 from botocore.awsrequest import AWSResponse
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 OPERATION = "AssumeRoleWithWebIdentity"
 FORM = "application/x-www-form-urlencoded"
 """Without the charset that the SDK adds, and that the type does not have."""
-FIXED = ("Action", "Version")
-"""Members of the form that say which operation of which API is called."""
 EACH_CALL = ("amz-sdk-invocation-id", "amz-sdk-request")
 """Headers of the SDK that count its own retries, of which there are none."""
 REDIRECTION = 300
@@ -68,9 +66,8 @@ class WebIdentityCall:
         self.headers = {**headers, "Content-Type": FORM}
         # Made by whoever sends it, for each body.
         self.headers.pop("Content-Length", None)
-        form = parse_qs(str(prepared.body))
-        self._fixed = {name: form[name][0] for name in FIXED}
         model = client.meta.service_model.operation_model(OPERATION)
+        self._fixed = {"Action": OPERATION, "Version": client.meta.service_model.api_version}
         factory = ResponseParserFactory()
         factory.set_parser_defaults(timestamp_parser=_timestamp)
         self._parser: Any = factory.create_parser(model.metadata["protocol"])
