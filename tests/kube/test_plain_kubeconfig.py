@@ -16,6 +16,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from credrotator.kube.client.api_errors import ConfigurationError
 from credrotator.kube.client.connection import find_connection
 from credrotator.kube.client.kubeconfig import Kubeconfig
 from credrotator.kube.client.plain_kubeconfig import read_plain
@@ -175,6 +176,15 @@ def test_keys_do_not_stay_in_files(tmp_path: Path) -> None:
         assert key.read_bytes() == base64.b64decode(PEM)
         assert key.parent.stat().st_mode & 0o077 == 0
     assert not key.parent.exists()
+
+
+def test_no_room_for_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a place for temporary files, data cannot be used, and what to do is said; files can."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    key = write(tmp_path, "x", user={"client-certificate-data": PEM, "client-key-data": PEM})
+    with pytest.raises(ConfigurationError, match="No such file or directory; name files in it in place of data"):
+        find_connection(str(key), None, environment={})
+    assert find_connection(str(write(tmp_path, "x")), None, environment={}).server == "https://api.example"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A context of a kubeconfig that has nothing in it to be run: addresses, certificates, a token.
 
 Read here, since the vendor's loader imports every way to log in that it knows of, most of which are gone from kubectl:
-0.4 s of CPU and 14 MiB for each command. Whatever is not as kubectl itself writes it is left to that loader, and so
+0.4 s of CPU and 12 MiB for each command. Whatever is not as kubectl itself writes it is left to that loader, and so
 are its words. Of several files the first counts for each name, and for the current context. Must not connect.
 Source: client-go, ``tools/clientcmd``.
 """
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import base64
 import os
-import stat
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from credrotator.core.sensitive import Sensitive
+from credrotator.kube.client.api_errors import ConfigurationError
 from credrotator.kube.client.kubeconfig_context import LoadedContext, TlsFiles
 
 if TYPE_CHECKING:
@@ -73,10 +73,13 @@ def _read(paths: str, context: str | None) -> LoadedContext:
     skips = cluster.content.get("insecure-skip-tls-verify", False)
     if not isinstance(skips, bool) or not cluster.content.get("server"):
         raise _NotPlain
-    tls_files = partial(_tls_files, cluster, user)
-    # Tried at once: a file that is missing, or data that is none, is for the other loader to tell.
-    with tls_files():
-        _file_named(user, "tokenFile")
+    # A file that is missing, or data that is none, is for the other loader to tell.
+    ca, certificate, key = (
+        _pem(cluster, "certificate-authority"),
+        _pem(user, "client-certificate"),
+        _pem(user, "client-key"),
+    )
+    _file_named(user, "tokenFile")
     token = user.content.get("token")
     return LoadedContext(
         server=cluster.content["server"].rstrip("/"),
@@ -86,13 +89,13 @@ def _read(paths: str, context: str | None) -> LoadedContext:
         user=user.content,  # type: ignore[arg-type]
         folder=user.folder,
         header=lambda: Sensitive(f"Bearer {token}".strip()) if token else None,
-        tls_files=tls_files,
+        tls_files=partial(_tls_files, ca, certificate, key),
     )
 
 
 def _content(path: Path) -> dict[str, Any]:
     """Read a file; one that can be read only once is left as it is."""
-    if not stat.S_ISREG(path.stat().st_mode):
+    if not path.is_file():
         raise _NotPlain
     try:
         content = yaml.safe_load(path.read_bytes())
@@ -128,25 +131,39 @@ def _entry(files: list[tuple[Path, dict[str, Any]]], plural: str, kind: str, nam
     return first
 
 
-@contextmanager
-def _tls_files(cluster: _Entry, user: _Entry) -> Iterator[TlsFiles]:
-    """Have data that stands in the kubeconfig in files, which is the only way to load a key, while they are read."""
-    with tempfile.TemporaryDirectory(prefix="credrotator-") as scratch:
-        yield TlsFiles(
-            _file(cluster, "certificate-authority", Path(scratch)),
-            _file(user, "client-certificate", Path(scratch)),
-            _file(user, "client-key", Path(scratch)),
-        )
-
-
-def _file(entry: _Entry, name: str, scratch: Path) -> str | None:
+def _pem(entry: _Entry, name: str) -> bytes | str | None:
+    """Return data that stands in the entry, or else the name of a file."""
     content: Mapping[str, str] = entry.content
     # Data wins over a file, as in client-go.
-    if data := content.get(f"{name}-data"):
-        path = scratch / name
-        path.write_bytes(base64.b64decode(data, validate=True))
-        return str(path)
-    return _file_named(entry, name)
+    data = content.get(f"{name}-data")
+    return base64.b64decode(data, validate=True) if data else _file_named(entry, name)
+
+
+@contextmanager
+def _tls_files(*pems: bytes | str | None) -> Iterator[TlsFiles]:
+    """Have data that stands in the kubeconfig in files, which is the only way to load a key, while they are read.
+
+    Raises:
+        ConfigurationError: They cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            names = [stack.enter_context(_as_file(pem)) for pem in pems]
+        except OSError as error:
+            why = f"{error.strerror}; name files in it in place of data"
+            raise ConfigurationError(f"the kubeconfig's certificates cannot be read by way of a file: {why}") from error
+        yield TlsFiles(*names)
+
+
+@contextmanager
+def _as_file(pem: bytes | str | None) -> Iterator[str | None]:
+    if not isinstance(pem, bytes):
+        yield pem
+        return
+    with tempfile.TemporaryDirectory(prefix="credrotator-") as folder:
+        file = Path(folder) / "pem"
+        file.write_bytes(pem)
+        yield str(file)
 
 
 def _file_named(entry: _Entry, name: str) -> str | None:

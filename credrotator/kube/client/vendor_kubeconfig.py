@@ -1,7 +1,7 @@
 """One context of a kubeconfig, by the vendor's loader: credential plug-ins, and whatever is out of the ordinary.
 
 Owns whose words are shown when one cannot be used; the one place that imports ``kubernetes`` (it costs 0.4 s and
-14 MiB). Must not connect. Source: client-go, ``plugin/pkg/client/auth/exec``.
+12 MiB). Must not connect. Source: client-go, ``plugin/pkg/client/auth/exec``.
 """
 
 from __future__ import annotations
