@@ -16,7 +16,8 @@ from credrotator.core.sensitive import Sensitive
 from credrotator.exchange.http.transport import Transport
 from credrotator.exchange.vendors import VendorContext
 from credrotator.providers.aws.source import AwsOidc
-from credrotator.providers.aws.sts import STS, Sts, session_name
+from credrotator.providers.aws.sts import STS, Sts
+from credrotator.providers.aws.sts_answers import session_name
 from credrotator.sandbox import DEFAULT_ROLE, ServiceError
 from tests.support.exchanging import Backend, FrozenClock, check_showable, key_ref, refused
 

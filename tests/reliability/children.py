@@ -26,6 +26,7 @@ PRELOAD = [
     "credrotator.app.cluster_daemon",
     "credrotator.cli.rotate",
     "credrotator.cli.run",
+    "credrotator.providers.aws.signed_calls",
     "credrotator.providers.aws.sts",
     "kubernetes.client",
     "kubernetes.config.kube_config",

@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from credrotator.core.model import ObjectKey
-from credrotator.providers.aws.sts import session_name
+from credrotator.providers.aws.sts_answers import session_name
 from credrotator.sandbox import DEFAULT_CLIENT, DEFAULT_CLIENT_SECRET, Role, Sandbox
 from credrotator.sandbox.answers import Refused
 from credrotator.sandbox.sigv4 import SignedRequest

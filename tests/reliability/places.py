@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from credrotator.core.model import ObjectKey
 from credrotator.core.secretdata import EXPIRY, TRUE_EXPIRY, read_time
-from credrotator.providers.aws.sts import session_name
+from credrotator.providers.aws.sts_answers import session_name
 from tests.reliability.fleet import NAMESPACE, Broken, allow, aws_policy, client_secret, session_of
 
 if TYPE_CHECKING:
