@@ -9,7 +9,9 @@ Decides under the lock, acts outside it. Source: client-go ``util/workqueue/queu
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _Name = TypeVar("_Name")
 URGENT, SOON, ROUTINE = 0, 1, 2
 """Nothing is published, or it expires soon; an attempt should come now; an attempt that could wait."""
+MOVING_S = 1.0
+"""For so long after a key has left its lane, those behind it count as waiting for a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,16 @@ class WorkQueue:
         workers: How many keys may be handled at a time.
         lane_of: Names the lane of a key, empty for none; asked when the key is added.
         lane_limit: How many keys of a lane a namespace may have handled at a time; asked for each decision.
+        monotonic: Seconds that only grow.
     """
 
-    def __init__(self, workers: int, lane_of: Callable[[ObjectKey], str], lane_limit: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        workers: int,
+        lane_of: Callable[[ObjectKey], str],
+        lane_limit: Callable[[str], int],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._lane_of = lane_of
         self._lane_limit = lane_limit
         self._share = FairShare(workers)
@@ -61,7 +72,9 @@ class WorkQueue:
         # Counted as keys come and go. Counting them when somebody asks would take the lock for as long as there are
         # keys, and the deferred writes ask twenty times a second.
         self._waiting: Counter[tuple[str, str]] = Counter()
-        self._waiting_in: Counter[str] = Counter()
+        # When a key left a lane in which others wait: these wait for a worker as well, and not for what hangs.
+        self._monotonic = monotonic
+        self._left_s: dict[tuple[str, str], float] = {}
         # client-go's "processing" and "dirty" sets. A key that is added while a worker has it goes to the second, not
         # to the queue: two workers at one policy would exchange twice, and dropping it would lose the event that came
         # meanwhile.
@@ -85,18 +98,28 @@ class WorkQueue:
             return len(self._queued) + len(self._again)
 
     def backlog(self) -> int:
-        """Count the keys that wait for nothing but a worker."""
+        """Count the keys that wait for nothing but a worker; those behind a key that hangs have to wait longer."""
         with self._changed:
             several = len(self._namespaces) > 1
             full = {each for each in self._share.holders() if self._share.is_full(each, several=several)}
-            held_up = sum(self._waiting_in[namespace] for namespace in full)
-            for (namespace, lane), waiting in self._waiting.items():
-                busy = self._busy[namespace, lane]
-                # Of a lane with a single key that nobody holds, the limit cannot bar anything; asking for it costs a
-                # lookup by issuer.
-                if lane and namespace not in full and (busy or waiting > 1):
-                    held_up += max(0, waiting - max(0, self._lane_limit(lane) - busy))
+            held_up = sum(
+                self._held_up(place, waiting, is_full=place[0] in full) for place, waiting in self._waiting.items()
+            )
             return len(self._queued) - held_up
+
+    def _held_up(self, place: tuple[str, str], waiting: int, *, is_full: bool) -> int:
+        """Count the keys of a lane that wait for its limit, or for their namespace's, while nothing leaves it."""
+        if self._monotonic() - self._left_s.get(place, -math.inf) < MOVING_S:
+            return 0
+        if is_full:
+            return waiting
+        _, lane = place
+        busy = self._busy[place]
+        # Of a lane with a single key that nobody holds, the limit cannot bar anything; asking for it costs a lookup by
+        # issuer.
+        if not lane or not (busy or waiting > 1):
+            return 0
+        return max(0, waiting - max(0, self._lane_limit(lane) - busy))
 
     def add(self, key: ObjectKey, priority: int = ROUTINE) -> None:
         """Ask for an attempt at a key; asking again only ever makes it more urgent."""
@@ -146,6 +169,7 @@ class WorkQueue:
                 return
             self._handled[key] = ""
             _decrease(self._busy, (key.namespace, lane))
+            self._note_left((key.namespace, lane))
             if self._waiting[key.namespace, lane]:
                 self._changed.notify()
 
@@ -158,6 +182,7 @@ class WorkQueue:
             self._share.give_back(key.namespace)
             if lane:
                 _decrease(self._busy, (key.namespace, lane))
+            self._note_left((key.namespace, lane))
             if again := self._again.pop(key, None):
                 self._push(key, again.priority, again.lane)
             # One key left makes room for one, and whoever gave it back comes for the next; waking all that wait, of
@@ -193,11 +218,15 @@ class WorkQueue:
                 waiting.clear()
             self._queued.clear()
             self._waiting.clear()
-            self._waiting_in.clear()
+            self._left_s.clear()
             self._again.clear()
             # What a worker has at this moment will be given back, and is counted until then.
             self._known = set(self._handled)
             self._namespaces = Counter(key.namespace for key in self._known)
+
+    def _note_left(self, place: tuple[str, str]) -> None:
+        if place in self._waiting:
+            self._left_s[place] = self._monotonic()
 
     def _know(self, key: ObjectKey) -> None:
         if key not in self._known:
@@ -218,7 +247,6 @@ class WorkQueue:
             self._remove(key, queued)
         self._queued[key] = _Entry(priority, lane)
         self._waiting[key.namespace, lane] += 1
-        self._waiting_in[key.namespace] += 1
         lanes = self._classes[priority].setdefault(key.namespace, OrderedDict())
         lanes.setdefault(lane, OrderedDict())[key] = None
 
@@ -235,7 +263,8 @@ class WorkQueue:
             del namespaces[key.namespace]
         del self._queued[key]
         _decrease(self._waiting, (key.namespace, entry.lane))
-        _decrease(self._waiting_in, key.namespace)
+        if (key.namespace, entry.lane) not in self._waiting:
+            self._left_s.pop((key.namespace, entry.lane), None)
 
     def _take(self, taken: list[ObjectKey]) -> bool:
         """Take the key whose turn it is into ``taken``; False if nothing may be handled now."""

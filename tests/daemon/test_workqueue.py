@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credrotator.core.model import ObjectKey
-from credrotator.rotation.workqueue import ROUTINE, SOON, URGENT, WorkQueue
+from credrotator.rotation.workqueue import MOVING_S, ROUTINE, SOON, URGENT, WorkQueue
 from tests.daemon.taking import taken, tenant
 from tests.support.waiting import LIMIT_S, eventually
 
@@ -405,5 +405,51 @@ def test_the_backlog_is_what_waits_for_a_worker() -> None:
     assert {taken(work), taken(work)} == {A, D}
     assert taken(work) is None
     assert (work.backlog(), len(work)) == (0, 2)
-    work.done(A)
-    assert (work.backlog(), len(work)) == (1, 2)
+
+
+@pytest.mark.parametrize("leaves", [WorkQueue.leave_lane, WorkQueue.done])
+def test_what_waits_in_a_lane_that_moves_is_backlog(leaves: Callable[[WorkQueue, ObjectKey], None]) -> None:
+    """While keys leave a lane, those behind them wait for a worker; a second later, for what hangs."""
+    now = [100.0]
+    work = WorkQueue(16, lambda key: "x" if key in {A, B, C} else "y", lambda _: 1, lambda: now[0])
+    for key in (A, B, C, D):
+        work.add(key)
+    assert {taken(work), taken(work)} == {A, D}
+    # Nobody waits behind it: it says nothing of those in the other lane.
+    leaves(work, D)
+    assert work.backlog() == 0
+    leaves(work, A)
+    assert work.backlog() == 2
+    assert taken(work) == B
+    assert work.backlog() == 1
+    now[0] += MOVING_S
+    assert work.backlog() == 0
+
+
+def test_what_waits_for_its_namespaces_share_is_backlog_while_it_moves() -> None:
+    """A namespace that has its half of the workers waits for them, if they come back."""
+    now = [100.0]
+    work = WorkQueue(4, lambda _: "x", lambda _: 4, lambda: now[0])
+    work.add(ObjectKey("other", "policy"))
+    for key in tenant("many", 10):
+        work.add(key)
+    held = [key for key in take_all(work) if key.namespace == "many"]
+    assert (len(held), work.backlog()) == (2, 0)
+    work.done(held[0])
+    assert work.backlog() == 8
+    assert (len(take_all(work)), work.backlog()) == (1, 7)
+    now[0] += MOVING_S
+    assert work.backlog() == 0
+
+
+def test_the_memory_of_moving_lanes_ends_with_their_keys() -> None:
+    """Lanes are names that tenants choose (I14)."""
+    work = WorkQueue(1, lambda key: key.name.partition("-")[0], lambda _: 1)
+    for number in range(100):
+        work.add(ObjectKey("a", f"{number}-first"))
+        work.add(ObjectKey("a", f"{number}-second"))
+    seen = 0
+    while key := taken(work):
+        work.done(key)
+        seen = max(seen, len(work._left_s))
+    assert (seen > 0, work._left_s) == (True, {})
