@@ -10,7 +10,7 @@ import yaml
 
 from tests.chart.reference import CHART
 from tests.chart.rendering import NAME, NAMESPACE
-from tests.chart.test_templates import SWITCHES
+from tests.chart.switches import SWITCHES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from credrotator.sandbox import (
     DEFAULT_SERVICE_ACCOUNT,
 )
 from tests.check.checking import Checking
-from tests.check.test_output import document
+from tests.check.documents import document
 from tests.support.command_line import run
 from tests.support.manifests import manifest
 

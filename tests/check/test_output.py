@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pygohcl
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 
 from credrotator.sandbox import ServiceError
 from tests.check.conftest import FOREIGN
+from tests.check.documents import document
 from tests.support.command_line import Backend, run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from credrotator.sandbox import Sandbox
     from tests.support.command_line import Ran
-
-SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[2] / "docs" / "check.schema.json").read_text()))
 
 
 @pytest.fixture
@@ -35,13 +33,6 @@ def world(tmp_path: Path, sandbox: Sandbox) -> Backend:
 def check(world: Backend, *arguments: str) -> Ran:
     """Run ``check`` over the manifests, with the directory for credentials."""
     return run("check", "-f", str(world.manifests), "--out", str(world.out), *arguments)
-
-
-def document(ran: Ran) -> dict[str, Any]:
-    """Return the JSON, which follows its schema."""
-    found: dict[str, Any] = json.loads(ran.out)
-    SCHEMA.validate(found)
-    return found
 
 
 def step(found: dict[str, Any], name: str, policy: int = 0) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credrotator.sandbox import Sandbox
+from credrotator.sandbox import DEFAULT_ROLE, Sandbox
+from tests.cli.asking import SHORT_LIFE
 from tests.support.command_line import Backend
 
 if TYPE_CHECKING:
@@ -35,3 +36,11 @@ def sandbox(running_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def world(tmp_path: Path, sandbox: Sandbox) -> Backend:
     """Return a world with nothing but the clients' Secrets in it."""
     return Backend(tmp_path, sandbox.issuer.url)
+
+
+@pytest.fixture
+def short_lives(sandbox: Sandbox) -> Iterator[None]:
+    """Let STS give short lives."""
+    sandbox.sts.roles[DEFAULT_ROLE].forced_life = SHORT_LIFE
+    yield
+    sandbox.sts.roles[DEFAULT_ROLE].forced_life = None

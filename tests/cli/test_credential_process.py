@@ -14,31 +14,12 @@ import google.auth.pluggable
 import pytest
 from azure.identity import AzureCliCredential
 
-from credrotator.core.secretdata import ISSUED, TIMES, read_time, show_time
-from credrotator.files.directory import ANNOTATIONS, DATA
-from credrotator.sandbox import DEFAULT_POOL, DEFAULT_ROLE, ServiceError
+from credrotator.sandbox import DEFAULT_POOL, ServiceError
+from tests.cli.asking import arguments, let_it_be_due
 from tests.support.command_line import PROGRAM, Backend, Ran, run, run_outside, secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from credrotator.sandbox import Sandbox
-
-SHORT_LIFE = timedelta(minutes=9)
-"""Shorter than the ten minutes in which AWS's SDKs ask again before each use."""
-
-
-@pytest.fixture
-def short_lives(sandbox: Sandbox) -> Iterator[None]:
-    """Let STS give short lives."""
-    sandbox.sts.roles[DEFAULT_ROLE].forced_life = SHORT_LIFE
-    yield
-    sandbox.sts.roles[DEFAULT_ROLE].forced_life = None
-
-
-def arguments(world: Backend, policy: str = "default/bedrock", *more: str) -> list[str]:
-    """Return the command line's arguments."""
-    return ["credential-process", "-f", str(world.manifests), "--out", str(world.out), policy, *more]
 
 
 def ask(world: Backend, policy: str = "default/bedrock", *more: str) -> Ran:
@@ -49,18 +30,6 @@ def ask(world: Backend, policy: str = "default/bedrock", *more: str) -> Ran:
 def exchanges(sandbox: Sandbox) -> int:
     """Count the credentials that STS was asked for."""
     return sum(request.form.get("Action") == "AssumeRoleWithWebIdentity" for request in sandbox.sts.requests)
-
-
-def let_it_be_due(world: Backend) -> None:
-    """Put the time of issue back, as if most of the credential's life had passed."""
-    path = world.out / "default" / "ai-eg-bsp-bedrock" / DATA / ANNOTATIONS
-    notes = json.loads(path.read_text())
-    issued_at = read_time(notes[ISSUED])
-    assert issued_at is not None
-    notes[ISSUED] = show_time(issued_at - timedelta(hours=10))
-    # Otherwise the edit is found out.
-    del notes[TIMES]
-    path.write_text(json.dumps(notes))
 
 
 class TestAws:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.test_credential_process import arguments, let_it_be_due, short_lives
+from tests.cli.asking import arguments, let_it_be_due
 from tests.support.command_line import PROGRAM, Backend
 from tests.support.parts.cache import Cache, default_root
 from tests.support.parts.go_tool import build
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-__all__ = ["short_lives"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(20 * 60)]
 

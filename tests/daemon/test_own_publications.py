@@ -18,7 +18,7 @@ from credrotator.files.manifest_source import ManifestSource
 from credrotator.files.published_states import WatchedStore
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
-from tests.daemon.test_watching import HAND_EDITS, POLL, PUBLISHED, A, Watching
+from tests.daemon.watching import HAND_EDITS, POLL, PUBLISHED, A, Watching
 from tests.support.manifests import aws
 from tests.support.twins import NOW, MemoryStore, StandingClock, document
 from tests.support.waiting import eventually

@@ -13,7 +13,7 @@ from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from credrotator.providers.bedrock.source import BedrockApiKey
 from tests.support.builders import Manifest, oidc
-from tests.unit.test_own_blocks import asking, path, problems, read
+from tests.unit.annotation_blocks import asking, path, problems, read
 
 NAME, ROLE = "bedrock-api-key", "arn:aws:iam::123456789012:role/bedrock"
 EXCHANGE = {"awsRoleArn": ROLE, "aud": "sts.amazonaws.com", "oidc": oidc()}

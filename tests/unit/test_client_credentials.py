@@ -8,7 +8,7 @@ from credrotator.core.model import InvalidPolicy, ObjectKey, OidcClient, Rotatab
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from tests.support.builders import Manifest, oidc
-from tests.unit.test_own_blocks import asking, path, problems, read
+from tests.unit.annotation_blocks import asking, path, problems, read
 
 NAME = "client-credentials"
 BLOCK: Manifest = {"aud": "https://mcp.example", "oidc": oidc()}

@@ -11,7 +11,7 @@ from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from credrotator.providers.token_exchange.source import TokenExchange
 from tests.support.builders import Manifest, oidc
-from tests.unit.test_own_blocks import asking, path, problems, read
+from tests.unit.annotation_blocks import asking, path, problems, read
 
 NAME = "token-exchange"
 EXCHANGE = {"aud": "exchange", "oidc": oidc()}
