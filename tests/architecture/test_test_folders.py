@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ FOLDERS = sorted(path.name for path in TESTS.iterdir() if path.is_dir() and (pat
 SUPPORT = "support"
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Name the modules that a file imports, for types too."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -20,7 +22,7 @@ def imported(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+    return frozenset(names)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -48,6 +48,7 @@ class TestAws:
         assert datetime.fromisoformat(document["Expiration"]) > datetime.now(UTC) + timedelta(minutes=58)
         assert exchanges(sandbox) == before + 1
 
+    @pytest.mark.slow
     def test_boto3_follows(
         self, world: Backend, sandbox: Sandbox, short_lives: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -49,6 +49,7 @@ class TestRotate:
         assert world.rotate("default/openai", "--force", *options).code == 0
         assert told(program) == ["two words default/bedrock default/openai", "two words default/openai"]
 
+    @pytest.mark.slow
     def test_failed(self, world: Backend, program: Path) -> None:
         """After three tries the policies have failed, though their credentials are published; the next pass tells."""
         world.aws()
@@ -94,6 +95,7 @@ class TestRotate:
         assert told(program) == [f"{word} default/bedrock" for word in ("one", "two", "three")]
 
 
+@pytest.mark.slow
 def test_daemon(world: Backend, program: Path) -> None:
     """The daemon runs it beside its work, tries again what failed, and counts both; a signal reaches its process."""
     world.aws()

@@ -101,6 +101,7 @@ class TestProgress:
         sandbox.sts.faults.add(Latency(1.5))
         assert run_outside(world.command()).err == ""
 
+    @pytest.mark.slow
     def test_check_that_waits(self, world: Backend, sandbox: Sandbox) -> None:
         """A check whose issuer hangs says what it waits for, on a terminal; the line is gone when it is over."""
         world.aws("slow")
@@ -136,6 +137,7 @@ class TestSandboxCommand:
         assert ran.err.endswith("; ends with true\n")
         assert ran.out == ""
 
+    @pytest.mark.slow
     def test_goes_on_in_its_directory(self, tmp_path: Path) -> None:
         """A credential of a sandbox in ``--dir`` is good in the next one there, also if its terminal was closed."""
         place = str(tmp_path / "sandbox")

@@ -47,6 +47,7 @@ class TestCredentialProcess:
 class TestRenew:
     """``renew`` and ``wait`` without -f."""
 
+    @pytest.mark.slow
     def test_the_daemon_renews(self, cluster: Cluster) -> None:
         """The daemon hears the request, renews once, and the wait ends with that; both forms of a policy."""
         cluster.aws()
@@ -66,6 +67,7 @@ class TestRenew:
             cluster.settled()
             assert (cluster.key_id(), cluster.exchanges()) == (second, 4)
 
+    @pytest.mark.slow
     def test_without_conditions(self, cluster: Cluster) -> None:
         """The gateway wipes the policies' conditions; the wait and the status answer from the Secret."""
         cluster.aws()

@@ -41,6 +41,7 @@ def test_i4_a_restart_with_everything_fresh(cluster: Cluster) -> None:
     assert (cluster.exchanges(), len(cluster.sandbox.issuer.requests)) == (exchanges, tokens)
 
 
+@pytest.mark.slow
 def test_fault_42_a_wrong_client_secret_is_corrected(cluster: Cluster) -> None:
     """Denied is tried again slowly, but a new client secret at once (fault 8)."""
     cluster.server.patch("secrets", CLIENT, secret(CLIENT, client_secret="wrong"))
@@ -58,6 +59,7 @@ def test_fault_42_a_wrong_client_secret_is_corrected(cluster: Cluster) -> None:
         assert "Fresh" in cluster.run("status")
 
 
+@pytest.mark.slow
 def test_fault_23_parked_by_the_corrected_clock(cluster: Cluster) -> None:
     """A quarter of an hour of the vendors' time: by a clock that is behind, the gateway would find it over already."""
     sick = cluster.sandbox.add_issuer()
@@ -80,6 +82,7 @@ def test_fault_23_parked_by_the_corrected_clock(cluster: Cluster) -> None:
     assert until > datetime.now(UTC) + timedelta(minutes=30)
 
 
+@pytest.mark.slow
 def test_failures_are_not_hammered(cluster: Cluster) -> None:
     """The condition's own event and the first list of a watch ask for no further tries (I7); nothing is parked."""
     cluster.sandbox.sts.faults.add(ServiceError("AccessDenied"))
@@ -102,6 +105,7 @@ def test_a_parked_secret_is_no_reason_to_try(cluster: Cluster) -> None:
         assert not [line for line in cluster.written() if line == f"update secrets/{SECRET}"]
 
 
+@pytest.mark.slow
 def test_i5_a_hung_issuer(cluster: Cluster) -> None:
     """It delays nobody else, and an end does not wait for it (fault 50)."""
     hung = cluster.sandbox.add_issuer()
@@ -119,6 +123,7 @@ def test_i5_a_hung_issuer(cluster: Cluster) -> None:
     assert lease["spec"]["holderIdentity"] == ""
 
 
+@pytest.mark.slow
 def test_fault_70_silent_references(cluster: Cluster) -> None:
     """Forty client Secrets that the API server says nothing of any more: an end does not wait for any of them."""
     server = cluster.server
@@ -172,6 +177,7 @@ def test_fault_32_only_the_old_version(cluster: Cluster) -> None:
     assert found["metadata"]["ownerReferences"][0]["apiVersion"] == "aigateway.envoyproxy.io/v1alpha1"
 
 
+@pytest.mark.slow
 def test_fault_30_watches_that_break(cluster: Cluster) -> None:
     """Dropped, too old, refused: what happened meanwhile is found, and nothing is done twice."""
     cluster.aws()
@@ -206,6 +212,7 @@ def test_fault_31_a_token_that_is_replaced(cluster: Cluster, tmp_path: Path) -> 
         assert daemon.is_ready()
 
 
+@pytest.mark.slow
 def test_i8_of_two_daemons_one_writes(cluster: Cluster) -> None:
     """The standby is ready and shows no policy; when the leader ends, it takes over at once and finds all fresh."""
     cluster.aws()
@@ -264,6 +271,7 @@ def test_nothing_secret_is_said(cluster: Cluster) -> None:
 PAGE = Answer(body="<html><body><p>Sign in</p></body></html>", content_type="text/html")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("service", "fault"),
     [
@@ -293,6 +301,7 @@ def test_fault_71_what_is_no_answer(cluster: Cluster, service: str, fault: Fault
     assert not values(cluster.server, f"ai-eg-bsp-{name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["basic", "form, twice", "json in html", "html, in numbers", "its first half"])
 def test_fault_72_a_secret_that_is_repeated(cluster: Cluster, form: str) -> None:
     """Fault 72: neither status nor log, Event or condition has it, whole or in part."""

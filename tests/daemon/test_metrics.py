@@ -220,6 +220,7 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_a_daemon(server: ApiServer, sandbox: Sandbox, tmp_path: Path) -> None:
     """A running daemon feeds every metric: rotations, failures, the gateway's silence, broken watches, an end."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(90)
 
 
+@pytest.mark.slow
 def test_a_day_in_a_cluster(cluster: Cluster) -> None:
     """Create, edit, deletions and edits of the Secret (38, 39), a new client secret (42): each is found.
 

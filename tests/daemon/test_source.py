@@ -361,6 +361,7 @@ class TestReferences:
         assert not watching.source._references._readers
 
 
+@pytest.mark.slow
 def test_not_listed_yet(server: ApiServer, api: KubeApi) -> None:
     """Until everything was listed once, the source cannot be relied on, and says what it waits for.
 

@@ -47,6 +47,7 @@ def writes(here: Listening) -> Counter[str]:
     return found
 
 
+@pytest.mark.slow
 def test_invariant_18_whatever_is_written_for_one_policy(here: Listening) -> None:
     """Twenty other outcomes a second, for a minute: each kind of write keeps to its budget."""
     here.publish()

@@ -191,6 +191,7 @@ MEANS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("means", MEANS, ids=lambda means: means.__name__)
 def test_invariant_13_each_means_alone(means: Callable[[Crowd], None]) -> None:
     """Whatever one namespace does, no other one's credential expires, is late, or has to wait when it is new."""

@@ -143,6 +143,7 @@ def test_invariant_04_a_restart_with_all_fresh_does_nothing(count: int, at_s: in
     no_violation(world)
 
 
+@pytest.mark.slow
 @few
 @given(st.integers(0, 500), st.integers(2, 6), st.sampled_from(["hang", "garbage", "refuse"]), st.booleans())
 def test_invariant_05_a_failure_delays_nobody_else(seed: int, count: int, kind: str, everybody: bool) -> None:  # noqa: FBT001
@@ -169,6 +170,7 @@ def test_invariant_05_a_failure_delays_nobody_else(seed: int, count: int, kind: 
     assert all(beside[key] <= late + 1.0 for key, late in alone.items()), (alone, beside)
 
 
+@pytest.mark.slow
 @few
 @given(scenarios("endpoint", "edit", "create", "lose"))
 def test_invariant_06_equal_requests_are_one(scenario: Scenario) -> None:
@@ -218,6 +220,7 @@ def test_invariant_07_two_probes_and_no_hurry(kinds: list[str], left_s: int, pat
     assert all(min(abs(share - wanted) for wanted in (0.5, 0.9)) < 1e-6 for share in probes)
 
 
+@pytest.mark.slow
 @few
 @given(scenarios("endpoint", longest_s=7200))
 def test_invariant_07_the_rate_stays_bounded(scenario: Scenario) -> None:
@@ -225,6 +228,7 @@ def test_invariant_07_the_rate_stays_bounded(scenario: Scenario) -> None:
     no_violation(scenario.play())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retry_after_s", [None, 3600.0])
 @pytest.mark.parametrize("place", ["https://idp-0.example", "sts us-east-1"])
 def test_invariant_07_total_failure(place: str, retry_after_s: float | None) -> None:
@@ -262,6 +266,7 @@ def test_invariant_07_a_probe_gets_through(place: str) -> None:
     no_violation(world)
 
 
+@pytest.mark.slow
 @few
 @given(scenarios("partition", "kill", "stop", "suspend", "api", "edit", "lose"))
 def test_invariant_08_only_the_leader_writes(scenario: Scenario) -> None:
@@ -340,6 +345,7 @@ def test_invariant_11_jitter_only_makes_earlier(life: timedelta, seed: str, at_s
         assert due <= published.expires_at - 6 * MINUTE
 
 
+@pytest.mark.slow
 @few
 @given(st.integers(0, 100), st.integers(30, 35 * 60))
 def test_invariant_11_a_restart_reshuffles_nothing(seed: int, at_s: int) -> None:
@@ -373,6 +379,7 @@ def test_invariant_12_progress(scenario: Scenario) -> None:
     no_violation(scenario.play())
 
 
+@pytest.mark.slow
 @few
 @given(scenarios("retime", "disown", "anew", "usurp", "api", "kill", "partition", "edit"))
 def test_invariant_12_edits_outages_and_leaders(scenario: Scenario) -> None:
@@ -381,6 +388,7 @@ def test_invariant_12_edits_outages_and_leaders(scenario: Scenario) -> None:
 
 
 # It takes some seconds; to shrink a failure, hypothesis takes its five minutes.
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @settings(few, max_examples=4)
 @given(crowds())

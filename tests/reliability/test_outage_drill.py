@@ -67,6 +67,7 @@ def world() -> Iterator[Backend]:
     world.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("issuer", "sts"), [("refuse", "hang"), ("hang", "refuse"), ("garbage", "throttle")], ids=lambda kind: kind
 )

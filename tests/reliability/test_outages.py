@@ -50,6 +50,7 @@ def rotated_since(world: Backend, at_s: float) -> dict[object, float]:
     return {key: when_s for when_s, key in world.oracle.rotations if when_s > at_s}
 
 
+@pytest.mark.slow
 def test_fault_61_back_shortly_before_the_expiry(world: Backend) -> None:
     """200 policies; the store is away from before their renewals to 2 min before the first expiry: none expires.
 
@@ -74,6 +75,7 @@ def test_invariant_16_the_lease_lapses(world: Backend) -> None:
     assert len(rotated_since(world, BACK_S - 1)) == 200
 
 
+@pytest.mark.slow
 def test_fault_61_writes_that_fail_while_reads_work(world: Backend) -> None:
     """The server is not kept busy by those that cannot be written; all are within seconds of its recovery.
 

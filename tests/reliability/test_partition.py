@@ -81,6 +81,7 @@ def _exchanges(place: ClusterPlace) -> int:
     return sum(map(len, sessions_of(place).values()))
 
 
+@pytest.mark.slow
 def test_fault_33_lease_lost_between_exchange_and_write(place: ClusterPlace, server: ApiServer, tmp_path: Path) -> None:
     """A leader whose Lease was taken while it waited for STS does not write what comes."""
     with _daemon(place, "one", tmp_path) as one:

@@ -184,6 +184,7 @@ class TestStop:
 
     SIDE_BY_SIDE = 4
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "make", [None, Hang, lambda: Answer(503)], ids=["nothing wrong", "exchanges hang", "backing off"]
     )
@@ -228,6 +229,7 @@ class TestStop:
             assert make is not Hang or all(child.wait(0) == 0 for child in children)
 
 
+@pytest.mark.slow
 def test_fault_50_nothing_answers(cluster_place: ClusterPlace, server: ApiServer, tmp_path: Path) -> None:
     """Neither STS nor the API server say a word, so the Lease cannot be released: ten seconds all the same."""
     cluster_place.edit("bedrock")
@@ -316,6 +318,7 @@ def test_fault_36_what_can_be_written_to_again(sandbox: Sandbox, small_disk: Sma
     assert {policy: len(sessions) for policy, sessions in sessions_of(place).items()} == dict.fromkeys(POLICIES, 2)
 
 
+@pytest.mark.slow
 def test_fault_36_disk_full(sandbox: Sandbox, small_disk: SmallDisk, tmp_path: Path) -> None:
     """A full disk: the old file stays, the reason is said; with room again, the credential in hand is written."""
     place = DirectoryPlace(sandbox, directory=tmp_path)
