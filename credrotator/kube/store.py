@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Conflict, Denied, printable
@@ -37,6 +39,8 @@ ASKING = f"{ASKS}=true"
 """Of Secrets that ask for themselves."""
 UNKNOWN_OUTCOME = 500
 """From here on, and without any answer, a write may have happened all the same."""
+MOST_READ = 128
+"""Secrets that are remembered between reading and writing: twice as many as there can be workers."""
 
 
 class ClusterStore:
@@ -45,11 +49,15 @@ class ClusterStore:
     def __init__(self, api: KubeApi, budget: WriteBudget | None = None) -> None:
         self._api = api
         self._budget = budget or WriteBudget()
+        self._last_read = _LastRead()
 
     def read(self, key: ObjectKey) -> StoredSecret | None:
         """See ``ports.SecretStore``; the version is the resourceVersion."""
         secret = self._get(key)
-        return None if secret is None else stored_secret(secret)
+        if secret is None:
+            return None
+        self._last_read.keep(key, secret)
+        return stored_secret(secret)
 
     def publish(self, document: SecretDocument, expected: str | None) -> None:
         """See ``ports.SecretStore``.
@@ -58,9 +66,8 @@ class ClusterStore:
             Denied: SecretNotOurs or ForeignOwner: the Secret is somebody else's.
             Transient: ContestedWrite: somebody else changes it back each time.
         """
-        # Read right before it is replaced. What others have put into the metadata has to go along, and nobody keeps
-        # that.
-        present = None if expected is None else self._get(document.key)
+        # What others have put into the metadata has to go along.
+        present = None if expected is None else self._present(document.key, expected)
         # The decision was made on another state. To write now would replace what nobody has looked at.
         if present is not None and present["metadata"]["resourceVersion"] != expected:
             raise Conflict(f"{document.key} was changed meanwhile")
@@ -97,6 +104,16 @@ class ClusterStore:
         except ApiError as error:
             raise as_rotation_error(error, f"write Secret {document.key} (dry run)") from error
 
+    def _present(self, key: ObjectKey, expected: str) -> Mapping[str, Any] | None:
+        """Return what is to be replaced: as it was read for the decision, else as it is now.
+
+        Whether it is still so, the server says: the write names the version.
+        """
+        read = self._last_read.take(key)
+        if read is not None and read["metadata"]["resourceVersion"] == expected:
+            return read
+        return self._get(key)
+
     def _get(self, key: ObjectKey) -> Json | None:
         try:
             return self._api.get(resource_paths.secret(key))
@@ -105,7 +122,7 @@ class ClusterStore:
                 return None
             raise as_rotation_error(error, f"read Secret {key}") from error
 
-    def _write(self, document: SecretDocument, present: Json | None, **query: Any) -> None:
+    def _write(self, document: SecretDocument, present: Mapping[str, Any] | None, **query: Any) -> None:
         body = manifest(document, present)
         if present is None:
             self._api.post(resource_paths.secrets(document.key.namespace), body, fieldManager=MANAGER, **query)
@@ -122,6 +139,27 @@ class ClusterStore:
         return dict(there.data) == dict(document.data) and all(
             there.annotations.get(name) == value for name, value in document.annotations.items()
         )
+
+
+class _LastRead:
+    """Secrets as they were read last, for the writes that follow; without their values, and the latest few of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._secrets: OrderedDict[ObjectKey, Mapping[str, Any]] = OrderedDict()
+
+    def keep(self, key: ObjectKey, secret: Mapping[str, Any]) -> None:
+        # Of the values only whether there are any: nothing secret is kept.
+        bare = {**secret, "data": {name: bool(value) for name, value in (secret.get("data") or {}).items()}}
+        with self._lock:
+            self._secrets[key] = bare
+            self._secrets.move_to_end(key)
+            if len(self._secrets) > MOST_READ:
+                self._secrets.popitem(last=False)
+
+    def take(self, key: ObjectKey) -> Mapping[str, Any] | None:
+        with self._lock:
+            return self._secrets.pop(key, None)
 
 
 def stored_secret(secret: Mapping[str, Any]) -> StoredSecret:

@@ -11,7 +11,7 @@ import pytest
 from credrotator.core.errors import Conflict, Denied, RotationError, Transient
 from credrotator.core.model import ObjectKey, Owner
 from credrotator.core.secretdata import CONTENT, EXPIRY, FINGERPRINT, ISSUED, TRUE_EXPIRY, render
-from credrotator.kube.store import LABELS, MANAGED_BY, ClusterStore, manifest, owner_reference
+from credrotator.kube.store import LABELS, MANAGED_BY, MOST_READ, ClusterStore, manifest, owner_reference
 from credrotator.kube.write_budget import WriteBudget
 from credrotator.policies.schema import KIND
 from tests.support.manifests import secret, values
@@ -410,3 +410,52 @@ class TestWriteWars:
             budget.note(ObjectKey("default", str(number)))
             now_s[0] += 1
         assert len(budget._full_s) <= 10
+
+
+class TestReadOnce:
+    """What was read for the decision is what a write replaces; by its version, the server tells whether it still is."""
+
+    def test_a_renewal_reads_once(self, server: ApiServer, store: ClusterStore) -> None:
+        """The read that it is decided on is the only one."""
+        store.publish(credential(), None)
+        expected = version(store)
+        before = len(server.requests)
+        store.publish(credential("B"), expected)
+        assert [request.verb for request in server.requests[before:]] == ["update"]
+
+    def test_each_write_is_of_its_own_reading(self, server: ApiServer, store: ClusterStore, api: KubeApi) -> None:
+        """Whoever has the version from elsewhere, or writes once more, reads what there is."""
+        store.publish(credential(), None)
+        expected = version(store)
+        store.publish(credential("B"), expected)
+        with pytest.raises(Conflict):
+            store.publish(credential("C"), expected)
+        before = len(server.requests)
+        ClusterStore(api).publish(credential("C"), version(store))
+        assert [request.verb for request in server.requests[before:]] == ["get", "get", "update"]
+
+    def test_what_changed_between_reading_and_writing(self, server: ApiServer, store: ClusterStore) -> None:
+        """It is not put back: the write is refused, and the next reading has it."""
+        store.publish(credential(), None)
+        expected = version(store)
+        server.patch("secrets", NAME, {"metadata": {"annotations": {"note": "theirs"}}})
+        with pytest.raises(Conflict):
+            store.publish(credential("B"), expected)
+        store.publish(credential("B"), version(store))
+        assert metadata(server)["annotations"]["note"] == "theirs"
+
+    def test_invariant_09_no_value_is_kept(self, store: ClusterStore) -> None:
+        """Between reading and writing, only whether there are values."""
+        store.publish(credential(), None)
+        stored = store.read(SECRET)
+        assert stored is not None
+        (kept,) = store._last_read._secrets.values()
+        assert kept["data"] == dict.fromkeys(stored.document.data, True)
+
+    def test_invariant_14_the_latest_few(self, server: ApiServer, store: ClusterStore) -> None:
+        """Commands that read all Secrets keep few of them."""
+        for number in range(MOST_READ + 10):
+            key = ObjectKey(SECRET.namespace, f"secret-{number}")
+            server.create("secrets", secret(key.name, a="x"))
+            store.read(key)
+        assert len(store._last_read._secrets) == MOST_READ
