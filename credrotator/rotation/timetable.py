@@ -6,6 +6,9 @@ reckoned on a clock that was wrong just then would come an hour late once that i
 Timers are hints. APScheduler sleeps on a monotonic wait that it computed once, so a stepped clock or a suspended
 machine makes it late; the sweep, every few seconds, finds what is overdue. The sweep has a thread of its own, since
 a clock that is set back would put off a job of APScheduler by as much.
+
+A timer is set by the sweep, shortly before its time: of ten thousand policies, most are due in hours, and most of these
+times are replaced before.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWEEP = timedelta(seconds=10)
+SWEEPS_AHEAD = 3
+"""A timer is set when it is to ring within so many sweeps; one of them may be late."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -41,6 +46,13 @@ class _Entry:
 
     moment: datetime
     until_s: float | None = None
+
+    def left_s(self, moment: datetime, seconds: float) -> float:
+        """Return for how long it is not due yet; ``moment`` and ``seconds`` are now."""
+        if self.until_s is not None:
+            # A wait is an interval: a clock that is set must make it neither longer nor shorter.
+            return self.until_s - seconds
+        return (self.moment - moment).total_seconds()
 
 
 class Timetable:
@@ -66,10 +78,13 @@ class Timetable:
         self._due = due
         self._clock = clock
         self._sweep_every = sweep
+        self._ahead_s = SWEEPS_AHEAD * sweep.total_seconds()
         self._seconds = seconds
         self._machine = machine
         self._lock = threading.Lock()
         self._times: dict[ObjectKey, _Entry] = {}
+        # What a timer was set for.
+        self._timers: dict[ObjectKey, _Entry] = {}
         self._stopping = threading.Event()
         self._sweeper = threading.Thread(target=self._keep_sweeping, name="sweep", daemon=True)
         # One thread rings every timer: ringing is a call that only queues, and the default's ten threads are started
@@ -113,22 +128,28 @@ class Timetable:
     def take(self, key: ObjectKey) -> datetime | None:
         """Take the key off the timetable; return when it was due, if it was on it."""
         with self._lock:
-            entry = self._times.pop(key, None)
-        if entry is None:
-            return None
-        # Its timer may have rung a moment ago, or never have been set because it was due at once.
-        with contextlib.suppress(JobLookupError):
-            self._scheduler.remove_job(str(key))
-        return entry.moment
+            entry, timer = self._times.pop(key, None), self._timers.pop(key, None)
+        if timer:
+            # It may have rung a moment ago.
+            with contextlib.suppress(JobLookupError):
+                self._scheduler.remove_job(str(key))
+        return entry.moment if entry else None
 
     def sweep(self) -> None:
-        """Fire everything whose time has come, whatever the timers think."""
+        """Fire everything whose time has come, whatever the timers think, and set those that are to ring soon."""
+        now = self._now()
         with self._lock:
-            # Soonest first, since after a suspension everything is overdue, and workers are few.
-            overdue = sorted((entry.moment, key) for key, entry in self._times.items() if self._left_s(entry) <= 0)
+            left = [(entry.left_s(*now), entry, key) for key, entry in self._times.items()]
+            soon = [
+                key for left_s, entry, key in left if 0 < left_s <= self._ahead_s and self._timers.get(key) != entry
+            ]
+        # Soonest first, since after a suspension everything is overdue, and workers are few.
+        overdue = sorted((entry.moment, key) for left_s, entry, key in left if left_s <= 0)
         # Outside of the lock: ``due`` takes the queue's, and whoever holds that may be asking for this one.
         for _, key in overdue:
             self._due(key)
+        for key in soon:
+            self._fire(key)
 
     def _keep_sweeping(self) -> None:
         while not self._stopping.wait(self._sweep_every.total_seconds()):
@@ -147,25 +168,27 @@ class Timetable:
         self._fire(key)
 
     def _fire(self, key: ObjectKey) -> None:
-        """Hand the key over if it is time, else set its timer; it stays on the timetable until ``take``.
+        """Hand the key over if it is time, else set its timer if that is soon; it stays until it is taken.
 
         NOTE: APScheduler goes by the machine's clock. Given a moment of the corrected one, a timer would ring at once
         where the machine's is ahead, and the attempt that follows would set it again: thousands a second.
         """
+        now = self._now()
         with self._lock:
             entry = self._times.get(key)
-        if entry is None:
-            return
-        # Decided anew when the timer rings: the clock may have been corrected meanwhile, in either direction.
-        left_s = self._left_s(entry)
+            if entry is None:
+                return
+            # Decided anew when the timer rings: the clock may have been corrected meanwhile, in either direction.
+            left_s = entry.left_s(*now)
+            if left_s > self._ahead_s:
+                return
+            if left_s > 0:
+                self._timers[key] = entry
         if left_s <= 0:
             self._due(key)
             return
         rings_at = self._machine() + timedelta(seconds=left_s)
         self._scheduler.add_job(self._fire, "date", [key], run_date=rings_at, id=str(key), replace_existing=True)
 
-    def _left_s(self, entry: _Entry) -> float:
-        if entry.until_s is not None:
-            # A wait is an interval: a clock that is set must make it neither longer nor shorter.
-            return entry.until_s - self._seconds()
-        return (entry.moment - self._clock()).total_seconds()
+    def _now(self) -> tuple[datetime, float]:
+        return self._clock(), self._seconds()

@@ -115,6 +115,36 @@ def test_take(real: Running) -> None:
     eventually(lambda: real.due == [later])
 
 
+def test_timers_are_set_shortly_before_their_time(clock: StandingClock) -> None:
+    """What is due in hours costs no timer; three sweeps before it is due, the sweep sets it, once."""
+    due: list[ObjectKey] = []
+    table = Timetable(due.append, clock, timedelta(seconds=10), seconds=clock.seconds, machine=clock)
+    table._scheduler.start(paused=True)
+    jobs = table._scheduler.get_jobs
+    later = ObjectKey("default", "later")
+    table.put(KEY, clock() + HOUR)
+    table.put_after(later, 2 * HOUR)
+    table.sweep()
+    assert not jobs()
+    clock.now += HOUR - timedelta(seconds=30)
+    table.sweep()
+    (first,) = jobs()
+    table.sweep()
+    assert jobs() == [first]
+    # Put off, the timer that was set rings for nothing, and the next one is set in time.
+    table.put(KEY, clock() + HOUR)
+    first.func(*first.args)
+    assert not due
+    clock.now += HOUR - timedelta(seconds=20)
+    table.sweep()
+    (second,) = jobs()
+    assert (second.id, second.trigger.run_date) == (str(KEY), clock() + timedelta(seconds=20))
+    assert table.take(KEY)
+    assert table.take(later)
+    assert not jobs()
+    table._scheduler.shutdown()
+
+
 def test_fault_24_everything_overdue_after_a_suspension(swept: Running, clock: StandingClock) -> None:
     """A jump of the clock makes all that is overdue fire within a sweep, soonest first."""
     keys = [ObjectKey("default", name) for name in ("c", "a", "b")]
