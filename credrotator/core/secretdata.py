@@ -290,7 +290,7 @@ def request_note(text: str) -> str:
 
 def show_time(moment: datetime) -> str:
     """Write RFC 3339 in UTC to the second, as the gateway does (a fraction is cut: never later than true)."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def read_time(text: str | None) -> datetime | None:
