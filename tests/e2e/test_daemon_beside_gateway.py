@@ -95,7 +95,7 @@ def test_nothing_happens_while_all_is_fresh(
     exchanges, publications = prepared.exchanges, _publications(published)
     with run() as running:
         for policy in ("aws", "apart", "azure"):
-            writer.touch(policy)
+            writer.come_and_go(policy)
         time.sleep(_STEADY_S)
         assert running.metric("credrotator_rotations_total") == 0
     assert (prepared.exchanges, _publications(published)) == (exchanges, publications)
@@ -116,7 +116,7 @@ def test_a_parked_policy_keeps_the_gateway_going(
         assert writer.wait_until_parked("apart", within=_START)
         assert time.monotonic() - aged < _WAKES_IN.total_seconds()
         time.sleep(_WAKES_IN.total_seconds())
-        writer.touch("apart")
+        writer.come_and_go("apart")
 
         held = len(published.of(secret_of("aws")))
         _edit(prepared, "aws", _OTHER_ROLE)
@@ -145,7 +145,7 @@ def test_the_gateway_takes_over_and_hands_back(
     """Without a daemon the gateway's rotator renews by itself; a daemon that comes back keeps that fresh in turn."""
     held, exchanges = len(published.of(secret_of("aws"))), prepared.exchanges_of_gateway
     writer.age("aws", _SPARE_WHEEL + timedelta(seconds=3))
-    writer.touch("aws")
+    writer.come_and_go("aws")
     taken = published.wait(secret_of("aws"), held, within=_START)
     assert taken
     assert prepared.exchanges_of_gateway > exchanges
@@ -153,7 +153,7 @@ def test_the_gateway_takes_over_and_hands_back(
     exchanges = prepared.exchanges_of_gateway
     with run():
         time.sleep(_STEADY_S)
-        writer.touch("aws")
+        writer.come_and_go("aws")
         assert prepared.config.has(published.of(secret_of("aws"))[-1].text, within=_START)
     assert prepared.exchanges_of_gateway == exchanges
     figures.append(
