@@ -114,8 +114,12 @@ def test_dashboard_and_alerts(scraped: Prometheus) -> None:
         time.sleep(1)
     assert missing == []
 
-    (failing,) = scraped.query('credrotator_credential_ready_status{condition="False"} == 1')
-    assert (failing["metric"]["namespace"], failing["metric"]["name"]) == ("default", "broken")
+    def failing() -> set[tuple[str, str]]:
+        found = scraped.query('credrotator_credential_ready_status{condition="False"} == 1')
+        return {(each["metric"]["namespace"], each["metric"]["name"]) for each in found}
+
+    # Another one may have met a throttled moment, and is well a second later.
+    eventually(lambda: failing() == {("default", "broken")}, 20)
     eventually(lambda: {rule["health"] for rule in scraped.rules().values()} == {"ok"}, 20)
     states = {name.removeprefix("Credrotator"): rule["state"] for name, rule in scraped.rules().items()}
     assert states.keys() == alerts().keys()

@@ -94,7 +94,8 @@ def _comes(condition: Callable[[], bool]) -> bool:
 def _failures(site: Destination, policy: str) -> set[str]:
     """Return the reasons that a policy's Events give."""
     listed = site.cluster.kubectl("get", "events", "--namespace", NAMESPACE, "--output=json")
-    events = [event for event in json.loads(listed)["items"] if event["involvedObject"]["name"] == policy]
+    # Others write Events here too, not all of them about an object that has a name.
+    events = [event for event in json.loads(listed)["items"] if event["involvedObject"].get("name") == policy]
     return {event["message"].partition(":")[0] for event in events if event["reason"] == "RotationFailed"}
 
 
