@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWEEP = timedelta(seconds=10)
+MICROSECONDS = 1e6
 SWEEPS_AHEAD = 3
 """A timer is set when it is to ring within so many sweeps; one of them may be late."""
 
@@ -187,7 +189,8 @@ class Timetable:
         if left_s <= 0:
             self._due(key)
             return
-        rings_at = self._machine() + timedelta(seconds=left_s)
+        # Rounded up: rung half a microsecond early, it would set itself again and again until its time has come.
+        rings_at = self._machine() + timedelta(microseconds=math.ceil(left_s * MICROSECONDS))
         self._scheduler.add_job(self._fire, "date", [key], run_date=rings_at, id=str(key), replace_existing=True)
 
     def _now(self) -> tuple[datetime, float]:

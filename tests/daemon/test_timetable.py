@@ -145,6 +145,19 @@ def test_timers_are_set_shortly_before_their_time(clock: StandingClock) -> None:
     table._scheduler.shutdown()
 
 
+def test_a_timer_never_rings_early(clock: StandingClock) -> None:
+    """Timers have whole microseconds: rung within the last one, it would be set for the same moment again, for ever."""
+    seconds, due = [100.0], list[ObjectKey]()
+    table = Timetable(due.append, clock, timedelta(seconds=10), seconds=lambda: seconds[0], machine=clock)
+    table._scheduler.start(paused=True)
+    table.put_after(KEY, HOUR)
+    seconds[0] += HOUR.total_seconds() - 2e-7
+    table.sweep()
+    (job,) = table._scheduler.get_jobs()
+    assert job.trigger.run_date > clock()
+    table._scheduler.shutdown()
+
+
 def test_fault_24_everything_overdue_after_a_suspension(swept: Running, clock: StandingClock) -> None:
     """A jump of the clock makes all that is overdue fire within a sweep, soonest first."""
     keys = [ObjectKey("default", name) for name in ("c", "a", "b")]
