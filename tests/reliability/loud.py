@@ -35,7 +35,7 @@ def _loud() -> None:
     where: Any = aws
     match os.environ.pop("LOUD_EXPLODE", ""):
         case "answer":
-            where._credential = _explode_with_answer
+            where.credential_in = _explode_with_answer
         case "token":
             where.Sts.exchange = _explode_with_token
         case _:
