@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,12 @@ class StsData(Loader):
         return ["sts"]
 
 
+@cache
+def _sts_data() -> StsData:
+    """Return one for all sessions, so that the files of STS are read once; what it hands out nobody changes."""
+    return StsData()
+
+
 def _partition(described: Mapping[str, Any]) -> dict[str, Any]:
     """Return a partition as the table of endpoints has it."""
     names = [name for name in described["regions"] if not name.endswith(_PSEUDO_REGION)]
@@ -83,7 +90,7 @@ def sdk_session() -> botocore.session.Session:
     session = botocore.session.Session({**unset, **files, **counting})
     # Whoever brings data of his own means a cloud of his own, whose endpoints stand in the table.
     if not session.get_config_variable("data_path"):
-        session.register_component("data_loader", StsData())
+        session.register_component("data_loader", _sts_data())
     return session
 
 
