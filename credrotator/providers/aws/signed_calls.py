@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,13 @@ from credrotator.providers.aws.sts_errors import chain_refusal
 from credrotator.providers.aws.web_identity_call import ReadBody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     import requests
     from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_sts.client import STSClient
 
+    from credrotator.core.errors import RotationError
     from credrotator.core.model import ObjectKey
     from credrotator.core.ports import Clock
     from credrotator.providers.aws.source import AwsCredential, AwsOidc, ChainedRole
@@ -62,17 +64,11 @@ class SignedCalls:
             RotationError: Reason is AWS's own code where it sent one.
         """
         caller, credential = by
-        client, asked_s = self._signing_client(source.region, credential), time.monotonic()
-        try:
-            with masking(credential.secret_access_key, credential.session_token):
-                answer = client.assume_role(**_assumption(policy, source, role))
-        except botocore.exceptions.ClientError as error:
-            # Not "from" it: it has AWS's words as they came.
-            raise chain_refusal(error.response, source, role, caller, self._clock()) from None
-        except botocore.exceptions.BotoCoreError as error:
-            raise misconfigured(error) from error
-        except UNREADABLE:
-            raise unreadable("is not readable") from None
+        with self._calling(
+            source.region, credential, lambda answer: chain_refusal(answer, source, role, caller, self._clock())
+        ) as client:
+            asked_s = time.monotonic()
+            answer = client.assume_role(**_assumption(policy, source, role))
         now = self._clock()
         return credential_in(answer, source, now - timedelta(seconds=time.monotonic() - asked_s), now)
 
@@ -83,18 +79,34 @@ class SignedCalls:
             Rejected: It is nobody's, or another's.
             RotationError: STS says nothing of it.
         """
-        client = self._signing_client(source.region, credential)
+        with self._calling(
+            source.region, credential, lambda answer: identity_refusal(answer, source, self._clock())
+        ) as client:
+            answer: dict[str, Any] = dict(client.get_caller_identity())
+        check_identity(answer.get("Arn"), source)
+
+    @contextmanager
+    def _calling(
+        self, region: str, credential: AwsCredential, refusal: Callable[[Mapping[str, Any]], RotationError]
+    ) -> Iterator[STSClient]:
+        """Yield a client for one call; what comes of it in place of an answer is raised as ours.
+
+        Args:
+            region: Whose STS is asked.
+            credential: Signs the call.
+            refusal: Says what an error of STS means.
+        """
+        client = self._signing_client(region, credential)
         try:
             with masking(credential.secret_access_key, credential.session_token):
-                answer: dict[str, Any] = dict(client.get_caller_identity())
+                yield client
         except botocore.exceptions.ClientError as error:
             # Not "from" it: it has AWS's words as they came.
-            raise identity_refusal(error.response, source, self._clock()) from None
+            raise refusal(error.response) from None
         except botocore.exceptions.BotoCoreError as error:
             raise misconfigured(error) from error
         except UNREADABLE:
             raise unreadable("is not readable") from None
-        check_identity(answer.get("Arn"), source)
 
     def _signing_client(self, region: str, credential: AwsCredential) -> STSClient:
         """Return a client that signs with a credential; made for one call (3 ms), and not kept: nor is its secret."""
