@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from credrotator.app.consumers import HooksOfAPass, NoHooks
+    from credrotator.app.consumers import PassHooks
     from credrotator.app.process import Election, Running, Stop
     from credrotator.app.rendering import Renderer
     from credrotator.core.instrumentation import DaemonInstrumentation
@@ -65,7 +65,7 @@ class Snapshot(Protocol):
         """What renders the files that the templates describe."""
 
     @property
-    def hooks(self) -> HooksOfAPass | NoHooks:
+    def hooks(self) -> PassHooks:
         """What is run after a pass."""
 
     def last_outcome(self, key: ObjectKey) -> LastOutcome | None:

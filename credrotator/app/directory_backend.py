@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from credrotator.app.consumers import NO_CONSUMERS, Consumers, HooksOfAPass, NoHooks, make_hooks
+from credrotator.app.consumers import NO_CONSUMERS, Consumers, NoHooks
 from credrotator.app.destinations import DirectoryDestination
 from credrotator.app.directory_listener import RENDERED_IN_A_PASS, DirectoryListener, Unheard
 from credrotator.app.rendering import NoTemplates, make_renderer
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from credrotator.app.consumers import PassHooks
     from credrotator.app.process import Election, Running, Stop
     from credrotator.app.rendering import Renderer
     from credrotator.app.settings import Settings
@@ -71,12 +72,14 @@ class DirectoryBackend:
         renderer, hooks = self._following(reading, defaults.namespace)
         return DirectorySnapshot(reading, defaults.namespace, self._store, renderer, hooks)
 
-    def _following(self, reading: ManifestReading, namespace: str) -> tuple[Renderer, HooksOfAPass | NoHooks]:
+    def _following(self, reading: ManifestReading, namespace: str) -> tuple[Renderer, PassHooks]:
         """Return what follows a publication; only who publishes needs a directory for it."""
         consumers = self._consumers
         # ``status -f`` needs no --out, so it must not be asked for here.
         if consumers == NO_CONSUMERS:
             return NoTemplates(), NoHooks()
+        from credrotator.app.running_hooks import HooksOfAPass, make_hooks  # noqa: PLC0415 - who has consumers
+
         store = _named(self._store)
         # A pass has no metrics that could count it.
         hooks = make_hooks(consumers, reading, store, lambda _name, _succeeded: None)
@@ -120,7 +123,7 @@ class DirectorySnapshot:
         namespace: str,
         store: DirectoryStore | None,
         renderer: Renderer,
-        hooks: HooksOfAPass | NoHooks,
+        hooks: PassHooks,
     ) -> None:
         self.inventory = reading.inventory
         self.problems = reading.problems

@@ -7,11 +7,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from credrotator.app.assembly import make_daemon, make_queue
-from credrotator.app.consumers import Consumers, HookThread, make_hooks
 from credrotator.app.directory_listener import RENDERED_BY_A_DAEMON, DirectoryListener
 from credrotator.app.exchanging import make_exchanger
 from credrotator.app.leadership import without_election
 from credrotator.app.rendering import LoggedRenderer, make_renderer
+from credrotator.app.running_hooks import HookThread, make_hooks
 from credrotator.app.serving import listed, serving
 from credrotator.core.errors import printable
 from credrotator.core.threads import trouble
@@ -27,6 +27,7 @@ from credrotator.rotation.store_recovery import StoreRecovery
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from credrotator.app.consumers import Consumers
     from credrotator.app.settings import Settings
     from credrotator.core.instrumentation import DaemonInstrumentation
     from credrotator.core.threads import HasThreads

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credrotator.app.consumers import Consumers, HooksOfAPass, HookThread, run_hooks
+from credrotator.app.consumers import Consumers, run_hooks
+from credrotator.app.running_hooks import HooksOfAPass, HookThread
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import RotationError, Transient, UsageError
 from credrotator.core.model import ObjectKey
@@ -142,7 +143,7 @@ class TestThread:
 
     def test_tries_again(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         """A publication wakes the thread, a failure is tried again, and then nothing is done until the next one."""
-        monkeypatch.setattr("credrotator.app.consumers.FIRST_PAUSE_S", 0.01)
+        monkeypatch.setattr("credrotator.app.running_hooks.FIRST_PAUSE_S", 0.01)
         hook = Scripted(failures=2)
         thread = HookThread(site.hooks(hook))
         thread.start()

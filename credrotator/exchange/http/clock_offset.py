@@ -16,7 +16,6 @@ import logging
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from credrotator.core.clock import suspend_aware
@@ -162,6 +161,8 @@ class SkewedClock:
         return self._seconds() - vote.at_s < FRESH_S
 
     def _difference(self, date: str | None) -> timedelta | None:
+        from email.utils import parsedate_to_datetime  # noqa: PLC0415 - a command that asks nobody needs none of it
+
         try:
             theirs = parsedate_to_datetime(date or "")
             # RFC 9110 has GMT always; a date without any zone is taken for that, since local time would be off by
