@@ -26,7 +26,6 @@ from credrotator.cli.selection import chosen, read
 from credrotator.core.clock import system_clock
 from credrotator.core.errors import RotationError, UsageError
 from credrotator.core.model import RotatablePolicy
-from credrotator.core.secretdata import show_time
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.audit import Audit
 from credrotator.rotation.batch import Batch
@@ -84,7 +83,9 @@ def _refuse_static(snapshot: Snapshot, keys: list[ObjectKey]) -> None:
 
 def _request(snapshot: Snapshot, keys: list[ObjectKey]) -> tuple[bool, list[ObjectKey]]:
     """Ask for renewals; return whether one could not be asked for, and those that nobody is to be asked for."""
-    failed, unheard, request = False, [], show_time(system_clock())
+    failed, unheard = False, []
+    # With the fraction of its second: who asks twice within one, after a failure, means it.
+    request = system_clock().isoformat(timespec="microseconds")
     for key in keys:
         try:
             if snapshot.request_renewal(key, request):

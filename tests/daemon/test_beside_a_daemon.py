@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from credrotator.policies.annotations import RENEW
 from credrotator.sandbox import DEFAULT_CLIENT_SECRET
 from tests.support.cluster import CLIENT, Cluster
 from tests.support.manifests import POLICIES, secret, values
@@ -66,6 +67,16 @@ class TestRenew:
         with cluster.daemon():
             cluster.settled()
             assert (cluster.key_id(), cluster.exchanges()) == (second, 4)
+
+    def test_asked_twice_at_once(self, cluster: Cluster) -> None:
+        """Two requests within a second are two, so that the second one is done as well."""
+        cluster.aws()
+        requests = []
+        for _ in range(2):
+            cluster.run("renew", "default/aws")
+            policy = cluster.server.get(POLICIES, "aws") or {}
+            requests.append(policy["metadata"]["annotations"][RENEW])
+        assert requests[0] < requests[1]
 
     @pytest.mark.slow
     def test_without_conditions(self, cluster: Cluster) -> None:
