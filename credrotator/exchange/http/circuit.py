@@ -20,6 +20,7 @@ import threading
 from collections import OrderedDict
 from contextvars import ContextVar
 from datetime import timedelta
+from functools import lru_cache
 from math import ceil
 from typing import TYPE_CHECKING, Literal
 
@@ -215,7 +216,7 @@ class CircuitBreakers:
             began_s = self._seconds()
             # Shares of namespaces count at the host, because connections are what a host that hangs uses up; an account
             # has no namespaces.
-            circuits[_host(key)].share.take(namespace)
+            circuits[_grains(key)[0]].share.take(namespace)
             for circuit in circuits.values():
                 circuit.in_use += 1
                 circuit.pauses.begin(namespace, began_s)
@@ -226,7 +227,7 @@ class CircuitBreakers:
         with self._changed:
             agenda = self._agenda()
             circuits = {grain: self._circuits[grain] for grain in _grains(key)}
-            circuits[_host(key)].share.give_back(policy.namespace if policy else "")
+            circuits[_grains(key)[0]].share.give_back(policy.namespace if policy else "")
             now_s = self._seconds()
             for grain, circuit in circuits.items():
                 circuit.in_use -= 1
@@ -390,6 +391,8 @@ class CircuitBreaker:
             self._breakers.leave(self.key, policy, began_s, end)
 
 
+# The same few again and again: those of an account that is asked a thousand times.
+@lru_cache(MOST_CIRCUITS)
 def _grains(key: CircuitKey) -> tuple[CircuitKey, ...]:
     """Return the three circuits of a request: host and port, address, address and account."""
     return _host(key), CircuitKey(key.endpoint, key.address), CircuitKey(key.endpoint, key.address, key.account or "-")
