@@ -80,6 +80,7 @@ bench: $(READY) ## measure both rotators in one run of 20 minutes; BENCH=quick t
 
 profile: $(READY) ## show where a rotation's CPU goes, and what commands cost to start
 	$(BIN)/python -m tests.bench.starts --page docs/performance.md
+	$(BIN)/python -m tests.bench.imports --page docs/performance.md
 	$(BIN)/python -m tests.bench.profile --page docs/performance.md $(ARGS)
 
 soak: $(READY) ## rehearse outages, then run the daemon for an hour with short lives, faults and a hostile tenant; SOAK=300 takes five minutes

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Command = tuple[tuple[str, ...], dict[str, str]]
 """Words, and environment."""
 MARK = "starts"
+ROTATE, STATUS = "`credrotator rotate`, one policy", "`credrotator status`, over a directory"
 _PROGRAM = (sys.executable, "-m", "credrotator")
 _OTHERS = {"`aws --version`": ("aws", "--version"), "`kubectl version --client`": ("kubectl", "version", "--client")}
 
@@ -39,10 +40,10 @@ _OTHERS = {"`aws --version`": ("aws", "--version"), "`kubectl version --client`"
 def main() -> None:
     """Measure, print the table, and put it into the page."""
     arguments = _arguments()
-    with tempfile.TemporaryDirectory(prefix="credrotator-starts-") as name, _commands(Path(name)) as commands:
+    with tempfile.TemporaryDirectory(prefix="credrotator-starts-") as name, commands(Path(name)) as known:
         measured: dict[str, list[float]] = defaultdict(list)
         for _ in range(arguments.runs):
-            for title, (argv, environment) in commands.items():
+            for title, (argv, environment) in known.items():
                 measured[title].append(cpu_s(argv, environment))
     table = markdown(measured)
     sys.stdout.write(f"{table}\nmedian of {arguments.runs}, load {os.getloadavg()[0]:.0f}\n")
@@ -74,7 +75,7 @@ def markdown(measured: Mapping[str, list[float]]) -> str:
 
 
 @contextmanager
-def _commands(directory: Path) -> Iterator[Mapping[str, Command]]:
+def commands(directory: Path) -> Iterator[Mapping[str, Command]]:
     """Name the commands, and have ready what they need; each ``rotate`` has its policy's first credential to get."""
     plain = {**os.environ, **without_settings(), **COMPILED}
     with site.vendor_servers(directory) as vendors:
@@ -83,13 +84,13 @@ def _commands(directory: Path) -> Iterator[Mapping[str, Command]]:
         environment = {**plain, "AWS_ENDPOINT_URL_STS": vendors.url, "CREDROTATOR_CA_FILE": str(vendors.ca)}
         place = ("-f", str(manifests), "--out", str(out))
         rotate = (*_PROGRAM, "rotate", *place, "--force", "--allowed-issuer", f"{vendors.url}/*")
-        commands: dict[str, Command] = {
+        ours: dict[str, Command] = {
             "`credrotator -h`": ((*_PROGRAM, "-h"), plain),
-            "`credrotator rotate`, one policy": (rotate, environment),
-            "`credrotator status`, over a directory": ((*_PROGRAM, "status", *place), plain),
+            ROTATE: (rotate, environment),
+            STATUS: ((*_PROGRAM, "status", *place), plain),
         }
         others: dict[str, Command] = {title: (argv, plain) for title, argv in _OTHERS.items() if shutil.which(argv[0])}
-        yield commands | others
+        yield ours | others
 
 
 def _arguments() -> argparse.Namespace:

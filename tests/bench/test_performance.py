@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import chart, table
+from tests.bench import chart, imports, table
 from tests.bench.profile import PARTS, shares
 from tests.bench.table import Row
 
@@ -78,3 +78,21 @@ def test_parts_of_the_profile_exist() -> None:
     """A module that was moved would be counted with the rest."""
     ours = [place for _, places in PARTS for place in places if place.startswith("credrotator/")]
     assert [place for place in ours if not (DOCS.parent / place).exists()] == []
+
+
+def test_imports_count_for_their_package() -> None:
+    """Each module with its own time; the interpreter's together, and small packages together."""
+    lines = [
+        "import time: self [us] | cumulative | imported package",
+        "import time:      1000 |       1000 |   json",
+        "import time:      2500 |       3500 | credrotator.cli",
+        "import time:      4000 |       4000 |     credrotator.core",
+        "import time:       100 |        100 | click",
+        "a line of the command's own",
+    ]
+    rows = imports.markdown({"first": [imports.Imported(lines)] * 2, "second": [imports.Imported(lines[:2])]})
+    assert rows.splitlines()[2:] == [
+        "| credrotator | 2 | 6 | 0 | 0 |",
+        "| others | 2 | 1 | 1 | 1 |",
+        "| all | 4 | 8 | 1 | 1 |",
+    ]
