@@ -19,7 +19,7 @@ from credrotator.exchange.grants import AccessToken
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.exchange.issuers.allowed import AllowedIssuers
 from credrotator.providers import PROVIDERS
-from credrotator.providers.token_exchange.endpoint import AnyTokenEndpoint
+from credrotator.providers.token_exchange.any_endpoint import AnyTokenEndpoint
 from credrotator.providers.token_exchange.source import TokenExchange
 from credrotator.sandbox import (
     DEFAULT_CLIENT,

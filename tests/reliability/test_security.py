@@ -114,7 +114,7 @@ def test_security_05_claims_authorise_nothing() -> None:
         "exchange/grants.py",
         "exchange/issuers/token_response.py",
         "exchange/token_files.py",
-        "exchange/verification.py",
+        "exchange/credential_checks.py",
         "kube/account_tokens.py",
     }
     verifying = {"joserfc", "authlib.jose", "jwt"}

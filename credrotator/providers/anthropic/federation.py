@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from credrotator.core.circuit_key import CircuitKey
 from credrotator.core.claims import claim_time
 from credrotator.core.errors import Denied
+from credrotator.exchange.credential_checks import BearerApi
 from credrotator.exchange.grants import JWT_BEARER, AccessToken, GrantEndpoint, TokenGrant
 from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.operator_address import operator_address
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
-from credrotator.exchange.verification import BearerApi
 from credrotator.providers.anthropic.source import AnthropicFederation
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Denied, Settling, printable
-from credrotator.exchange.verification import rejected
+from credrotator.exchange.credential_checks import rejected
 from credrotator.providers.aws.sts_errors import CHAIN_HINTS, UNUSUAL, Answer
 
 if TYPE_CHECKING:

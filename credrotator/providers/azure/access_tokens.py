@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.claims import audiences, read_claims
 from credrotator.core.errors import printable
-from credrotator.exchange.verification import check_claims, rejected
+from credrotator.exchange.credential_checks import check_claims, rejected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

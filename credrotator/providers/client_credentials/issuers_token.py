@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from credrotator.core.claims import read_claims
+from credrotator.exchange.credential_checks import check_claims
 from credrotator.exchange.grants import AccessToken
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
-from credrotator.exchange.verification import check_claims
 from credrotator.providers.client_credentials.source import ClientCredentials
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from credrotator.core.errors import Outage, printable
-from credrotator.exchange.verification import rejected
+from credrotator.exchange.credential_checks import rejected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -31,7 +31,7 @@ class AnyTokenExchange(BearerProvider):
 
     def vendor(self, context: VendorContext) -> Vendor:
         """See ``Provider``."""
-        from credrotator.providers.token_exchange.endpoint import AnyTokenEndpoint  # noqa: PLC0415 - when needed
+        from credrotator.providers.token_exchange.any_endpoint import AnyTokenEndpoint  # noqa: PLC0415 - when needed
 
         return AnyTokenEndpoint(context)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from credrotator.core.circuit_key import CircuitKey, client_account
 from credrotator.core.claims import read_claims
 from credrotator.core.sensitive import Sensitive
+from credrotator.exchange.credential_checks import check_claims
 from credrotator.exchange.grants import JWT_BEARER, TOKEN_EXCHANGE, TOKEN_TYPE, AccessToken, GrantEndpoint, TokenGrant
 from credrotator.exchange.http.endpoint import Endpoint
 from credrotator.exchange.vendors import ExchangeSteps, NetworkEndpoint, Vendor, VendorContext
-from credrotator.exchange.verification import check_claims
 from credrotator.providers.token_exchange.source import TokenExchange
 
 if TYPE_CHECKING:
