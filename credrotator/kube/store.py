@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import threading
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 from credrotator.core.errors import Conflict, Denied, printable
 from credrotator.core.model import ObjectKey, Owner
@@ -39,8 +38,6 @@ ASKING = f"{ASKS}=true"
 """Of Secrets that ask for themselves."""
 UNKNOWN_OUTCOME = 500
 """From here on, and without any answer, a write may have happened all the same."""
-MOST_READ = 128
-"""Secrets that are remembered between reading and writing: twice as many as there can be workers."""
 
 
 class ClusterStore:
@@ -49,15 +46,14 @@ class ClusterStore:
     def __init__(self, api: KubeApi, budget: WriteBudget | None = None) -> None:
         self._api = api
         self._budget = budget or WriteBudget()
-        self._last_read = _LastRead()
 
     def read(self, key: ObjectKey) -> StoredSecret | None:
-        """See ``ports.SecretStore``; the version is the resourceVersion."""
+        """See ``ports.SecretStore``; the version is the resourceVersion, and what it is of goes with it."""
         secret = self._get(key)
         if secret is None:
             return None
-        self._last_read.keep(key, secret)
-        return stored_secret(secret)
+        stored = stored_secret(secret)
+        return replace(stored, version=_VersionRead(stored.version, secret))
 
     def publish(self, document: SecretDocument, expected: str | None) -> None:
         """See ``ports.SecretStore``.
@@ -109,9 +105,8 @@ class ClusterStore:
 
         Whether it is still so, the server says: the write names the version.
         """
-        read = self._last_read.take(key)
-        if read is not None and read["metadata"]["resourceVersion"] == expected:
-            return read
+        if isinstance(expected, _VersionRead) and expected.key == key:
+            return expected.secret
         return self._get(key)
 
     def _get(self, key: ObjectKey) -> Json | None:
@@ -141,25 +136,20 @@ class ClusterStore:
         )
 
 
-class _LastRead:
-    """Secrets as they were read last, for the writes that follow; without their values, and the latest few of them."""
+class _VersionRead(str):
+    """A resourceVersion, and the Secret that was read with it: there for the write, and gone with the decision."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._secrets: OrderedDict[ObjectKey, Mapping[str, Any]] = OrderedDict()
+    __slots__ = ("key", "secret")
+    key: ObjectKey
+    secret: Mapping[str, Any]
 
-    def keep(self, key: ObjectKey, secret: Mapping[str, Any]) -> None:
-        # Of the values only whether there are any: nothing secret is kept.
-        bare = {**secret, "data": {name: bool(value) for name, value in (secret.get("data") or {}).items()}}
-        with self._lock:
-            self._secrets[key] = bare
-            self._secrets.move_to_end(key)
-            if len(self._secrets) > MOST_READ:
-                self._secrets.popitem(last=False)
-
-    def take(self, key: ObjectKey) -> Mapping[str, Any] | None:
-        with self._lock:
-            return self._secrets.pop(key, None)
+    def __new__(cls, version: str, secret: Mapping[str, Any]) -> Self:
+        """Keep of the values only whether there are any."""
+        made = super().__new__(cls, version)
+        metadata = secret["metadata"]
+        made.key = ObjectKey(metadata["namespace"], metadata["name"])
+        made.secret = {**secret, "data": {name: bool(value) for name, value in (secret.get("data") or {}).items()}}
+        return made
 
 
 def stored_secret(secret: Mapping[str, Any]) -> StoredSecret:
