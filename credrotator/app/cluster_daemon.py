@@ -77,7 +77,7 @@ def serve_cluster(
     # The term is made first: who writes asks it, and the election, which comes last, keeps it.
     term = LeaseTerm()
     leads = term.holds if election.on else without_election
-    deferred = DeferredWrites(leads, queue.backlog)
+    deferred = DeferredWrites(leads, queue)
     audit = Audit(cluster.identity, leads, failures=logging.WARNING)
     verification = make_verification(
         settings, cluster, source, delivery, instrumentation=instrumentation, leads=leads, defer=deferred.defer
@@ -219,7 +219,7 @@ class ClusterDaemon:
         self._source.sweep()
         if self._source.awaits_grants():
             # Not in this thread: a request that hangs would stop the metrics and doorbells with it.
-            self._deferred.defer(self._source.read_grants)
+            self._deferred.defer("", self._source.read_grants)
         self._instrumentation.note_restarts(self._source.restarts())
         self._instrumentation.note_silence(self._source.silences())
         self._instrumentation.note_skew(self._clock.seen())

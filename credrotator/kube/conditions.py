@@ -162,13 +162,13 @@ class Conditions:
         """Have a condition written, or put off where there were many of late: then the last one counts."""
         if not self._budget.wait_s(key):
             self._budget.note(key)
-            self._defer(write)
+            self._defer(key.namespace, write)
             return
         with self._lock:
             is_news = key not in self._late
             self._late[key] = write
         if is_news:
-            self._defer(lambda: self._name_the_other(key))
+            self._defer(key.namespace, lambda: self._name_the_other(key))
 
     def _name_the_other(self, key: ObjectKey) -> None:
         observed = self._observer.observed(key)

@@ -1,23 +1,24 @@
 """Deferred status writes: Events and conditions come after what the gateway needs, by a thread of their own.
 
 When many policies are due at once, the next credential is worth more than the Event on the last one. Owns the order
-(first come, first written) and the bound of what waits. Must never make a rotation fail, or wait for long.
+(each namespace in turn; within one, first come, first written) and the bound of what waits. Must never make a rotation
+fail, or wait for long: a namespace that rotates all the time holds up what is to be written for itself.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from credrotator.core.attempts import continuing, current
 from credrotator.core.threads import dead
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from credrotator.core.attempts import Attempt
 
 log = logging.getLogger(__name__)
@@ -30,11 +31,36 @@ LAST_WRITES_S = 1.0
 """Time for what still waits when the daemon ends."""
 _POLL_S = 0.05
 
-Defer = Callable[[Callable[[], None]], None]
-"""Has something written, now or soon."""
+
+class Defer(Protocol):
+    """Has something written, now or soon."""
+
+    def __call__(self, namespace: str, work: Callable[[], None], /) -> None:
+        """Take something to be done.
+
+        Args:
+            namespace: For whose policies; empty for what concerns several.
+            work: Does it.
+        """
 
 
-def at_once(work: Callable[[], None]) -> None:
+class Credentials(Protocol):
+    """Knows of credentials that come before what is deferred."""
+
+    def backlog(self) -> int:
+        """Count those that wait for a worker: everything waits for them."""
+
+    def moving(self) -> Collection[str]:
+        """Return the namespaces in which one follows the other: what concerns these waits."""
+
+
+class _Waiting(NamedTuple):
+    since_s: float
+    attempt: Attempt | None
+    work: Callable[[], None]
+
+
+def at_once(_namespace: str, work: Callable[[], None]) -> None:
     """Defer nothing: for commands that end, and have no credentials that wait."""
     work()
 
@@ -44,14 +70,18 @@ class DeferredWrites:
 
     Args:
         leads: Asked before each; what a former leader has to say is dropped.
-        backlog: Counts the credentials that wait for a worker.
+        credentials: What it waits for.
         most: What may wait.
     """
 
-    def __init__(self, leads: Callable[[], bool], backlog: Callable[[], int], *, most: int = MOST) -> None:
+    def __init__(self, leads: Callable[[], bool], credentials: Credentials, *, most: int = MOST) -> None:
         self._leads = leads
-        self._backlog = backlog
-        self._waiting: queue.Queue[tuple[float, Attempt | None, Callable[[], None]] | None] = queue.Queue(most)
+        self._credentials = credentials
+        self._most = most
+        # By namespace, that whose turn it is first. None is empty.
+        self._turns: OrderedDict[str, deque[_Waiting]] = OrderedDict()
+        self._count = 0
+        self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="deferred-writes", daemon=True)
 
@@ -62,14 +92,15 @@ class DeferredWrites:
     def stop(self, within_s: float = LAST_WRITES_S) -> None:
         """Finish what waits, as far as that is possible in so many seconds."""
         self._stopping.set()
+        with self._changed:
+            self._changed.notify()
         # Events are worth a second at the end, not more: what the daemon is given to stop is needed for the Lease.
-        ends_s = time.monotonic() + within_s
-        while self._thread.is_alive() and not self._waiting.empty() and time.monotonic() < ends_s:
-            self._thread.join(0.01)
-        dropped = self._drop_all()
-        # Wakes the thread up, which may wait for work that never comes.
-        self._waiting.put_nowait(None)
-        self._thread.join(max(0.0, ends_s - time.monotonic()))
+        if self._thread.ident:
+            self._thread.join(within_s)
+        with self._changed:
+            dropped = self._count
+            self._turns.clear()
+            self._count = 0
         if dropped:
             log.info("%d Events and conditions were not written any more", dropped)
 
@@ -77,30 +108,49 @@ class DeferredWrites:
         """Name its thread if that has ended though it was not stopped."""
         return [] if self._stopping.is_set() else dead((self._thread,))
 
-    def defer(self, work: Callable[[], None]) -> None:
-        """Have something done soon; where too much waits, or at the end, at once."""
-        attempt = current()
-        if not self._stopping.is_set():
-            try:
-                self._waiting.put_nowait((time.monotonic(), attempt, work))
-            except queue.Full:
-                log.debug("too much waits to be written")
-            else:
+    def defer(self, namespace: str, work: Callable[[], None]) -> None:
+        """See ``Defer``; where too much waits, or at the end, it is done at once."""
+        waiting = _Waiting(time.monotonic(), current(), work)
+        with self._changed:
+            if not self._stopping.is_set() and self._count < self._most:
+                self._turns.setdefault(namespace, deque()).append(waiting)
+                self._count += 1
+                if self._count == 1:
+                    self._changed.notify()
                 return
         self._do(work)
 
     def _work(self) -> None:
-        while (waiting := self._waiting.get()) is not None:
-            since_s, attempt, work = waiting
-            # Asked again and again, in place of being told: the queue has no reason to know who waits for it to be
-            # short.
-            while self._has_to_wait(since_s) and not self._stopping.wait(_POLL_S):
-                pass
-            with continuing(attempt):
-                self._do(work)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._turns or self._stopping.is_set())
+                if not self._turns:
+                    return
+            if waiting := self._take():
+                with continuing(waiting.attempt):
+                    self._do(waiting.work)
+            else:
+                # Asked again and again, in place of being told: the queue has no reason to know who waits for it to be
+                # short.
+                self._stopping.wait(_POLL_S)
 
-    def _has_to_wait(self, since_s: float) -> bool:
-        return self._backlog() > 0 and time.monotonic() - since_s < LONGEST_DEFERRAL_S
+    def _take(self) -> _Waiting | None:
+        """Take what is to be written next, None if all has to wait."""
+        # Before the lock is taken: the queue has one of its own.
+        everything, moving = self._credentials.backlog() > 0, self._credentials.moving()
+        with self._changed:
+            patient_s = time.monotonic() - LONGEST_DEFERRAL_S
+            for namespace, waiting in self._turns.items():
+                has_to_wait = (everything or namespace in moving) and waiting[0].since_s > patient_s
+                if has_to_wait and not self._stopping.is_set():
+                    continue
+                taken = waiting.popleft()
+                self._count -= 1
+                self._turns.move_to_end(namespace)
+                if not waiting:
+                    del self._turns[namespace]
+                return taken
+        return None
 
     def _do(self, work: Callable[[], None]) -> None:
         try:
@@ -111,11 +161,3 @@ class DeferredWrites:
         except Exception:
             # A fault in an Event must cost no more than the Event.
             log.exception("an Event or a condition could not be written")
-
-    def _drop_all(self) -> int:
-        dropped = 0
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._waiting.get_nowait()
-                dropped += 1
-        return dropped

@@ -189,7 +189,7 @@ class Bells:
         self._delivery.sweep()
         if self._missed.is_due():
             self._missed.postpone()
-            self._defer(self._missed.ring)
+            self._defer("", self._missed.ring)
         for key in self._delivery.overdue()[:RUNG_AT_ONCE]:
             self._delivery.postpone(key)
-            self._defer(partial(self._delivery.ring_again, key))
+            self._defer(key.namespace, partial(self._delivery.ring_again, key))

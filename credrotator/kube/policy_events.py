@@ -30,4 +30,4 @@ class PolicyEvents:
         kind: Literal["Normal", "Warning"] = "Warning" if warning else "Normal"
         # At the time of the outcome, not of the write: an Event names the UID of the object that it is about.
         if observed := self._observer.observed(key):
-            self._defer(lambda: self._recorder.emit(observed.subject, reason, message, kind=kind))
+            self._defer(key.namespace, lambda: self._recorder.emit(observed.subject, reason, message, kind=kind))

@@ -227,7 +227,7 @@ class VerifiedDelivery:
             log.info("%s: %s", key, text)
             self._events.emit(key, IN_USE, text)
         if news.ring and not policy.managed and not self._delivery.is_pending(key):
-            self._defer(partial(self._ring, policy))
+            self._defer(key.namespace, partial(self._ring, policy))
 
     def _ring(self, policy: RotatablePolicy) -> None:
         observed = self._policies.observed(policy.key)

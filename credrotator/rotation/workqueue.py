@@ -9,7 +9,6 @@ Decides under the lock, acts outside it. Source: client-go ``util/workqueue/queu
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -27,7 +26,7 @@ _Name = TypeVar("_Name")
 URGENT, SOON, ROUTINE = 0, 1, 2
 """Nothing is published, or it expires soon; an attempt should come now; an attempt that could wait."""
 MOVING_S = 1.0
-"""For so long after a key has left its lane, those behind it count as waiting for a worker."""
+"""For so long after a key has left its lane, the lane counts as moving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class WorkQueue:
         # Counted as keys come and go. Counting them when somebody asks would take the lock for as long as there are
         # keys, and the deferred writes ask twenty times a second.
         self._waiting: Counter[tuple[str, str]] = Counter()
-        # When a key left a lane in which others wait: these wait for a worker as well, and not for what hangs.
+        # When a key left a lane in which others wait: these wait for their turn, and not for what hangs.
         self._monotonic = monotonic
         self._left_s: dict[tuple[str, str], float] = {}
         # client-go's "processing" and "dirty" sets. A key that is added while a worker has it goes to the second, not
@@ -107,10 +106,14 @@ class WorkQueue:
             )
             return len(self._queued) - held_up
 
+    def moving(self) -> set[str]:
+        """Return the namespaces in which keys wait for others of their lane, and these come through."""
+        with self._changed:
+            since_s = self._monotonic() - MOVING_S
+            return {namespace for (namespace, _), left_s in self._left_s.items() if left_s > since_s}
+
     def _held_up(self, place: tuple[str, str], waiting: int, *, is_full: bool) -> int:
-        """Count the keys of a lane that wait for its limit, or for their namespace's, while nothing leaves it."""
-        if self._monotonic() - self._left_s.get(place, -math.inf) < MOVING_S:
-            return 0
+        """Count the keys of a lane that wait for its limit, or for their namespace's."""
         if is_full:
             return waiting
         _, lane = place

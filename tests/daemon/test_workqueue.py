@@ -408,8 +408,8 @@ def test_the_backlog_is_what_waits_for_a_worker() -> None:
 
 
 @pytest.mark.parametrize("leaves", [WorkQueue.leave_lane, WorkQueue.done])
-def test_what_waits_in_a_lane_that_moves_is_backlog(leaves: Callable[[WorkQueue, ObjectKey], None]) -> None:
-    """While keys leave a lane, those behind them wait for a worker; a second later, for what hangs."""
+def test_a_lane_that_moves(leaves: Callable[[WorkQueue, ObjectKey], None]) -> None:
+    """While keys leave a lane, those behind them wait for their turn; a second later, for what hangs."""
     now = [100.0]
     work = WorkQueue(16, lambda key: "x" if key in {A, B, C} else "y", lambda _: 1, lambda: now[0])
     for key in (A, B, C, D):
@@ -417,16 +417,17 @@ def test_what_waits_in_a_lane_that_moves_is_backlog(leaves: Callable[[WorkQueue,
     assert {taken(work), taken(work)} == {A, D}
     # Nobody waits behind it: it says nothing of those in the other lane.
     leaves(work, D)
-    assert work.backlog() == 0
+    assert work.moving() == set()
     leaves(work, A)
-    assert work.backlog() == 2
+    assert work.moving() == {A.namespace}
     assert taken(work) == B
-    assert work.backlog() == 1
+    # What waits for its lane is nothing that another namespace has to wait for.
+    assert (work.moving(), work.backlog()) == ({A.namespace}, 0)
     now[0] += MOVING_S
-    assert work.backlog() == 0
+    assert work.moving() == set()
 
 
-def test_what_waits_for_its_namespaces_share_is_backlog_while_it_moves() -> None:
+def test_a_namespace_that_waits_for_its_share_moves() -> None:
     """A namespace that has its half of the workers waits for them, if they come back."""
     now = [100.0]
     work = WorkQueue(4, lambda _: "x", lambda _: 4, lambda: now[0])
@@ -434,12 +435,12 @@ def test_what_waits_for_its_namespaces_share_is_backlog_while_it_moves() -> None
     for key in tenant("many", 10):
         work.add(key)
     held = [key for key in take_all(work) if key.namespace == "many"]
-    assert (len(held), work.backlog()) == (2, 0)
+    assert (len(held), work.moving(), work.backlog()) == (2, set(), 0)
     work.done(held[0])
-    assert work.backlog() == 8
-    assert (len(take_all(work)), work.backlog()) == (1, 7)
+    assert work.moving() == {"many"}
+    assert (len(take_all(work)), work.moving()) == (1, {"many"})
     now[0] += MOVING_S
-    assert work.backlog() == 0
+    assert work.moving() == set()
 
 
 def test_the_memory_of_moving_lanes_ends_with_their_keys() -> None:
