@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from credrotator import __version__
+from credrotator.cli.foreign_plugins import switch_off
 from credrotator.cli.habits import SYNONYMS, meant, verbosity
 from credrotator.cli.streams import lost_output, open_standard_streams
 from credrotator.core.errors import UsageError
@@ -183,8 +184,7 @@ def main() -> None:
     # A signal's default would end the process without unwinding, and leave temporary files behind. ``run`` replaces it
     # by its own.
     signal.signal(signal.SIGTERM, _terminate)
-    # No other package's plugin is to see what is read here; to look for some is 5 ms of every start.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    switch_off()
     gc.set_threshold(*COLLECT_AT)
     # What there is at the end goes with the process. The interpreter's last collection would walk over all of it: a
     # sixth of a short command.

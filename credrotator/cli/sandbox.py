@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shlex
 import shutil
 import signal
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from credrotator.cli.foreign_plugins import inherited_environment
 from credrotator.cli.habits import HabitualCommand
-from credrotator.core.errors import UsageError
+from credrotator.core.errors import UsageError, printable
 from credrotator.providers import PROVIDERS
 from credrotator.providers.provider import SandboxServer
 
@@ -44,7 +45,7 @@ def server_ports(command: Any) -> Any:
     return command
 
 
-@click.command("sandbox", cls=HabitualCommand, context_settings={"ignore_unknown_options": True})
+@click.command("sandbox", cls=HabitualCommand, context_settings={"allow_interspersed_args": False})
 @server_ports
 @click.option(
     "--dir",
@@ -76,20 +77,26 @@ def command(directory: str | None, command: tuple[str, ...], **ports: Any) -> in
     except ImportError as error:
         raise UsageError(f"{error.name} is missing: install credrotator[sandbox]") from error
     # Made with --dir as well: one way through the code, and an empty directory costs nothing.
-    with tempfile.TemporaryDirectory(prefix="credrotator-sandbox-") as temporary:
+    with (
+        tempfile.TemporaryDirectory(prefix="credrotator-sandbox-") as temporary,
+        contextlib.ExitStack() as stack,
+    ):
         place = Path(directory or temporary).absolute()
         try:
-            with (KeptSandbox if directory else Sandbox)(place, **ports) as sandbox:
-                sandbox.write_key_file()
-                variables = sandbox.environment()
-                if not command:
-                    return _wait(sandbox.issuer.url, variables)
-                # What cannot be run gets its own message below; an announcement before that would be wrong.
-                if shutil.which(command[0]):
-                    click.echo(_announcement(sandbox, command[0]), err=True)
-                return _run(command, variables)
+            sandbox = stack.enter_context((KeptSandbox if directory else Sandbox)(place, **ports))
+            sandbox.write_key_file()
         except PortTaken as error:
             raise UsageError(str(error)) from error
+        except OSError as error:
+            where = f"--dir {printable(directory)}" if directory else printable(temporary)
+            raise UsageError(f"{where}: cannot write {printable(error.filename)}: {error.strerror}") from error
+        variables = sandbox.environment()
+        if not command:
+            return _wait(sandbox.issuer.url, variables)
+        # What cannot be run gets its own message below; an announcement before that would be wrong.
+        if shutil.which(command[0]):
+            click.echo(_announcement(sandbox, command[0]), err=True)
+        return _run(command, variables)
 
 
 def _announcement(sandbox: Sandbox, program: str) -> str:
@@ -116,7 +123,7 @@ def _run(command: tuple[str, ...], variables: Mapping[str, str]) -> int:
     # A terminal that is closed: the shell in it ends, and what it was issued has to be kept for the next sitting.
     signal.signal(signal.SIGHUP, pass_on)
     try:
-        child = subprocess.Popen(command, env={**os.environ, **variables})  # noqa: S603
+        child = subprocess.Popen(command, env={**inherited_environment(), **variables})  # noqa: S603
     except OSError as error:
         raise UsageError(f"cannot run {command[0]}: {error.strerror}") from error
     children.append(child)

@@ -46,7 +46,8 @@ class _Writer(io.RawIOBase):
         except OSError as error:
             # Whoever reads our output and has enough of it (``| head``) ends us; nobody does so by reading our errors.
             if isinstance(error, BrokenPipeError) and self._descriptor == OUTPUT:
-                raise
+                # Without its number: click takes an EPIPE for its own affair, and ends with 1, "some policies failed".
+                raise BrokenPipeError("nobody reads standard output any more") from error
             self.failure = error
             return size_bytes
 

@@ -161,6 +161,28 @@ class TestSandboxCommand:
         ran = run_outside([*PROGRAM, "sandbox", *FREE_PORTS, "--", "no-such-command"])
         assert (ran.code, ran.err) == (2, "Error: cannot run no-such-command: No such file or directory\n")
 
+    def test_an_option_that_it_has_not(self) -> None:
+        """It is no command, and what was meant is said; behind the command, options are the command's."""
+        ran = run_outside([*PROGRAM, "sandbox", "--issuerport", "0"])
+        assert ran.code == 2
+        assert "No such option '--issuerport'." in ran.err
+        assert "'--issuer-port'" in ran.err
+        assert run_outside([*PROGRAM, "sandbox", *FREE_PORTS, "sh", "-c", "exit 7"]).code == 7
+
+    @pytest.mark.parametrize("place", ["file", "file/below", "/proc/credrotator"])
+    def test_a_directory_that_cannot_be_used(self, tmp_path: Path, place: str) -> None:
+        """One line that names the option, the path and why."""
+        (tmp_path / "file").touch()
+        ran = run_outside([*PROGRAM, "sandbox", *FREE_PORTS, "--dir", str(tmp_path / place), "--", "true"])
+        assert (ran.code, ran.err.count("\n"), ran.out) == (2, 1, "")
+        assert ran.err.startswith(f"Error: --dir {tmp_path / place}: cannot write ")
+
+    def test_the_command_has_its_own_environment(self) -> None:
+        """What is set for this process is not passed on, unless a person has set it."""
+        asked = [*PROGRAM, "sandbox", *FREE_PORTS, "--", "sh", "-c", "echo [$PYDANTIC_DISABLE_PLUGINS]"]
+        assert run_outside(asked).out == "[]\n"
+        assert run_outside(asked, PYDANTIC_DISABLE_PLUGINS="mine").out == "[mine]\n"
+
     def test_port_taken(self) -> None:
         """A port that somebody else uses is wrong use, and named."""
         with socket.create_server(("127.0.0.1", 0)) as taken:

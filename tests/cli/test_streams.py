@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.command_line import PROGRAM, Ran, run_outside
+from tests.support.waiting import LIMIT_S
 
 if TYPE_CHECKING:
     from tests.support.command_line import Backend
@@ -103,6 +106,29 @@ class TestFull:
         world.invalid()
         assert redirected(f"> {FULL}", *PROGRAM, "check", "-f", str(world.manifests)).code == 1
         assert redirected(f"> {FULL}", *PROGRAM, "check", "-f", "/nowhere").code == 2
+
+
+class TestNobodyReads:
+    """As ``| head`` leaves it."""
+
+    @pytest.mark.parametrize("words", ["--help", "explain", "status", "check", "convert", "completion bash", "rotate"])
+    def test_the_exit_code_is_a_signals(self, world: Backend, words: str) -> None:
+        """Never 1, which says that policies failed; and in silence."""
+        world.aws()
+        manifests = ["-f", str(world.manifests)] if words in {"status", "check", "convert", "rotate"} else []
+        out = ["--out", str(world.out)] if words in {"status", "check", "rotate"} else []
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "wb") as unread:
+            ran = subprocess.run(
+                [*PROGRAM, *words.split(), *manifests, *out],
+                stdout=unread,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                timeout=LIMIT_S,
+            )
+        assert (ran.returncode, ran.stderr) == (128 + signal.SIGPIPE, "")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every directory")
