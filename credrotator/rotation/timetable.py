@@ -182,10 +182,13 @@ class Timetable:
                 return
             # Decided anew when the timer rings: the clock may have been corrected meanwhile, in either direction.
             left_s = entry.left_s(*now)
-            if left_s > self._ahead_s:
-                return
-            if left_s > 0:
+            if 0 < left_s <= self._ahead_s:
                 self._timers[key] = entry
+            else:
+                # One that has rung is none any more; the sweep sets another when it is time.
+                self._timers.pop(key, None)
+        if left_s > self._ahead_s:
+            return
         if left_s <= 0:
             self._due(key)
             return

@@ -145,6 +145,28 @@ def test_timers_are_set_shortly_before_their_time(clock: StandingClock) -> None:
     table._scheduler.shutdown()
 
 
+def test_fault_23_a_timer_that_rang_for_nothing_is_set_again(clock: StandingClock) -> None:
+    """Where the clock was put back after it was set; else the renewal would wait for a sweep after its moment."""
+    due: list[ObjectKey] = []
+    machine = StandingClock(clock.now)
+    table = Timetable(due.append, clock, timedelta(seconds=10), seconds=clock.seconds, machine=machine)
+    table._scheduler.start(paused=True)
+    table.put(KEY, clock() + timedelta(seconds=20))
+    (first,) = table._scheduler.get_jobs()
+    clock.now -= timedelta(minutes=1)
+    for standing in (clock, machine):
+        standing.now += timedelta(seconds=20)
+    table._scheduler.remove_job(first.id)
+    first.func(*first.args)
+    assert (due, table._scheduler.get_jobs()) == ([], [])
+    for standing in (clock, machine):
+        standing.now += timedelta(seconds=35)
+    table.sweep()
+    (second,) = table._scheduler.get_jobs()
+    assert second.trigger.run_date == machine() + timedelta(seconds=25)
+    table._scheduler.shutdown()
+
+
 def test_a_timer_never_rings_early(clock: StandingClock) -> None:
     """Timers have whole microseconds: rung within the last one, it would be set for the same moment again, for ever."""
     seconds, due = [100.0], list[ObjectKey]()
