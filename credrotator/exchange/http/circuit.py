@@ -391,8 +391,8 @@ class CircuitBreaker:
             self._breakers.leave(self.key, policy, began_s, end)
 
 
-# The same few again and again: those of an account that is asked a thousand times.
-@lru_cache(MOST_CIRCUITS)
+# The same few again and again: those of an account that is asked a thousand times. No more, since tenants choose them.
+@lru_cache(256)
 def _grains(key: CircuitKey) -> tuple[CircuitKey, ...]:
     """Return the three circuits of a request: host and port, address, address and account."""
     return _host(key), CircuitKey(key.endpoint, key.address), CircuitKey(key.endpoint, key.address, key.account or "-")

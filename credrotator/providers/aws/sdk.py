@@ -107,7 +107,10 @@ def check_region(session: botocore.session.Session, region: str) -> None:
         # A partition whose regions the data does not list has names that fit its pattern.
         if not partitions.get(session.get_partition_for_region(region)):
             return
-    hint = "correct region in the policy; one that is newer than this release of credrotator needs a newer release"
+    hint = (
+        "correct region in the policy; one that is newer than this release of credrotator needs a newer release, and "
+        "one of a cloud of your own a directory with its endpoints in AWS_DATA_PATH"
+    )
     raise PolicyError("UnknownRegion", f"AWS STS has no region {printable(region, 60)}", hint=hint)
 
 
