@@ -217,12 +217,14 @@ def run(*arguments: str, stdin: str = "") -> Ran:
 @contextlib.contextmanager
 def _process_wide_state() -> Iterator[None]:
     """Put back what a command line sets for its whole process."""
-    on_term = signal.getsignal(signal.SIGTERM)
+    on_term, variables = signal.getsignal(signal.SIGTERM), dict(os.environ)
     try:
         with kept_logging():
             yield
     finally:
         signal.signal(signal.SIGTERM, on_term)
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
 
 
 def run_outside(command: list[str], **variables: str) -> Ran:
