@@ -11,6 +11,7 @@ from credrotator.app.opening import open_backend
 from credrotator.app.process import Health
 from credrotator.app.tracing import traces
 from credrotator.core.clock import system_clock
+from credrotator.core.counts import counted
 from credrotator.core.errors import UsageError
 from credrotator.exchange.http.clock_offset import SkewedClock
 from credrotator.observability.health import HealthServer
@@ -63,7 +64,7 @@ def run_service(settings: Settings, options: ServiceOptions, stop: Stop) -> None
             backend.serve(options.workers, options.election, metrics, stop) as running,
             health.of(running),
         ):
-            log.info("running with %d workers", options.workers)
+            log.info("running with %s", counted(options.workers, "worker", "workers"))
             served = _announce(running)
             while not stop.wait(TICK_S):
                 running.tick()

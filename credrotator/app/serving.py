@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from credrotator.core.counts import counted
 from credrotator.core.errors import printable
 from credrotator.core.model import InvalidPolicy
 
@@ -28,7 +29,7 @@ def serving(source: PolicySource, where: str, settings: Settings) -> str:
     amiss = f" ({wrong} cannot work as written)" if wrong else ""
     # Said in full although it is the default: an open list is a decision that the operator should have seen.
     issuers = listed(settings.allowed_issuers) or "any by https that is not local"
-    return f"{len(keys)} {'policy' if len(keys) == 1 else 'policies'}{amiss} {where}; allowed issuers: {issuers}"
+    return f"{counted(len(keys), 'policy', 'policies')}{amiss} {where}; allowed issuers: {issuers}"
 
 
 def listed(words: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from credrotator.cli.status_reading import Status
 from credrotator.cli.tables import NONE, Cell, align, expiry, plain, show_span
+from credrotator.core.counts import counted
 from credrotator.core.errors import printable
 from credrotator.core.secretdata import read_time, show_time
 
@@ -125,8 +126,8 @@ def summary(rows: Sequence[Row], paint: Paint = plain, status: Status = ONE_PLAC
     states = Counter(row.state for row in rows)
     counts = ", ".join(paint(f"{count} {state}", _tone(state)) for state, count in states.most_common())
     read = len(status.contexts) - len(status.unread)
-    where = f" in {read} of {len(status.contexts)} clusters" if status.contexts else ""
-    return f"{len(rows)} policies{where}{': ' * bool(rows)}{counts}\n"
+    where = f" in {read} of {counted(len(status.contexts), 'cluster', 'clusters')}" if status.contexts else ""
+    return f"{counted(len(rows), 'policy', 'policies')}{where}{': ' * bool(rows)}{counts}\n"
 
 
 def ordered(status: Status, by: str) -> list[Row]:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from credrotator.core.counts import counted
 from credrotator.core.errors import UsageError, printable
 from credrotator.files.manifest_names import list_manifests
 from credrotator.files.manifests import ManifestFile, ManifestOptions, read_manifest_file, sort_manifests
@@ -114,7 +115,8 @@ class LastGoodFiles:
         """Say what is amiss, None if nothing is."""
         if not self.amiss:
             return None
-        more = f" (and {len(self.amiss) - 1} more files)" if len(self.amiss) > 1 else ""
+        others = len(self.amiss) - 1
+        more = f" (and {counted(others, 'more file', 'more files')})" if others else ""
         file, why = next(iter(self.amiss.items()))
         # A message may name the place within the file, or the file at its end.
         where = "" if printable(file) in why else f"{printable(file)}: "

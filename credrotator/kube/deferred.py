@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from credrotator.core.attempts import continuing, current
+from credrotator.core.counts import counted
 from credrotator.core.threads import dead
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class DeferredWrites:
             self._turns.clear()
             self._count = 0
         if dropped:
-            log.info("%d Events and conditions were not written any more", dropped)
+            what = counted(dropped, "Event or condition was", "Events and conditions were")
+            log.info("%s not written any more", what)
 
     def dead(self) -> list[str]:
         """Name its thread if that has ended though it was not stopped."""

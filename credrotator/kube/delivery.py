@@ -20,6 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from credrotator.core.attempts import Attempt, continuing, current
+from credrotator.core.counts import counted
 from credrotator.core.model import ObjectKey, Owner, RotatablePolicy
 from credrotator.core.secretdata import show_time
 from credrotator.kube.client import resource_paths
@@ -291,7 +292,9 @@ class Delivery:
             with continuing(late[key].attempt):
                 log.warning("%s: the gateway did not react to the new credential within %.0f s", key, self._timeout_s)
         if more := news[MOST_NAMED:]:
-            log.warning("nor did it for %d more policies: %s, ...; see that its controller runs", len(more), more[0])
+            others = counted(len(more), "more policy", "more policies")
+            first = f"{more[0]}, ..." if len(more) > 1 else more[0]
+            log.warning("nor did it for %s: %s; see that its controller runs", others, first)
             log.debug("nor did it for any of: %s", ", ".join(map(str, more)))
         self._instrumentation.note_unacknowledged(count)
 

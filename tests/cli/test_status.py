@@ -20,7 +20,8 @@ from jsonschema import Draft202012Validator
 
 from credrotator.cli.colours import colourful
 from credrotator.cli.live import View, watch
-from credrotator.cli.status_report import notes, table
+from credrotator.cli.status_reading import Status
+from credrotator.cli.status_report import notes, summary, table
 from credrotator.cli.tables import plain
 from credrotator.core.errors import UsageError
 from credrotator.core.model import ObjectKey
@@ -114,6 +115,8 @@ class TestTable:
         rows = [self.row(), self.row(), self.row(state="Due")]
         assert notes(rows) == "\n3 policies: 2 Fresh, 1 Due\n"
         assert notes(rows[:1]) == ""
+        assert summary(rows[:1]) == "1 policy: 1 Fresh\n"
+        assert summary([], status=Status([], complete=True, contexts=("a",))) == "0 policies in 1 of 1 cluster\n"
 
 
 class TestCauses:

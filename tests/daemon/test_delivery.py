@@ -221,17 +221,21 @@ class TestAcknowledgement:
         ringing.delivery.sweep()
         assert ringing.value("unacknowledged") == 0
 
-    def test_many_at_once(self, ringing: Ringing, caplog: pytest.LogCaptureFixture) -> None:
+    @pytest.mark.parametrize(
+        ("count", "others"),
+        [(50, "47 more policies: default/policy-03, ..."), (4, "1 more policy: default/policy-03")],
+    )
+    def test_many_at_once(self, ringing: Ringing, caplog: pytest.LogCaptureFixture, count: int, others: str) -> None:
         """A controller that does not run is one fault: three are named, the others counted; all are in the metric."""
-        for number in range(50):
+        for number in range(count):
             key = ObjectKey("default", f"policy-{number:02}")
             ringing.delivery.ring(replace(ringing.policy, key=key), ringing.policy.owner, BEFORE)
         caplog.clear()
         ringing.delivery.sweep()
         lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert [line.partition(":")[0] for line in lines[:3]] == [f"default/policy-{number:02}" for number in range(3)]
-        assert lines[3:] == ["nor did it for 47 more policies: default/policy-03, ...; see that its controller runs"]
-        assert ringing.value("unacknowledged") == 50
+        assert lines[3:] == [f"nor did it for {others}; see that its controller runs"]
+        assert ringing.value("unacknowledged") == count
 
     def test_heard_after_all(self, ringing: Ringing) -> None:
         """An answer that comes late ends the alarm, and its time counts."""
