@@ -81,7 +81,9 @@ EXIT_CODES = {
     "a Secret that a policy names is missing": (1, 0, 1, 1, 0),
     "one of several manifests cannot be read": (1, 0, 1, 1, 1),
     "a file or directory that is named does not exist": (2, 2, 2, 2, 2),
-    "a policy that is named does not exist, or there is no policy at all": (2, 2, 2, 2, 2),
+    "a policy that is named does not exist": (2, 2, 2, 2, 2),
+    "the manifests of `-f` have no policy, or none that `-n` and `-l` select": (2, 2, 2, 2, 2),
+    "a cluster has no policy, or none that `-n` and `-l` select": (0, 0, 0, 0, 0),
     "an option is unknown, or its value is not allowed": (2, 2, 2, 2, 2),
     "the API server cannot be reached": (2, 2, 2, 2, 2),
 }
@@ -90,10 +92,14 @@ EXIT_CODES_TAIL = """\
 `status --exit-code` is shown as it is after `rotate`. It ends with 1 if a policy needs attention: its state is none of
 Fresh, Due, Static, NotSupported and Unknown, or the latest attempt failed.
 
+A new cluster has no policies, and a job that runs before the first one is no failure: one line on standard error says
+that there are none. `check` still tests the account's rights.
+
 `credential-process` ends with 0 if it printed a credential, also one that could not be renewed and is still valid, and
 with 1 if there is none or it could not be written. `run` ends with 0 after SIGTERM or Ctrl-C. `sandbox` ends with its
 command's exit code, 128 + N where signal N ended it, and with 0 after Ctrl-C where there is no command. `wait` ends
-with 1 when the time is up. `renew` ends as `rotate` does.
+with 1 when the time is up. Where a cluster has no policy that is selected, it waits for one. `renew` ends as `rotate`
+does.
 """
 REASONS_HEAD = """\
 # Reasons

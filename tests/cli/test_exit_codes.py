@@ -11,12 +11,17 @@ import pytest
 
 from credrotator.sandbox import ServiceError
 from tests.support.command_line import Backend, policy, run
+from tests.support.kube.fixtures import _no_own_cluster, server
+from tests.support.manifests import POLICIES, aws
 from tests.support.tools import load_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credrotator.sandbox import Sandbox
+    from tests.support.kube.simulator import ApiServer
+
+__all__ = ["_no_own_cluster", "server"]
 
 ROOT = Path(__file__).parents[2]
 reference = load_tool("reference")
@@ -68,6 +73,12 @@ def no_such_policy(world: Backend, _: Sandbox) -> list[str]:
     return ["default/nobody"]
 
 
+def no_policy_selected(world: Backend, _: Sandbox) -> list[str]:
+    """A policy, but in another namespace."""
+    world.aws()
+    return ["-n", "elsewhere"]
+
+
 def unknown_option(world: Backend, _: Sandbox) -> list[str]:
     """An option that no command has."""
     world.aws()
@@ -81,9 +92,11 @@ SITUATIONS: dict[str, Callable[[Backend, Sandbox], list[str]]] = {
     "a Secret that a policy names is missing": secret_missing,
     "one of several manifests cannot be read": manifest_unreadable,
     "a file or directory that is named does not exist": no_such_file,
-    "a policy that is named does not exist, or there is no policy at all": no_such_policy,
+    "a policy that is named does not exist": no_such_policy,
+    "the manifests of `-f` have no policy, or none that `-n` and `-l` select": no_policy_selected,
     "an option is unknown, or its value is not allowed": unknown_option,
 }
+EMPTY = "a cluster has no policy, or none that `-n` and `-l` select"
 UNREACHABLE = "the API server cannot be reached"
 
 
@@ -113,9 +126,22 @@ def test_exit_code_without_an_api_server(command: str, world: Backend) -> None:
     assert ran.code == EXIT_CODES[UNREACHABLE][COLUMNS.index(command)], ran.err
 
 
+@pytest.mark.parametrize("selection", [["-A"], ["-n", "elsewhere"], ["-l", "team=nobody"]])
+@pytest.mark.parametrize("command", COLUMNS)
+def test_exit_code_without_policies(command: str, selection: list[str], tmp_path: Path, server: ApiServer) -> None:
+    """Of the cluster, of a namespace, or with a label; it is said in one line."""
+    kubeconfig = server.kubeconfig(tmp_path / "kubeconfig")
+    if selection != ["-A"]:
+        server.create(POLICIES, aws())
+    ran = run(*command.split(), "--kubeconfig", str(kubeconfig), *selection)
+    assert ran.code == EXIT_CODES[EMPTY][COLUMNS.index(command)], ran.err
+    assert ran.err.startswith("there is no BackendSecurityPolicy")
+    assert len(ran.err.splitlines()) == 1
+
+
 def test_every_row_is_held() -> None:
     """No row stands in the table that nothing here makes happen."""
-    assert set(EXIT_CODES) == {*SITUATIONS, UNREACHABLE}
+    assert set(EXIT_CODES) == {*SITUATIONS, EMPTY, UNREACHABLE}
 
 
 @pytest.mark.parametrize("variable", ["CREDROTATOR_FILENAME", "CREDROTATOR_NAMESPACE"])

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 
 from credrotator.policies.annotations import RENEW
 from credrotator.sandbox import DEFAULT_CLIENT_SECRET
-from tests.support.cluster import CLIENT, Cluster
-from tests.support.manifests import POLICIES, secret, values
+from tests.support.cluster import CLIENT, PROGRAM, Cluster
+from tests.support.command_line import run
+from tests.support.manifests import POLICIES, secret, static, values
+from tests.support.waiting import LIMIT_S, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.command_line import Ran
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -90,3 +100,70 @@ class TestRenew:
         cluster.run("renew", "default/aws")
         cluster.run("wait", "default/aws", "--timeout", "0s", code=1)
         assert "a renewal was requested" in cluster.run("status")
+
+
+class TestWaitForNobody:
+    """``wait`` where there is no policy: a pipeline must not go on because of a namespace that is mistyped."""
+
+    @pytest.mark.parametrize(
+        ("selection", "where"),
+        [
+            (("-n", "prdo"), " in namespace prdo"),
+            (("-l", "team=nobody"), " with labels team=nobody"),
+            (("-A", "-l", "team=nobody"), " with labels team=nobody"),
+        ],
+    )
+    def test_nothing_is_ready(self, cluster: Cluster, selection: tuple[str, ...], where: str) -> None:
+        """The time is up, at once without one, and it is said that there is none, and where."""
+        cluster.aws()
+        told = f"there is no BackendSecurityPolicy{where} in the cluster"
+        ran = _wait(cluster, *selection, "--timeout", "0s")
+        assert (ran.code, ran.out, ran.err) == (1, "", f"{told}\n")
+        ran = _wait(cluster, *selection, "--timeout", "100ms")
+        assert (ran.code, ran.out, ran.err) == (1, "", f"note: {told}; waiting for one\n{told}\n")
+
+    def test_an_empty_cluster(self, cluster: Cluster) -> None:
+        """Nor does a cluster without policies meet a condition; a policy that is named there is a mistake as ever."""
+        assert _wait(cluster, "-A", "--timeout", "0s").code == 1
+        assert _wait(cluster, "default/nobody", "--timeout", "0s").code == 2
+
+    def test_policies_to_come(self, cluster: Cluster) -> None:
+        """Policies that are created meanwhile are waited for, all that there are."""
+        with _waiting(cluster, "-A") as waiting:
+            for name in ("first", "second"):
+                cluster.server.create(POLICIES, static(name, f"{name}-key"))
+                seen = _listed(cluster)
+                # One more may have begun before.
+                eventually(lambda: _listed(cluster) > seen + 1)  # noqa: B023 - called here only
+            for name in ("first", "second"):
+                cluster.server.create("secrets", secret(f"{name}-key", apiKey="sk-static"))
+            out, _ = waiting.communicate(timeout=LIMIT_S)
+        assert (waiting.returncode, out) == (0, "default/first: condition met\ndefault/second: condition met\n")
+
+    def test_the_server_fails(self, cluster: Cluster) -> None:
+        """What cannot be read again is said, and is no success either."""
+        with _waiting(cluster, "-A", "--timeout", "2s") as waiting:
+            cluster.server.fail(503, "ServiceUnavailable", "no etcd", verb="list", resource=POLICIES)
+            _, told = waiting.communicate(timeout=LIMIT_S)
+        assert (waiting.returncode, "no etcd" in told) == (1, True)
+
+
+@contextlib.contextmanager
+def _waiting(cluster: Cluster, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run ``wait`` beside the block, which begins when it has looked once."""
+    command = [*PROGRAM, "wait", "--kubeconfig", str(cluster.kubeconfig), *arguments]
+    waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually(lambda: _listed(cluster) > 0)
+        yield waiting
+    finally:
+        waiting.kill()
+        waiting.communicate()
+
+
+def _wait(cluster: Cluster, *arguments: str) -> Ran:
+    return run("wait", "--kubeconfig", str(cluster.kubeconfig), *arguments)
+
+
+def _listed(cluster: Cluster) -> int:
+    return sum((request.verb, request.resource) == ("list", POLICIES) for request in list(cluster.server.requests))
