@@ -85,6 +85,7 @@ EXIT_CODES = {
     "the manifests of `-f` have no policy, or none that `-n` and `-l` select": (2, 2, 2, 2, 2),
     "a cluster has no policy, or none that `-n` and `-l` select": (0, 0, 0, 0, 0),
     "an option is unknown, or its value is not allowed": (2, 2, 2, 2, 2),
+    "this account may not list the policies of the cluster": (2, 2, 2, 1, 2),
     "the API server cannot be reached": (2, 2, 2, 2, 2),
 }
 """What happened, and what the commands of ``COLUMNS`` end with; a test makes each of it happen."""

@@ -106,6 +106,9 @@ class Backend(Protocol):
     def account_tokens(self) -> AccountTokens:
         """What gets tokens of service accounts."""
 
+    def rights(self, lease: str | None) -> Sequence[Right]:
+        """Ask what this account may do there, whether the policies can be read or not; nothing without a cluster."""
+
     def read(self) -> Snapshot:
         """Read everything once.
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from credrotator.core.outcome_shape import LastOutcome
     from credrotator.core.ports import AccountTokens, Clock, Exchange
     from credrotator.exchange.http.clock_offset import SkewedClock
+    from credrotator.kube.access import Right
     from credrotator.kube.listener import ClusterListener
     from credrotator.kube.reading import ClusterInventory
     from credrotator.kube.source import Scope
@@ -73,6 +74,10 @@ class ClusterBackend:
     def account_tokens(self) -> AccountTokens:
         """See ``Backend``."""
         return self._cluster.account_tokens
+
+    def rights(self, lease: str | None) -> list[Right]:
+        """See ``Backend``."""
+        return self._cluster.rights(lease)
 
     def read(self) -> ClusterSnapshot:
         """See ``Backend``."""

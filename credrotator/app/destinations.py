@@ -13,7 +13,7 @@ from credrotator.core.sensitive import Sensitive
 from credrotator.rotation.rotation import RotateOptions, Rotation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from credrotator.app.cluster_status import ClusterStatus
@@ -90,11 +90,7 @@ class ClusterDestination:
         asked += [self._ask_account(account) for account in service_accounts(policy)]
         lacks = [f"{right.what}: {right.lack}" for right in asked if right.lack]
         if any(right.missing for right in asked):
-            # The chart gives some rights only if a value asks for them: those of tokens reach far.
-            by_values = dict.fromkeys(right.granted_by for right in asked if right.missing and right.granted_by)
-            how = "; ".join(("helm template charts/credrotator", *by_values))
-            hint = f"grant them to this account, as the chart's Role does ({how})"
-            raise Denied("RightsMissing", "; ".join(lacks), hint=hint)
+            raise Denied("RightsMissing", "; ".join(lacks), hint=how_to_grant(asked))
         if lacks:
             hint = "see whether this account may create SelfSubjectAccessReviews, as every account may by default"
             raise Transient("RightsUnknown", "; ".join(lacks), hint=hint)
@@ -151,6 +147,14 @@ class ClusterDestination:
 
 def _watched_by(policy: RotatablePolicy) -> str:
     return "whoever names it watches it" if policy.kind == SECRET_KIND else "the gateway watches it"
+
+
+def how_to_grant(rights: Iterable[Right]) -> str:
+    """Say how the rights that are missing are granted."""
+    # The chart gives some rights only if a value asks for them: those of tokens reach far.
+    by_values = dict.fromkeys(right.granted_by for right in rights if right.missing and right.granted_by)
+    how = "; ".join(("helm template charts/credrotator", *by_values))
+    return f"grant them to this account, as the chart's Role does ({how})"
 
 
 def service_accounts(policy: RotatablePolicy) -> list[ObjectKey]:

@@ -25,7 +25,7 @@ from credrotator.cli.selection import chosen, read
 from credrotator.cli.tables import names as names_of
 from credrotator.cli.tables import structured
 from credrotator.core.clock import system_clock
-from credrotator.core.errors import UsageError
+from credrotator.core.errors import Forbidden, UsageError
 from credrotator.diagnosis import terraform
 from credrotator.diagnosis.offline import OfflineCheck
 from credrotator.diagnosis.preflight import Check, Report
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from credrotator.cli.tables import Paint
     from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
+    from credrotator.kube.access import Right
 
 
 @click.command("check", cls=PolicyCommand)
@@ -49,7 +50,7 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
     The steps are DNS, proxy, TLS, discovery, token, claims, the exchange itself, rights and delivery. Each is shown
     with the time it took, a failed one with its cause and what to do about it. If the exchange fails, the AWS trust
     policy, the Entra federated credential or the Google Cloud provider that fits the token is printed too; with
-    -o wide and -o json always.
+    -o wide and -o json always. An account that may not read a cluster's policies is told which rights it lacks.
 
     \b
     Examples:
@@ -65,7 +66,7 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
       # list the policies that failed, for a script
       credrotator check -A -o json | jq '.policies[] | select(.result == "failed")'
 
-    Exit codes: 0 success, 1 a step failed, 2 usage error.
+    Exit codes: 0 success, 1 a step failed or a right is missing, 2 usage error.
     """  # noqa: D301 - \b keeps click from filling the paragraph
     settings, clock, paint = read_settings(common), SkewedClock(system_clock), painter()
     # Policies of a cluster cannot be read without asking it.
@@ -73,7 +74,11 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
         raise UsageError("--offline asks no cluster: name the manifests with -f")
     with open_backend(settings, clock) as backend:
         exchange = make_exchanger(settings, clock, account_tokens=backend.account_tokens)
-        snapshot = read(backend)
+        try:
+            snapshot = read(backend)
+        except Forbidden as error:
+            # Which rights are missing is what check is called for, and can be asked without any of them.
+            return _print_refusal(error, backend.rights(lease), output, paint)
         inventory = snapshot.inventory
         # Not without a network: what may be done there is asked of the API server, or tried in the directory.
         destination = None if offline else snapshot.destination(exchange, clock, lease)
@@ -95,10 +100,31 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
         document = checkreport.document(reports, rights or (), in_cluster=rights is not None)
         click.echo(structured(document, output), nl=False)
     elif output != "name":
-        shown = [right for right in rights or () if right.lack or not is_quiet()]
-        show(checkreport.rights_text(shown, paint) + ("" if is_quiet() else checkreport.summary(reports, paint)))
+        summary = "" if is_quiet() else checkreport.summary(reports, paint)
+        show(_rights_text(rights or (), paint) + summary)
     failed = any(report.failed for report in reports) or any(right.lack for right in rights or ())
     return int(failed or bool(snapshot.problems))
+
+
+def _print_refusal(error: Forbidden, rights: Sequence[Right], output: str, paint: Paint) -> int:
+    """Print what there is to say where this account may not read the policies; return the exit code."""
+    click.echo(f"warning: {error.message}; no policy is checked", err=True)
+    match output:
+        case "table" | "wide":
+            show(_rights_text(rights, paint))
+        case "json" | "yaml":
+            click.echo(structured(checkreport.document([], rights, in_cluster=True), output), nl=False)
+        case "name" | "terraform":
+            for right in rights:
+                if right.lack:
+                    click.echo(f"warning: {right.what}: {right.lack}", err=True)
+        case _:
+            _print_findings([], check_formats.refusal(error, rights), output)
+    return 1
+
+
+def _rights_text(rights: Iterable[Right], paint: Paint) -> str:
+    return checkreport.rights_text([right for right in rights if right.lack or not is_quiet()], paint)
 
 
 def _print_report(report: Report, output: str, paint: Paint) -> None:

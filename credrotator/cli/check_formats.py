@@ -20,8 +20,10 @@ from credrotator.diagnosis.reasons import explain
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from credrotator.core.errors import Forbidden
     from credrotator.core.model import ObjectKey, Policy
     from credrotator.diagnosis.preflight import Report
+    from credrotator.kube.access import Right
 
 FORMATS = ("sarif", "junit", "github")
 WARNING = "Warning"
@@ -41,7 +43,7 @@ class Finding:
 
     Attributes:
         level: An error fails the check.
-        policy: Whose it is; empty for a manifest that could not be read.
+        policy: Whose it is; empty for a manifest that could not be read, and for a right.
         rule: The reason, or what stands for one.
         message: One sentence, with what to do.
         file: Where it stands; empty where that is not known.
@@ -68,6 +70,16 @@ def findings(
             Finding(level, str(report.policy), rule, text, *_place(policy.origin)) for level, rule, text in remarks
         ]
     return findings
+
+
+def refusal(error: Forbidden, rights: Iterable[Right]) -> list[Finding]:
+    """Return what there is to say where the account may not even read the policies: the rights that it lacks."""
+    lacking = [
+        Finding("error", "", "RightsMissing" if right.missing else "RightsUnknown", f"{right.what}: {right.lack}")
+        for right in rights
+        if right.lack
+    ]
+    return [Finding("error", "", error.reason, error.message), *lacking]
 
 
 def _problems(policy: InvalidPolicy) -> Iterator[_Remark]:
@@ -120,8 +132,8 @@ def _whole(finding: Finding) -> str:
 
 
 def junit(reports: Sequence[Report], findings: Sequence[Finding]) -> str:
-    """Return one test case for each policy, and one for each manifest that could not be read."""
-    # A manifest that cannot be read has no policy, and would be missing from a report that counts policies only.
+    """Return one test case for each policy, and one for each manifest or right that could not be had."""
+    # What cannot be read has no policy, and would be missing from a report that counts policies only.
     unread = [each for each in findings if not each.policy]
     failures = sum(report.failed for report in reports) + len(unread)
     counts = {"tests": str(len(reports) + len(unread)), "failures": str(failures)}
@@ -132,7 +144,8 @@ def junit(reports: Sequence[Report], findings: Sequence[Finding]) -> str:
         own = [each for each in findings if each.policy == str(report.policy)]
         _case(suite, attributes, own)
     for each in unread:
-        _case(suite, {"classname": "manifests", "name": each.file or "manifest"}, [each])
+        manifest = {"classname": "manifests", "name": each.file or "manifest"}
+        _case(suite, manifest if each.rule == MANIFEST else {"classname": "cluster", "name": each.rule}, [each])
     ET.indent(suites)
     return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 

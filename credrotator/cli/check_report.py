@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from credrotator.app.destinations import how_to_grant
 from credrotator.app.outcome_documents import error_document
 from credrotator.cli.tables import Cell, align, plain
 from credrotator.diagnosis import terraform
@@ -85,7 +86,10 @@ def rights_text(rights: Sequence[Right], paint: Paint = plain) -> str:
     rows: list[list[str | Cell]] = [
         [_result("failed" if right.lack else "ok"), right.what, right.lack] for right in rights
     ]
-    return paint("rights in the cluster", "strong") + "\n" + align(rows, paint) + "\n"
+    todo = (
+        f"  {paint('what to do', 'strong')}: {how_to_grant(rights)}\n" if any(right.missing for right in rights) else ""
+    )
+    return paint("rights in the cluster", "strong") + "\n" + align(rows, paint) + todo + "\n"
 
 
 def summary(reports: Sequence[Report], paint: Paint = plain) -> str:

@@ -160,6 +160,10 @@ class HandshakeRefused(Untrusted):
     """TLS failed before a certificate was judged: what is behind this host and port cannot be spoken to."""
 
 
+class Forbidden(Denied):
+    """This account lacks a right in the cluster; which ones it lacks can be asked there."""
+
+
 class StoreClosed(Denied):
     """The store lets nobody write for now, as a disk that became read-only: whatever is written there fails alike."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from credrotator.core.errors import Conflict, Denied, RotationError, StoreAway, Transient
+from credrotator.core.errors import Conflict, Denied, Forbidden, RotationError, StoreAway, Transient
 from credrotator.kube.client.api_errors import SERVER_ERROR
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def as_rotation_error(error: ApiError, what: str) -> RotationError | Conflict:  
             return Denied("QuotaExceeded", sentence, hint="raise the namespace's ResourceQuota, or make room in it")
         case 403:
             hint = "grant the verb to credrotator's service account; `credrotator check` lists what it needs"
-            return Denied("ApiServerForbidden", sentence, hint=hint)
+            return Forbidden("ApiServerForbidden", sentence, hint=hint)
         case 404:
             hint = "see whether namespace, object and resource definition exist"
             return Denied("ObjectNotFound", sentence, hint=hint)

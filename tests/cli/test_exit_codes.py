@@ -97,6 +97,7 @@ SITUATIONS: dict[str, Callable[[Backend, Sandbox], list[str]]] = {
     "an option is unknown, or its value is not allowed": unknown_option,
 }
 EMPTY = "a cluster has no policy, or none that `-n` and `-l` select"
+FORBIDDEN = "this account may not list the policies of the cluster"
 UNREACHABLE = "the API server cannot be reached"
 
 
@@ -109,6 +110,14 @@ def test_exit_code(situation: str, command: str, world: Backend, sandbox: Sandbo
         run("rotate", "-f", str(world.manifests), "--out", str(world.out), *arguments)
     ran = run(*command.split(), "-f", str(world.manifests), "--out", str(world.out), *arguments)
     assert ran.code == EXIT_CODES[situation][COLUMNS.index(command)], ran.out + ran.err
+
+
+@pytest.mark.parametrize("command", COLUMNS)
+def test_exit_code_without_rights(command: str, tmp_path: Path, server: ApiServer) -> None:
+    """Only check has something to say all the same."""
+    server.forbid("list", POLICIES)
+    ran = run(*command.split(), "--kubeconfig", str(server.kubeconfig(tmp_path / "kubeconfig")), "-A")
+    assert ran.code == EXIT_CODES[FORBIDDEN][COLUMNS.index(command)], ran.err
 
 
 @pytest.mark.parametrize("command", COLUMNS)
@@ -141,7 +150,7 @@ def test_exit_code_without_policies(command: str, selection: list[str], tmp_path
 
 def test_every_row_is_held() -> None:
     """No row stands in the table that nothing here makes happen."""
-    assert set(EXIT_CODES) == {*SITUATIONS, EMPTY, UNREACHABLE}
+    assert set(EXIT_CODES) == {*SITUATIONS, EMPTY, FORBIDDEN, UNREACHABLE}
 
 
 @pytest.mark.parametrize("variable", ["CREDROTATOR_FILENAME", "CREDROTATOR_NAMESPACE"])

@@ -6,11 +6,14 @@ import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
+import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
 from tests.support.cluster import SECRET
+from tests.support.command_line import run
 from tests.support.manifests import POLICIES, manifest, speak, values
 
 if TYPE_CHECKING:
@@ -85,6 +88,41 @@ class TestCommands:
         assert re.search(r"failed +get, list, watch, create, update.* secrets in default +missing: update", printed)
         assert re.search(r"failed +patch backendsecuritypolicies/status in default +missing: patch", printed)
         assert not cluster.written()
+
+    @pytest.mark.parametrize("forbidden", ["list", "*"])
+    def test_the_policies_may_not_be_listed(self, cluster: Cluster, forbidden: str) -> None:
+        """Without a right to read policies, check names all rights that are missing, in every format, and fails."""
+        cluster.aws()
+        cluster.server.forbid(forbidden, POLICIES)
+        ran = run("check", "-A", "--kubeconfig", str(cluster.kubeconfig))
+        missing = "get, list, watch" if forbidden == "*" else "list"
+        shown = rf"failed +get, list, watch {POLICIES} in all namespaces +missing: {missing}\n"
+        assert (ran.code, bool(re.search(shown, ran.out))) == (1, True), ran.out
+        assert re.search(r"ok +list referencegrants in all namespaces", ran.out)
+        assert "what to do: grant them to this account, as the chart's Role does" in ran.out
+        assert ran.err.startswith("warning: cannot list BackendSecurityPolicies: ")
+        assert "credrotator check" not in ran.err
+        found = json.loads(cluster.run("check", "-A", "-o", "json", code=1))
+        CHECK_SCHEMA.validate(found)
+        assert [right["missing"] for right in found["rights"] if right["result"] == "failed"] == [missing.split(", ")]
+        for output in ("sarif", "junit", "github"):
+            text = cluster.run("check", "-A", "-o", output, code=1)
+            assert "ApiServerForbidden" in text
+            assert f"missing: {missing}" in unquote(text)
+        for output in ("name", "terraform"):
+            ran = run("check", "-A", "-o", output, "--kubeconfig", str(cluster.kubeconfig))
+            assert (ran.code, ran.out, f"missing: {missing}" in ran.err) == (1, "", True)
+        assert not cluster.written()
+
+    def test_one_namespace_may_not_be_listed(self, cluster: Cluster) -> None:
+        """Of several namespaces, the one is named whose policies may not be read; other commands refer to check."""
+        cluster.server.forbid("list", POLICIES, "team-b")
+        selected = ("-n", "team-a", "-n", "team-b")
+        printed = cluster.run("check", "-q", *selected, code=1)
+        assert re.findall(rf"failed +get, list, watch {POLICIES} in (\S+)", printed) == ["team-b"]
+        assert "ok" not in printed
+        ran = run("status", *selected, "--kubeconfig", str(cluster.kubeconfig))
+        assert (ran.code, "`credrotator check` lists what it needs" in ran.err) == (2, True)
 
     def test_check(self, cluster: Cluster) -> None:
         """All steps and all rights; a dry run of a write, and nothing written."""
