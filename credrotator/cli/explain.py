@@ -20,6 +20,7 @@ NEXT = {
     "transient": "credrotator tries again by itself, soon",
     "denied": "credrotator tries again by itself, slowly; somebody has to grant or correct something",
     "policy": "only an edit helps, and is noticed at once",
+    "transient, denied or policy": "it depends on the reason that the message begins with",
 }
 
 

@@ -1,7 +1,8 @@
 """What each reason means, and what to do about it: read from the ``reasons.toml`` beside the code that gives them.
 
 Owns finding and expanding them. A file names its package's reasons; ``endpoint`` in it says whom the package asks, so
-that reasons of all endpoints (``<Endpoint>Unreachable``) are known under their own names too.
+that reasons of all endpoints (``<Endpoint>Unreachable``) are known under their own names too. ``title`` is the chapter
+of all reasons in the file, or of one of them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Explanation:
 
     Attributes:
         name: As in JSON, conditions, Events, logs and metrics; ``<…>`` stands for a part that differs.
-        kind: What happens next (``transient``, ``denied``, ``policy``); empty where nothing failed.
+        kind: What happens next (``transient``, ``denied``, ``policy``, or several); empty where nothing failed.
         cause: What happened, in sentences.
         cure: What a person can do about it, in sentences.
         title: The chapter to which it belongs.
@@ -76,7 +77,7 @@ def explain(reason: str) -> Explanation | None:
 def _explanation(entry: dict[str, str], title: str, endpoints: list[str]) -> Explanation:
     name = entry["name"]
     names = tuple(name.replace(ANY_ENDPOINT, endpoint) for endpoint in endpoints) if ANY_ENDPOINT in name else (name,)
-    return Explanation(name, entry.get("kind", ""), entry["cause"], entry["cure"], title, names)
+    return Explanation(name, entry.get("kind", ""), entry["cause"], entry["cure"], entry.get("title", title), names)
 
 
 def _files(folder: Traversable) -> Iterator[Traversable]:

@@ -17,13 +17,15 @@ from credrotator.core.planning import Reason
 from credrotator.diagnosis.reasons import explain, explanations
 
 PACKAGE = Path(__file__).resolve().parents[2] / "credrotator"
-KINDS = {"", "transient", "denied", "policy", "denied or transient"}
+KINDS = {"", "transient", "denied", "policy", "denied or transient", "transient, denied or policy"}
 CLASSES = {
     name
     for name, thing in vars(errors).items()
     if isinstance(thing, type) and issubclass(thing, RotationError | Abandoned)
 } | {"AuthenticationRefused", "_Cause"}
 """What takes a reason first."""
+HAND_ON = {"policy_events.py", "events.py"}
+"""Modules that write Events for others."""
 FAMILY = re.compile(r"^\{[^{}]*\}([A-Z]\w+)$")
 """An f-string of an endpoint's name and what happened there."""
 
@@ -62,6 +64,48 @@ def test_every_reason_is_explained() -> None:
     assert {str(reason) for reason in Reason} <= known
 
 
+def _events() -> set[str]:
+    """Return the reasons of all Events that the code emits."""
+    found: set[str] = set()
+    for file in PACKAGE.rglob("*.py"):
+        module = ast.parse(file.read_text(encoding="utf-8"))
+        constants = _constants(module)
+        for node in ast.walk(module):
+            if not isinstance(node, ast.Call) or _name(node.func) != "emit" or file.name in HAND_ON:
+                continue
+            # What logging emits has one argument.
+            for reason in node.args[1:2]:
+                given = [constants[reason.id]] if isinstance(reason, ast.Name) else _reasons(reason)
+                assert given, f"{file}:{node.lineno}: its reason does not stand there"
+                found |= set(given)
+    return found
+
+
+def _constants(module: ast.Module) -> dict[str, str]:
+    """Return a module's names for texts, also of several in one line."""
+    constants: dict[str, str] = {}
+    for node in module.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(name)], value=ast.Constant(value=str(text))):
+                constants[name] = text
+            case ast.Assign(targets=[ast.Tuple(names)], value=ast.Tuple(values)):
+                pairs = zip(names, values, strict=True)
+                constants |= {ast.unparse(name): ast.unparse(value).strip("'") for name, value in pairs}
+            case _:
+                pass
+    return constants
+
+
+def test_every_event_is_explained() -> None:
+    """``kubectl describe`` shows an Event's own reason first, so explain knows it; the page lists the same ones."""
+    given = _events()
+    assert {"RotationFailed", "Rotated", "Repaired", "DeliveryBehind"} <= given
+    assert {reason for reason in given if explain(reason) is None} == set()
+    page = (PACKAGE.parent / "docs" / "beside-the-gateway.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| Events \| (.+) \|$", page, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == given
+
+
 def test_no_entry_without_code() -> None:
     """Whatever is explained stands somewhere in the code, whole or as a vendor's code."""
     code = "\n".join(file.read_text(encoding="utf-8") for file in PACKAGE.rglob("*.py"))
@@ -98,6 +142,7 @@ def test_entries_are_whole() -> None:
         ("AADSTS50034", "AADSTS<code>"),
         ("GoogleSomethingNew", "Google<Code>"),
         ("Expiring", "Expiring"),
+        ("RotationFailed", "RotationFailed"),
     ],
 )
 def test_explain(reason: str, name: str) -> None:
@@ -115,6 +160,8 @@ def test_explain_command() -> None:
     text = runner.invoke(cli, ["explain", "AADSTS50034"], standalone_mode=False).output
     assert text.startswith("AADSTS50034 (one of AADSTS<code>)\n  what happened: ")
     assert "`" not in text
+    failed = runner.invoke(cli, ["explain", "RotationFailed"], standalone_mode=False).output
+    assert "what happens next: it depends on the reason that the message begins with" in failed
     every = runner.invoke(cli, ["explain"], standalone_mode=False).output
     assert {line.split()[0] for line in every.splitlines()} == {name for each in explanations() for name in each.names}
     wrong = runner.invoke(cli, ["explain", "issuertl"], standalone_mode=False)
