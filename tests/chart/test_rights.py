@@ -53,8 +53,7 @@ def test_per_namespace(helm: Helm) -> None:
         "referencegrants.gateway.networking.k8s.io": ["get", "list"],
         "secrets": ["get", "list", "watch"],
     }
-    assert "--namespace=a" in rendered.container()["args"]
-    assert "--namespace=vault" not in rendered.container()["args"]
+    assert rendered.environment()["CREDROTATOR_NAMESPACE"] == "a b"
     assert "--all-namespaces" not in rendered.container()["args"]
 
 

@@ -128,13 +128,15 @@ def test_daemon(helm: Helm, team: Cluster, issuer: Sandbox, tmp_path: Path) -> N
 
 
 def test_check(helm: Helm, team: Cluster, issuer: Sandbox) -> None:
-    """What the daemon's account may do is all that check asks for; the dry runs of its writes leave nothing behind."""
+    """What the daemon's account may do is all that check asks for; the dry runs of its writes leave nothing behind.
+
+    The commands are those of a person in the pod: namespaces, issuers and Lease come from the pod's variables.
+    """
     rendered = helm.render({"watchNamespaces": [TEAM], "allowedIssuers": [issuer.issuer.url]})
     command = start(rendered, team)
     variables = environment(rendered, issuer)
-    (lease,) = (argument for argument in command if argument.startswith("--lease="))
-    check = (*command[:3], "check", "--namespace", TEAM, *command[-2:], lease, "--output", "json")
-    rotate = (*command[:3], "rotate", "--namespace", TEAM, *command[-2:])
+    check = (*command[:3], "check", *command[-2:], "--output", "json")
+    rotate = (*command[:3], "rotate", *command[-2:])
     with untouched(team):
         for expected in ("will be made", "holds a credential until"):
             done = run(check, variables)

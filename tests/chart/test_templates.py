@@ -48,9 +48,13 @@ def test_defaults(helm: Helm) -> None:
     ]  # fmt: skip
     assert rendered.one("Deployment")["spec"]["replicas"] == 2
     assert rendered.container()["args"] == [
-        "run", "--listen=0.0.0.0:8080", "--leader-elect", f"--lease={NAMESPACE}/{NAME}", "--all-namespaces",
-        "--timeout=30s", "--workers=24",
+        "run", "--listen=0.0.0.0:8080", "--leader-elect", "--all-namespaces",
     ]  # fmt: skip
+    assert rendered.environment() == {
+        "CREDROTATOR_LEASE": f"{NAMESPACE}/{NAME}",
+        "CREDROTATOR_TIMEOUT": "30s",
+        "CREDROTATOR_WORKERS": "24",
+    }
 
 
 def test_selectors_find_the_pods(helm: Helm) -> None:
@@ -125,31 +129,18 @@ def test_a_budget_needs_more_than_one_replica(helm: Helm, replicas: int, made: i
     assert len(helm.render({"replicas": replicas}).all("PodDisruptionBudget")) == made
 
 
-def test_settings_become_arguments(helm: Helm) -> None:
-    """What the values say reaches the command line, once per entry."""
-    rendered = helm.render(
-        {
-            "verbosity": 1,
-            "selector": "tier=gold",
-            "allowedIssuers": ["https://a/*", "https://b/*"],
-            "timeout": "1m",
-            "workers": 4,
-            "azure": {"scope": "api://x/.default"},
-            "extraArgs": ["--more"],
-        }
-    )
+def test_extra_arguments_come_last(helm: Helm) -> None:
+    """What a user adds stands behind all arguments of the chart, so that it wins."""
+    rendered = helm.render({"verbosity": 1, "extraArgs": ["--more", "--workers=3"]})
     assert rendered.container()["args"][:2] == ["-v", "run"]
-    assert rendered.container()["args"][6:] == [
-        "--selector=tier=gold", "--allowed-issuer=https://a/*", "--allowed-issuer=https://b/*", "--timeout=1m",
-        "--workers=4", "--azure-scope=api://x/.default", "--more",
-    ]  # fmt: skip
+    assert rendered.container()["args"][-3:] == ["--all-namespaces", "--more", "--workers=3"]
 
 
 @pytest.mark.parametrize(("kind", "volume"), [("configMap", "configMap"), ("secret", "secret")])
 def test_extra_ca(helm: Helm, kind: str, volume: str) -> None:
-    """The CA is mounted as a directory, so that a new one arrives, and named on the command line."""
+    """The CA is mounted as a directory, so that a new one arrives, and named where every command finds it."""
     rendered = helm.render({"caBundle": {kind: "corporate", "key": "bundle.pem"}})
-    assert "--ca-file=/etc/credrotator/ca/bundle.pem" in rendered.container()["args"]
+    assert rendered.environment()["CREDROTATOR_CA_FILE"] == "/etc/credrotator/ca/bundle.pem"
     mount = rendered.container()["volumeMounts"][1]
     assert mount == {"name": "ca", "mountPath": "/etc/credrotator/ca", "readOnly": True}
     assert volume in rendered.template()["spec"]["volumes"][1]
@@ -178,7 +169,7 @@ def test_proxies_leave_the_cluster_out(helm: Helm) -> None:
     excepted = rendered.environment()["NO_PROXY"].split(",")
     assert rendered.environment()["HTTPS_PROXY"] == "http://proxy:3128"
     assert {".svc", ".cluster.local", "$(KUBERNETES_SERVICE_HOST)", "10.96.0.0/12"} <= set(excepted)
-    assert "env" not in helm.render().container()
+    assert not helm.render().environment().keys() & {"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"}
 
 
 def test_network_policy(helm: Helm) -> None:

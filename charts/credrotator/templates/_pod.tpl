@@ -42,7 +42,10 @@ spec:
         {{- range .command }}
         - {{ . | quote }}
         {{- end }}
-        {{- include "credrotator.readingArgs" $root | trim | nindent 8 }}
+        {{- if not $values.watchNamespaces }}
+        # Not a variable: it would win over the -n of a command that is run by hand.
+        - "--all-namespaces"
+        {{- end }}
         {{- range $values.extraArgs }}
         - {{ . | quote }}
         {{- end }}
@@ -130,43 +133,65 @@ spec:
   {{- end }}
 {{- end -}}
 
-{{/* What `run` and `rotate` have in common. */}}
-{{- define "credrotator.readingArgs" -}}
-{{- $values := .Values -}}
-{{- range $values.watchNamespaces }}
-- {{ printf "--namespace=%s" . | quote }}
-{{- else }}
-- "--all-namespaces"
-{{- end }}
-{{- with $values.selector }}
-- {{ printf "--selector=%s" . | quote }}
-{{- end }}
-{{- range $values.allowedIssuers }}
-- {{ printf "--allowed-issuer=%s" . | quote }}
-{{- end }}
-{{- if or $values.caBundle.configMap $values.caBundle.secret }}
-- {{ printf "--ca-file=/etc/credrotator/ca/%s" $values.caBundle.key | quote }}
-{{- end }}
-- {{ printf "--timeout=%s" $values.timeout | quote }}
-- {{ printf "--workers=%d" (int $values.workers) | quote }}
-{{- with $values.azure.scope }}
-- {{ printf "--azure-scope=%s" . | quote }}
-{{- end }}
-{{- end -}}
-
 {{- define "credrotator.tokenFile" -}}
 {{- list (default "" .namespace) .name | compact | join "." -}}
 {{- end -}}
 
+{{/*
+The variables that the values give. Whoever sets one of the same name in env or extraEnv means that one; both would stand
+in the list, and Helm's merge of an upgrade confuses entries of one name.
+*/}}
 {{- define "credrotator.env" -}}
+{{- $given := keys .Values.env -}}
+{{- range .Values.extraEnv }}
+{{- $given = append $given .name }}
+{{- end }}
+{{- range concat (include "credrotator.settings" . | fromYamlArray) (include "credrotator.environment" . | fromYamlArray) }}
+{{- if not (has .name $given) }}
+- {name: {{ .name }}, value: {{ .value | quote }}}
+{{- end }}
+{{- end }}
+{{- range $name, $value := .Values.env }}
+- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Options as variables and not as arguments: commands that are run in the pod by hand (check, status, rotate) know them,
+too. What only `run` or the job's `rotate` should do is an argument. Entries of a variable are separated by spaces; the
+schema lets none into a value that is a list.
+*/}}
+{{- define "credrotator.settings" -}}
 {{- $values := .Values -}}
+{{- with $values.watchNamespaces }}
+- {name: CREDROTATOR_NAMESPACE, value: {{ join " " . | quote }}}
+{{- end }}
+{{- with $values.selector }}
+- {name: CREDROTATOR_SELECTOR, value: {{ . | quote }}}
+{{- end }}
+{{- with $values.allowedIssuers }}
+- {name: CREDROTATOR_ALLOWED_ISSUER, value: {{ join " " . | quote }}}
+{{- end }}
+{{- if or $values.caBundle.configMap $values.caBundle.secret }}
+- {name: CREDROTATOR_CA_FILE, value: {{ printf "/etc/credrotator/ca/%s" $values.caBundle.key | quote }}}
+{{- end }}
+- {name: CREDROTATOR_TIMEOUT, value: {{ $values.timeout | quote }}}
+- {name: CREDROTATOR_WORKERS, value: {{ printf "%d" (int $values.workers) | quote }}}
+{{- with $values.azure.scope }}
+- {name: CREDROTATOR_AZURE_SCOPE, value: {{ . | quote }}}
+{{- end }}
+{{- if and (eq $values.mode "deployment") $values.leaderElection.enabled }}
+- {name: CREDROTATOR_LEASE, value: {{ printf "%s/%s" .Release.Namespace (include "credrotator.lease" .) | quote }}}
+{{- end }}
 {{- with $values.tokenFiles }}
 {{- $named := list }}
 {{- range . }}
 {{- $who := list (default "" .namespace) .name | compact | join "/" }}
 {{- $named = append $named (printf "%s=/var/run/secrets/credrotator.io/tokens/%s" $who (include "credrotator.tokenFile" .)) }}
 {{- end }}
-# A variable and not an argument: commands that are run in the pod by hand know them, too.
 - {name: CREDROTATOR_TOKEN_FILE, value: {{ join " " $named | quote }}}
 {{- end }}
 {{- if and (eq $values.mode "deployment") $values.verifyDelivery.gateways }}
@@ -174,13 +199,17 @@ spec:
 {{- range $values.verifyDelivery.gateways }}
 {{- $gateways = append $gateways (printf "%s/%s" .namespace .name) }}
 {{- end }}
-# Variables for the same reason: `status` compares as well.
 - {name: CREDROTATOR_VERIFY_DELIVERY, value: {{ join " " $gateways | quote }}}
 - {name: CREDROTATOR_FILTER_NAMESPACE, value: {{ $values.verifyDelivery.filterNamespace | quote }}}
 {{- end }}
 {{- if $values.verifyCredentials }}
 - {name: CREDROTATOR_VERIFY_CREDENTIALS, value: "true"}
 {{- end }}
+{{- end -}}
+
+{{/* What SDKs and connections read. */}}
+{{- define "credrotator.environment" -}}
+{{- $values := .Values -}}
 {{- with $values.aws.stsEndpointUrl }}
 - {name: AWS_ENDPOINT_URL_STS, value: {{ . | quote }}}
 {{- end }}
@@ -199,11 +228,5 @@ spec:
 {{- if or $values.proxy.https $values.proxy.http $values.proxy.noProxy }}
 {{- $own := list "localhost" "127.0.0.1" "$(KUBERNETES_SERVICE_HOST)" ".svc" ".cluster.local" }}
 - {name: NO_PROXY, value: {{ concat $own $values.proxy.noProxy | join "," | quote }}}
-{{- end }}
-{{- range $name, $value := $values.env }}
-- {name: {{ $name }}, value: {{ $value | toString | quote }}}
-{{- end }}
-{{- with $values.extraEnv }}
-{{ toYaml . }}
 {{- end }}
 {{- end -}}
