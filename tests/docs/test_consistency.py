@@ -56,3 +56,44 @@ def test_the_readme_ends_with_a_short_table() -> None:
     rows = [line for line in last.splitlines() if line.startswith("| ")][1:]
     assert len(rows) == 6
     assert max(row.count("](") for row in rows) <= 5
+
+
+def shell_lines(text: str) -> list[str]:
+    """Return the lines of a page, each with those that a backslash joins to it."""
+    return text.replace("\\\n", " ").splitlines()
+
+
+def of_the_release(line: str) -> bool:
+    """Tell whether a line calls helm or kubectl for the release that the pages install."""
+    objects = r"\b(deploy|deployment|job|cronjob)/credrotator\b"
+    return bool(re.search(rf"\bhelm \w+ credrotator\b|\bkubectl\b.*{objects}", line))
+
+
+INSTALLED = [
+    pytest.param(line, id=f"{page.name}: {line.strip()[:60]}")
+    for page in [*PAGES, ROOT / "charts" / "credrotator" / "README.md"]
+    for line in shell_lines(page.read_text(encoding="utf-8"))
+    if of_the_release(line)
+]
+
+
+@pytest.mark.parametrize("line", INSTALLED)
+def test_the_release_is_in_one_namespace(line: str) -> None:
+    """Whoever installed it as one page says finds it where all others look."""
+    call = line.partition(" -- ")[0]
+    assert re.findall(r"(?:-n|--namespace)[ =](\S+)", call) == ["credrotator-system"]
+
+
+@pytest.mark.parametrize("line", INSTALLED)
+def test_commands_in_the_pod_say_which_namespaces(line: str) -> None:
+    """The pod's own namespace, which is the default there, has no policies: -A or -n is said."""
+    _, _, inside = line.partition(" -- credrotator ")
+    if inside.startswith(("check", "status", "rotate")):
+        assert re.search(r" (-A|-n NAMESPACE NAME)\b", inside)
+
+
+def test_no_page_has_another_namespace_of_that_name() -> None:
+    """Nowhere else is a namespace called credrotator."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"(-n|--namespace|namespace:)[ =]credrotator\b(?!-system)", text), page
