@@ -36,7 +36,8 @@ def traces(environment: Mapping[str, str] = os.environ) -> Iterator[Instrumentat
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("opentelemetry"):
             raise
-        log.info("no traces, although OTEL_EXPORTER_OTLP_ENDPOINT is set: pip install 'credrotator[otel]'")
+        # No command to copy: on a package index, the bare name would be somebody else's.
+        log.info("no traces, although OTEL_EXPORTER_OTLP_ENDPOINT is set: install the wheel with the extra [otel]")
         yield NO_INSTRUMENTATION
         return
     made = Traces.over_http()

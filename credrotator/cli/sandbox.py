@@ -75,7 +75,7 @@ def command(directory: str | None, command: tuple[str, ...], **ports: Any) -> in
     try:
         from credrotator.sandbox import KeptSandbox, PortTaken, Sandbox  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise UsageError(f"{error.name} is missing: install credrotator[sandbox]") from error
+        raise UsageError(f"{error.name} is missing: install the wheel with the extra [sandbox]") from error
     # Made with --dir as well: one way through the code, and an empty directory costs nothing.
     with (
         tempfile.TemporaryDirectory(prefix="credrotator-sandbox-") as temporary,

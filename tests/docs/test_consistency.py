@@ -97,3 +97,44 @@ def test_no_page_has_another_namespace_of_that_name() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"(-n|--namespace|namespace:)[ =]credrotator\b(?!-system)", text), page
+
+
+BY_BARE_NAME = re.compile(r"credrotator(\[.*\])?([=<>~!@].*)?")
+_INSTALLERS = re.compile(r"\b(pipx?|uv pip|uv tool) (install|run|inject)\b(?P<pipx>.*)|\buvx\b(?P<uvx>.*)")
+
+
+def bare_names(line: str) -> list[str]:
+    """Return what an installer on a line would look up in an index under our name."""
+    match = _INSTALLERS.search(line)
+    if not match:
+        return []
+    # Not shlex: a line of prose or of a program has quotes of its own.
+    words = re.sub(r"['\"`()]", "", match["pipx"] or match["uvx"] or "").split()
+    # With --spec, what follows it is installed, and our name is that of the program.
+    specs = [words[place + 1] for place, word in enumerate(words[:-1]) if word in {"--spec", "--from"}]
+    return [word for word in specs or words if BY_BARE_NAME.fullmatch(word)]
+
+
+def test_nothing_installs_our_name_from_an_index() -> None:
+    """The program is on no index: a package of that name is somebody else's. Pages and messages name a file."""
+    sources = [*PAGES, ROOT / "CONTRIBUTING.md", *(ROOT / "credrotator").rglob("*.py")]
+    lines = [line for page in sources for line in shell_lines(page.read_text(encoding="utf-8"))]
+    assert [line for line in lines if bare_names(line)] == []
+    assert any("pipx install ./credrotator-" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("pip install 'credrotator[otel]'", ["credrotator[otel]"]),
+        ("- run: pipx run credrotator check --offline", ["credrotator"]),
+        ("/opt/credrotator/bin/pip install --upgrade credrotator==0.2.0", ["credrotator==0.2.0"]),
+        ("pipx run --spec https://a.example/credrotator-0.2.0-py3-none-any.whl credrotator check", []),
+        ("pipx run --spec credrotator credrotator check", ["credrotator"]),
+        ("pipx install --force './credrotator-0.2.0-py3-none-any.whl[sandbox]'", []),
+        ("pipx install dist/credrotator-*.whl", []),
+    ],
+)
+def test_how_bare_names_are_found(line: str, found: list[str]) -> None:
+    """The test above finds what it is made for."""
+    assert bare_names(line) == found
