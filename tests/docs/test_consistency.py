@@ -138,3 +138,17 @@ def test_nothing_installs_our_name_from_an_index() -> None:
 def test_how_bare_names_are_found(line: str, found: list[str]) -> None:
     """The test above finds what it is made for."""
     assert bare_names(line) == found
+
+
+NEEDED_BY_PARTS = {"go": "Go", "mvn": "Maven", "npm": "npm", "node": "Node.js"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "tests/e2e/README.md"])
+def test_what_the_real_components_need(page: str) -> None:
+    """What builds and runs the parts of `make e2e` is named on each page that says what it needs; Maven needs Java."""
+    parts = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests" / "support" / "parts").glob("*.py"))
+    called = {name for program, name in NEEDED_BY_PARTS.items() if f'"{program}"' in parts}
+    assert called == {*NEEDED_BY_PARTS.values()}
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    (needs,) = re.findall(r"needs ((?:Linux, )?Go.+?npm)", text)
+    assert [name for name in [*called, "Java"] if name not in needs] == []
