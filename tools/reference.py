@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from credrotator.cli.main import COMMANDS, cli
+from credrotator.cli.options import PolicyCommand
 from credrotator.diagnosis.reasons import explanations
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "credrotator"
-SHARED_BY = 3
-"""An option of so many commands stands once, under what they have in common."""
 _SEVERAL = {" ": "A B", ":": "A:B", "\n": "A↵B"}
 """How a cell shows that a variable takes several values."""
 _RANGE = re.compile(r"^(\d+)<=x<=(\d+)$")
@@ -42,9 +41,11 @@ This page has what `--help` says of each command. So does `man credrotator`, if 
 
 ## What all commands share
 
-Options can be given before or after names, as environment variables, or in a configuration file; see
-[Configuration](configuration.md). Names select policies: `namespace/name`, or `name` in the namespace of `-n` or of the
-context. Without names, all policies are selected.
+Options can be given before or after names. Those with a variable in the tables below can be given by it or in a
+configuration file, too; see [Configuration](configuration.md). Names select policies: `namespace/name`, or `name` in
+the namespace of `-n` or of the context. Without names, all policies are selected, except by `renew` and
+`credential-process`, which need them. In a cluster, `rotate`, `status`, `check` and `convert` know policies of the
+context's namespace only; `-n` names others, and `-A` means all.
 
 In the tables below, `A B` marks a variable that takes several values separated by spaces, `A:B` one whose values are
 paths separated by colons, as in `PATH`, and `A↵B` one with a value in each line.
@@ -67,7 +68,7 @@ EXIT_CODES_HEAD = """\
 | 0 | success |
 | 1 | some policies failed, or something could not be read |
 | 2 | usage error: the command line, or a file that it names, cannot be used |
-| 130, 143 | ended by Ctrl-C or SIGTERM; published credentials stay |
+| 130, 143 | ended by Ctrl-C or SIGTERM, where that is no usual end (see below); published credentials stay |
 | 141 | the reader of the output closed it |
 
 In detail:
@@ -97,10 +98,10 @@ A new cluster has no policies, and a job that runs before the first one is no fa
 that there are none. `check` still tests the account's rights.
 
 `credential-process` ends with 0 if it printed a credential, also one that could not be renewed and is still valid, and
-with 1 if there is none or it could not be written. `run` ends with 0 after SIGTERM or Ctrl-C. `sandbox` ends with its
-command's exit code, 128 + N where signal N ended it, and with 0 after Ctrl-C where there is no command. `wait` ends
-with 1 when the time is up. Where a cluster has no policy that is selected, it waits for one. `renew` ends as `rotate`
-does.
+with 1 if there is none or it could not be written. `run` ends with 0 after SIGTERM or Ctrl-C, `status --watch` after
+Ctrl-C. `sandbox` ends with its command's exit code, 128 + N where signal N ended it, and with 0 after SIGTERM or Ctrl-C
+where there is no command. `wait` ends with 1 when the time is up. Where a cluster has no policy that is selected, it
+waits for one. `renew` ends as `rotate` does.
 """
 REASONS_HEAD = """\
 # Reasons
@@ -141,7 +142,8 @@ some policies failed, or something could not be read
 usage error
 .TP
 130, 143
-ended by Ctrl\\-C or SIGTERM; published credentials stay
+ended by Ctrl\\-C or SIGTERM; published credentials stay. Where that is the usual end, it is 0: of run and sandbox,
+and of status \\-\\-watch after Ctrl\\-C
 .TP
 141
 the reader of the output closed it
@@ -168,10 +170,38 @@ def options(command: click.Command) -> list[click.Option]:
 
 
 def shared() -> dict[str, click.Option]:
-    """Return the options that several commands have, by what ``--help`` shows of them."""
-    counts = Counter(described(option) for _, command, _ in commands() for option in options(command))
-    found = {described(option): option for _, command, _ in commands() for option in options(command)}
-    return {" ".join(key): option for key, option in found.items() if counts[key] >= SHARED_BY}
+    """Return the options of all commands that read policies, by what ``--help`` shows of them.
+
+    A command may have another option of the same name in its place, which stands in its own table.
+    """
+    readers = [command for _, command, _ in commands() if isinstance(command, PolicyCommand)]
+    found = [option for command in readers for option in options(command)]
+    had_by = Counter(option.opts[-1] for option in found)
+    meant_by = Counter(described(option) for option in found)
+    return {
+        " ".join(described(option)): option
+        for option in found
+        if had_by[option.opts[-1]] == len(readers) and meant_by[described(option)] > len(readers) / 2
+    }
+
+
+def common_head() -> str:
+    """Return who has the common options, and who has another one of the same name."""
+    common = shared()
+    reading = [(name, command) for name, command, _ in commands() if isinstance(command, PolicyCommand)]
+    others = [f"`{name}`" for name, command, _ in commands() if not isinstance(command, PolicyCommand)]
+    own = [
+        f"`{name}` has a `{option.opts[-1]}` of its own. "
+        for name, command in reading
+        for option in options(command)
+        if " ".join(described(option)) not in common and option.opts[-1] in {each.opts[-1] for each in common.values()}
+    ]
+    have = f"{_listed([f'`{name}`' for name, _ in reading])} have these options. {''.join(own)}"
+    return _wrapped(f"{have}{_listed(others)} have `-v` and `-q` only.")
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def described(option: click.Option) -> tuple[str, str]:
@@ -220,14 +250,14 @@ def _dedented(text: str) -> str:
 def markdown() -> str:
     """Return docs/cli.md."""
     common = shared()
-    parts = [HEAD, exit_codes(), "## Common options\n\n" + _rows([*common.values()])]
+    parts = [HEAD, exit_codes(), f"## Common options\n\n{common_head()}\n\n{_rows([*common.values()])}"]
     parts += [f"## credrotator\n\n{_prose(cli)}\n{_rows(options(cli))}"]
     for name, command, context in commands():
         own = [option for option in options(command) if " ".join(described(option)) not in common]
         usage = f"```text\ncredrotator {name} {' '.join(command.collect_usage_pieces(context))}\n```\n"
-        also = "The common options, and:\n\n" if len(own) < len(options(command)) and own else ""
-        only = "The common options.\n" if len(own) < len(options(command)) and not own else ""
-        parts.append(f"## credrotator {name}\n\n{usage}\n{_prose(command)}\n{also}{only}{_rows(own)}".rstrip() + "\n")
+        also = "The common options" if isinstance(command, PolicyCommand) else "`-v`, `-q`"
+        also += ", and:\n\n" if own else ".\n"
+        parts.append(f"## credrotator {name}\n\n{usage}\n{_prose(command)}\n{also}{_rows(own)}".rstrip() + "\n")
     return "\n".join([*parts, COMPLETION])
 
 
@@ -280,7 +310,8 @@ def man() -> str:
     page += ["keep the cloud credentials of an Envoy AI Gateway fresh\n", ".SH SYNOPSIS\n"]
     for name, command, context in commands():
         page.append(f".B credrotator {name}\n{_roff(' '.join(command.collect_usage_pieces(context)))}\n.br\n")
-    page += [".SH DESCRIPTION\n", _man_prose(cli), ".SH COMMON OPTIONS\n", *map(_man_option, common.values())]
+    page += [".SH DESCRIPTION\n", _man_prose(cli), ".SH COMMON OPTIONS\n"]
+    page += [f".PP\n{_roff(common_head().replace('`', ''))}\n", *map(_man_option, common.values())]
     page += [*map(_man_option, options(cli)), ".SH COMMANDS\n"]
     for name, command, _ in commands():
         page += [f".SS credrotator {name}\n", _man_prose(command)]

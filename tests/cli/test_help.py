@@ -14,6 +14,7 @@ import click
 import pytest
 
 from credrotator.cli.main import COMMANDS, cli
+from credrotator.cli.options import PolicyCommand
 from tests.support.command_line import run
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +88,90 @@ def test_every_option_is_documented(name: str, page: str) -> None:
     assert options - {"--help", "-h"} or name == "completion"
     documented = set(OPTION.findall(text))
     assert options - {"--help", "-h"} - documented == set()
+
+
+def options_of(name: str) -> list[click.Option]:
+    """Return the options of a command."""
+    command = cli.get_command(click.Context(cli, info_name="credrotator"), name)
+    assert command
+    return [option for option in command.params if isinstance(option, click.Option)]
+
+
+def reads_policies(name: str) -> bool:
+    """Tell whether a command reads policies, and so has the common options."""
+    return isinstance(cli.get_command(click.Context(cli, info_name="credrotator"), name), PolicyCommand)
+
+
+def common_chapter() -> tuple[str, set[str]]:
+    """Return what docs/cli.md says of the common options, and their names."""
+    _, _, chapter = (DOCS / "cli.md").read_text(encoding="utf-8").partition("\n## Common options\n\n")
+    said, _, table = chapter.partition("\n## ")[0].partition("| option |")
+    rows = re.findall(r"^\| (?:`|<code>)(.+?)(?:`|</code>) \|", table, re.MULTILINE)
+    return " ".join(said.split()), {name for row in rows for name in OPTION.findall(row)}
+
+
+def test_common_options_are_common() -> None:
+    """Every command that is said to have them takes each of them, and the others take -v and -q alone."""
+    said, common = common_chapter()
+    assert {"--filename", "--timeout", "--quiet"} <= common
+    having, _, others = said.partition(" have these options. ")
+    assert re.findall(r"`([a-z-]+)`", having) == [name for name in COMMANDS if reads_policies(name)]
+    for name in COMMANDS:
+        taken = {text for option in options_of(name) for text in option.opts}
+        if reads_policies(name):
+            assert common - taken == set(), name
+        else:
+            assert common & taken <= {"-v", "--verbose", "-q", "--quiet"}, name
+            assert f"`{name}`" in others
+
+
+def test_common_options_mean_the_same() -> None:
+    """What an option means stands in the common table for all commands, unless the page says that one has its own."""
+    said, common = common_chapter()
+    own = set(re.findall(r"`([a-z-]+)` has a `(--[a-z-]+)` of its own", said))
+    meanings: dict[str, dict[str, set[str]]] = {}
+    for name in filter(reads_policies, COMMANDS):
+        for option in options_of(name):
+            if option.opts[-1] in common and (name, option.opts[-1]) not in own:
+                meanings.setdefault(option.opts[-1], {}).setdefault(str(option.help), set()).add(name)
+    assert own == {("wait", "--timeout")}
+    assert {option: found for option, found in meanings.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if reads_policies(name)])
+def test_the_file_takes_what_has_a_variable(name: str, tmp_path: Path) -> None:
+    """docs/configuration.md: an option with a variable may stand in the file, one without it is unknown there."""
+    settable = {option.opts[-1] for each in COMMANDS for option in options_of(each) if option.envvar} - {"--config"}
+    program = click.Context(cli, info_name="credrotator")
+    command = cli.get_command(program, name)
+    assert command
+    file = tmp_path / "config.yaml"
+    arguments = ["--config", str(file), *(["prod/x"] if name == "credential-process" else [])]
+    for option in {option.opts[-1] for option in options_of(name)}:
+        file.write_text(f"{option.lstrip('-')}:\n", encoding="utf-8")
+        if option in settable:
+            command.make_context(name, arguments, parent=program)
+        else:
+            with pytest.raises(click.BadParameter, match="unknown settings"):
+                command.make_context(name, arguments, parent=program)
+
+
+def test_options_for_the_command_line_only() -> None:
+    """The options that docs/configuration.md names as such have a variable in no command."""
+    text = " ".join((DOCS / "configuration.md").read_text(encoding="utf-8").split())
+    named = re.findall(r"--[a-z-]+", text.partition("an option without one, such as ")[2].partition(", is for")[0])
+    assert len(named) > 1
+    for name in named:
+        found = [option for command in COMMANDS for option in options_of(command) if name in option.opts]
+        assert found
+        assert not [option for option in found if option.envvar]
+
+
+def test_commands_that_need_a_name() -> None:
+    """docs/cli.md: without names, renew and credential-process are usage errors, and ask for them."""
+    assert [run(name).code for name in ("renew", "credential-process")] == [2, 2]
+    assert "name the policies" in run("renew").err
+    assert "NAMESPACE/NAME" in run("credential-process").err
 
 
 def test_reference_and_man_page_are_as_the_commands_are() -> None:
