@@ -22,6 +22,19 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _GIT_CRYPT = b"\0GITCRYPT"
 
 
+class UnreadableError(UsageError):
+    """Something that was named is not to be read.
+
+    Args:
+        shown: What messages call it.
+        why: The reason alone, for who names the place otherwise.
+    """
+
+    def __init__(self, shown: str, why: str) -> None:
+        super().__init__(f"cannot read {shown}: {why}")
+        self.why = why
+
+
 def read_bytes(path: Path, limit_bytes: int, noun: str = "") -> bytes:
     """Read a whole file; links are followed.
 
@@ -31,18 +44,18 @@ def read_bytes(path: Path, limit_bytes: int, noun: str = "") -> bytes:
         noun: What messages call it before its name.
 
     Raises:
-        UsageError: It is not there, may not be read, is no regular file, or is longer than the limit.
+        UnreadableError: It is not there, may not be read, is no regular file, or is longer than the limit.
     """
     shown = f"{noun} {printable(path)}".strip()
     try:
         # One byte more than is allowed tells a file that is too long from one that just fits.
         content = _read(path, limit_bytes + 1, shown)
     except OSError as error:
-        raise UsageError(f"cannot read {shown}: {error.strerror}") from error
+        raise UnreadableError(shown, error.strerror or str(error)) from error
     except ValueError as error:
-        raise UsageError(f"cannot read {shown}: it is no name of a file") from error
+        raise UnreadableError(shown, "it is no name of a file") from error
     if len(content) > limit_bytes:
-        raise UsageError(f"cannot read {shown}: it is longer than {limit_bytes // MIB} MiB")
+        raise UnreadableError(shown, f"it is longer than {limit_bytes // MIB} MiB")
     return content
 
 
@@ -51,7 +64,7 @@ def _read(path: Path, size_bytes: int, shown: str) -> bytes:
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            raise UsageError(f"cannot read {shown}: it is {_kind(mode)}")
+            raise UnreadableError(shown, f"it is {_kind(mode)}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(size_bytes)
     finally:
@@ -62,14 +75,14 @@ def read_text(path: Path, limit_bytes: int, noun: str = "") -> str:
     """Read a whole file of text; the byte order mark with which files of Windows begin is no part of it.
 
     Raises:
-        UsageError: As for ``read_bytes``, or it is not UTF-8.
+        UnreadableError: As for ``read_bytes``, or it is not UTF-8.
     """
     content = read_bytes(path, limit_bytes, noun)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         shown = f"{noun} {printable(path)}".strip()
-        raise UsageError(f"cannot read {shown}: {_no_text(content, error)}") from error
+        raise UnreadableError(shown, _no_text(content, error)) from error
 
 
 def file_mode(path: Path, *, links: bool = False) -> int | None:

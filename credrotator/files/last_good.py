@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from credrotator.core.counts import counted
 from credrotator.core.errors import UsageError, printable
+from credrotator.files.bounded import UnreadableError
+from credrotator.files.manifest_files import ManifestFile, is_required, read_manifest_file
 from credrotator.files.manifest_names import list_manifests
-from credrotator.files.manifests import ManifestFile, ManifestOptions, read_manifest_file, sort_manifests
+from credrotator.files.manifests import ManifestOptions, sort_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,8 +44,6 @@ class LastGoodFiles:
         policies: Reads policies; what it cannot even name is lost.
         options: How manifests are read.
 
-    Attributes:
-        amiss: What is wrong with a file whose last good reading is in force, or that has none, by the file's name.
     """
 
     def __init__(self, names: Sequence[str], policies: FormReader, options: ManifestOptions) -> None:
@@ -53,14 +53,21 @@ class LastGoodFiles:
         self._directories: set[str] = set()
         self._states: dict[str, FileState | None] = {}
         self._files: dict[str, ManifestFile] = {}
-        self.amiss: dict[str, str] = {}
+        self._amiss: dict[str, str] = {}
+        self._unlisted: dict[str, str] = {}
+
+    @property
+    def amiss(self) -> Mapping[str, str]:
+        """What is wrong with a file or directory whose last good reading is in force, or that has none, by its name."""
+        return {**self._unlisted, **self._amiss}
 
     def states(self) -> Mapping[str, FileState | None]:
         """Return all files in order, with their states as they are now.
 
         Raises:
-            UsageError: A directory is not there, cannot be read, or holds no manifest.
+            UsageError: A directory is not there, or holds no manifest; or, at first, a required one cannot be read.
         """
+        self._unlisted = {}
         return {file: file_state(file) for file in self._list()}
 
     def read(self, states: Mapping[str, FileState | None]) -> Iterable[ManifestFile]:
@@ -70,13 +77,13 @@ class LastGoodFiles:
             states: Of all files.
 
         Raises:
-            UsageError: A file cannot be read at the very first reading.
+            UsageError: A required file cannot be read at the very first reading.
         """
         is_first = not self._states
         # Gone as a file, which is meant; a document that is gone from a file which can be read is meant as well.
         for file in self._files.keys() - states.keys():
             del self._files[file]
-        self.amiss = {file: why for file, why in self.amiss.items() if file in states}
+        self._amiss = {file: why for file, why in self._amiss.items() if file in states}
         for file, state in states.items():
             # Ten thousand files are looked at every two seconds, and parsed only when something moved.
             if state is None or state != self._states.get(file):
@@ -85,31 +92,37 @@ class LastGoodFiles:
         return [self._files[file] for file in states if file in self._files]
 
     def _read(self, file: str, *, is_first: bool) -> None:
-        try:
-            reading = read_manifest_file(Path(file))
-        except UsageError as error:
-            # At the start somebody watches, and a wrong name is better said at once than in a log.
-            if is_first:
-                raise
-            self.amiss[file] = str(error)
-            return
+        # At the start somebody watches, and a wrong name is better said at once than in a log.
+        reading = read_manifest_file(Path(file), self._names if is_first else ())
         lost = sort_manifests([reading], self._policies, self._options).lost
         if lost:
-            self.amiss[file] = lost[0]
+            # A message begins with the place within the file.
+            self._amiss[file] = lost[0]
             # What can be read of one that was never whole is better than nothing.
-            self._files.setdefault(file, reading)
+            if file not in self._files or self._files[file].is_unread:
+                self._files[file] = reading
         else:
-            self.amiss.pop(file, None)
+            self._amiss.pop(file, None)
             self._files[file] = reading
 
     def _list(self) -> Iterable[str]:
         for name in self._names:
-            files = [str(file) for file in list_manifests(Path(name), recursive=self._options.recursive).files]
-            if files != [str(Path(name))]:
-                self._directories.add(name)
-            elif name in self._directories:
+            listing = list_manifests(Path(name), recursive=self._options.recursive)
+            files = [str(file) for file in listing.files]
+            if files == [str(Path(name))] and name in self._directories:
                 raise UsageError(f"cannot read {printable(name)}: it was a directory, and is away")
+            if files and files != [str(Path(name))]:
+                self._directories.add(name)
             yield from files
+            for directory, why in listing.unlisted.items():
+                yield from self._unlistable(directory, why)
+
+    def _unlistable(self, directory: Path, why: str) -> Iterable[str]:
+        """Note it, and return the files that were in it: nobody has deleted them."""
+        if not self._states and is_required(directory, self._names):
+            raise UnreadableError(printable(directory), why)
+        self._unlisted[str(directory)] = f"{printable(directory)}: cannot be read: {why}"
+        return [file for file in self._states if Path(file).is_relative_to(directory)]
 
     def trouble(self) -> str | None:
         """Say what is amiss, None if nothing is."""
@@ -117,7 +130,5 @@ class LastGoodFiles:
             return None
         others = len(self.amiss) - 1
         more = f" (and {counted(others, 'more file', 'more files')})" if others else ""
-        file, why = next(iter(self.amiss.items()))
-        # A message may name the place within the file, or the file at its end.
-        where = "" if printable(file) in why else f"{printable(file)}: "
-        return f"{where}{why}; what was read of it before stays in force{more}"
+        why = next(iter(self.amiss.values()))
+        return f"{why}; what was read of it before stays in force{more}"

@@ -67,7 +67,7 @@ class ManifestSource:
         """See ``ports.PolicySource``; the first reading is done when this returns.
 
         Raises:
-            UsageError: A named file is not there.
+            UsageError: A named file is not there, or the only one cannot be read.
         """
         self._changed = changed
         self._read(self._signature())
@@ -110,6 +110,8 @@ class ManifestSource:
             try:
                 if (signature := self._signature()) != self._seen:
                     self._read(signature)
+                # Also where no file has changed: a directory may not be listed any more, or again.
+                self._report_amiss()
                 self._trouble = None
                 self._check_store()
             except UsageError as error:
@@ -152,10 +154,10 @@ class ManifestSource:
                 self._changed(key)
 
     def _report_amiss(self) -> None:
-        """Log what is amiss with a file, once."""
+        """Log what is amiss with a file or directory, once."""
         for file, why in self._files.amiss.items():
             if self._reported.get(file) != why:
-                log.warning("%s: %s; what was read of it before stays in force", printable(file), why)
+                log.warning("%s; what was read of it before stays in force", why)
         for file in self._reported.keys() - self._files.amiss.keys():
             log.info("%s is readable again", printable(file))
         self._reported = dict(self._files.amiss)

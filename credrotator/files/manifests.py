@@ -10,33 +10,29 @@ import base64
 import difflib
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from credrotator.core.errors import UsageError, printable
+from credrotator.core.errors import printable
 from credrotator.core.model import InvalidPolicy, ObjectKey
-from credrotator.files.bounded import MIB, read_text
-from credrotator.files.manifest_names import list_manifests
+from credrotator.files.manifest_files import ManifestFile, UnreadDocument, read_named
 from credrotator.files.substitution import ENV, FILE, PREFIX, from_a_cluster, substitutes
 from credrotator.policies import schema as api
 from credrotator.policies.asking import asks, read_asking
-from credrotator.policies.documents import TOO_DEEP, DocumentError, read_documents
+from credrotator.policies.documents import TOO_DEEP, DocumentError
 from credrotator.policies.inventory import Inventory, read_backend, read_grant, read_route
 from credrotator.policies.schema import KIND
 from credrotator.policies.selectors import parse_selector
 from credrotator.policies.stand_ins import stand_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from credrotator.policies.managed import FormReader
     from credrotator.policies.manifest import Manifest
 
-LIMIT_BYTES = 64 * MIB
-"""Size of a file of manifests, and of standard input; ten thousand policies in JSON are half of it."""
 # ``kubectl get -o yaml`` makes one, and nobody nests them by hand; a bound keeps the recursion short.
 MAX_LISTS = 10
-STDIN = "stdin"
 _GROUPS = {
     "Secret": "",
     "AIServiceBackend": api.GROUP,
@@ -85,24 +81,16 @@ class ManifestReading:
     lost: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
-    """A file's documents, each with the line that it begins in; ``origin`` is how messages call the file."""
-
-    origin: str
-    documents: tuple[tuple[int, object], ...]
-
-
 def read_manifests(
     names: Sequence[str], stdin: TextIO, policies: FormReader, options: ManifestOptions = DEFAULT_OPTIONS
 ) -> ManifestReading:
     """Read every object of the named files and directories (``-``: standard input).
 
     Raises:
-        UsageError: A name does not exist or cannot be read; nothing was read then.
+        UsageError: A name does not exist, or the only one cannot be read; nothing was read then.
     """
     notes: list[str] = []
-    reading = sort_manifests(_files(names, stdin, options, notes), policies, options)
+    reading = sort_manifests(read_named(names, stdin, notes, recursive=options.recursive), policies, options)
     reading.notes[:0] = notes
     return reading
 
@@ -115,44 +103,10 @@ def sort_manifests(
     sorter = _Sorter(reading, policies, options)
     for file in files:
         for line, manifest in file.documents:
-            sorter.sort_in(manifest, f"{file.origin}:{line}")
+            sorter.sort_in(manifest, f"{file.origin}:{line}" if line else file.origin)
     reading.inventory.refuse_shared_backends()
     reading.inventory.refuse_shared_secrets()
     return reading
-
-
-def read_manifest_file(path: Path) -> ManifestFile:
-    """Read one file.
-
-    Raises:
-        UsageError: It cannot be read, or is no text.
-    """
-    return ManifestFile(printable(path), tuple(read_documents(read_text(path, LIMIT_BYTES))))
-
-
-def _files(names: Sequence[str], stdin: TextIO, options: ManifestOptions, notes: list[str]) -> Iterator[ManifestFile]:
-    for name in names:
-        if name == "-":
-            yield ManifestFile(STDIN, tuple(read_documents(_standard_input(stdin))))
-            continue
-        # kubectl fetches such a name. Here it would be one more way for credentials' settings to come from the network.
-        if "://" in name:
-            raise UsageError(f"cannot read {printable(name)}: it is a URL; feed what is there to -f -")
-        listing = list_manifests(Path(name), recursive=options.recursive)
-        notes += listing.passed_over
-        yield from map(read_manifest_file, listing.files)
-
-
-def _standard_input(stdin: TextIO) -> str:
-    try:
-        text = stdin.read(LIMIT_BYTES + 1)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read standard input: {error.reason}; it has to be UTF-8 text") from error
-    except OSError as error:
-        raise UsageError(f"cannot read standard input: {error.strerror}") from error
-    if len(text) > LIMIT_BYTES:
-        raise UsageError(f"cannot read standard input: it is longer than {LIMIT_BYTES // MIB} MiB")
-    return text
 
 
 class _Sorter:
@@ -172,6 +126,8 @@ class _Sorter:
             return
         if isinstance(manifest, DocumentError):
             self._lose(f"{origin}: not readable as YAML or JSON: {manifest.reason}")
+        elif isinstance(manifest, UnreadDocument):
+            self._lose(f"{origin}: cannot be read: {manifest.why}")
         elif not isinstance(manifest, dict) or not isinstance(kind := manifest.get("kind"), str):
             self._lose(f"{origin}: expected a Kubernetes object with apiVersion, kind and metadata")
         elif kind == "List" or (kind.endswith("List") and "items" in manifest):

@@ -121,6 +121,19 @@ def test_exit_code_without_rights(command: str, tmp_path: Path, server: ApiServe
 
 
 @pytest.mark.parametrize("command", COLUMNS)
+def test_exit_code_of_a_link_to_nowhere(command: str, world: Backend, sandbox: Sandbox) -> None:
+    """A file that cannot be opened counts as one that is no YAML, and the other policies go on."""
+    world.aws()
+    (world.manifests / "gone.yaml").symlink_to("nowhere")
+    arguments = ["-f", str(world.manifests), "--out", str(world.out)]
+    if command == "status --exit-code":
+        run("rotate", *arguments)
+    ran = run(*command.split(), *arguments)
+    assert ran.code == EXIT_CODES["one of several manifests cannot be read"][COLUMNS.index(command)], ran.err
+    assert "gone.yaml:1: cannot be read: No such file or directory" in ran.err
+
+
+@pytest.mark.parametrize("command", COLUMNS)
 def test_exit_code_without_an_api_server(command: str, world: Backend) -> None:
     """Nobody listens where the kubeconfig leads."""
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -17,6 +17,7 @@ from credrotator.files.published_states import DirectoryStates
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from tests.daemon.watching import HAND_EDITS, POLL, PUBLISHED, A, B, Watching, client
+from tests.support.denied import deny_listing
 from tests.support.manifests import aws
 from tests.support.twins import MemoryStore, StandingClock, document
 from tests.support.waiting import eventually
@@ -156,6 +157,40 @@ def test_fault_67_unreadable_from_the_start(watching: Watching) -> None:
     watching.start()
     assert (set(watching.source.policies()), watching.source.unreadable()) == ({B}, 1)
     assert watching.source.trouble() is not None
+
+
+@pytest.mark.parametrize("what", ["a link to nowhere", "a pipe", "no text"])
+def test_fault_67_a_file_that_never_could_be_read(watching: Watching, what: str) -> None:
+    """The daemon starts with the other files, and takes that one up when it can be read, in part at first."""
+    path = watching.directory / "b.yaml"
+    if what == "a link to nowhere":
+        path.symlink_to("nowhere")
+    elif what == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"\xff\xfe")
+    watching.start()
+    assert (set(watching.source.policies()), watching.source.unreadable()) == ({A}, 1)
+    assert "b.yaml:1: cannot be read: " in str(watching.source.trouble())
+    path.unlink()
+    path.write_text(yaml.safe_dump(aws("b")) + "---\n[")
+    eventually(lambda: set(watching.source.policies()) == {A, B})
+    assert watching.source.unreadable() == 1
+    path.write_text(yaml.safe_dump(aws("b")))
+    eventually(lambda: watching.source.trouble() is None)
+
+
+def test_fault_67_a_directory_that_cannot_be_listed(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has deleted the files in it: they stay, edits of them are heard of, and it counts as unreadable."""
+    watching.start()
+    with monkeypatch.context() as patch:
+        deny_listing(patch, watching.directory)
+        eventually(lambda: watching.source.unreadable() == 1)
+        assert "Permission denied" in str(watching.source.trouble())
+        watching.write("a.yaml", aws("a", role="other"))
+        eventually(lambda: watching.told == [A, A])
+        assert watching.source.get(A) is not None
+    eventually(lambda: watching.source.trouble() is None)
 
 
 def test_fault_67_a_deleted_document_is_no_mistake(watching: Watching) -> None:

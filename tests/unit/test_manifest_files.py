@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -14,11 +15,16 @@ import yaml
 from credrotator.core.errors import PolicyError, UsageError
 from credrotator.core.model import ObjectKey, SecretKeyRef
 from credrotator.files import bounded
-from credrotator.files.manifests import LIMIT_BYTES, ManifestOptions, ManifestReading, read_manifests
+from credrotator.files.manifest_files import LIMIT_BYTES
+from credrotator.files.manifests import ManifestOptions, ManifestReading, read_manifests
 from credrotator.files.substitution import LIMIT_BYTES as SUBSTITUTE_LIMIT_BYTES
 from credrotator.policies.reader import Defaults
 from credrotator.providers import policy_reader
 from tests.support.builders import Manifest, aws, azure, changed, from_stdin, secret
+from tests.support.denied import deny_listing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -61,9 +67,8 @@ class TestFiles:
         return tmp_path / "pipe.yaml"
 
     def test_a_pipe(self, pipe: Path) -> None:
-        """Named or found in a directory: nobody waits for a writer, and standard input is named in its place."""
-        for path in (pipe, pipe.parent):
-            assert refusal(path) == f"cannot read {pipe}: it is a pipe; feed it to -f -, which is standard input"
+        """Nobody waits for a writer, and standard input is named in its place."""
+        assert refusal(pipe) == f"cannot read {pipe}: it is a pipe; feed it to -f -, which is standard input"
 
     @pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom", "/dev/null"])
     def test_a_device(self, device: str) -> None:
@@ -129,6 +134,93 @@ class TestFiles:
         assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+def a_pipe(path: Path) -> None:
+    """Nobody writes to it."""
+    os.mkfifo(path)
+
+
+def no_limit(path: Path) -> None:
+    """Longer than it may be."""
+    path.touch()
+    os.truncate(path, LIMIT_BYTES + 1)
+
+
+UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a pipe": (a_pipe, "it is a pipe"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
+    "a link to nowhere": (lambda path: path.symlink_to("nowhere"), "No such file"),
+    "a link to itself": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+    "UTF-16": (lambda path: path.write_bytes(text_of(aws()).encode("utf-16")), "it is UTF-16"),
+    "too long": (no_limit, "it is longer than 64 MiB"),
+    "not permitted": (lambda path: path.write_text("denied"), "Permission denied"),
+}
+
+
+class TestOneOfSeveral:
+    """A file beside others that cannot be read is a problem, as one that is no YAML is, and the others are used."""
+
+    @pytest.fixture(autouse=True)
+    def _permissions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Deny one file; root, who runs the tests of an image, is denied none."""
+        real = os.open
+
+        def denying(path: Any, *rest: Any, **named: Any) -> int:
+            if (file := Path(os.fsdecode(path))).is_file() and file.stat().st_size == len("denied"):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, *rest, **named)
+
+        monkeypatch.setattr(os, "open", denying)
+
+    @pytest.mark.parametrize("case", UNREADABLE)
+    def test_in_a_directory(self, case: str, tmp_path: Path) -> None:
+        """The problem has its place, and why; alone it is a problem as well."""
+        make, why = UNREADABLE[case]
+        make(tmp_path / "b.yaml")
+        assert not read(tmp_path).inventory.policies
+        (tmp_path / "a.yaml").write_text(text_of(aws()))
+        reading = read(tmp_path)
+        (problem,) = reading.problems
+        assert list(reading.inventory.policies) == [POLICY]
+        assert problem.startswith(f"{tmp_path}/b.yaml:1: cannot be read: ")
+        assert why in problem
+        assert reading.lost == [problem]
+
+    @pytest.mark.parametrize("case", [case for case in UNREADABLE if case != "a link to nowhere"])
+    def test_one_of_several_names(self, case: str, tmp_path: Path) -> None:
+        """Named by itself beside others it is a problem too; as the only name it is refused."""
+        make, why = UNREADABLE[case]
+        make(tmp_path / "b.yaml")
+        (tmp_path / "a.yaml").write_text(text_of(aws()))
+        (problem,) = read(tmp_path / "b.yaml", tmp_path / "a.yaml").problems
+        assert why in problem
+        assert why in refusal(tmp_path / "b.yaml")
+
+    def test_a_name_that_leads_nowhere(self, tmp_path: Path) -> None:
+        """It is refused beside others too: it is a slip on the command line."""
+        (tmp_path / "a.yaml").write_text(text_of(aws()))
+        (tmp_path / "link.yaml").symlink_to("nowhere")
+        for name in ("nowhere.yaml", "link.yaml", "a.yaml/b.yaml"):
+            refusal(tmp_path / "a.yaml", tmp_path / name)
+
+    def test_standard_input(self, tmp_path: Path) -> None:
+        """It has no lines to name."""
+        (tmp_path / "a.yaml").write_text(text_of(aws()))
+        stdin = io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8")
+        reading = read_manifests(["-", str(tmp_path)], stdin, policy_reader(Defaults()))
+        assert list(reading.inventory.policies) == [POLICY]
+        assert reading.problems == ["stdin: cannot be read: invalid start byte; it has to be UTF-8 text"]
+
+    def test_a_directory_in_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One that cannot be listed is a problem, without a line."""
+        (tmp_path / "a.yaml").write_text(text_of(aws()))
+        (tmp_path / "locked").mkdir()
+        deny_listing(monkeypatch, tmp_path / "locked")
+        reading = read(tmp_path, recursive=True)
+        assert list(reading.inventory.policies) == [POLICY]
+        assert reading.problems == [f"{tmp_path}/locked: cannot be read: Permission denied"]
+        assert refusal(tmp_path / "locked") == f"cannot read {tmp_path}/locked: Permission denied"
+
+
 class TestDirectories:
     """What a directory stands for, and what of it is passed over."""
 
@@ -138,8 +230,10 @@ class TestDirectories:
         for name in ("a.yaml", "team/b.yaml", "team/deep/c.json", ".git/d.yaml", "..2026_11_24/a.yaml"):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(json.dumps(named(Path(name).stem)))
-        for name in ("notes.txt", "e.YAML", ".hidden", "team/README.md"):
+        for name in ("notes.txt", "e.YAML", ".hidden", ".copy.yaml", "team/README.md"):
             (tmp_path / name).write_text("x")
+        # As Emacs marks a file that is being edited.
+        (tmp_path / ".#a.yaml").symlink_to("user@host.123:456")
         (tmp_path / "linked").symlink_to("team")
         (tmp_path / "..data").symlink_to("..2026_11_24")
         (tmp_path / "empty").mkdir()

@@ -63,8 +63,7 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     """The file, not only the directory that it was found in."""
     (tmp_path / "a.yaml").write_text(text_of(aws()))
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfea\x00")
-    with pytest.raises(UsageError, match=r"b\.yaml: .*UTF-8"):
-        from_files(tmp_path)
+    assert "b.yaml:1: cannot be read: it is UTF-16" in from_files(tmp_path).problems[0]
     with pytest.raises(UsageError, match=r"standard input: .*UTF-8"):
         read_manifests(["-"], io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"), policy_reader(Defaults()))
 
