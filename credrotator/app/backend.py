@@ -45,6 +45,10 @@ class Snapshot(Protocol):
         """What could not be read, a sentence each."""
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """What can hardly be meant, and fails nothing; a sentence each."""
+
+    @property
     def notes(self) -> Sequence[str]:
         """What was passed over, which may be as it should; a sentence each."""
 

@@ -118,6 +118,7 @@ class ClusterSnapshot:
     origin = "the cluster"
     # Policies come and go in a cluster, so none is a state like any other; a file without one is a mistake.
     may_be_empty = True
+    warnings = ()
 
     def __init__(
         self,

@@ -131,6 +131,7 @@ class DirectorySnapshot:
     ) -> None:
         self.inventory = reading.inventory
         self.problems = reading.problems
+        self.warnings = reading.warnings
         self.notes = reading.notes
         self.namespace = namespace
         self.renderer = renderer

@@ -34,9 +34,14 @@ from credrotator.exchange.http.clock_offset import SkewedClock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from credrotator.app.backend import Snapshot
+    from credrotator.app.settings import Settings
     from credrotator.cli.tables import Paint
     from credrotator.core.model import InvalidPolicy, ObjectKey, Policy
     from credrotator.kube.access import Right
+
+TABLES = frozenset({"table", "wide"})
+"""The formats for people."""
 
 
 @click.command("check", cls=PolicyCommand)
@@ -75,16 +80,19 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
     with open_backend(settings, clock) as backend:
         exchange = make_exchanger(settings, clock, account_tokens=backend.account_tokens)
         try:
-            snapshot = read(backend)
+            # A person reads problems in the table; on standard error they would be there twice.
+            snapshot = read(backend, names_problems=output not in TABLES)
         except Forbidden as error:
             # Which rights are missing is what check is called for, and can be asked without any of them.
             return _print_refusal(error, backend.rights(lease), output, paint)
-        inventory = snapshot.inventory
+        inventory, unread = snapshot.inventory, check_formats.reading_findings(snapshot.problems, snapshot.warnings)
+        if output in TABLES:
+            show(checkreport.manifests_text([each for each in unread if _is_shown(each)], paint))
         # Not without a network: what may be done there is asked of the API server, or tried in the directory.
         destination = None if offline else snapshot.destination(exchange, clock, lease)
         check = OfflineCheck(exchange) if offline else Check(exchange, settings.timeout, destination, clock)
         reports: list[Report] = []
-        for key in chosen(snapshot, names, settings):
+        for key in _meant(snapshot, names, settings):
             policy = inventory.policies.get(key) or inventory.invalid[key]
             with waiting(f"checking {key}"):
                 reports.append(check(policy, inventory.reader(key)))
@@ -95,9 +103,9 @@ def command(names: tuple[str, ...], *, output: str, lease: str | None, offline: 
         _print_terraform(reports)
     elif output in check_formats.FORMATS:
         policies: dict[ObjectKey, Policy | InvalidPolicy] = {**inventory.policies, **inventory.invalid}
-        _print_findings(reports, check_formats.findings(reports, policies, snapshot.problems), output)
+        _print_findings(reports, [*unread, *check_formats.findings(reports, policies)], output)
     elif output in {"json", "yaml"}:
-        document = checkreport.document(reports, rights or (), in_cluster=rights is not None)
+        document = checkreport.document(reports, rights or (), unread, in_cluster=rights is not None)
         click.echo(structured(document, output), nl=False)
     elif output != "name":
         summary = "" if is_quiet() else checkreport.summary(reports, paint)
@@ -113,7 +121,7 @@ def _print_refusal(error: Forbidden, rights: Sequence[Right], output: str, paint
         case "table" | "wide":
             show(_rights_text(rights, paint))
         case "json" | "yaml":
-            click.echo(structured(checkreport.document([], rights, in_cluster=True), output), nl=False)
+            click.echo(structured(checkreport.document([], rights, (), in_cluster=True), output), nl=False)
         case "name" | "terraform":
             for right in rights:
                 if right.lack:
@@ -127,13 +135,30 @@ def _rights_text(rights: Iterable[Right], paint: Paint) -> str:
     return checkreport.rights_text([right for right in rights if right.lack or not is_quiet()], paint)
 
 
+def _meant(snapshot: Snapshot, names: Sequence[str], settings: Settings) -> list[ObjectKey]:
+    """Return the policies that are meant; none where what could not be read may hold them all.
+
+    Raises:
+        UsageError: There are none, and everything could be read; or one that is named is not there.
+    """
+    inventory = snapshot.inventory
+    # A review is shown what is wrong in the report that it asked for, and not by an empty file.
+    if snapshot.problems and not names and not inventory.policies and not inventory.invalid:
+        return []
+    return chosen(snapshot, names, settings)
+
+
+def _is_shown(finding: check_formats.Finding) -> bool:
+    return finding.level == "error" or not is_quiet()
+
+
 def _print_report(report: Report, output: str, paint: Paint) -> None:
     """Print a policy's report as soon as it is there: one that hangs takes its whole timeout."""
     if is_quiet() and not report.failed:
         return
     if output == "name":
         click.echo(names_of([report.policy]), nl=False)
-    elif output in {"table", "wide"}:
+    elif output in TABLES:
         show(checkreport.text(report, wide=output == "wide", paint=paint) + "\n")
 
 

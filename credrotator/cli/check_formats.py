@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FORMATS = ("sarif", "junit", "github")
 WARNING = "Warning"
 """The rule of findings that have no reason of their own."""
-MANIFEST = "ManifestUnreadable"
+MANIFEST, TWICE = "ManifestUnreadable", "DefinedTwice"
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _Remark = tuple[Literal["error", "warning"], str, str]
 """Level, rule and message."""
@@ -43,7 +43,7 @@ class Finding:
 
     Attributes:
         level: An error fails the check.
-        policy: Whose it is; empty for a manifest that could not be read, and for a right.
+        policy: Whose it is; empty for a manifest that could not be read, or is doubtful, and for a right.
         rule: The reason, or what stands for one.
         message: One sentence, with what to do.
         file: Where it stands; empty where that is not known.
@@ -58,11 +58,17 @@ class Finding:
     line: int = 1
 
 
-def findings(
-    reports: Iterable[Report], policies: Mapping[ObjectKey, Policy | InvalidPolicy], problems: Iterable[str]
-) -> list[Finding]:
-    """Return what the reports and the reading found wrong or odd, in their order."""
-    findings = [_unread(problem) for problem in problems]
+def reading_findings(problems: Iterable[str], warnings: Iterable[str]) -> list[Finding]:
+    """Return what the reading found wrong or odd."""
+    return [
+        *(_placed("error", MANIFEST, problem) for problem in problems),
+        *(_placed("warning", TWICE, warning) for warning in warnings),
+    ]
+
+
+def findings(reports: Iterable[Report], policies: Mapping[ObjectKey, Policy | InvalidPolicy]) -> list[Finding]:
+    """Return what the reports found wrong or odd, in their order."""
+    findings: list[Finding] = []
     for report in reports:
         policy = policies[report.policy]
         remarks = _problems(policy) if isinstance(policy, InvalidPolicy) else _remarks(report)
@@ -96,12 +102,12 @@ def _remarks(report: Report) -> Iterator[_Remark]:
         yield "warning", WARNING, warning
 
 
-def _unread(problem: str) -> Finding:
-    place = _PLACE.match(problem)
+def _placed(level: Literal["error", "warning"], rule: str, text: str) -> Finding:
+    place = _PLACE.match(text)
     if place is None or place["rest"] is None:
         # A directory that cannot be listed, or standard input: there is no line to show it at.
-        return Finding("error", "", MANIFEST, problem)
-    return Finding("error", "", MANIFEST, place["rest"].lstrip(": "), place["file"], int(place["line"]))
+        return Finding(level, "", rule, text)
+    return Finding(level, "", rule, place["rest"].lstrip(": "), place["file"], int(place["line"]))
 
 
 def _place(origin: str) -> tuple[str, int]:
@@ -132,10 +138,10 @@ def _whole(finding: Finding) -> str:
 
 
 def junit(reports: Sequence[Report], findings: Sequence[Finding]) -> str:
-    """Return one test case for each policy, and one for each manifest or right that could not be had."""
+    """Return one test case for each policy, and for each manifest or right that could not be had, or is doubtful."""
     # What cannot be read has no policy, and would be missing from a report that counts policies only.
     unread = [each for each in findings if not each.policy]
-    failures = sum(report.failed for report in reports) + len(unread)
+    failures = sum(report.failed for report in reports) + sum(each.level == "error" for each in unread)
     counts = {"tests": str(len(reports) + len(unread)), "failures": str(failures)}
     suites = ET.Element("testsuites", counts)
     suite = ET.SubElement(suites, "testsuite", {"name": "credrotator check", **counts})

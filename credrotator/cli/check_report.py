@@ -14,7 +14,14 @@ from credrotator.providers import PROVIDERS, provider_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from credrotator.cli.check_shape import CheckDocument, PolicyDocument, RightDocument, StepDocument
+    from credrotator.cli.check_formats import Finding
+    from credrotator.cli.check_shape import (
+        CheckDocument,
+        ManifestDocument,
+        PolicyDocument,
+        RightDocument,
+        StepDocument,
+    )
     from credrotator.cli.tables import Paint
     from credrotator.diagnosis.preflight import Report, Step
     from credrotator.kube.access import Right
@@ -27,13 +34,26 @@ FURTHER = {member: title for provider in PROVIDERS for member, title in provider
 """The same of what some policies need besides."""
 
 
-def document(reports: Sequence[Report], rights: Iterable[Right], *, in_cluster: bool) -> CheckDocument:
+def document(
+    reports: Sequence[Report], rights: Iterable[Right], unread: Iterable[Finding], *, in_cluster: bool
+) -> CheckDocument:
     """Return the stable result of ``check -o json``; every member is always there, null where it does not apply."""
     failed = sum(report.failed for report in reports)
     return {
+        "manifests": [_manifest(finding) for finding in unread],
         "policies": [_policy(report) for report in reports],
         "rights": [_right(right) for right in rights] if in_cluster else None,
         "summary": {"ok": len(reports) - failed, "failed": failed},
+    }
+
+
+def _manifest(finding: Finding) -> ManifestDocument:
+    return {
+        "level": finding.level,
+        "reason": finding.rule,
+        "message": finding.message,
+        "file": finding.file or None,
+        "line": finding.line if finding.file else None,
     }
 
 
@@ -90,6 +110,22 @@ def rights_text(rights: Sequence[Right], paint: Paint = plain) -> str:
         f"  {paint('what to do', 'strong')}: {how_to_grant(rights)}\n" if any(right.missing for right in rights) else ""
     )
     return paint("rights in the cluster", "strong") + "\n" + align(rows, paint) + todo + "\n"
+
+
+def manifests_text(findings: Sequence[Finding], paint: Paint = plain) -> str:
+    """Write what is wrong with manifests, or doubtful, for a person; nothing where all is well."""
+    if not findings:
+        return ""
+    rows: list[list[str | Cell]] = [[_level(each.level), each.rule, _placed(each)] for each in findings]
+    return paint("manifests", "strong") + "\n" + align(rows, paint) + "\n"
+
+
+def _level(level: str) -> Cell:
+    return _result("failed") if level == "error" else Cell("  warning", "warn")
+
+
+def _placed(finding: Finding) -> str:
+    return f"{finding.file}:{finding.line}: {finding.message}" if finding.file else finding.message
 
 
 def summary(reports: Sequence[Report], paint: Paint = plain) -> str:

@@ -42,8 +42,20 @@ class RightDocument(TypedDict):
     trouble: str | None
 
 
+class ManifestDocument(TypedDict):
+    """What is wrong with a manifest, or doubtful; ``file`` and ``line`` are null where the place is not known."""
+
+    level: Literal["error", "warning"]
+    reason: str
+    message: str
+    file: str | None
+    line: int | None
+
+
 class CheckDocument(TypedDict):
     """The whole; ``rights`` is null without a cluster, ``summary`` counts policies by result."""
+
+    manifests: list[ManifestDocument]
 
     policies: list[PolicyDocument]
     rights: list[RightDocument] | None

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from credrotator.core.model import ObjectKey
 
 
-def read(backend: Backend) -> Snapshot:
-    """Read everything, and say on standard error what could not be read.
+def read(backend: Backend, *, names_problems: bool = True) -> Snapshot:
+    """Read everything, and say on standard error what was passed over, and what could not be read.
+
+    Args:
+        backend: What to read.
+        names_problems: Whether what could not be read is said; not by a command whose own output has it.
 
     Raises:
         UsageError, RotationError: Nothing can be read there at all.
@@ -26,7 +30,8 @@ def read(backend: Backend) -> Snapshot:
     snapshot = backend.read()
     for note in () if is_quiet() else snapshot.notes:
         click.echo(f"note: {note}", err=True)
-    for problem in snapshot.problems:
+    warnings = () if is_quiet() else snapshot.warnings
+    for problem in (*snapshot.problems, *warnings) if names_problems else ():
         click.echo(f"warning: {problem}", err=True)
     return snapshot
 

@@ -134,7 +134,7 @@ class ManifestSource:
     def _read(self, signature: _Signature) -> None:
         reading = sort_manifests(self._files.read(signature[0]), self._reader, self._options)
         self._report_amiss()
-        for problem in reading.problems:
+        for problem in (*reading.problems, *reading.warnings):
             log.warning("%s", problem)
         for note in reading.notes:
             log.info("%s", note)

@@ -69,6 +69,7 @@ class ManifestReading:
 
     Attributes:
         problems: What is wrong, as sentences.
+        warnings: What can hardly be meant, and fails nothing; as sentences.
         notes: What was passed over, which may be as it should.
         files: Further files whose content is part of the reading.
         lost: What is so wrong that objects are missing: policies may well be among them.
@@ -76,6 +77,7 @@ class ManifestReading:
 
     inventory: Inventory = field(default_factory=Inventory)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -119,6 +121,7 @@ class _Sorter:
         self._namespace = policies.policies.defaults.namespace
         self._environment = options.environment
         self._selector = parse_selector(options.selector)
+        self._known: dict[tuple[str, ObjectKey], tuple[str, object]] = {}
 
     def sort_in(self, manifest: object, origin: str, lists: int = 0) -> None:
         """Take one object, or a List of them; what is no such thing is a problem, or a note."""
@@ -178,19 +181,32 @@ class _Sorter:
         if isinstance(key, str):
             self._lose(key)
             return
+        content: object = None
         match kind:
             case "Secret":
-                self._secret(manifest, key, f"{origin}: Secret {key}")
+                content = self._secret(manifest, key, f"{origin}: Secret {key}")
                 if asks(manifest) and self._is_selected(manifest):
                     self._inventory.add_policy(read_asking(self._policies, manifest, key, origin))
             case "AIServiceBackend":
-                self._inventory.backends[key] = read_backend(manifest, key)
+                content = self._inventory.backends[key] = read_backend(manifest, key)
             case "AIGatewayRoute":
-                self._inventory.routes[key] = read_route(manifest, key)
+                content = self._inventory.routes[key] = read_route(manifest, key)
             case "ReferenceGrant":
-                self._inventory.grants.update(read_grant(manifest, key))
+                content = frozenset(read_grant(manifest, key))
+                self._inventory.grants |= content
             case _:
                 pass
+        self._compare(kind, key, content, origin)
+
+    def _compare(self, kind: str, key: ObjectKey, content: object, origin: str) -> None:
+        """Tell of two objects of one name that differ: a cluster has only one of them, and nobody knows which."""
+        place, before = self._known.get((kind, key), (origin, content))
+        if content != before:
+            used = "both are" if kind == "ReferenceGrant" else "the latter is"
+            self._reading.warnings.append(
+                f"{origin}: {kind} {key}: defined twice, in {place} and in {origin}; {used} used; remove one"
+            )
+        self._known[kind, key] = origin, content
 
     def _unknown(self, manifest: Manifest, kind: str, origin: str) -> None:
         """Pass over what is no concern of ours, and say so where it looks like a slip of the pen."""
@@ -209,7 +225,7 @@ class _Sorter:
                 f"{origin}: passed over: {printable(kind, 80)} {name}: its Secret is made in a cluster only"
             )
 
-    def _secret(self, manifest: Manifest, key: ObjectKey, where: str) -> None:
+    def _secret(self, manifest: Manifest, key: ObjectKey, where: str) -> Mapping[str, bytes]:
         """Read the values of a Secret; ``stringData`` comes last and so wins, as on the API server."""
         values: dict[str, bytes] = {}
         for block in ("data", "stringData"):
@@ -226,6 +242,7 @@ class _Sorter:
                     self._inventory.damaged.discard((key, name))
         self._substitute(manifest, key, values, where)
         self._inventory.secrets[key] = values
+        return values
 
     def _substitute(self, manifest: Manifest, key: ObjectKey, values: dict[str, bytes], where: str) -> None:
         """Fill in what annotations lead to, in the operator's own files."""

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from credrotator.cli.check_formats import Finding, findings, github, junit, sarif
+from credrotator.cli.check_formats import Finding, github, junit, reading_findings, sarif
 from credrotator.cli.main import cli
 from credrotator.core.errors import UsageError
+from tests.check.documents import SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """\
@@ -168,6 +172,84 @@ class TestFormats:
             assert place["region"]["startLine"] in {16, 32}
 
 
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "no object": lambda path: path.write_text("- a\n"),
+    "a link to nowhere": lambda path: path.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+class TestNothingElse:
+    """All manifests are broken: the report says so in its own format, and the check has failed."""
+
+    @pytest.fixture
+    def run(self, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+        """Return how a directory with nothing else is checked."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "ci").mkdir()
+        BROKEN[case](tmp_path / "ci" / "x.yaml")
+        arguments = ["check", "--offline", "-f", "ci", "-o"]
+        return lambda *more: CliRunner().invoke(cli, [*arguments, *more], standalone_mode=False)
+
+    def test_for_a_review(self, run: Callable[..., Result]) -> None:
+        """SARIF, JUnit and GitHub have one error with its place."""
+        (line,) = run("github").stdout.splitlines()
+        assert line.startswith("::error file=ci/x.yaml,line=1,title=ManifestUnreadable::")
+        (suite,) = ET.fromstring(run("junit").stdout)  # noqa: S314 - our own
+        assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
+        (sarif_run,) = json.loads(run("sarif").stdout)["runs"]
+        assert [result["ruleId"] for result in sarif_run["results"]] == ["ManifestUnreadable"]
+        assert [run(output).return_value for output in ("github", "junit", "sarif")] == [1, 1, 1]
+
+    def test_json(self, run: Callable[..., Result]) -> None:
+        """By the schema, without policies."""
+        result = run("json")
+        found = json.loads(result.stdout)
+        SCHEMA.validate(found)
+        (problem,) = found["manifests"]
+        assert (problem["level"], problem["reason"]) == ("error", "ManifestUnreadable")
+        assert (problem["file"], problem["line"], found["policies"], result.return_value) == ("ci/x.yaml", 1, [], 1)
+
+    @pytest.mark.parametrize("more", [[], ["-q"]])
+    def test_table(self, run: Callable[..., Result], more: list[str]) -> None:
+        """It is in the table, and not on standard error again."""
+        result = run("table", *more)
+        assert "  failed   ManifestUnreadable   ci/x.yaml:1: " in result.stdout
+        assert (result.stderr, result.return_value) == ("", 1)
+
+    def test_a_name(self, run: Callable[..., Result]) -> None:
+        """A policy that is named and not there is a slip of the command line all the same."""
+        assert isinstance(run("json", "team/one").exception, UsageError)
+
+
+class TestDefinedTwice:
+    """Two objects of one name that differ are warned of, with both places."""
+
+    TWO = f"{GOOD}---\n{SECRET}---\n{SECRET.replace('VALUE', 'other')}"
+
+    def test_formats(self, tmp_path: Path) -> None:
+        """A warning in all formats, which fails nothing, and without the values."""
+        for output, words in (
+            ("github", "::warning file="),
+            ("sarif", '"level": "warning"'),
+            ("junit", "<system-out>Secret team/oidc: defined twice"),
+            ("json", '"reason": "DefinedTwice"'),
+            ("table", "  warning   DefinedTwice  "),
+        ):
+            result = _check(tmp_path, self.TWO, "-o", output)
+            assert words in result.stdout
+            file = f"{tmp_path}/policies.yaml"
+            assert f"in {file}:16 and in {file}:21; the latter is used; remove one" in result.stdout
+            assert "VALUE" not in result.output
+            assert result.return_value == 0
+        suite = ET.fromstring(_check(tmp_path, self.TWO, "-o", "junit").stdout)  # noqa: S314 - our own
+        assert (suite.get("tests"), suite.get("failures")) == ("2", "0")
+
+    def test_quiet(self, tmp_path: Path) -> None:
+        """It is no failure."""
+        assert _check(tmp_path, self.TWO, "-q").output == ""
+
+
 def test_text_cannot_break_a_format() -> None:
     """Line ends, colons and control characters of a manifest stay text in all three."""
     nasty = Finding("error", "team/x", "A,b:c", "one\n::error::two % \x00\x1b <&", "a:b,c.yaml", 3)
@@ -181,7 +263,7 @@ def test_text_cannot_break_a_format() -> None:
 def test_places() -> None:
     """A problem's file and line are told from its text; one without them is kept whole."""
     texts = ["a/b.yaml:12: no", "a/b.yaml:12 items[3]: no", "cannot list Secrets: no"]
-    assert [(each.file, each.line, each.message) for each in findings([], {}, texts)] == [
+    assert [(each.file, each.line, each.message) for each in reading_findings(texts, ())] == [
         ("a/b.yaml", 12, "no"),
         ("a/b.yaml", 12, "items[3]: no"),
         ("", 1, "cannot list Secrets: no"),

@@ -80,6 +80,17 @@ def test_a_mistake(watching: Watching) -> None:
     assert watching.told == [A, A, A]
 
 
+def test_a_secret_that_is_there_twice(watching: Watching, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says where the other one is, without the values."""
+    watching.write("another.yaml", client("other"))
+    watching.start()
+    (record,) = [record for record in caplog.records if "defined twice" in record.message]
+    assert record.levelname == "WARNING"
+    assert "another.yaml:1 and in" in record.message
+    assert "secret.yaml:1; the latter is used" in record.message
+    assert watching.client_secret() == "one"
+
+
 BROKEN = {
     "no YAML": "kind: [BackendSecurityPolicy\n",
     "cut off": "apiVersion: v1\nkind",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -415,3 +416,30 @@ def test_any_content_of_any_kind(kind: tuple[str, str], parts: dict[str, Any]) -
     metadata = {"name": "x", "namespace": "team-a"}
     reading = from_stdin(json.dumps({"apiVersion": kind[0], "kind": kind[1], "metadata": metadata, **parts}))
     assert all(found.isprintable() for found in reading.problems)
+
+
+def test_objects_of_one_name() -> None:
+    """Two that differ are warned of, with their kind and both places; two that say the same are no matter."""
+    spec = {"backendSecurityPolicyRef": {"name": "a"}}
+    meta = {"name": "x", "namespace": "team-a"}
+    backend = {"apiVersion": "aigateway.envoyproxy.io/v1alpha1", "kind": "AIServiceBackend", "metadata": meta}
+    grant = {"apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant", "metadata": meta}
+    route = {**backend, "kind": "AIGatewayRoute", "spec": {"rules": [{"backendRefs": [{"name": "b"}]}]}}
+    permission = {
+        "from": [{"group": "aigateway.envoyproxy.io", "kind": "BackendSecurityPolicy", "namespace": "team-b"}],
+        "to": [{"group": "", "kind": "Secret"}],
+    }
+    pairs = [
+        (secret("x", client_secret="1"), secret("x", client_secret="2")),
+        (backend, {**backend, "spec": spec}),
+        (grant, {**grant, "spec": permission}),
+        (route, {**route, "spec": {}}),
+    ]
+    for first, second in pairs:
+        (warning,) = from_stdin(text_of(first, second, second)).warnings
+        used = "both are" if first["kind"] == "ReferenceGrant" else "the latter is"
+        kind = first["kind"]
+        places = r"in stdin:1 and in stdin:\d+"
+        assert re.fullmatch(rf"stdin:\d+: {kind} team-a/x: defined twice, {places}; {used} used; remove one", warning)
+        assert from_stdin(text_of(first, first)).warnings == []
+    assert from_stdin(text_of(*(first for first, _ in pairs))).warnings == []
