@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from credrotator.cli.setting_option import CONFIG_FILE
 from credrotator.core.errors import UsageError, printable
 from credrotator.files.bounded import MIB, read_bytes
 from credrotator.policies.documents import read_document
@@ -43,6 +44,7 @@ def load_config(context: click.Context, _parameter: click.Parameter, name: str |
         for key, value in settings.items()
         if key in options and value is not None
     }
+    context.meta[CONFIG_FILE] = name
     # Click's own way: below flags and variables, above the defaults that are declared.
     context.default_map = {**(context.default_map or {}), **entries}
     return name

@@ -16,6 +16,7 @@ from credrotator.cli import completions as completing
 from credrotator.cli.config_file import load_config
 from credrotator.cli.habits import HabitualCommand, VerbosityOption
 from credrotator.cli.parameters import ForIssuers, Line, Span
+from credrotator.cli.setting_option import SettingOption
 from credrotator.exchange.issuers.routes import IssuerRoutes
 from credrotator.observability import logs
 from credrotator.providers import operator_options
@@ -33,7 +34,7 @@ DEFAULT_WORKERS, MAX_WORKERS = 24, 64
 FORMATS = ("table", "wide", "name", "json", "yaml")
 
 
-class CommonOption(click.Option):
+class CommonOption(SettingOption):
     """An option that several commands share."""
 
 
@@ -62,7 +63,7 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Ca
     # Of a pair such as --leader-elect/--no-leader-elect the first has the variable's name.
     longest = max((name.partition("/")[0] for name in names), key=len).lstrip("-")
     variable = "CREDROTATOR_" + longest.upper().replace("-", "_")
-    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
+    return click.option(*names, envvar=variable, show_envvar=True, **{"cls": SettingOption, **attributes})
 
 
 def reads_policies(command: Command, more_formats: tuple[str, ...] = ()) -> Command:

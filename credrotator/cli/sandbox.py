@@ -17,6 +17,7 @@ import click
 
 from credrotator.cli.foreign_plugins import inherited_environment
 from credrotator.cli.habits import HabitualCommand
+from credrotator.cli.setting_option import SettingOption
 from credrotator.core.errors import UsageError, printable
 from credrotator.providers import PROVIDERS
 from credrotator.providers.provider import SandboxServer
@@ -50,6 +51,7 @@ def server_ports(command: Any) -> Any:
 @click.option(
     "--dir",
     "directory",
+    cls=SettingOption,
     metavar="DIR",
     help="Directory for certificates and keys, which a later sandbox reuses [default: a temporary directory].",
 )

@@ -40,7 +40,7 @@ def examples(name: str) -> list[str]:
 def own_parts(line: str) -> list[list[str]]:
     """Return the calls of credrotator in a line of shell: before and after pipes, in substitutions, in the sandbox."""
     found = []
-    for part in re.split(r"[|]|<\(|\)(?=\s|$)", re.sub(r"'[^']*'", "''", line)):
+    for part in re.split(r"[|]|<\(|\)(?=\s|$)", re.sub(r"'[^']*'", "'x'", line)):
         words = shlex.split(re.sub(r">\s*\S+.*$", "", part))
         while "credrotator" in words:
             words = words[words.index("credrotator") + 1 :]

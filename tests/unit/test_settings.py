@@ -14,8 +14,10 @@ from click.testing import CliRunner
 
 from credrotator.app.settings import Settings
 from credrotator.cli.config_file import load_config
+from credrotator.cli.main import cli
 from credrotator.cli.options import setting
 from credrotator.cli.parameters import ForIssuers, Span
+from credrotator.cli.setting_option import SettingOption
 from credrotator.core.errors import UsageError
 from credrotator.core.model import ObjectKey
 from credrotator.exchange.issuers.routes import IssuerRoutes
@@ -105,6 +107,65 @@ class TestPrecedence:
         """Flags win over the config file."""
         run("--config", str(config), "--workers", "5", "-f", "flag")
         assert (seen["workers"], seen["filename"], seen["within"]) == (5, ("flag",), timedelta(minutes=3))
+
+
+class TestWhereFrom:
+    """An error names where the value came from, and nothing else that it might have come from."""
+
+    def test_config(self, config: Path) -> None:
+        """The file and its key."""
+        config.write_text("within: soon\n")
+        output = run("--config", str(config))
+        assert f"Invalid value for '--config': {config}: within: " in output
+        assert "CREDROTATOR" not in output
+        config.write_text("dry-run: perhaps\n")
+        assert f"Invalid value for '--config': {config}: dry-run: " in run("--config", str(config))
+
+    def test_variable(self, config: Path) -> None:
+        """The variable."""
+        output = run("--config", str(config), CREDROTATOR_WITHIN="soon")
+        assert "Invalid value for '--within' (env var: 'CREDROTATOR_WITHIN'): " in output
+
+    def test_flag(self, config: Path) -> None:
+        """The option alone."""
+        output = run("--config", str(config), "--within", "soon", CREDROTATOR_WITHIN="3m")
+        assert "Invalid value for '--within': " in output
+
+
+class TestEmpty:
+    """A shell's variable that is not set must not mean the working directory, or the default of something."""
+
+    def test_in_each_place(self, config: Path) -> None:
+        """On the command line, as one of several in a variable, and in the config file."""
+        assert "Invalid value for '-f' / '--filename': the value is empty" in run("-f", "a", "-f", "")
+        output = CliRunner().invoke(cli, ["status"], env={"CREDROTATOR_FILENAME": ":"}).output
+        assert "(env var: 'CREDROTATOR_FILENAME'): the value is empty" in output
+        config.write_text("filename: ''\n")
+        assert f"'--config': {config}: filename: the value is empty" in run("--config", str(config))
+        assert "Invalid value for '--config': the value is empty" in run("--config", "")
+
+    def test_a_variable_that_is_empty(self) -> None:
+        """It counts as one that is not set."""
+        assert run(CREDROTATOR_FILENAME="", CREDROTATOR_CONFIG="") == ""
+        assert seen["filename"] == ()
+
+    @pytest.mark.parametrize("name", ["rotate", "run", "renew", "status", "check", "wait", "convert", "sandbox"])
+    def test_each_option(self, name: str) -> None:
+        """Of each command, each option that takes a text, but a selector, which selects all if it is empty."""
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        options = [option for option in command.params if isinstance(option, SettingOption) and not option.is_flag]
+        refusing = [option.opts[-1] for option in options if option.name != "selector"]
+        assert refusing
+        for option in refusing:
+            result = CliRunner().invoke(cli, [name, option, ""])
+            assert ("Invalid value for" in result.output, result.exit_code) == (True, 2), option
+
+    @pytest.mark.parametrize("option", ["-f", "--out", "--kubeconfig", "--context", "-n", "--ca-file", "--config"])
+    def test_texts(self, option: str) -> None:
+        """What has no form of its own is called empty, with what may have come of it."""
+        output = CliRunner().invoke(cli, ["check", option, ""]).output
+        assert "the value is empty; see whether a variable is not set" in output
 
 
 class TestConfig:
