@@ -161,15 +161,18 @@ class Signal:
         try:
             text = read_text(self._file, PIDFILE_BYTES, "pid file")
         except UsageError as error:
-            raise failed(f"{self.name}: {error}") from error
+            raise _unsent(f"{self.name}: {error}") from error
         # kill(2) takes 0 and negative numbers for groups, and 1 is init: an empty or damaged file must not hit those.
         if not re.fullmatch(r"[0-9]{1,10}\s*", text) or int(text) <= 1:
-            raise failed(f"{self.name}: {self._file} does not hold the number of a process")
+            raise _unsent(f"{self.name}: {self._file} does not hold the number of a process")
         try:
             os.kill(int(text), self._number)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or "there is no such process"
-            raise failed(f"{self.name} to process {int(text)} of {self._file}: {why}") from error
+            message = f"{self.name} to process {int(text)} of {self._file}: {why}"
+            if isinstance(error, PermissionError):
+                raise failed(message, hint="run credrotator as the user who runs that process") from error
+            raise _unsent(message) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +244,18 @@ class Hooks:
 JOURNAL = "hooks"
 
 
-def failed(message: str) -> Transient:
+BY_HAND = "run it by hand as the user who runs credrotator, and see what it says"
+
+
+def failed(message: str, hint: str = BY_HAND) -> Transient:
     """Return the error of a hook that did not succeed."""
-    return Transient(
-        "HookFailed", message, hint="run it by hand as the user who runs credrotator, and see what it says"
-    )
+    return Transient("HookFailed", message, hint=hint)
+
+
+def _unsent(message: str) -> Transient:
+    """Return the error of a signal for which there is no process."""
+    hint = "see whether the process runs, and whether this is the file that it writes its number into"
+    return failed(message, hint)
 
 
 def _names(keys: Iterable[ObjectKey]) -> str:

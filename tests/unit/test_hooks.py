@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -264,8 +265,21 @@ class TestSignal:
         """A file without a process's number is a failure, and no process is hit by chance."""
         if content is not None:
             (tmp_path / "pid").write_text(content)
-        with pytest.raises(RotationError, match=why):
+        with pytest.raises(RotationError, match=why) as raised:
             Signal(f"HUP:{tmp_path}/pid").run([CHANGE])
+        assert raised.value.hint.startswith("see whether the process runs, and whether this is the file")
+
+    def test_not_permitted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The process is there, and is somebody else's."""
+
+        def deny(*_: int) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        (tmp_path / "pid").write_text("4194305")
+        monkeypatch.setattr(os, "kill", deny)
+        with pytest.raises(RotationError, match="Operation not permitted") as raised:
+            Signal(f"HUP:{tmp_path}/pid").run([CHANGE])
+        assert raised.value.hint == "run credrotator as the user who runs that process"
 
     @pytest.mark.parametrize("text", ["HUP", "HUP:", ":x", "NONE:x", "KILL:x", "SIGSTOP:x"])
     def test_wrong_use(self, text: str) -> None:
