@@ -90,6 +90,17 @@ def test_an_unusable_ca_file(world: Backend, tmp_path: Path, content: str | None
     assert "broken.pem" in caught.value.message
 
 
+def test_the_unusable_one_of_several_ca_files(world: Backend, tmp_path: Path) -> None:
+    """Only the file that is bad is named, whether it is away or no PEM."""
+    good, bad = world.sandbox.ca_file, tmp_path / "broken.pem"
+    for make in (lambda: None, lambda: bad.write_text("no certificate")):
+        make()
+        with refused(Denied, "CaFileUnreadable") as caught:
+            world.token(world.exchanger(ca_file=str(bad), environment={"REQUESTS_CA_BUNDLE": str(good)}))
+        assert f"a CA file cannot be used: {bad}: " in caught.value.message
+        assert str(good) not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("variable", "name"),
     [("REQUESTS_CA_BUNDLE", "Issuer"), ("REQUESTS_CA_BUNDLE", "Entra"), ("REQUESTS_CA_BUNDLE", "Google")],

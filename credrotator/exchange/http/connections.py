@@ -85,17 +85,21 @@ def tls_context(bundles: Iterable[str]) -> ssl.SSLContext:
     """Return a verifying context that trusts the given PEM bundles (or hashed directories) and nothing else.
 
     Raises:
-        OSError: A bundle cannot be read, or holds no certificate.
+        OSError: A bundle cannot be read, or holds no certificate; the error has its name.
     """
     # Not create_default_context: it would trust the system's CAs as well, beside those that the operator named.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _DeadlineTlsSocket
     for bundle in bundles:
-        if Path(bundle).is_dir():
-            context.load_verify_locations(capath=bundle)
-        else:
-            context.load_verify_locations(bundle)
+        try:
+            if Path(bundle).is_dir():
+                context.load_verify_locations(capath=bundle)
+            else:
+                context.load_verify_locations(bundle)
+        except OSError as error:
+            # OpenSSL does not say of which file it speaks.
+            raise OSError(error.errno, error.strerror or str(error), bundle) from error
     return context
 
 

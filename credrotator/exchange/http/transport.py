@@ -217,7 +217,7 @@ class _Trust:
                 made = self._made = (state, tls_context(self._files))
         except OSError as error:
             # Without this, a file that is no PEM would look like a certificate that is not trusted.
-            raise CaFileError(f"{', '.join(self._files)}: {error.strerror or error}") from error
+            raise CaFileError(f"{error.filename}: {error.strerror}") from error
         return made[1]
 
 
