@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from credrotator.core.counts import counted
 from credrotator.core.errors import UsageError, printable
 from credrotator.files.bounded import UnreadableError
 from credrotator.files.manifest_files import ManifestFile, is_required, read_manifest_file
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from credrotator.policies.managed import FormReader
 
 
+STAYS, UNREAD = "what was read of it before stays in force", "nothing of it is in force"
 FileState = tuple[int, int, int, int]
 """Times of modification and of change in ns, size in bytes, inode; a write that spares some of them moves others."""
 
@@ -96,11 +96,11 @@ class LastGoodFiles:
         reading = read_manifest_file(Path(file), self._names if is_first else ())
         lost = sort_manifests([reading], self._policies, self._options).lost
         if lost:
-            # A message begins with the place within the file.
-            self._amiss[file] = lost[0]
             # What can be read of one that was never whole is better than nothing.
             if file not in self._files or self._files[file].is_unread:
                 self._files[file] = reading
+            # A message begins with the place within the file.
+            self._amiss[file] = f"{lost[0]}; {UNREAD if self._files[file].is_unread else STAYS}"
         else:
             self._amiss.pop(file, None)
             self._files[file] = reading
@@ -121,14 +121,13 @@ class LastGoodFiles:
         """Note it, and return the files that were in it: nobody has deleted them."""
         if not self._states and is_required(directory, self._names):
             raise UnreadableError(printable(directory), why)
-        self._unlisted[str(directory)] = f"{printable(directory)}: cannot be read: {why}"
-        return [file for file in self._states if Path(file).is_relative_to(directory)]
+        known = [file for file in self._states if Path(file).is_relative_to(directory)]
+        self._unlisted[str(directory)] = f"{printable(directory)}: cannot be read: {why}; {STAYS if known else UNREAD}"
+        return known
 
     def trouble(self) -> str | None:
         """Say what is amiss, None if nothing is."""
-        if not self.amiss:
+        sentences = list(self.amiss.values())
+        if not sentences:
             return None
-        others = len(self.amiss) - 1
-        more = f" (and {counted(others, 'more file', 'more files')})" if others else ""
-        why = next(iter(self.amiss.values()))
-        return f"{why}; what was read of it before stays in force{more}"
+        return sentences[0] + (f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else "")

@@ -157,7 +157,7 @@ class ManifestSource:
         """Log what is amiss with a file or directory, once."""
         for file, why in self._files.amiss.items():
             if self._reported.get(file) != why:
-                log.warning("%s; what was read of it before stays in force", why)
+                log.warning("%s", why)
         for file in self._reported.keys() - self._files.amiss.keys():
             log.info("%s is readable again", printable(file))
         self._reported = dict(self._files.amiss)

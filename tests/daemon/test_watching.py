@@ -183,6 +183,7 @@ def test_fault_67_a_file_that_never_could_be_read(watching: Watching, what: str)
     watching.start()
     assert (set(watching.source.policies()), watching.source.unreadable()) == ({A}, 1)
     assert "b.yaml:1: cannot be read: " in str(watching.source.trouble())
+    assert str(watching.source.trouble()).endswith("; nothing of it is in force")
     path.unlink()
     path.write_text(yaml.safe_dump(aws("b")) + "---\n[")
     eventually(lambda: set(watching.source.policies()) == {A, B})
@@ -197,7 +198,7 @@ def test_fault_67_a_directory_that_cannot_be_listed(watching: Watching, monkeypa
     with monkeypatch.context() as patch:
         deny_listing(patch, watching.directory)
         eventually(lambda: watching.source.unreadable() == 1)
-        assert "Permission denied" in str(watching.source.trouble())
+        assert "Permission denied; what was read of it before stays in force" in str(watching.source.trouble())
         watching.write("a.yaml", aws("a", role="other"))
         eventually(lambda: watching.told == [A, A])
         assert watching.source.get(A) is not None
