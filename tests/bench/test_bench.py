@@ -22,7 +22,7 @@ TINY = Scale(
     steady_s=30.0,
     lives_s=(60.0, 90.0),
     steady_lives_s=(40.0, 50.0),
-    short_life_s=150.0,
+    short_life_s=300.0,
     short_s=30.0,
     cold=1,
     goals=False,
@@ -47,7 +47,7 @@ def test_every_row(programs: Programs, gateway_program: Path, tmp_path: Path) ->
     restart = figures("restart with 20 fresh Secrets")
     assert (restart["vendor_calls"], restart["writes"]) == (0, 0)
     assert figures("20 policies at steady state,")["rate"] > 0
-    assert figures("20 policies at steady state, lives of 2 min")["rate"] > 0
+    assert figures("20 policies at steady state, lives of 5 min")["rate"] > 0
     assert figures("a scrape")["size_bytes"] > 0
     assert figures("20 new policies of each of two tenants")["policies"] == 20
     assert figures("20 new policies in the managed form")["counts"]["exchange"] == 20

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from credrotator.core.errors import Conflict, Denied, StoreAway, Transient
+from credrotator.core.errors import Conflict, Denied, Forbidden, StoreAway, Transient
 from credrotator.core.model import ObjectKey
 from credrotator.kube.api_refusals import as_rotation_error
 from credrotator.kube.client import resource_paths
@@ -66,7 +66,7 @@ def test_requests_say_who_asks_and_carry_their_parameters(server: ApiServer, api
     ("status", "reason", "kind"),
     [
         (401, "Unauthorized", Denied),
-        (403, "Forbidden", Denied),
+        (403, "Forbidden", Forbidden),
         (404, "NotFound", Denied),
         (409, "Conflict", Conflict),
         (409, "AlreadyExists", Conflict),
