@@ -151,7 +151,8 @@ def junit(reports: Sequence[Report], findings: Sequence[Finding]) -> str:
         _case(suite, attributes, own)
     for each in unread:
         manifest = {"classname": "manifests", "name": each.file or "manifest"}
-        _case(suite, manifest if each.rule == MANIFEST else {"classname": "cluster", "name": each.rule}, [each])
+        right = {"classname": "cluster", "name": each.rule}
+        _case(suite, manifest if each.rule in {MANIFEST, TWICE} else right, [each])
     ET.indent(suites)
     return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 

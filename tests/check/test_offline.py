@@ -244,6 +244,8 @@ class TestDefinedTwice:
             assert result.return_value == 0
         suite = ET.fromstring(_check(tmp_path, self.TWO, "-o", "junit").stdout)  # noqa: S314 - our own
         assert (suite.get("tests"), suite.get("failures")) == ("2", "0")
+        (case,) = suite.iterfind(".//testcase[@classname='manifests']")
+        assert case.get("name") == f"{tmp_path}/policies.yaml"
 
     def test_quiet(self, tmp_path: Path) -> None:
         """It is no failure."""
