@@ -56,7 +56,6 @@ class CheckDocument(TypedDict):
     """The whole; ``rights`` is null without a cluster, ``summary`` counts policies by result."""
 
     manifests: list[ManifestDocument]
-
     policies: list[PolicyDocument]
     rights: list[RightDocument] | None
     summary: dict[str, int]

@@ -7,7 +7,6 @@ with what it takes by itself, without what it imports. The interpreter measures 
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import statistics
@@ -18,7 +17,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench.starts import ROTATE, STATUS, Command, commands
+from tests.bench.starts import ROTATE, STATUS, Command, arguments, commands
 from tests.bench.table import put_into
 
 if TYPE_CHECKING:
@@ -34,13 +33,13 @@ _HEADS = ("package", f"{ROTATE}: modules", "ms", f"{STATUS}: modules", "ms")
 
 def main() -> None:
     """Measure, print the table, and put it into the page."""
-    arguments = _arguments()
+    given = arguments("tests.bench.imports", __doc__, runs=7)
     with tempfile.TemporaryDirectory(prefix="credrotator-imports-") as name, commands(Path(name)) as known:
-        runs = {title: [_imported(known[title]) for _ in range(arguments.runs)] for title in (ROTATE, STATUS)}
+        runs = {title: [_imported(known[title]) for _ in range(given.runs)] for title in (ROTATE, STATUS)}
     table = markdown(runs)
-    sys.stdout.write(f"{table}\nmedian of {arguments.runs}, load {os.getloadavg()[0]:.0f}\n")
-    if arguments.page:
-        arguments.page.write_text(put_into(arguments.page.read_text(), table, MARK))
+    sys.stdout.write(f"{table}\nmedian of {given.runs}, load {os.getloadavg()[0]:.0f}\n")
+    if given.page:
+        given.page.write_text(put_into(given.page.read_text(), table, MARK))
 
 
 class Imported:
@@ -98,13 +97,6 @@ def _imported(command: Command) -> Imported:
     argv = (program, "-X", "importtime", *words)
     ran = subprocess.run(argv, env=environment, check=True, capture_output=True, text=True)
     return Imported(ran.stderr.splitlines())
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.imports", description=__doc__)
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--page", type=Path, help="put the table into this page")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -39,16 +39,16 @@ _OTHERS = {"`aws --version`": ("aws", "--version"), "`kubectl version --client`"
 
 def main() -> None:
     """Measure, print the table, and put it into the page."""
-    arguments = _arguments()
+    given = arguments("tests.bench.starts", __doc__, runs=11)
     with tempfile.TemporaryDirectory(prefix="credrotator-starts-") as name, commands(Path(name)) as known:
         measured: dict[str, list[float]] = defaultdict(list)
-        for _ in range(arguments.runs):
+        for _ in range(given.runs):
             for title, (argv, environment) in known.items():
                 measured[title].append(cpu_s(argv, environment))
     table = markdown(measured)
-    sys.stdout.write(f"{table}\nmedian of {arguments.runs}, load {os.getloadavg()[0]:.0f}\n")
-    if arguments.page:
-        arguments.page.write_text(put_into(arguments.page.read_text(), table, MARK))
+    sys.stdout.write(f"{table}\nmedian of {given.runs}, load {os.getloadavg()[0]:.0f}\n")
+    if given.page:
+        given.page.write_text(put_into(given.page.read_text(), table, MARK))
 
 
 def cpu_s(argv: tuple[str, ...], environment: Mapping[str, str]) -> float:
@@ -93,9 +93,10 @@ def commands(directory: Path) -> Iterator[Mapping[str, Command]]:
         yield ours | others
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.starts", description=__doc__)
-    parser.add_argument("--runs", type=int, default=11)
+def arguments(program: str, description: str | None, *, runs: int) -> argparse.Namespace:
+    """Read the command line of a program that measures so many runs, and puts its table into a page."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
+    parser.add_argument("--runs", type=int, default=runs)
     parser.add_argument("--page", type=Path, help="put the table into this page")
     return parser.parse_args()
 

@@ -45,6 +45,8 @@ SWEEP_EVERY_S = 10.0
 SLOT_WAIT_S = 1.0
 """A worker waits no longer for a slot: there are others to serve."""
 MOST_CIRCUITS = 2048
+LATEST_KEYS = 256
+"""Whose parts are remembered: those of an account that is asked a thousand times. Few, since tenants choose them."""
 IDLE_S = 300.0
 """A circuit that nobody asked for so long is forgotten, unless a Retry-After is still to be obeyed."""
 _OWN_ENDINGS = ("Unreachable", "Timeout", "Failed", "Throttled", "TLS")
@@ -216,7 +218,7 @@ class CircuitBreakers:
             began_s = self._seconds()
             # Shares of namespaces count at the host, because connections are what a host that hangs uses up; an account
             # has no namespaces.
-            circuits[_grains(key)[0]].share.take(namespace)
+            circuits[_host(key)].share.take(namespace)
             for circuit in circuits.values():
                 circuit.in_use += 1
                 circuit.pauses.begin(namespace, began_s)
@@ -227,7 +229,7 @@ class CircuitBreakers:
         with self._changed:
             agenda = self._agenda()
             circuits = {grain: self._circuits[grain] for grain in _grains(key)}
-            circuits[_grains(key)[0]].share.give_back(policy.namespace if policy else "")
+            circuits[_host(key)].share.give_back(policy.namespace if policy else "")
             now_s = self._seconds()
             for grain, circuit in circuits.items():
                 circuit.in_use -= 1
@@ -391,13 +393,13 @@ class CircuitBreaker:
             self._breakers.leave(self.key, policy, began_s, end)
 
 
-# The same few again and again: those of an account that is asked a thousand times. No more, since tenants choose them.
-@lru_cache(256)
+@lru_cache(LATEST_KEYS)
 def _grains(key: CircuitKey) -> tuple[CircuitKey, ...]:
     """Return the three circuits of a request: host and port, address, address and account."""
     return _host(key), CircuitKey(key.endpoint, key.address), CircuitKey(key.endpoint, key.address, key.account or "-")
 
 
+@lru_cache(LATEST_KEYS)
 def _host(key: CircuitKey) -> CircuitKey:
     return CircuitKey(key.endpoint, key.host)
 
